@@ -1,0 +1,92 @@
+import { BackendError } from '../../util/errors.js';
+import type { Engine } from './engine.js';
+
+/** A block of device memory. */
+export interface Block {
+  readonly address: number;
+  readonly sizeBytes: number;
+  /** The submission after which no launch uses it any more. */
+  busyUntil: number;
+}
+
+/**
+ * Blocks by size class, reused at once: the stream is in order, so a launch that reuses a block comes after the launches
+ * that used it before. Only the host must wait for `busyUntil` before it writes to a block.
+ */
+export class BufferPool {
+  readonly #engine: Engine;
+  readonly #free = new Map<number, Block[]>();
+  #freeBytes = 0;
+  #usedBytes = 0;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /**
+   * @param idle whether the host is going to write to the block now
+   * @throws BackendError when there is no memory
+   */
+  take(sizeBytes: number, idle: boolean): Block {
+    const size = sizeClass(sizeBytes);
+    const list = this.#free.get(size);
+    const completed = idle ? this.#engine.completed() : Infinity;
+    const index = list?.findLastIndex((block) => block.busyUntil <= completed) ?? -1;
+    const reused = index < 0 ? undefined : list?.splice(index, 1)[0];
+    if (reused !== undefined) {
+      this.#freeBytes -= size;
+      this.#usedBytes += size;
+      return reused;
+    }
+    let address = this.#engine.allocate(size);
+    if (address === undefined) {
+      this.trim(0);
+      address = this.#engine.allocate(size);
+    }
+    if (address === undefined) {
+      const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+      throw new BackendError(
+        `allocate: no memory for ${mebibytes(size)} (${mebibytes(this.#usedBytes)} in use). ` +
+          'Hint: a smaller batch or chunk, or scope() around intermediate results',
+      );
+    }
+    this.#usedBytes += size;
+    return { address, sizeBytes: size, busyUntil: 0 };
+  }
+
+  give(block: Block, busyUntil: number): void {
+    block.busyUntil = busyUntil;
+    const list = this.#free.get(block.sizeBytes);
+    if (list === undefined) this.#free.set(block.sizeBytes, [block]);
+    else list.push(block);
+    this.#freeBytes += block.sizeBytes;
+    this.#usedBytes -= block.sizeBytes;
+    // Keep as much for reuse as is in use, and at least 64 MiB.
+    if (this.#freeBytes > Math.max(2 * this.#usedBytes, 64 * 2 ** 20)) this.trim(this.#usedBytes);
+  }
+
+  /** Gives idle blocks back to the system until at most `keepBytes` are kept. */
+  trim(keepBytes: number): void {
+    const completed = this.#engine.completed();
+    for (const [size, list] of this.#free) {
+      const kept: Block[] = [];
+      for (const block of list) {
+        if (this.#freeBytes > keepBytes && block.busyUntil <= completed) {
+          this.#engine.free(block.address, size);
+          this.#freeBytes -= size;
+        } else {
+          kept.push(block);
+        }
+      }
+      if (kept.length === 0) this.#free.delete(size);
+      else this.#free.set(size, kept);
+    }
+  }
+}
+
+/** Sizes are rounded up to an eighth of their power of two, at least 64 bytes: few classes, at most 1/8 waste. */
+export function sizeClass(sizeBytes: number): number {
+  if (sizeBytes <= 512) return Math.max(64, Math.ceil(sizeBytes / 64) * 64);
+  const step = 2 ** (Math.floor(Math.log2(sizeBytes - 1)) - 2);
+  return Math.ceil(sizeBytes / step) * step;
+}

@@ -1,0 +1,281 @@
+import { BackendError } from '../../util/errors.js';
+import {
+  itemSize,
+  type BufferView,
+  type DeviceBuffer,
+  type DType,
+  type HostArray,
+  type Kernel,
+  type MappingBackend,
+  type Program,
+} from '../../tensor/index.js';
+import { Counters } from '../counters.js';
+import { copyRows, copyRowsI32, fill } from '../memory/kernels.js';
+import { BufferPool, sizeClass, type Block } from './buffer-pool.js';
+import type { Engine } from './engine.js';
+
+/** Launches encoded before they are handed to the executor, so that it starts while JavaScript goes on encoding. */
+const launchesPerSubmission = 32;
+
+interface CpuBuffer extends DeviceBuffer {
+  readonly address: number;
+  /** Memory of the pool, or undefined for a mapped file. */
+  readonly block: Block | undefined;
+  readonly mapping: Mapping | undefined;
+}
+
+interface Mapping {
+  readonly path: string;
+  readonly address: number;
+  readonly sizeBytes: number;
+  users: number;
+}
+
+/** The words of launches, growing as needed. */
+class CommandBuffer {
+  words = new Float64Array(4096);
+  count = 0;
+  launches = 0;
+
+  reserve(words: number): void {
+    if (this.count + words <= this.words.length) return;
+    const larger = new Float64Array(Math.max(2 * this.words.length, this.count + words));
+    larger.set(this.words);
+    this.words = larger;
+  }
+
+  append(other: Float64Array): void {
+    this.reserve(other.length);
+    this.words.set(other, this.count);
+    this.count += other.length;
+  }
+
+  clear(): void {
+    this.count = 0;
+    this.launches = 0;
+  }
+}
+
+/** Kernels in C++, run in order by an executor thread and its pool, off the event loop. */
+export class CpuBackend implements MappingBackend {
+  readonly kind = 'cpu';
+  readonly description: string;
+  readonly #engine: Engine;
+  readonly #pool: BufferPool;
+  readonly #counters = new Counters();
+  readonly #poison: boolean;
+  readonly #kernelNumbers = new Map<string, number>();
+  readonly #commands = new CommandBuffer();
+  readonly #mappings = new Map<string, Mapping>();
+  #submissions = 0;
+  #flushScheduled = false;
+  #waiters: { submission: number; resolve: () => void; reject: (error: Error) => void }[] = [];
+  #failure: Error | null = null;
+  /** Memory freed while capturing, for reuse within the program only. */
+  #capture: { commands: CommandBuffer; owned: Map<number, Block[]>; blocks: Set<Block> } | null = null;
+
+  constructor(engine: Engine, options: { poison?: boolean } = {}) {
+    this.#engine = engine;
+    this.#pool = new BufferPool(engine);
+    this.#poison = options.poison ?? false;
+    this.description = `cpu (${engine.description})`;
+    engine.signatures.forEach((signature, number) => this.#kernelNumbers.set(signature, number));
+    engine.onCompleted(() => {
+      this.#settle();
+    });
+    engine.onFailed((error) => {
+      this.#failure = error;
+      for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+    });
+  }
+
+  allocate(dtype: DType, size: number): DeviceBuffer {
+    const buffer = this.#take(dtype, size, false);
+    if (this.#poison && dtype === 'f32') this.launch(fill as unknown as Kernel, [{ buffer, offset: 0, size }], [NaN, size]);
+    return buffer;
+  }
+
+  upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
+    if (this.#capture !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    const buffer = this.#take(dtype, size, true);
+    this.#engine.copyIn(buffer.address, toHostArray(dtype, data()));
+    return buffer;
+  }
+
+  write(view: BufferView, data: ArrayLike<number>): void {
+    // Launches already in the stream may still read the old values: stage the new ones and copy in order.
+    const { dtype } = view.buffer;
+    const staged = this.upload(dtype, view.size, () => data);
+    const kernel = (dtype === 'f32' ? copyRows : copyRowsI32) as unknown as Kernel;
+    this.launch(kernel, [{ buffer: staged, offset: 0, size: view.size }, view], [1, view.size, view.size, view.size]);
+    this.release(staged);
+  }
+
+  async read({ buffer, offset, size }: BufferView): Promise<HostArray> {
+    if (this.#capture !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
+    const { address } = buffer as CpuBuffer;
+    await this.synchronize();
+    const values = buffer.dtype === 'f32' ? new Float32Array(size) : new Int32Array(size);
+    this.#engine.copyOut(address + offset * itemSize[buffer.dtype], values);
+    return values;
+  }
+
+  release(buffer: DeviceBuffer): void {
+    const { block, mapping } = buffer as CpuBuffer;
+    this.#counters.released(buffer.size * itemSize[buffer.dtype]);
+    const busyUntil = this.#submissions + 1;
+    if (block !== undefined) {
+      if (this.#capture?.blocks.has(block)) {
+        const list = this.#capture.owned.get(block.sizeBytes);
+        if (list === undefined) this.#capture.owned.set(block.sizeBytes, [block]);
+        else list.push(block);
+      } else {
+        this.#pool.give(block, busyUntil);
+      }
+    } else if (mapping !== undefined && --mapping.users === 0) {
+      this.#mappings.delete(mapping.path);
+      void this.synchronize().then(() => this.#engine.unmapFile?.(mapping));
+    }
+  }
+
+  launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
+    const number = this.#kernelNumbers.get(kernel.signature);
+    if (number === undefined) {
+      throw new BackendError(
+        `${kernel.name}: the compiled kernels have no such kernel. ` +
+          'Hint: they are older than this code; build them again with npm rebuild elapid',
+      );
+    }
+    const commands = this.#capture?.commands ?? this.#commands;
+    const length = 2 + views.length + parameters.length;
+    commands.reserve(length);
+    const { words } = commands;
+    let i = commands.count;
+    words[i++] = number;
+    words[i++] = length;
+    for (const view of views) {
+      words[i++] = view === null ? 0 : (view.buffer as CpuBuffer).address + view.offset * itemSize[view.buffer.dtype];
+    }
+    for (const parameter of parameters) words[i++] = parameter;
+    commands.count = i;
+    commands.launches++;
+    this.#counters.launches++;
+    if (this.#capture === null) this.#encoded();
+  }
+
+  async synchronize(): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    this.#submit(true);
+    const submission = this.#submissions;
+    if (this.#engine.completed() >= submission) return;
+    await new Promise<void>((resolve, reject) => {
+      if (this.#waiters.length === 0) this.#engine.keepAlive(true);
+      this.#waiters.push({ submission, resolve, reject });
+    });
+  }
+
+  capture(step: () => void): Program {
+    if (this.#capture !== null) throw new BackendError('capture: already capturing');
+    const capture = { commands: new CommandBuffer(), owned: new Map<number, Block[]>(), blocks: new Set<Block>() };
+    this.#capture = capture;
+    try {
+      step();
+    } catch (error) {
+      for (const block of [...capture.owned.values()].flat()) this.#pool.give(block, this.#submissions + 1);
+      throw error;
+    } finally {
+      this.#capture = null;
+    }
+    const words = capture.commands.words.slice(0, capture.commands.count);
+    const { launches } = capture.commands;
+    let owned = [...capture.owned.values()].flat();
+    return {
+      launches,
+      replay: () => {
+        this.#commands.append(words);
+        this.#commands.launches += launches;
+        this.#counters.launches += launches;
+        this.#encoded();
+      },
+      dispose: () => {
+        for (const block of owned) this.#pool.give(block, this.#submissions + 1);
+        owned = [];
+      },
+    };
+  }
+
+  mapFile(path: string, offset: number, dtype: DType, size: number): DeviceBuffer | undefined {
+    let mapping = this.#mappings.get(path);
+    if (mapping === undefined) {
+      const mapped = this.#engine.mapFile?.(path);
+      if (mapped === undefined) return undefined;
+      mapping = { path, ...mapped, users: 0 };
+      this.#mappings.set(path, mapping);
+    }
+    if (offset + size * itemSize[dtype] > mapping.sizeBytes) {
+      throw new BackendError(`mapFile: ${path} ends before byte ${String(offset + size * itemSize[dtype])}`);
+    }
+    mapping.users++;
+    this.#counters.allocated(size * itemSize[dtype]);
+    return { dtype, size, address: mapping.address + offset, block: undefined, mapping } as CpuBuffer;
+  }
+
+  statistics() {
+    return this.#counters.statistics();
+  }
+
+  resetStatistics(): void {
+    this.#counters.reset();
+  }
+
+  async close(): Promise<void> {
+    await this.synchronize();
+    this.#failure = new BackendError('the backend was closed');
+    this.#pool.trim(0);
+    await this.#engine.close();
+  }
+
+  #take(dtype: DType, size: number, idle: boolean): CpuBuffer {
+    if (this.#failure !== null) throw this.#failure;
+    const sizeBytes = size * itemSize[dtype];
+    // A program reuses its own memory only: blocks of the pool may be in others' hands when it is replayed.
+    const block = this.#capture?.owned.get(sizeClass(sizeBytes))?.pop() ?? this.#pool.take(sizeBytes, idle);
+    this.#capture?.blocks.add(block);
+    this.#counters.allocated(sizeBytes);
+    return { dtype, size, address: block.address, block, mapping: undefined };
+  }
+
+  #encoded(): void {
+    if (this.#commands.launches >= launchesPerSubmission) {
+      this.#submit(false);
+    } else if (!this.#flushScheduled) {
+      this.#flushScheduled = true;
+      queueMicrotask(() => {
+        this.#flushScheduled = false;
+        this.#submit(false);
+      });
+    }
+  }
+
+  #submit(notify: boolean): void {
+    const { words, count } = this.#commands;
+    if (count === 0 && !notify) return;
+    if (this.#failure !== null) return;
+    this.#submissions++;
+    this.#engine.submit(words, count, notify);
+    this.#commands.clear();
+  }
+
+  #settle(): void {
+    const completed = this.#engine.completed();
+    const settled = this.#waiters.filter((waiter) => waiter.submission <= completed);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.submission > completed);
+    for (const { resolve } of settled) resolve();
+    if (settled.length > 0 && this.#waiters.length === 0) this.#engine.keepAlive(false);
+  }
+}
+
+function toHostArray(dtype: DType, data: ArrayLike<number>): Float32Array | Int32Array {
+  if (dtype === 'f32') return data instanceof Float32Array ? data : Float32Array.from(data);
+  return data instanceof Int32Array ? data : Int32Array.from(data);
+}

@@ -1,0 +1,60 @@
+// The native stream: one executor thread that runs submitted command buffers in order on a thread pool.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "executor.h"
+
+namespace elapid {
+
+class Engine {
+ public:
+  // `on_completed` is called on the executor thread after each submission that asked for it.
+  Engine(const KernelTable& table, int threads, std::function<void()> on_completed);
+  // Finishes the launch under way, drops the others, ends the threads.
+  ~Engine();
+
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void submit(const double* words, size_t count, bool notify);
+  // Submissions finished so far.
+  uint64_t completed() const { return __atomic_load_n(&completed_, __ATOMIC_ACQUIRE); }
+
+ private:
+  struct Submission {
+    std::vector<double> words;
+    bool notify;
+  };
+
+  void run();
+  void execute(const std::vector<double>& words);
+
+  const KernelTable& table_;
+  std::function<void()> on_completed_;
+  char* scratch_;
+  size_t scratch_bytes_;
+  Pool pool_;
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::deque<Submission> queue_;
+  bool stopping_ = false;
+  uint64_t completed_ = 0;
+  std::vector<std::thread> workers_;
+  std::thread executor_;
+};
+
+// The kernels for this processor, best first; `name` picks one, null takes the best. Null when `name` cannot run here.
+const KernelTable* find_kernels(const char* name);
+// Names of the kernel tables this processor can run, best first.
+std::vector<const char*> available_targets();
+
+// 64-byte aligned memory; large blocks ask for huge pages. Null when there is none.
+void* allocate_aligned(size_t bytes);
+void free_aligned(void* memory);
+
+}  // namespace elapid

@@ -1,0 +1,82 @@
+#include "pool.h"
+
+namespace elapid {
+namespace {
+
+constexpr uint32_t kOpen = 0x80000000u;
+// About 20 µs on current processors: longer than the gap between two launches of one batch, shorter than a time slice.
+constexpr int kSpins = 2000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+void Pool::take_tasks(int thread) {
+  for (;;) {
+    const int64_t task = __atomic_fetch_add(&next_, 1, __ATOMIC_RELAXED);
+    if (task >= count_) return;
+    task_(context_, task, thread);
+  }
+}
+
+void Pool::run(int64_t count, Task task, void* context) {
+  if (threads_ == 1 || count <= 1) {
+    for (int64_t i = 0; i < count; i++) task(context, i, 0);
+    return;
+  }
+  task_ = task;
+  context_ = context;
+  count_ = count;
+  __atomic_store_n(&next_, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&state_, kOpen, __ATOMIC_RELEASE);
+  __atomic_fetch_add(&generation_, 1, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&sleepers_, __ATOMIC_SEQ_CST) != 0) wake_all(&generation_);
+  take_tasks(0);
+  // Close the job: workers that have not joined by now are not waited for.
+  uint32_t joined = __atomic_and_fetch(&state_, ~kOpen, __ATOMIC_ACQ_REL);
+  for (int spin = 0; joined != 0; spin++) {
+    if (spin < kSpins) pause();
+    else wait_on(&state_, joined);
+    joined = __atomic_load_n(&state_, __ATOMIC_ACQUIRE);
+  }
+}
+
+void Pool::work(int thread) {
+  uint32_t seen = 0;
+  for (;;) {
+    uint32_t generation = __atomic_load_n(&generation_, __ATOMIC_ACQUIRE);
+    for (int spin = 0; generation == seen; spin++) {
+      if (spin < kSpins) {
+        pause();
+      } else {
+        __atomic_fetch_add(&sleepers_, 1, __ATOMIC_SEQ_CST);
+        wait_on(&generation_, seen);
+        __atomic_fetch_sub(&sleepers_, 1, __ATOMIC_SEQ_CST);
+      }
+      generation = __atomic_load_n(&generation_, __ATOMIC_ACQUIRE);
+    }
+    seen = generation;
+    if (__atomic_load_n(&stopping_, __ATOMIC_ACQUIRE)) return;
+    uint32_t state = __atomic_load_n(&state_, __ATOMIC_ACQUIRE);
+    while ((state & kOpen) &&
+           !__atomic_compare_exchange_n(&state_, &state, state + 1, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+    }
+    if (!(state & kOpen)) continue;
+    take_tasks(thread);
+    if (__atomic_sub_fetch(&state_, 1, __ATOMIC_ACQ_REL) == 0) wake_all(&state_);
+  }
+}
+
+void Pool::stop() {
+  __atomic_store_n(&stopping_, 1, __ATOMIC_RELEASE);
+  __atomic_fetch_add(&generation_, 1, __ATOMIC_SEQ_CST);
+  wake_all(&generation_);
+}
+
+}  // namespace elapid

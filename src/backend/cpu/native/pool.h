@@ -1,0 +1,74 @@
+// The thread pool. Kernels cut their work into tasks whose results do not depend on which thread runs them, so that a run
+// can be repeated to the bit.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace elapid {
+
+// Bytes of scratch memory a thread has to itself, and bytes the threads of one kernel share. The first serves packed
+// panels and one chunk of scan states; both are reserved address space and cost memory only where touched (natively).
+constexpr size_t kThreadScratchBytes = size_t(4) << 20;
+constexpr size_t kSharedScratchBytes = size_t(8) << 20;
+constexpr int kMaxThreads = 64;
+
+class Pool {
+ public:
+  using Task = void (*)(void* context, int64_t task, int thread);
+
+  int threads() const { return threads_; }
+
+  // Runs tasks 0 … count − 1, each once, on all threads; returns when all are done. The caller is thread 0.
+  void run(int64_t count, Task task, void* context);
+
+  // The same for a callable (int64_t task, int thread).
+  template <class F>
+  void each(int64_t count, F f) {
+    run(count, [](void* context, int64_t task, int thread) { (*static_cast<F*>(context))(task, thread); }, &f);
+  }
+
+  // Scratch of one thread: kThreadScratchBytes, 64-byte aligned.
+  template <class T>
+  T* scratch(int thread) const {
+    return reinterpret_cast<T*>(scratch_ + size_t(thread) * kThreadScratchBytes);
+  }
+
+  // Scratch all threads see: kSharedScratchBytes, 64-byte aligned, free between kernels.
+  template <class T>
+  T* shared() const {
+    return reinterpret_cast<T*>(scratch_ + size_t(threads_) * kThreadScratchBytes);
+  }
+
+  static size_t scratch_bytes(int threads) { return size_t(threads) * kThreadScratchBytes + kSharedScratchBytes; }
+
+  // `scratch` has scratch_bytes(threads), 64-byte aligned. The owner starts threads − 1 workers that call `work`.
+  void initialise(int threads, char* scratch) {
+    threads_ = threads;
+    scratch_ = scratch;
+  }
+
+  // Body of worker `thread` (1 … threads − 1); returns after `stop`.
+  void work(int thread);
+  void stop();
+
+ private:
+  void take_tasks(int thread);
+
+  int threads_ = 1;
+  char* scratch_ = nullptr;
+  Task task_ = nullptr;
+  void* context_ = nullptr;
+  int64_t count_ = 0;
+  alignas(64) int64_t next_ = 0;
+  // Bit 31: a job is open; the rest: workers that have joined it. A job's fields change only while this is zero.
+  alignas(64) uint32_t state_ = 0;
+  alignas(64) uint32_t generation_ = 0;
+  uint32_t sleepers_ = 0;
+  uint32_t stopping_ = 0;
+};
+
+// Sleeps while *word == expected (may wake early); wakes all sleepers on word. Defined per platform.
+void wait_on(uint32_t* word, uint32_t expected);
+void wake_all(uint32_t* word);
+
+}  // namespace elapid

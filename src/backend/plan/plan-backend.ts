@@ -1,0 +1,87 @@
+import { BackendError } from '../../util/errors.js';
+import { itemSize, type Backend, type BufferView, type DeviceBuffer, type DType, type HostArray, type Kernel, type Program } from '../../tensor/index.js';
+import { Counters } from '../counters.js';
+
+/** One launch as the plan backend saw it. */
+export interface PlannedLaunch {
+  readonly kernel: string;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Floating-point operations, an exp counted as one. */
+  readonly operations: number;
+}
+
+/**
+ * Executes nothing and holds no values: it records what would be launched and how many bytes the launches would move, at
+ * best, for tests and for `elapid inspect`. A model of any size can be built on it in an instant.
+ */
+export class PlanBackend implements Backend {
+  readonly kind = 'plan';
+  readonly description = 'plan (records launches, computes nothing)';
+  readonly launches: PlannedLaunch[] = [];
+  readonly #counters = new Counters();
+
+  allocate(dtype: DType, size: number): DeviceBuffer {
+    this.#counters.allocated(size * itemSize[dtype]);
+    return { dtype, size };
+  }
+
+  upload(dtype: DType, size: number): DeviceBuffer {
+    return this.allocate(dtype, size);
+  }
+
+  write(): void {
+    // There are no values to write.
+  }
+
+  read(): Promise<HostArray> {
+    return Promise.reject(new BackendError('read: the plan backend holds no values'));
+  }
+
+  release(buffer: DeviceBuffer): void {
+    this.#counters.released(buffer.size * itemSize[buffer.dtype]);
+  }
+
+  launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
+    this.#counters.launches++;
+    let bytesRead = 0;
+    let bytesWritten = 0;
+    Object.values(kernel.buffers).forEach(({ access, dtype }, i) => {
+      const sizeBytes = (views[i]?.size ?? 0) * itemSize[dtype];
+      if (access !== 'out') bytesRead += sizeBytes;
+      if (access !== 'in') bytesWritten += sizeBytes;
+    });
+    const named = Object.fromEntries(Object.keys(kernel.parameters).map((name, i) => [name, parameters[i] ?? 0]));
+    this.launches.push({ kernel: kernel.name, bytesRead, bytesWritten, operations: kernel.operations(named) });
+  }
+
+  synchronize(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  capture(step: () => void): Program {
+    const first = this.launches.length;
+    step();
+    const recorded = this.launches.splice(first);
+    return {
+      launches: recorded.length,
+      replay: () => {
+        this.launches.push(...recorded);
+      },
+      dispose: () => undefined,
+    };
+  }
+
+  statistics() {
+    return this.#counters.statistics();
+  }
+
+  resetStatistics(): void {
+    this.#counters.reset();
+    this.launches.length = 0;
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}

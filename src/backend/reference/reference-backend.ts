@@ -1,0 +1,121 @@
+import { BackendError, DisposedError } from '../../util/errors.js';
+import type { Backend, BufferView, DeviceBuffer, DType, HostArray, Kernel, Program } from '../../tensor/index.js';
+import { Counters } from '../counters.js';
+
+class ReferenceBuffer implements DeviceBuffer {
+  values: Float64Array | Int32Array | null;
+
+  constructor(
+    readonly dtype: DType,
+    readonly size: number,
+    poison: boolean,
+  ) {
+    this.values = dtype === 'f32' ? new Float64Array(size) : new Int32Array(size);
+    if (poison) this.values.fill(NaN);
+  }
+
+  /** The part of the memory a view covers, shared, not copied. */
+  subarray({ offset, size }: BufferView): Float64Array | Int32Array {
+    if (this.values === null) throw new DisposedError('reference backend: a launch uses a buffer that was released');
+    return this.values.subarray(offset, offset + size);
+  }
+}
+
+const memory = (view: BufferView) => (view.buffer as ReferenceBuffer).subarray(view);
+
+/**
+ * The truth: every kernel's plain TypeScript declaration, in float64, at once. Slow by design.
+ */
+export class ReferenceBackend implements Backend {
+  readonly kind = 'reference';
+  readonly description = 'reference (float64, plain TypeScript)';
+  readonly #counters = new Counters();
+  readonly #poison: boolean;
+  #recording: (() => void)[] | null = null;
+
+  constructor(options: { poison?: boolean } = {}) {
+    this.#poison = options.poison ?? false;
+  }
+
+  allocate(dtype: DType, size: number): DeviceBuffer {
+    this.#counters.allocated(8 * size);
+    return new ReferenceBuffer(dtype, size, this.#poison);
+  }
+
+  upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
+    const buffer = this.allocate(dtype, size);
+    this.write({ buffer, offset: 0, size }, data());
+    return buffer;
+  }
+
+  write(view: BufferView, data: ArrayLike<number>): void {
+    if (this.#recording !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
+    memory(view).set(data);
+  }
+
+  read(view: BufferView): Promise<HostArray> {
+    return Promise.resolve(memory(view).slice());
+  }
+
+  release(buffer: DeviceBuffer): void {
+    this.#counters.released(8 * buffer.size);
+    // Recorded launches keep their memory: a program owns it.
+    if (this.#recording === null) (buffer as ReferenceBuffer).values = null;
+  }
+
+  launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
+    this.#counters.launches++;
+    const buffers: Record<string, Float64Array | Int32Array | null> = {};
+    Object.keys(kernel.buffers).forEach((name, i) => {
+      const view = views[i];
+      buffers[name] = view ? memory(view) : null;
+    });
+    const values: Record<string, number | boolean> = {};
+    Object.entries(kernel.parameters).forEach(([name, kind], i) => {
+      const value = parameters[i] ?? 0;
+      values[name] = kind === 'flag' ? value !== 0 : value;
+    });
+    const run = () => {
+      kernel.reference(buffers as never, values as never);
+    };
+    if (this.#recording === null) run();
+    else this.#recording.push(run);
+  }
+
+  synchronize(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  capture(step: () => void): Program {
+    if (this.#recording !== null) throw new BackendError('capture: already capturing');
+    let steps: (() => void)[] = [];
+    this.#recording = steps;
+    try {
+      step();
+    } finally {
+      this.#recording = null;
+    }
+    return {
+      launches: steps.length,
+      replay: () => {
+        this.#counters.launches += steps.length;
+        for (const run of steps) run();
+      },
+      dispose: () => {
+        steps = [];
+      },
+    };
+  }
+
+  statistics() {
+    return this.#counters.statistics();
+  }
+
+  resetStatistics(): void {
+    this.#counters.reset();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,5 @@
+namespace elapid {
+namespace ELAPID_TARGET {
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

@@ -1,0 +1,163 @@
+import { describeProblem, ShapeError } from '../../util/errors.js';
+import { empty, formatShape, launch, record, sameShape, type Tensor } from '../../tensor/index.js';
+import { sum } from '../reduction/reduction.js';
+import { reshape } from '../view/view.js';
+import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
+import * as kernels from './kernels.js';
+
+const unaryNumbers = Object.keys(unaryFunctions) as UnaryFunction[];
+const binaryNumbers = Object.keys(binaryFunctions) as BinaryFunction[];
+
+function unary(name: UnaryFunction, x: Tensor): Tensor {
+  const y = empty(x.backend, x.shape);
+  const number = unaryNumbers.indexOf(name);
+  const { rows, columns } = x;
+  launch(kernels.unary, { x, y }, { function: number, rows, columns, xPitch: x.pitch });
+  record({
+    operation: name,
+    inputs: [x],
+    outputs: [y],
+    saved: { x },
+    backward({ cotangents: [dy], saved }) {
+      if (!dy) return [null];
+      const dx = empty(dy.backend, dy.shape);
+      const pitches = { xPitch: saved.x.pitch, dyPitch: dy.pitch };
+      launch(kernels.unaryBackward, { x: saved.x, dy, dx }, { function: number, rows, columns, ...pitches });
+      return [dx];
+    },
+  });
+  return y;
+}
+
+/** −x */
+export const negate = (x: Tensor): Tensor => unary('negate', x);
+/** e^x */
+export const exp = (x: Tensor): Tensor => unary('exp', x);
+/** Natural logarithm. */
+export const log = (x: Tensor): Tensor => unary('log', x);
+/** x² */
+export const square = (x: Tensor): Tensor => unary('square', x);
+/** √x */
+export const sqrt = (x: Tensor): Tensor => unary('sqrt', x);
+/** 1 / x */
+export const reciprocal = (x: Tensor): Tensor => unary('reciprocal', x);
+/** 1 / (1 + e^−x) */
+export const sigmoid = (x: Tensor): Tensor => unary('sigmoid', x);
+/** x·sigmoid(x), also called swish */
+export const silu = (x: Tensor): Tensor => unary('silu', x);
+/** ln(1 + e^x), linear above 20 */
+export const softplus = (x: Tensor): Tensor => unary('softplus', x);
+/** Hyperbolic tangent. */
+export const tanh = (x: Tensor): Tensor => unary('tanh', x);
+/** max(x, 0) */
+export const relu = (x: Tensor): Tensor => unary('relu', x);
+
+/**
+ * scale·x + shift with numbers for both.
+ * @param x any shape, f32
+ */
+export function affine(x: Tensor, scale: number, shift = 0): Tensor {
+  const y = empty(x.backend, x.shape);
+  launch(kernels.affine, { x, y }, { scale, shift, rows: x.rows, columns: x.columns, xPitch: x.pitch });
+  record({
+    operation: 'affine',
+    inputs: [x],
+    outputs: [y],
+    saved: {},
+    backward: ({ cotangents: [dy] }) => [dy ? affine(dy, scale) : null],
+  });
+  return y;
+}
+
+/**
+ * y += x, in place and not recorded: for gradients and other sums that nothing differentiates.
+ * @throws ShapeError unless the shapes are the same
+ */
+export function accumulateInto(x: Tensor, y: Tensor): void {
+  if (!sameShape(x.shape, y.shape)) throw mismatch('accumulateInto', x, y);
+  launch(kernels.accumulate, { x, y }, { rows: x.rows, columns: x.columns, xPitch: x.pitch, yPitch: y.pitch });
+}
+
+/** a + b; b (or a) may be of the same shape, `[C]` for the last extent C, `[…, 1]` for one value a row, or of one element. */
+export const add = (a: Tensor, b: Tensor): Tensor => binary('add', a, b);
+/** a − b; broadcasting as `add`. */
+export const subtract = (a: Tensor, b: Tensor): Tensor => binary('subtract', a, b);
+/** a·b, element by element; broadcasting as `add`. */
+export const multiply = (a: Tensor, b: Tensor): Tensor => binary('multiply', a, b);
+/** a / b; broadcasting as `add`. */
+export const divide = (a: Tensor, b: Tensor): Tensor => binary('divide', a, b);
+
+/** How an operand is stretched to the result: not at all, over the rows, over the columns, or over both. */
+type Stretch = 'none' | 'rows' | 'columns' | 'both';
+
+function stretchOf(operand: Tensor, to: Tensor): Stretch | undefined {
+  if (sameShape(operand.shape, to.shape)) return 'none';
+  if (operand.size === 1) return 'both';
+  if (operand.rank === 1 && operand.columns === to.columns) return 'rows';
+  if (sameShape(operand.shape, [...to.shape.slice(0, -1), 1])) return 'columns';
+  return undefined;
+}
+
+const strides = (operand: Tensor, stretch: Stretch): [row: number, column: number] => [
+  stretch === 'rows' || stretch === 'both' ? 0 : operand.pitch,
+  stretch === 'columns' || stretch === 'both' ? 0 : 1,
+];
+
+function binary(name: BinaryFunction, a: Tensor, b: Tensor): Tensor {
+  const larger = a.size >= b.size ? a : b;
+  const aStretch = stretchOf(a, larger);
+  const bStretch = stretchOf(b, larger);
+  if (aStretch === undefined || bStretch === undefined) throw mismatch(name, a, b);
+  const y = empty(a.backend, larger.shape);
+  const [aRow, aColumn] = strides(a, aStretch);
+  const [bRow, bColumn] = strides(b, bStretch);
+  const { rows, columns } = larger;
+  launch(kernels.binary, { a, b, y }, { function: binaryNumbers.indexOf(name), rows, columns, aRow, aColumn, bRow, bColumn });
+  const linear = name === 'add' || name === 'subtract';
+  record({
+    operation: name,
+    inputs: [a, b],
+    outputs: [y],
+    saved: linear ? { a: null, b: null } : { a, b },
+    backward({ cotangents: [dy], saved, needed }) {
+      if (!dy) return [null, null];
+      const { a: left, b: right } = saved as { a: Tensor; b: Tensor };
+      const [da, db] = {
+        add: [() => dy, () => dy],
+        subtract: [() => dy, () => negate(dy)],
+        multiply: [() => multiply(dy, right), () => multiply(dy, left)],
+        divide: [() => divide(dy, right), () => negate(divide(divide(multiply(dy, left), right), right))],
+      }[name] as [() => Tensor, () => Tensor];
+      return [
+        needed[0] ? unstretch(da(), aStretch, a.shape) : null,
+        needed[1] ? unstretch(db(), bStretch, b.shape) : null,
+      ];
+    },
+  });
+  return y;
+}
+
+/** Sums a gradient over what the operand was stretched over. */
+function unstretch(gradient: Tensor, stretch: Stretch, shape: readonly number[]): Tensor {
+  switch (stretch) {
+    case 'none':
+      return gradient;
+    case 'rows':
+      return sum(reshape(gradient, [gradient.rows, gradient.columns]), 0);
+    case 'columns':
+      return reshape(sum(gradient, -1), shape);
+    case 'both':
+      return reshape(sum(gradient), shape);
+  }
+}
+
+function mismatch(operation: string, a: Tensor, b: Tensor): ShapeError {
+  return new ShapeError(
+    describeProblem({
+      operation,
+      argument: 'b',
+      expected: `the shape of a = ${formatShape(a.shape)}, or [C], […,1] or one element to be broadcast`,
+      got: formatShape(b.shape),
+    }),
+  );
+}

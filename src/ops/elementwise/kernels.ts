@@ -1,0 +1,80 @@
+import { defineKernel, input, inout, output } from '../../tensor/index.js';
+import { binaryFunctions, unaryFunctions } from './functions.js';
+
+const unaryByNumber = Object.values(unaryFunctions);
+const binaryByNumber = Object.values(binaryFunctions);
+
+/** y[r, c] = f(x[r, c]) */
+export const unary = defineKernel('unary', {
+  buffers: { x: input.f32, y: output.f32 },
+  parameters: { function: 'int', rows: 'int', columns: 'int', xPitch: 'int' },
+  operations: (p) => p.rows * p.columns,
+  reference({ x, y }, p) {
+    const f = unaryByNumber[p.function] ?? fail();
+    forEach(p, (r, c) => {
+      y[r * p.columns + c] = f.value(x[r * p.xPitch + c] ?? NaN);
+    });
+  },
+});
+
+/** dx[r, c] = dy[r, c]·f′(x[r, c]) */
+export const unaryBackward = defineKernel('unary_backward', {
+  buffers: { x: input.f32, dy: input.f32, dx: output.f32 },
+  parameters: { function: 'int', rows: 'int', columns: 'int', xPitch: 'int', dyPitch: 'int' },
+  operations: (p) => 2 * p.rows * p.columns,
+  reference({ x, dy, dx }, p) {
+    const f = unaryByNumber[p.function] ?? fail();
+    forEach(p, (r, c) => {
+      const value = x[r * p.xPitch + c] ?? NaN;
+      dx[r * p.columns + c] = (dy[r * p.dyPitch + c] ?? NaN) * f.derivative(value, f.value(value));
+    });
+  },
+});
+
+/**
+ * y[r, c] = f(a[r, c], b[r, c]); element [r, c] of a is at r·aRow + c·aColumn, so that a stride of 0 broadcasts; likewise b.
+ */
+export const binary = defineKernel('binary', {
+  buffers: { a: input.f32, b: input.f32, y: output.f32 },
+  parameters: { function: 'int', rows: 'int', columns: 'int', aRow: 'int', aColumn: 'int', bRow: 'int', bColumn: 'int' },
+  operations: (p) => p.rows * p.columns,
+  reference({ a, b, y }, p) {
+    const f = binaryByNumber[p.function] ?? fail();
+    forEach(p, (r, c) => {
+      y[r * p.columns + c] = f(a[r * p.aRow + c * p.aColumn] ?? NaN, b[r * p.bRow + c * p.bColumn] ?? NaN);
+    });
+  },
+});
+
+/** y[r, c] = scale·x[r, c] + shift */
+export const affine = defineKernel('affine', {
+  buffers: { x: input.f32, y: output.f32 },
+  parameters: { scale: 'float', shift: 'float', rows: 'int', columns: 'int', xPitch: 'int' },
+  operations: (p) => 2 * p.rows * p.columns,
+  reference({ x, y }, p) {
+    forEach(p, (r, c) => {
+      y[r * p.columns + c] = p.scale * (x[r * p.xPitch + c] ?? NaN) + p.shift;
+    });
+  },
+});
+
+/** y[r, c] += x[r, c] */
+export const accumulate = defineKernel('accumulate', {
+  buffers: { x: input.f32, y: inout.f32 },
+  parameters: { rows: 'int', columns: 'int', xPitch: 'int', yPitch: 'int' },
+  operations: (p) => p.rows * p.columns,
+  reference({ x, y }, p) {
+    forEach(p, (r, c) => {
+      const at = r * p.yPitch + c;
+      y[at] = (y[at] ?? NaN) + (x[r * p.xPitch + c] ?? NaN);
+    });
+  },
+});
+
+function forEach({ rows, columns }: { rows: number; columns: number }, body: (row: number, column: number) => void): void {
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) body(r, c);
+}
+
+function fail(): never {
+  throw new RangeError('elementwise: no function of this number');
+}

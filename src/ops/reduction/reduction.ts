@@ -1,0 +1,74 @@
+import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { empty, formatShape, launch, record, sizeOf, type Shape, type Tensor } from '../../tensor/index.js';
+import { contiguous } from '../view/view.js';
+import { broadcast, reduceSum } from './kernels.js';
+
+/**
+ * Sum over one axis, or over everything.
+ * @param x any shape, f32
+ * @param axis counted from the end when negative; left out: all axes
+ * @returns x's shape without `axis`; `[]` for all axes
+ * @throws ArgumentError when x has no such axis
+ */
+export function sum(x: Tensor, axis?: number): Tensor {
+  return axis === undefined ? sumAll('sum', x, 1) : sumAxis('sum', x, axis, 1);
+}
+
+/** Mean over one axis, or over everything; see `sum`. */
+export function mean(x: Tensor, axis?: number): Tensor {
+  if (axis === undefined) return sumAll('mean', x, 1 / x.size);
+  return sumAxis('mean', x, axis, 1 / (x.shape.at(axis) ?? 1));
+}
+
+function sumAll(operation: string, x: Tensor, scale: number): Tensor {
+  const flat = contiguous(x);
+  // Row sums first: they are threaded, and pairwise sums lose less.
+  const partial = empty(x.backend, [flat.rows]);
+  launch(reduceSum, { x: flat, y: partial }, { outer: flat.rows, length: flat.columns, inner: 1, scale: 1 });
+  flat.dispose();
+  const y = empty(x.backend, []);
+  launch(reduceSum, { x: partial, y }, { outer: 1, length: partial.size, inner: 1, scale });
+  partial.dispose();
+  recordSum(operation, x, y, { outer: 1, length: x.size, inner: 1, scale });
+  return y;
+}
+
+function sumAxis(operation: string, x: Tensor, axis: number, scale: number): Tensor {
+  const at = axis < 0 ? axis + x.rank : axis;
+  if (!Number.isInteger(at) || at < 0 || at >= x.rank) {
+    throw new ArgumentError(
+      describeProblem({ operation, argument: 'axis', expected: `an axis of ${formatShape(x.shape)}`, got: String(axis) }),
+    );
+  }
+  const outer = sizeOf(x.shape.slice(0, at));
+  const inner = sizeOf(x.shape.slice(at + 1));
+  const length = x.shape[at] ?? 1;
+  const dense = contiguous(x);
+  const y = empty(x.backend, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)]);
+  launch(reduceSum, { x: dense, y }, { outer, length, inner, scale });
+  dense.dispose();
+  recordSum(operation, x, y, { outer, length, inner, scale });
+  return y;
+}
+
+function recordSum(
+  operation: string,
+  x: Tensor,
+  y: Tensor,
+  extents: { outer: number; length: number; inner: number; scale: number },
+): void {
+  const shape: Shape = x.shape;
+  record({
+    operation,
+    inputs: [x],
+    outputs: [y],
+    saved: {},
+    backward({ cotangents: [dy] }) {
+      if (!dy) return [null];
+      const dense = contiguous(dy);
+      const dx = empty(dy.backend, shape);
+      launch(broadcast, { x: dense, y: dx }, extents);
+      return [dx];
+    },
+  });
+}

@@ -1,0 +1,96 @@
+import { copyRows, copyRowsI32, fill } from '../../backend/memory/kernels.js';
+import { describeProblem, ShapeError } from '../../util/errors.js';
+import { empty, formatShape, launch, record, sizeOf, type Shape, type Tensor } from '../../tensor/index.js';
+
+/** Copies `source` over `destination`, both [rows, columns] of any pitch. Not recorded. */
+export function copyInto(source: Tensor, destination: Tensor): void {
+  const kernel = source.dtype === 'f32' ? copyRows : copyRowsI32;
+  launch(
+    kernel as typeof copyRows,
+    { source, destination },
+    { rows: source.rows, columns: source.columns, sourcePitch: source.pitch, destinationPitch: destination.pitch },
+  );
+}
+
+/** The tensor itself (a new handle) when its rows follow one another, else a dense copy. */
+export function contiguous(x: Tensor): Tensor {
+  if (x.dense) return x.retain();
+  const y = empty(x.backend, x.shape, x.dtype);
+  copyInto(x, y);
+  record({ operation: 'contiguous', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ?? null] });
+  return y;
+}
+
+/**
+ * The same values in another shape, without a copy where the rows follow one another.
+ * @param shape extents with the same product; one may be −1 and is worked out
+ * @throws ShapeError when the numbers of elements differ
+ */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  const known = sizeOf(shape.filter((extent) => extent !== -1));
+  const to = shape.map((extent) => (extent === -1 ? x.size / known : extent));
+  if (sizeOf(to) !== x.size || !to.every(Number.isInteger) || shape.filter((extent) => extent === -1).length > 1) {
+    throw new ShapeError(
+      describeProblem({
+        operation: 'reshape',
+        argument: 'shape',
+        expected: `${String(x.size)} elements, as in ${formatShape(x.shape)}`,
+        got: formatShape(shape),
+      }),
+    );
+  }
+  // Rows with gaps can only be regrouped: the last extent must stay.
+  const source = x.dense || to.at(-1) === x.columns ? x.retain() : contiguous(x);
+  const y = source.aliased(to, 0, source.dense ? (to.at(-1) ?? 1) : source.pitch);
+  source.dispose();
+  const from = x.shape;
+  record({
+    operation: 'reshape',
+    inputs: [x],
+    outputs: [y],
+    saved: {},
+    backward: ({ cotangents: [dy] }) => [dy ? reshape(dy, from) : null],
+  });
+  return y;
+}
+
+/**
+ * Cuts the last axis into consecutive parts, without copies.
+ * @param x [..., Σ sizes]
+ * @returns tensors [..., sizes[i]]
+ * @throws ShapeError when the sizes do not add up to the last extent
+ */
+export function split(x: Tensor, sizes: readonly number[]): Tensor[] {
+  if (sizes.reduce((sum, size) => sum + size, 0) !== x.columns || x.rank === 0) {
+    throw new ShapeError(
+      describeProblem({
+        operation: 'split',
+        argument: 'sizes',
+        expected: `parts of the last extent of ${formatShape(x.shape)}`,
+        got: `[${sizes.join(',')}]`,
+      }),
+    );
+  }
+  const outer = x.shape.slice(0, -1);
+  const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
+  const parts = sizes.map((size, i) => x.aliased([...outer, size], starts[i] ?? 0, x.pitch));
+  const { shape, backend } = x;
+  record({
+    operation: 'split',
+    inputs: [x],
+    outputs: parts,
+    saved: {},
+    backward({ cotangents }) {
+      const dx = empty(backend, shape);
+      if (cotangents.includes(null)) launch(fill, { values: dx }, { value: 0, count: dx.size });
+      cotangents.forEach((dy, i) => {
+        if (!dy) return;
+        const part = dx.aliased(dy.shape, starts[i] ?? 0, dx.pitch);
+        copyInto(dy, part);
+        part.dispose();
+      });
+      return [dx];
+    },
+  });
+  return parts;
+}

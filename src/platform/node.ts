@@ -1,0 +1,113 @@
+import { open, mkdir, readFile as readWholeFile, readdir, rename, rm, stat, appendFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { ArgumentError } from '../util/errors.js';
+import type { KernelWorker, Platform, RandomAccessFile } from './platform.js';
+
+/** The package's folder: this file is two levels below it, in `src/platform` as in `dist/platform`. */
+const packageRoot = new URL('../../', import.meta.url);
+
+async function openFile(path: string): Promise<RandomAccessFile> {
+  const handle = await open(path, 'r');
+  const sizeBytes = (await handle.stat()).size;
+  return {
+    name: path,
+    sizeBytes,
+    async read(offset, length) {
+      if (offset < 0 || length < 0 || offset + length > sizeBytes) {
+        throw new ArgumentError(
+          `read: bytes [${String(offset)}, ${String(offset + length)}) are outside ${path} (${String(sizeBytes)} bytes)`,
+        );
+      }
+      const bytes = new Uint8Array(length);
+      let done = 0;
+      while (done < length) {
+        const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, 1 << 30), offset + done);
+        if (bytesRead === 0) throw new ArgumentError(`read: ${path} became shorter while it was read`);
+        done += bytesRead;
+      }
+      return bytes;
+    },
+    close: () => handle.close(),
+  };
+}
+
+async function writeFileAtomically(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
+  const temporary = `${path}.tmp-${String(process.pid)}`;
+  try {
+    const handle = await open(temporary, 'w');
+    try {
+      for (const chunk of chunks) await handle.writeFile(chunk);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  // The rename itself must survive a power cut: sync the folder. Windows cannot open folders; its rename is journaled.
+  if (process.platform !== 'win32') {
+    const folder = await open(dirname(path), 'r');
+    await folder.sync().finally(() => folder.close());
+  }
+}
+
+function loadAddon(): { addon: unknown } | { reason: string } {
+  const file = fileURLToPath(new URL('build/elapid.node', packageRoot));
+  if (!existsSync(file)) {
+    return { reason: 'no native kernels were built for this machine (npm rebuild elapid, with a C++ compiler, builds them)' };
+  }
+  try {
+    return { addon: createRequire(import.meta.url)(file) as unknown };
+  } catch (error) {
+    return { reason: `the native kernels do not load: ${error instanceof Error ? error.message : String(error)}` };
+  }
+}
+
+function startKernelWorker(): KernelWorker {
+  const worker = new Worker(new URL('../backend/cpu/wasm-worker.js', import.meta.url));
+  worker.unref();
+  return {
+    postMessage: (message) => {
+      worker.postMessage(message);
+    },
+    onMessage: (listener) => {
+      worker.on('message', listener);
+      worker.unref();
+    },
+    onError: (listener) => void worker.on('error', listener),
+    keepAlive: (on) => {
+      if (on) worker.ref();
+      else worker.unref();
+    },
+    terminate: () => void worker.terminate(),
+  };
+}
+
+export const platform: Platform = {
+  kind: 'node',
+  processors: availableParallelism(),
+  openFile,
+  readFile: (path) => readWholeFile(path),
+  writeFileAtomically,
+  async pathKind(path) {
+    const info = await stat(path).catch(() => undefined);
+    return info === undefined ? undefined : info.isDirectory() ? 'folder' : 'file';
+  },
+  async makeFolder(path) {
+    await mkdir(path, { recursive: true });
+  },
+  removeFile: (path) => rm(path, { force: true }),
+  listFolder: (path) => readdir(path),
+  joinPath: join,
+  appendText: (path, text) => appendFile(path, text),
+  loadAddon,
+  readWasm: () => readWholeFile(new URL('wasm/elapid.wasm', packageRoot)),
+  startKernelWorker,
+};

@@ -1,0 +1,79 @@
+import type { DType, HostArray } from './dtype.js';
+import type { Kernel } from './kernel.js';
+
+/** Device memory of one allocation. Only its backend knows what is behind it. */
+export interface DeviceBuffer {
+  readonly dtype: DType;
+  /** Number of elements. */
+  readonly size: number;
+}
+
+/** A part of a buffer, from element `offset` on, `size` elements long. */
+export interface BufferView {
+  readonly buffer: DeviceBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** What a backend counts. */
+export interface BackendStatistics {
+  /** Buffers allocated and not yet released. */
+  readonly liveBuffers: number;
+  readonly liveBytes: number;
+  /** The most bytes live at one time since the backend was opened or the statistics were reset. */
+  readonly peakBytes: number;
+  readonly launches: number;
+}
+
+/** The launches of one step, recorded to be replayed without JavaScript per operation. */
+export interface Program {
+  readonly launches: number;
+  /** Appends the recorded launches to the stream. Reads and writes the same memory as when they were recorded. */
+  replay(): void;
+  /** Frees the memory the program owns. */
+  dispose(): void;
+}
+
+/**
+ * A backend is device memory and one in-order command stream. `launch`, `write` and `release` return at once and take
+ * effect in order; `read` and `synchronize` wait for everything before them.
+ */
+export interface Backend {
+  /** 'reference', 'cpu', 'plan', … */
+  readonly kind: string;
+  /** What is behind it, for people: `cpu (native AVX-512 kernels, 2 threads)`. */
+  readonly description: string;
+  /** Allocates; the contents are undefined (NaN where the backend was opened with `poison`). */
+  allocate(dtype: DType, size: number): DeviceBuffer;
+  /** Allocates and fills; `data` may be called late, or never by a backend that holds no values. */
+  upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer;
+  /** Overwrites a view, in stream order. */
+  write(view: BufferView, data: ArrayLike<number>): void;
+  /** The view's values after everything launched so far. */
+  read(view: BufferView): Promise<HostArray>;
+  /** Gives the buffer back; launches already in the stream may still use it. */
+  release(buffer: DeviceBuffer): void;
+  /** Launches a kernel: views in the order of `kernel.buffers`, numbers in the order of `kernel.parameters`. */
+  launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void;
+  /** Resolves when everything launched so far is done. */
+  synchronize(): Promise<void>;
+  /**
+   * Runs `step` and records its launches instead of executing them.
+   * @throws BackendError when `step` uploads or reads
+   */
+  capture(step: () => void): Program;
+  statistics(): BackendStatistics;
+  /** Sets `launches` to zero and `peakBytes` to what is live. */
+  resetStatistics(): void;
+  /** Waits for the stream, frees all memory, ends the threads. */
+  close(): Promise<void>;
+}
+
+/** A backend that can use a file's pages as device memory. */
+export interface MappingBackend extends Backend {
+  /**
+   * Maps a file for reading and returns a buffer over `size` elements from byte `offset` on, or undefined where the
+   * platform cannot map files. The mapping goes when all of its buffers are released.
+   */
+  mapFile(path: string, offset: number, dtype: DType, size: number): DeviceBuffer | undefined;
+}

@@ -1,0 +1,37 @@
+import { ArgumentError, describeProblem } from '../util/errors.js';
+import type { Backend } from './backend.js';
+import type { DType } from './dtype.js';
+import { formatShape, sizeOf, type Shape } from './shape.js';
+import { Tensor } from './tensor.js';
+
+/** A tensor whose contents are undefined, to be written by a kernel. */
+export function empty(backend: Backend, shape: Shape, dtype: DType = 'f32'): Tensor {
+  return Tensor.over(backend, backend.allocate(dtype, sizeOf(shape)), shape);
+}
+
+/**
+ * A tensor with the given values.
+ * @param values numbers in row-major order, or a function that makes them (not called by backends that hold no values)
+ * @throws ArgumentError when there are more or fewer values than the shape has elements
+ */
+export function tensor(
+  backend: Backend,
+  values: ArrayLike<number> | (() => ArrayLike<number>),
+  shape: Shape,
+  dtype: DType = 'f32',
+): Tensor {
+  const size = sizeOf(shape);
+  const check = (given: ArrayLike<number>): ArrayLike<number> => {
+    if (given.length === size) return given;
+    throw new ArgumentError(
+      describeProblem({
+        operation: 'tensor',
+        argument: 'values',
+        expected: `${String(size)} numbers for shape ${formatShape(shape)}`,
+        got: `${String(given.length)} numbers`,
+      }),
+    );
+  };
+  const data = typeof values === 'function' ? () => check(values()) : check(values);
+  return Tensor.over(backend, backend.upload(dtype, size, typeof data === 'function' ? data : () => data), shape);
+}

@@ -1,0 +1,74 @@
+import type { DType } from './dtype.js';
+
+/** How a kernel uses one of its buffers. */
+export interface BufferSpec {
+  readonly access: 'in' | 'out' | 'inout';
+  readonly dtype: DType;
+  readonly optional: boolean;
+}
+
+/** What a kernel parameter is: all travel as numbers; the C++ side gets int64, float or bool. */
+export type ParameterKind = 'int' | 'float' | 'flag';
+
+export type BufferSpecs = Readonly<Record<string, BufferSpec>>;
+export type ParameterSpecs = Readonly<Record<string, ParameterKind>>;
+
+type ReferenceArray<S extends BufferSpec> = S['dtype'] extends 'i32' ? Int32Array : Float64Array;
+
+/** The arrays a reference kernel works on: float64 for 'f32' buffers, null for an optional one that was not given. */
+export type ReferenceBuffers<B extends BufferSpecs> = {
+  readonly [K in keyof B]: B[K]['optional'] extends true ? ReferenceArray<B[K]> | null : ReferenceArray<B[K]>;
+};
+
+export type ParameterValues<P extends ParameterSpecs> = {
+  readonly [K in keyof P]: P[K] extends 'flag' ? boolean : number;
+};
+
+/**
+ * A kernel: its name, its buffers and parameters in launch order, and what it computes, in plain float64 TypeScript. Every
+ * backend runs kernels by this declaration; the C++ argument structures are generated from it.
+ */
+export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends ParameterSpecs = ParameterSpecs> {
+  readonly name: string;
+  readonly buffers: B;
+  readonly parameters: P;
+  /** `name(in f32 u, …; int batch, …)`: compiled kernels carry the same text, so that a stale build is noticed. */
+  readonly signature: string;
+  /** The truth: float64, never optimised. */
+  readonly reference: (buffers: ReferenceBuffers<B>, parameters: ParameterValues<P>) => void;
+  /** Floating-point operations of a launch (an exp counts as one), for `inspect` and benchmarks. */
+  readonly operations: (parameters: ParameterValues<P>) => number;
+}
+
+const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O) => ({
+  access,
+  dtype,
+  optional,
+});
+
+/** Buffer declarations: `input.f32`, `optionalInput.f32`, `output.f32`, … */
+export const input = { f32: spec('in', 'f32', false), i32: spec('in', 'i32', false) };
+export const optionalInput = { f32: spec('in', 'f32', true), i32: spec('in', 'i32', true) };
+export const output = { f32: spec('out', 'f32', false), i32: spec('out', 'i32', false) };
+export const optionalOutput = { f32: spec('out', 'f32', true), i32: spec('out', 'i32', true) };
+export const inout = { f32: spec('inout', 'f32', false), i32: spec('inout', 'i32', false) };
+export const optionalInout = { f32: spec('inout', 'f32', true), i32: spec('inout', 'i32', true) };
+
+/** Declares a kernel; see `Kernel`. */
+export function defineKernel<const B extends BufferSpecs, const P extends ParameterSpecs>(
+  name: string,
+  declaration: {
+    buffers: B;
+    parameters: P;
+    reference: Kernel<B, P>['reference'];
+    operations?: Kernel<B, P>['operations'];
+  },
+): Kernel<B, P> {
+  const { buffers, parameters, reference, operations = () => 0 } = declaration;
+  const bufferList = Object.entries(buffers).map(
+    ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
+  );
+  const parameterList = Object.entries(parameters).map(([key, kind]) => `${kind} ${key}`);
+  const signature = `${name}(${bufferList.join(', ')}; ${parameterList.join(', ')})`;
+  return { name, buffers, parameters, signature, reference, operations };
+}

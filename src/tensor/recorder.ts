@@ -1,0 +1,48 @@
+import type { Tensor } from './tensor.js';
+
+/** A differentiable operation that has just been launched, as a tape keeps it. */
+export interface RecordedOperation<Saved extends Record<string, Tensor | null>> {
+  readonly operation: string;
+  readonly inputs: readonly (Tensor | null | undefined)[];
+  readonly outputs: readonly Tensor[];
+  /** Tensors the gradient rule reads; the tape holds them until then. */
+  readonly saved: Saved;
+  /**
+   * The gradient rule: from the cotangents of the outputs (null for an output that nothing used) to those of the inputs,
+   * in order. `needed[i]` tells whether input i wants one; the rule may return null where it does not. It runs inside a
+   * scope and launches kernels that are not recorded themselves.
+   */
+  readonly backward: (context: {
+    cotangents: readonly (Tensor | null)[];
+    saved: Saved;
+    needed: readonly boolean[];
+  }) => readonly (Tensor | null)[];
+}
+
+/** What records operations for the backward pass: the tape of `autograd`. */
+export interface Recorder {
+  record<Saved extends Record<string, Tensor | null>>(operation: RecordedOperation<Saved>): void;
+}
+
+let current: Recorder | null = null;
+
+/** Tells the recorder, if one is listening, of a differentiable operation. */
+export function record<Saved extends Record<string, Tensor | null>>(operation: RecordedOperation<Saved>): void {
+  current?.record(operation);
+}
+
+/** Whether a recorder is listening: operations may skip what only the gradient needs where none is. */
+export function isRecording(): boolean {
+  return current !== null;
+}
+
+/** Runs `body` with `recorder` listening (or none, for null). */
+export function withRecorder<T>(recorder: Recorder | null, body: () => T): T {
+  const outer = current;
+  current = recorder;
+  try {
+    return body();
+  } finally {
+    current = outer;
+  }
+}

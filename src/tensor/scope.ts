@@ -1,0 +1,54 @@
+import { ArgumentError } from '../util/errors.js';
+import { Tensor } from './tensor.js';
+
+/**
+ * Runs `body` and frees every tensor made inside it except those in what it returns (a tensor, or arrays, maps, and plain
+ * objects of tensors), which then belong to the enclosing scope, or to the caller where there is none.
+ *
+ * @throws ArgumentError when `body` is async: tensors made after an `await` would belong to whichever scope runs then
+ */
+export function scope<T>(body: () => T): T {
+  const parent = Tensor.currentScope;
+  const own = new Set<Tensor>();
+  Tensor.currentScope = own;
+  let result: T;
+  try {
+    result = body();
+    if (result instanceof Promise) {
+      throw new ArgumentError('scope: body is async; expected a synchronous function. Hint: await outside of the scope');
+    }
+    for (const tensor of tensorsIn(result)) {
+      if (own.delete(tensor)) parent?.add(tensor);
+    }
+  } finally {
+    Tensor.currentScope = parent;
+    for (const tensor of own) tensor.dispose();
+  }
+  return result;
+}
+
+/** Takes a tensor out of its scope: it lives until `dispose()`. Returns it. */
+export function keep<T extends Tensor>(tensor: T): T {
+  Tensor.currentScope?.delete(tensor);
+  return tensor;
+}
+
+/** Runs `body` outside of all scopes: what it makes lives until `dispose()`. */
+export function withoutScope<T>(body: () => T): T {
+  const outer = Tensor.currentScope;
+  Tensor.currentScope = null;
+  try {
+    return body();
+  } finally {
+    Tensor.currentScope = outer;
+  }
+}
+
+function* tensorsIn(value: unknown): Generator<Tensor> {
+  if (value instanceof Tensor) yield value;
+  else if (Array.isArray(value)) for (const item of value) yield* tensorsIn(item);
+  else if (value instanceof Map) for (const item of value.values()) yield* tensorsIn(item);
+  else if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype) {
+    for (const item of Object.values(value)) yield* tensorsIn(item);
+  }
+}

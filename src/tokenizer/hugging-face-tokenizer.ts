@@ -1,0 +1,115 @@
+import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
+import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { parseConfig, parseDefinition } from './hugging-face-schema.js';
+import type { TokenizerConfig, TokenizerDefinition } from './hugging-face-schema.js';
+import { incrementalDecoder } from './incremental.js';
+import type { TextStream, Tokenizer } from './tokenizer.js';
+
+/** The name of the token that ends a document in GPT-2, GPT-NeoX and the Mamba models, which use the latter's. */
+const usualEndOfText = '<|endoftext|>';
+
+/** Names of the files a tokenizer was read from, for messages. */
+export interface TokenizerFiles {
+  tokenizer: string;
+  config: string;
+}
+
+/**
+ * A tokenizer from a tokenizer.json, such as the one of GPT-NeoX that the published Mamba models use.
+ *
+ * Where it differs from transformers: `decode` never "cleans up" spaces before punctuation, so that it gives back the
+ * text that was encoded (normalised as the file says) and a stream gives the same text as `decode`. Special tokens
+ * are kept in decoded text; ids without a token (a padded vocabulary has some) give no text.
+ */
+export class HuggingFaceTokenizer implements Tokenizer {
+  readonly vocabularySize: number;
+  readonly endOfText?: number;
+  readonly #library: LibraryTokenizer;
+
+  /**
+   * @param tokenizerJson the parsed tokenizer.json
+   * @param configJson the parsed tokenizer_config.json, where there is one: it names the token that ends a text
+   * @throws CheckpointError where a file is not what it should be, or asks for something the library does not know
+   */
+  constructor(
+    tokenizerJson: unknown,
+    configJson: unknown = {},
+    files: TokenizerFiles = { tokenizer: 'tokenizer.json', config: 'tokenizer_config.json' },
+  ) {
+    const definition = parseDefinition(tokenizerJson, files.tokenizer);
+    const config = parseConfig(configJson, files.config);
+    try {
+      this.#library = new LibraryTokenizer(definition, config);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new CheckpointError(`the tokenizer cannot be built: ${reason}`, { file: files.tokenizer }, { cause: error });
+    }
+    this.vocabularySize = countIds(definition);
+    const endOfText = findEndOfText(this.#library, definition, config, files.config);
+    if (endOfText !== undefined) this.endOfText = endOfText;
+  }
+
+  /**
+   * The ids of `text`, with the special tokens that the file adds to every text (GPT-NeoX adds none).
+   * @throws ArgumentError where the vocabulary lacks a piece of the text and has no token for unknown pieces
+   */
+  encode(text: string): Int32Array {
+    const { ids, tokens } = this.#library.encode(text) as { ids: (number | undefined)[]; tokens: string[] };
+    const result = new Int32Array(ids.length);
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i];
+      if (id === undefined) {
+        const got = JSON.stringify(tokens[i]);
+        const expected = 'text made of tokens of the vocabulary, which has no unknown token';
+        throw new ArgumentError(describeProblem({ operation: 'encode', argument: 'a piece of text', expected, got }));
+      }
+      result[i] = id;
+    }
+    return result;
+  }
+
+  /** The text of `ids`. @throws ArgumentError where an id is negative or not an integer */
+  decode(ids: ArrayLike<number>): string {
+    return this.#decodeKnown(Array.from(ids).filter((id) => this.#hasToken(id)));
+  }
+
+  stream(): TextStream {
+    const { push, flush } = incrementalDecoder((ids) => this.#decodeKnown(ids as number[]));
+    return { push: (id) => (this.#hasToken(id) ? push(id) : ''), flush };
+  }
+
+  #decodeKnown(ids: number[]): string {
+    // The library refuses an empty list.
+    return ids.length === 0 ? '' : this.#library.decode(ids, { clean_up_tokenization_spaces: false });
+  }
+
+  #hasToken(id: number): boolean {
+    if (!Number.isInteger(id) || id < 0) {
+      const expected = 'an integer of at least 0';
+      throw new ArgumentError(describeProblem({ operation: 'decode', argument: 'id', expected, got: String(id) }));
+    }
+    return this.#library.id_to_token(id) !== undefined;
+  }
+}
+
+/** One more than the largest id: ids need not be without gaps. */
+function countIds({ model, added_tokens: added }: TokenizerDefinition): number {
+  let largest = -1;
+  if (model.type === 'Unigram') largest = model.vocab.length - 1;
+  else for (const id of Object.values(model.vocab)) largest = Math.max(largest, id);
+  for (const { id } of added) largest = Math.max(largest, id);
+  return largest + 1;
+}
+
+function findEndOfText(
+  library: LibraryTokenizer,
+  { added_tokens: added }: TokenizerDefinition,
+  { eos_token: named }: TokenizerConfig,
+  file: string,
+): number | undefined {
+  if (named === undefined || named === null) return added.find(({ content }) => content === usualEndOfText)?.id;
+  const content = typeof named === 'string' ? named : named.content;
+  const id = library.token_to_id(content);
+  if (id !== undefined) return id;
+  throw new CheckpointError(`the vocabulary has no token ${JSON.stringify(content)}`, { file, key: 'eos_token' });
+}

@@ -1,0 +1,5 @@
+export { ByteTokenizer } from './byte-tokenizer.js';
+export { HuggingFaceTokenizer } from './hugging-face-tokenizer.js';
+export type { TokenizerFiles } from './hugging-face-tokenizer.js';
+export { loadTokenizer } from './load-tokenizer.js';
+export type { TextStream, Tokenizer } from './tokenizer.js';

@@ -1,0 +1,21 @@
+/** Turns text into the ids a model reads, and ids into text. */
+export interface Tokenizer {
+  /** Number of ids: every id is in [0, vocabularySize). A model may have more, since vocabularies are padded. */
+  readonly vocabularySize: number;
+  /** The id that ends a document, where the vocabulary has one. */
+  readonly endOfText?: number;
+  /** The ids of `text`. */
+  encode(text: string): Int32Array;
+  /** The text of `ids`; bytes that are not UTF-8 become U+FFFD. @throws ArgumentError where an id cannot be one */
+  decode(ids: ArrayLike<number>): string;
+  /** A decoder that takes ids one at a time, for text that is shown while it is generated. */
+  stream(): TextStream;
+}
+
+/** Decodes ids one at a time; what it returns, put together, is what `decode` returns for all of them. */
+export interface TextStream {
+  /** Takes one id and returns the text that no later id can change, never half a character; often the empty string. */
+  push(id: number): string;
+  /** Ends the stream: returns what was held back, with U+FFFD for a character that never became whole. */
+  flush(): string;
+}

@@ -1,0 +1,75 @@
+/**
+ * Error classes of the package. Every message names the operation, the argument, what was expected, what came, and,
+ * where there is one, a hint.
+ */
+
+/** Base class: `instanceof ElapidError` tells errors of this package from errors of the program. */
+export class ElapidError extends Error {
+  override name = 'ElapidError';
+}
+
+/** A tensor has the wrong shape. */
+export class ShapeError extends ElapidError {
+  override name = 'ShapeError';
+}
+
+/** A tensor has the wrong dtype. */
+export class DTypeError extends ElapidError {
+  override name = 'DTypeError';
+}
+
+/** A tensor, program or backend was used after it was freed. */
+export class DisposedError extends ElapidError {
+  override name = 'DisposedError';
+}
+
+/** A backend could not start, lacks a kernel, or lost its device. */
+export class BackendError extends ElapidError {
+  override name = 'BackendError';
+}
+
+/** An argument that is neither a shape nor a dtype is out of its range. */
+export class ArgumentError extends ElapidError {
+  override name = 'ArgumentError';
+}
+
+/** Where in a checkpoint something is wrong. */
+export interface CheckpointLocation {
+  /** Path or URL of the file. */
+  file: string;
+  /** Name of the tensor or JSON key. */
+  key?: string;
+  /** Position in the file, in bytes. */
+  offset?: number;
+}
+
+/** A checkpoint file is damaged, hostile, or does not fit the model. */
+export class CheckpointError extends ElapidError {
+  override name = 'CheckpointError';
+  readonly file: string;
+  readonly key: string | undefined;
+  readonly offset: number | undefined;
+
+  constructor(problem: string, location: CheckpointLocation, options?: ErrorOptions) {
+    const { file, key, offset } = location;
+    const where = [file, key === undefined ? '' : `key '${key}'`, offset === undefined ? '' : `byte ${String(offset)}`];
+    super(`${where.filter((part) => part !== '').join(', ')}: ${problem}`, options);
+    this.file = file;
+    this.key = key;
+    this.offset = offset;
+  }
+}
+
+/** What `describeProblem` needs to word an error. */
+export interface Problem {
+  operation: string;
+  argument: string;
+  expected: string;
+  got: string;
+  hint?: string;
+}
+
+/** `op: argument is got; expected expected. Hint: …` */
+export function describeProblem({ operation, argument, expected, got, hint }: Problem): string {
+  return `${operation}: ${argument} is ${got}; expected ${expected}.${hint === undefined ? '' : ` Hint: ${hint}`}`;
+}

@@ -1,0 +1,47 @@
+import { describe, expect, test } from 'vitest';
+import type { OperationCase } from '../../src/ops/cases.js';
+import { compiledKernels, useBackend } from '../support/backends.js';
+import { expectClose, tolerance } from '../support/compare.js';
+import { centralDifferences, runCase, type CaseResult } from '../support/run-case.js';
+
+const modules = import.meta.glob<{ cases: readonly OperationCase[] }>('../../src/ops/*/cases.ts', { eager: true });
+const operations = Object.entries(modules).map(([path, { cases }]) => ({ folder: path.split('/').at(-2) ?? path, cases }));
+
+const reference = useBackend('reference');
+const expectations = new Map<OperationCase, Promise<CaseResult>>();
+const expected = (operationCase: OperationCase): Promise<CaseResult> => {
+  const known = expectations.get(operationCase) ?? runCase(reference(), operationCase);
+  expectations.set(operationCase, known);
+  return known;
+};
+
+describe.each(operations)('$folder', ({ cases }) => {
+  describe('reference: gradients are the slopes of the forward pass', () => {
+    test.each(cases.filter(({ large }) => large !== true))('$name', async (operationCase) => {
+      const { gradients } = await expected(operationCase);
+      const slopes = await centralDifferences(reference(), operationCase, 12);
+      for (const [name, found] of slopes) {
+        const gradient = gradients.get(name) ?? new Float64Array();
+        const scale = gradient.reduce((largest: number, value: number) => Math.max(largest, Math.abs(value)), 1e-3);
+        for (const { element, slope } of found) {
+          const error = Math.abs(slope - (gradient[element] ?? NaN)) / scale;
+          expect(error, `d${name}[${String(element)}]: ${String(gradient[element])}, slope ${String(slope)}`).toBeLessThan(2e-5);
+        }
+      }
+    });
+  });
+
+  describe.each(compiledKernels)('%s kernels agree with reference', (kernels) => {
+    const backend = useBackend('cpu', { kernels });
+    test.each(cases)('$name', async (operationCase) => {
+      const right = await expected(operationCase);
+      const actual = await runCase(backend(), operationCase);
+      const limit = tolerance(operationCase.reductionLength);
+      actual.outputs.forEach((values, i) => {
+        expectClose(values, right.outputs[i] ?? [], limit, `output ${String(i)}`);
+      });
+      for (const [name, values] of actual.gradients) expectClose(values, right.gradients.get(name) ?? [], limit, `d${name}`);
+      expect(backend().statistics().liveBuffers, 'live buffers').toBe(0);
+    });
+  });
+});

@@ -1,0 +1,36 @@
+import { afterAll, beforeAll, expect } from 'vitest';
+import { platform } from '#platform';
+import type { Addon } from '../../src/backend/cpu/native-engine.js';
+import { openBackend, type BackendOptions } from '../../src/backend/open.js';
+import type { Backend } from '../../src/tensor/index.js';
+
+/**
+ * The compiled kernels this machine can run: every instruction set of the addon, and wasm. Without the addon only wasm is
+ * left; under CI that is a failure.
+ */
+export const compiledKernels: readonly NonNullable<BackendOptions['kernels']>[] = [...nativeTargets(), 'wasm'];
+
+function nativeTargets(): NonNullable<BackendOptions['kernels']>[] {
+  const loaded = platform.loadAddon();
+  if ('addon' in loaded) return (loaded.addon as Addon).targets() as NonNullable<BackendOptions['kernels']>[];
+  if (process.env['CI'] === 'true') throw new Error(`CI must test the native kernels: ${loaded.reason}`);
+  console.warn(`native kernels are not tested: ${loaded.reason}`);
+  return [];
+}
+
+/** A backend for the tests of a `describe` block, opened before them and closed, with no live buffers, after them. */
+export function useBackend(kind: 'cpu' | 'reference', options: BackendOptions = {}): () => Backend {
+  let backend: Backend | undefined;
+  beforeAll(async () => {
+    backend = await openBackend(kind, { poison: true, threads: 2, ...options });
+  });
+  afterAll(async () => {
+    const live = backend?.statistics().liveBuffers;
+    await backend?.close();
+    expect(live, 'live buffers after all tests').toBe(0);
+  });
+  return () => {
+    if (backend === undefined) throw new Error('useBackend: called outside of a test');
+    return backend;
+  };
+}
