@@ -1,1 +1,2 @@
 export * from './tape.js';
+export * from './recompute.js';

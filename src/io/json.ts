@@ -3,6 +3,11 @@ import { CheckpointError } from '../util/errors.js';
 
 /** Longer keys are refused: no parameter has such a name, and error messages repeat it. */
 const maxKeyLength = 1000;
+/**
+ * Every value in a JSON text follows a brace, a bracket or a comma. Counting those bounds the number of values, and so
+ * the memory: 100 MB of `{},` would otherwise become gigabytes. Half a million tensors stay below it.
+ */
+const maxSeparators = 1 << 22;
 
 /** A JSON object and the places of its keys. */
 export interface JsonObject {
@@ -21,10 +26,14 @@ export interface JsonOptions {
 
 /**
  * Parses UTF-8 JSON whose top level is an object.
- * @throws CheckpointError when it is not UTF-8, not JSON, not an object, or an object in it has a key twice
+ * @throws CheckpointError when it is not UTF-8, not JSON, not an object, has too many values, or has an object with a
+ *   key twice
  */
 export function parseJsonObject(bytes: Uint8Array, file: string, options: JsonOptions = {}): JsonObject {
   const { offset = 0, pythonFloats = false } = options;
+  if (countSeparators(bytes) > maxSeparators) {
+    throw new CheckpointError(`the JSON text has more than ${String(maxSeparators)} values`, { file, offset });
+  }
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -65,6 +74,12 @@ export function parseJsonObject(bytes: Uint8Array, file: string, options: JsonOp
       return offset;
     },
   };
+}
+
+function countSeparators(bytes: Uint8Array): number {
+  let count = 0;
+  for (const byte of bytes) if (byte === 0x7b || byte === 0x5b || byte === 0x2c) count++;
+  return count;
 }
 
 interface FoundKey {

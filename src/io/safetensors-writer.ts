@@ -61,8 +61,9 @@ function encodeHeader(tensors: readonly SafetensorsSource[], metadata: Readonly<
   return header;
 }
 
-function* dataOf({ key, sizeBytes, bytes }: SafetensorsSource): Generator<Uint8Array> {
-  const data = bytes();
+function* dataOf(tensor: SafetensorsSource): Generator<Uint8Array> {
+  const { key, sizeBytes } = tensor;
+  const data = tensor.bytes();
   let written = 0;
   for (const piece of data instanceof Uint8Array ? [data] : data) {
     written += piece.length;

@@ -35,7 +35,8 @@ const flagEncrypted = 1 << 0;
 const flagSizesFollowData = 1 << 3;
 const flagUtf8Name = 1 << 11;
 
-const maxDirectorySizeBytes = 1 << 26;
+/** Room for a hundred thousand entries, several times what any model has. */
+const maxDirectorySizeBytes = 1 << 24;
 /** Local headers are read this many at a time: over HTTP each is a request. */
 const localHeadersAtOnce = 32;
 
@@ -76,7 +77,7 @@ export async function readZipDirectory(file: RandomAccessFile): Promise<Readonly
 async function findDirectory(file: RandomAccessFile): Promise<Directory> {
   const endAt = file.sizeBytes - endSizeBytes;
   const end = endAt < 0 ? undefined : viewOf(await readRange(file, endAt, endSizeBytes, 'the zip end record'));
-  if (end === undefined || end.getUint32(0, true) !== endSignature || end.getUint16(20, true) !== 0) {
+  if (end?.getUint32(0, true) !== endSignature || end.getUint16(20, true) !== 0) {
     throw new CheckpointError(
       `no zip end record in the last ${String(endSizeBytes)} bytes. Hint: the file is truncated, has something ` +
         'appended, or is no zip archive.',

@@ -62,11 +62,12 @@ describe('writing', () => {
       const checkpoint = await openCheckpoint(path);
       expect(checkpoint.metadata).toEqual({ format: 'pt', note: 'ü' });
       expect([...checkpoint.entries.keys()].sort()).toEqual(written.map(({ key }) => key).sort());
-      for (const { key, dtype, shape, bytes } of written) {
+      for (const tensor of written) {
+        const { key, dtype, shape } = tensor;
         const entry = checkpoint.entries.get(key);
         if (entry === undefined) throw new Error(key);
         expect(entry).toMatchObject({ dtype, shape });
-        expect(await checkpoint.read(entry)).toEqual(bytes());
+        expect(await checkpoint.read(entry)).toEqual(tensor.bytes());
         expect(entry.offset % storedItemSizeBytes(dtype), key).toBe(0);
       }
       await checkpoint.close();
@@ -172,6 +173,7 @@ const hostile: Hostile[] = [
   { name: 'a header that is not UTF-8', bytes: rawSafetensors(concat('{"', [0xff, 0xfe], '":1}'), 0), message: /not valid UTF-8/, offset: 8 },
   { name: 'deep nesting', bytes: rawSafetensors('{"x":' + '['.repeat(200_000), 0), message: /not valid JSON/ },
   { name: 'deep nesting that closes', bytes: rawSafetensors(`{"x":${'['.repeat(200_000)}${']'.repeat(200_000)}}`, 0), message: /header entry is \[\[…\]\]/, key: 'x' },
+  { name: 'millions of small values', bytes: rawSafetensors(`{"x":[${'{},'.repeat(2_200_000)}{}]}`, 0), message: /more than 4194304 values/, offset: 8 },
   { name: 'a tensor twice', bytes: rawSafetensors(`{"x":${u8(0, 4)},"x":${u8(0, 4)}}`, 4), message: /this key twice/, key: 'x', offset: 61 },
   { name: 'a tensor twice, once escaped', bytes: rawSafetensors(`{"x":${u8(0, 4)},"\\u0078" : ${u8(0, 4)}}`, 4), message: /this key twice/, key: 'x' },
   { name: 'a field twice', bytes: one('"dtype":"U8","shape":[4],"data_offsets":[0,4],"dtype":"I8"'), message: /this key twice/, key: 'dtype' },

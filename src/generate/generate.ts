@@ -1,0 +1,81 @@
+import type { MambaLM, State } from '../models/index.js';
+import type { Tokenizer } from '../tokenizer/index.js';
+import { ArgumentError, describeProblem } from '../util/errors.js';
+import { Decoder, prefill } from './decoder.js';
+import { Sampler, type SamplingOptions } from './sampling.js';
+import { StopMatcher } from './stop.js';
+
+export interface GenerateOptions extends SamplingOptions {
+  /** The most tokens to generate; default 256. */
+  readonly maxTokens?: number | undefined;
+  /** Goes on from here, and is afterwards the state after the last token fed back. None: a new one, freed at the end. */
+  readonly state?: State | undefined;
+  /** Ends the generation: the iterator throws the signal's reason at its next step. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface GenerateTextOptions extends GenerateOptions {
+  /** Texts that end the generation; they are not part of the output. */
+  readonly stop?: readonly string[] | undefined;
+}
+
+/**
+ * Generates token ids after a prompt, one at a time. Leaving the loop early frees everything.
+ * @param promptIds at least one id
+ * @throws ArgumentError for a bad prompt or bad options
+ */
+export async function* generateTokens(
+  model: MambaLM,
+  promptIds: ArrayLike<number>,
+  options: GenerateOptions = {},
+): AsyncGenerator<number, void, void> {
+  const { maxTokens = 256, signal } = options;
+  if (!Number.isInteger(maxTokens) || maxTokens < 0) {
+    throw new ArgumentError(
+      describeProblem({ operation: 'generate', argument: 'maxTokens', expected: 'an integer ≥ 0', got: String(maxTokens) }),
+    );
+  }
+  options.state?.expectBatch('generate', 1);
+  const sampler = new Sampler(options);
+  const state = options.state ?? model.newState(1);
+  const history = Array.from(promptIds);
+  let decoder: Decoder | undefined;
+  try {
+    let logits = await prefill(model, promptIds, state, { signal });
+    for (let count = 0; count < maxTokens; count++) {
+      signal?.throwIfAborted();
+      const id = sampler.sample(logits, history);
+      history.push(id);
+      yield id;
+      if (count + 1 === maxTokens) return;
+      signal?.throwIfAborted();
+      decoder ??= new Decoder(model, state);
+      logits = await decoder.step([id]);
+    }
+  } finally {
+    decoder?.dispose();
+    if (options.state === undefined) state.dispose();
+  }
+}
+
+/**
+ * Generates text after a prompt, in pieces as they become certain: never half a character, and nothing that may still turn
+ * out to be a stop text. Ends at the tokenizer's end-of-text token as well.
+ */
+export async function* generateText(
+  model: MambaLM,
+  tokenizer: Tokenizer,
+  prompt: string,
+  options: GenerateTextOptions = {},
+): AsyncGenerator<string, void, void> {
+  const matcher = new StopMatcher(options.stop ?? []);
+  const decoded = tokenizer.stream();
+  for await (const id of generateTokens(model, tokenizer.encode(prompt), options)) {
+    if (id === tokenizer.endOfText) break;
+    const text = matcher.push(decoded.push(id));
+    if (text !== '') yield text;
+    if (matcher.stopped !== undefined) return;
+  }
+  const rest = matcher.push(decoded.flush()) + matcher.flush();
+  if (rest !== '') yield rest;
+}

@@ -1,0 +1,32 @@
+import { Norm, type ParameterStore } from '../../nn/index.js';
+import type { Tensor } from '../../tensor/index.js';
+import type { MambaConfig } from './config.js';
+import { MambaMixer, type MixerState } from './mixer.js';
+
+/** A residual block: residual ← x + residual, x ← mixer(norm(residual)). Keys: norm, mixer. */
+export class MambaBlock {
+  readonly norm: Norm;
+  readonly mixer: MambaMixer;
+
+  constructor(parameters: ParameterStore, config: MambaConfig) {
+    this.mixer = new MambaMixer(parameters.at('mixer'), config);
+    this.norm = new Norm(parameters.at('norm'), { size: config.dModel, kind: config.norm, epsilon: config.normEpsilon });
+  }
+
+  /** @param x [B,L,D], what the block before added @param residual [B,L,D], the stream before that; null for the first */
+  forward(
+    x: Tensor,
+    residual: Tensor | null,
+    options: { initialState?: MixerState; sequenceStarts?: Tensor },
+  ): { x: Tensor; residual: Tensor; finalState: MixerState } {
+    const normed = this.norm.forward(x, residual);
+    const { y, finalState } = this.mixer.forward(normed.y, options);
+    return { x: y, residual: normed.residual, finalState };
+  }
+
+  /** One position, x [B,D]; `state` is updated in place. */
+  step(x: Tensor, residual: Tensor | null, state: MixerState, transition: Tensor): { x: Tensor; residual: Tensor } {
+    const normed = this.norm.forward(x, residual);
+    return { x: this.mixer.step(normed.y, state, transition), residual: normed.residual };
+  }
+}

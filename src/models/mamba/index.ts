@@ -1,0 +1,6 @@
+export * from './block.js';
+export * from './checkpoint.js';
+export * from './config.js';
+export * from './language-model.js';
+export * from './mixer.js';
+export * from './state.js';

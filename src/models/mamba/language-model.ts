@@ -1,0 +1,200 @@
+import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
+import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
+import { scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
+import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { MambaBlock } from './block.js';
+import type { MambaConfig } from './config.js';
+import type { MixerState } from './mixer.js';
+import { State } from './state.js';
+
+/** What a forward pass may be told besides the ids. */
+export interface ForwardOptions {
+  /** The state before the first id; afterwards it is the state after the last one. Not differentiated. */
+  readonly state?: State;
+  /** [B,L] i32, nonzero where a document starts: nothing of an earlier document reaches a later one. */
+  readonly sequenceStarts?: Tensor;
+}
+
+/** Mamba as a language model: embedding, blocks, norm, head. Keys as in transformers' `MambaForCausalLM`. */
+export class MambaLM {
+  readonly config: MambaConfig;
+  readonly backend: Backend;
+  /** All parameters, in the order the model was built. */
+  readonly parameters: readonly Parameter[];
+  readonly embeddings: Embedding;
+  readonly blocks: readonly MambaBlock[];
+  readonly finalNorm: Norm;
+  readonly #untiedHead: Linear | null;
+
+  /** @param source where the parameters come from; `loadMamba` and `MambaLM.initial` give the usual ones */
+  constructor(config: MambaConfig, backend: Backend, source: TensorSource) {
+    const { vocabularySize, dModel, layers, norm, normEpsilon, tiedHead, initialisation } = config;
+    const store = new ParameterStore(source);
+    const backbone = store.at('backbone');
+    const { embeddingDeviation } = initialisation;
+    this.config = config;
+    this.backend = backend;
+    this.embeddings = new Embedding(backbone.at('embeddings'), { count: vocabularySize, size: dModel, deviation: embeddingDeviation });
+    this.blocks = Array.from({ length: layers }, (_, i) => new MambaBlock(backbone.at('layers').at(String(i)), config));
+    this.finalNorm = new Norm(backbone.at('norm_f'), { size: dModel, kind: norm, epsilon: normEpsilon });
+    this.#untiedHead = tiedHead
+      ? null
+      : new Linear(store.at('lm_head'), { inputs: dModel, outputs: vocabularySize, bias: false, initialiser: normal(embeddingDeviation) });
+    this.parameters = store.all;
+  }
+
+  /** A model with the official initialisation. The same seed gives the same weights on every backend. */
+  static initial(config: MambaConfig, backend: Backend, seed: number): MambaLM {
+    return new MambaLM(config, backend, initialParameters(backend, seed));
+  }
+
+  /** W of logits = hidden·Wᵀ, [V,D]. */
+  get headWeight(): Tensor {
+    return (this.#untiedHead ?? this.embeddings).weight.tensor;
+  }
+
+  /**
+   * The last hidden state, after the final norm.
+   * @param ids [B,L] i32, in [0, V)
+   * @returns [B,L,D]
+   */
+  hidden(ids: Tensor, options: ForwardOptions = {}): Tensor {
+    return this.#run(ids, options, undefined);
+  }
+
+  /**
+   * Logits of the next token at every position.
+   * @param ids [B,L] i32, in [0, V)
+   * @returns [B,L,V]
+   */
+  forward(ids: Tensor, options: ForwardOptions = {}): Tensor {
+    return linear(this.hidden(ids, options), this.headWeight);
+  }
+
+  /**
+   * Logits after the last position only, without working out the others.
+   * @returns [B,V]
+   */
+  forwardLast(ids: Tensor, options: ForwardOptions = {}): Tensor {
+    return scope(() => {
+      const hidden = this.hidden(ids, options);
+      const [batch = 0, length = 0, dModel = 0] = hidden.shape;
+      // [B, L·D] with rows as they lie: the last D columns are the last position.
+      const rows = reshape(hidden, [batch, length * dModel]);
+      return linear(rows.aliased([batch, dModel], (length - 1) * dModel, rows.pitch), this.headWeight);
+    });
+  }
+
+  /**
+   * Mean cross-entropy in nats of `targets` under the model; the logits are never all in memory.
+   * @param ids [B,L] i32
+   * @param targets [B,L] i32; −1 is not counted
+   * @returns a scalar
+   */
+  loss(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor {
+    return linearCrossEntropy(this.hidden(ids, options), this.headWeight, targets);
+  }
+
+  /** Cross-entropy of every position, [B,L], 0 where the target is −1; for evaluation, without gradient. */
+  tokenLosses(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor {
+    return scope(() => tokenLosses(this.hidden(ids, options), this.headWeight, targets));
+  }
+
+  /** The residual stream after each block [B,L,D], then the normed last one: what transformers calls hidden states. */
+  hiddenStates(ids: Tensor): Tensor[] {
+    return scope(() => {
+      const collected: Tensor[] = [];
+      const last = this.#run(ids, {}, (residual) => collected.push(residual));
+      return [...collected, last];
+    });
+  }
+
+  /**
+   * One token for each of B sequences; not recorded for gradients, fit to be captured.
+   * @param ids [B] i32
+   * @param state updated in place, except `position`, which a captured step cannot count
+   * @param transitions what `transitions()` gave
+   * @returns logits [B,V]
+   */
+  step(ids: Tensor, state: State, transitions: readonly Tensor[]): Tensor {
+    return scope(() => {
+      let x = this.embeddings.forward(ids);
+      let residual: Tensor | null = null;
+      this.blocks.forEach((block, i) => {
+        ({ x, residual } = block.step(x, residual, state.layers[i] as MixerState, transitions[i] as Tensor));
+      });
+      return linear(this.finalNorm.forward(x, residual).y, this.headWeight);
+    });
+  }
+
+  /** A of every layer, for `step`. The caller disposes them. */
+  transitions(): Tensor[] {
+    return withoutScope(() => this.blocks.map(({ mixer }) => scope(() => mixer.transition())));
+  }
+
+  /** The state before the first token of `batch` sequences. The caller disposes it. */
+  newState(batch: number): State {
+    return State.zero(this.backend, this.config, batch);
+  }
+
+  /**
+   * Throws unless all ids are in [0, V): device kernels cannot.
+   * @throws ArgumentError naming the first id that is not
+   */
+  checkIds(operation: string, ids: ArrayLike<number>): void {
+    const { vocabularySize } = this.config;
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] ?? NaN;
+      if (Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
+      throw new ArgumentError(
+        describeProblem({
+          operation,
+          argument: `ids[${String(i)}]`,
+          expected: `an integer in [0, V) = [0, ${String(vocabularySize)})`,
+          got: String(id),
+          hint: 'is this the tokenizer of this model?',
+        }),
+      );
+    }
+  }
+
+  /** Frees the parameters. */
+  dispose(): void {
+    for (const { tensor } of this.parameters) tensor.dispose();
+  }
+
+  #run(ids: Tensor, { state, sequenceStarts }: ForwardOptions, onResidual: ((residual: Tensor) => void) | undefined): Tensor {
+    const [batch = 0, length = 0] = ids.shape;
+    state?.expectBatch('forward', batch);
+    if (ids.rank !== 2 || length === 0) {
+      throw new ArgumentError(
+        describeProblem({ operation: 'forward', argument: 'ids', expected: '[B,L] with L ≥ 1', got: `[${ids.shape.join(',')}]` }),
+      );
+    }
+    return scope(() => {
+      let x = this.embeddings.forward(ids);
+      let residual: Tensor | null = null;
+      const finalStates: MixerState[] = [];
+      this.blocks.forEach((block, i) => {
+        const initialState = state?.layers[i];
+        // A scope for each block: what only the forward pass needs is freed before the next block.
+        const result = scope(() => {
+          const { finalState, ...streams } = block.forward(x, residual, {
+            ...(initialState ? { initialState } : {}),
+            ...(sequenceStarts ? { sequenceStarts } : {}),
+          });
+          return initialState ? { ...streams, finalState } : { ...streams, finalState: null };
+        });
+        if (onResidual && residual) onResidual(result.residual);
+        x.dispose();
+        if (residual && !onResidual) (residual as Tensor).dispose();
+        ({ x, residual } = result);
+        if (result.finalState) finalStates.push(result.finalState);
+      });
+      state?.assign(finalStates, state.position + length);
+      const { y, residual: last } = this.finalNorm.forward(x, residual);
+      onResidual?.(last);
+      return y;
+    });
+  }
+}

@@ -1,0 +1,3 @@
+export * from './initialisers.js';
+export * from './layers.js';
+export * from './parameters.js';

@@ -1,0 +1,92 @@
+import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm } from '../ops/index.js';
+import type { Tensor } from '../tensor/index.js';
+import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
+import type { Parameter, ParameterStore } from './parameters.js';
+
+/** y = x·weightᵀ + bias. Keys: `weight` [out, in], `bias` [out]. */
+export class Linear {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+
+  constructor(
+    parameters: ParameterStore,
+    { inputs, outputs, bias, initialiser = fanIn(inputs) }: { inputs: number; outputs: number; bias: boolean; initialiser?: Initialiser },
+  ) {
+    this.weight = parameters.get('weight', { shape: [outputs, inputs], initialiser });
+    this.bias = bias ? parameters.get('bias', { shape: [outputs], initialiser: constant(0), decay: false }) : null;
+  }
+
+  /** @param x [..., in] @returns [..., out] */
+  forward(x: Tensor): Tensor {
+    return linear(x, this.weight.tensor, this.bias?.tensor);
+  }
+}
+
+/** Rows of a table by id. Key: `weight` [V, D]. */
+export class Embedding {
+  readonly weight: Parameter;
+
+  constructor(parameters: ParameterStore, { count, size, deviation }: { count: number; size: number; deviation: number }) {
+    this.weight = parameters.get('weight', { shape: [count, size], initialiser: normal(deviation) });
+  }
+
+  /** @param ids [...] i32 @returns [..., D] */
+  forward(ids: Tensor): Tensor {
+    return embedding(ids, this.weight.tensor);
+  }
+}
+
+/** RMS or layer normalisation over the last axis, with the residual sum fused in. Keys: `weight`, for layer norm `bias`. */
+export class Norm {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+  readonly #epsilon: number;
+  readonly #kind: 'rms' | 'layer';
+
+  constructor(parameters: ParameterStore, { size, kind, epsilon }: { size: number; kind: 'rms' | 'layer'; epsilon: number }) {
+    this.weight = parameters.get('weight', { shape: [size], initialiser: constant(1), decay: false });
+    this.bias = kind === 'layer' ? parameters.get('bias', { shape: [size], initialiser: constant(0), decay: false }) : null;
+    this.#epsilon = epsilon;
+    this.#kind = kind;
+  }
+
+  /**
+   * @param x [..., D]
+   * @param residual [..., D], added to x before the norm
+   * @returns y = norm(x + residual) and the sum itself, the next residual
+   */
+  forward(x: Tensor, residual: Tensor | null): { y: Tensor; residual: Tensor } {
+    const options = { epsilon: this.#epsilon, ...(residual === null ? {} : { residual }) };
+    return this.#kind === 'rms'
+      ? rmsNorm(x, this.weight.tensor, options)
+      : layerNorm(x, this.weight.tensor, this.bias?.tensor ?? null, options);
+  }
+}
+
+/** Depthwise causal convolution with SiLU. Keys: `weight` [E, 1, K], `bias` [E]. */
+export class CausalConv1d {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+  readonly #shape: [channels: number, width: number];
+
+  constructor(parameters: ParameterStore, { channels, width, bias }: { channels: number; width: number; bias: boolean }) {
+    const initialiser = fanIn(width);
+    this.#shape = [channels, width];
+    this.weight = parameters.get('weight', { shape: [channels, 1, width], initialiser });
+    this.bias = bias ? parameters.get('bias', { shape: [channels], initialiser, decay: false }) : null;
+  }
+
+  /** @param x [B,L,E] @param options.initialState [B,K−1,E] @param options.sequenceStarts [B,L] i32 */
+  forward(x: Tensor, options: { initialState?: Tensor; sequenceStarts?: Tensor }): { y: Tensor; finalState: Tensor } {
+    return causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() });
+  }
+
+  /** One position: x [B,E]; `state` [B,K−1,E] is updated in place. */
+  step(x: Tensor, state: Tensor): Tensor {
+    return causalConv1dStep(state, x, reshape(this.weight.tensor, this.#shape), this.#activation());
+  }
+
+  #activation(): { bias?: Tensor; activation: 'silu' } {
+    return { ...(this.bias === null ? {} : { bias: this.bias.tensor }), activation: 'silu' };
+  }
+}

@@ -1,0 +1,76 @@
+import { Random } from '../util/random.js';
+import { keep, sizeOf, tensor, type Backend, type Shape, type Tensor } from '../tensor/index.js';
+import type { Initialiser } from './initialisers.js';
+
+/** A trainable tensor under its checkpoint key. The tensor may be replaced (by an optimiser's flat storage). */
+export class Parameter {
+  /** @param decay whether weight decay applies */
+  constructor(
+    readonly key: string,
+    public tensor: Tensor,
+    readonly decay: boolean,
+  ) {}
+}
+
+/** What a module asks for when it is built. */
+export interface ParameterRequest {
+  readonly shape: Shape;
+  readonly initialiser: Initialiser;
+  /** Default true. The published training recipe spares A_log, D, biases and norm weights. */
+  readonly decay?: boolean;
+}
+
+/** Gives the tensor of a parameter: from a checkpoint, from its initialiser, or without values. */
+export type TensorSource = (key: string, request: ParameterRequest) => Tensor;
+
+/**
+ * Hands parameters to modules while a model is built and lists them in that order. `at` prefixes keys as in checkpoints:
+ * `parameters.at('layers').at('0')`.
+ */
+export class ParameterStore {
+  readonly #prefix: string;
+  readonly #source: TensorSource;
+  readonly #all: Parameter[];
+
+  constructor(source: TensorSource, prefix = '', all: Parameter[] = []) {
+    this.#source = source;
+    this.#prefix = prefix;
+    this.#all = all;
+  }
+
+  /** All parameters given out so far, under any prefix. */
+  get all(): readonly Parameter[] {
+    return this.#all;
+  }
+
+  at(name: string): ParameterStore {
+    return new ParameterStore(this.#source, `${this.#prefix}${name}.`, this.#all);
+  }
+
+  get(name: string, request: ParameterRequest): Parameter {
+    const key = this.#prefix + name;
+    const parameter = new Parameter(key, keep(this.#source(key, request)), request.decay ?? true);
+    this.#all.push(parameter);
+    return parameter;
+  }
+}
+
+/**
+ * Parameters as their initialisers make them. Each draws from its own stream, chosen by seed and key: the same whatever the
+ * order, and never computed by a backend that holds no values.
+ */
+export function initialParameters(backend: Backend, seed: number): TensorSource {
+  return (key, { shape, initialiser }) => tensor(backend, () => initialiser(shape, new Random(seed, hash(key))), shape);
+}
+
+/** Number of values of a list of parameters. */
+export function countParameters(parameters: readonly Parameter[]): number {
+  return parameters.reduce((sum, { tensor: { shape } }) => sum + sizeOf(shape), 0);
+}
+
+/** FNV-1a over the UTF-16 code units. */
+function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  return value >>> 0;
+}

@@ -1,0 +1,90 @@
+import { ignoredTarget, type Batch, type BatchShape } from '../data/index.js';
+import type { MambaLM } from '../models/index.js';
+import { scope, tensor } from '../tensor/index.js';
+import { ArgumentError, describeProblem } from '../util/errors.js';
+
+/** Loss of a model on a text. */
+export interface Evaluation {
+  /** Mean cross-entropy, nats a token. */
+  readonly loss: number;
+  /** Tokens predicted. */
+  readonly tokens: number;
+}
+
+/** e^loss: the perplexity a token. */
+export function perplexity({ loss }: Evaluation): number {
+  return Math.exp(loss);
+}
+
+/** Bits a byte of a text of `bytes` bytes. */
+export function bitsPerByte({ loss, tokens }: Evaluation, bytes: number): number {
+  return (loss * tokens) / Math.LN2 / bytes;
+}
+
+/**
+ * Mean loss over batches, each row on its own (from a zero state).
+ * @throws ArgumentError when there is nothing to predict
+ */
+export async function evaluate(model: MambaLM, batches: Iterable<Batch>, { batchSize, length }: BatchShape): Promise<Evaluation> {
+  let sum = 0;
+  let tokens = 0;
+  for (const { inputs, targets } of batches) {
+    const shape = [batchSize, length];
+    const losses = scope(() =>
+      model.tokenLosses(tensor(model.backend, inputs, shape, 'i32'), tensor(model.backend, targets, shape, 'i32')),
+    );
+    for (const loss of await losses.data()) sum += loss;
+    losses.dispose();
+    for (const target of targets) if (target !== ignoredTarget) tokens++;
+  }
+  return mean(sum, tokens);
+}
+
+/**
+ * Loss of a text as one sequence: every token is predicted from all before it, in chunks that carry the state, so that
+ * memory does not grow with the text.
+ * @param onProgress called after each chunk with the tokens predicted so far
+ * @throws ArgumentError when the text has fewer than two tokens
+ */
+export async function evaluateSequence(
+  model: MambaLM,
+  tokens: ArrayLike<number>,
+  options: { chunkLength?: number; onProgress?: (predicted: number, loss: number) => void; signal?: AbortSignal } = {},
+): Promise<Evaluation> {
+  const { chunkLength = 1024, onProgress, signal } = options;
+  model.checkIds('evaluate', tokens);
+  const all = Int32Array.from(tokens);
+  const state = model.newState(1);
+  let sum = 0;
+  let predicted = 0;
+  try {
+    for (let start = 0; start + 1 < all.length; start += chunkLength) {
+      signal?.throwIfAborted();
+      const inputs = all.slice(start, Math.min(start + chunkLength, all.length - 1));
+      const targets = all.slice(start + 1, start + 1 + inputs.length);
+      const losses = scope(() =>
+        model.tokenLosses(
+          tensor(model.backend, inputs, [1, inputs.length], 'i32'),
+          tensor(model.backend, targets, [1, inputs.length], 'i32'),
+          { state },
+        ),
+      );
+      for (const loss of await losses.data()) sum += loss;
+      losses.dispose();
+      predicted += inputs.length;
+      onProgress?.(predicted, sum / predicted);
+    }
+  } finally {
+    state.dispose();
+  }
+  return mean(sum, predicted);
+}
+
+function mean(sum: number, tokens: number): Evaluation {
+  if (tokens === 0) {
+    throw new ArgumentError(
+      describeProblem({ operation: 'evaluate', argument: 'text', expected: 'at least two tokens', got: 'fewer' }),
+    );
+  }
+  return { loss: sum / tokens, tokens };
+}

@@ -1,0 +1,6 @@
+export * from './evaluate.js';
+export * from './optimiser.js';
+export * from './run.js';
+export * from './schedule.js';
+export * from './trainer.js';
+export * from './training-checkpoint.js';

@@ -1,0 +1,119 @@
+import { fill } from '../backend/memory/kernels.js';
+import type { Parameter } from '../nn/index.js';
+import { adamwStep, copyInto, globalNorm } from '../ops/index.js';
+import { empty, launch, withoutScope, type Backend, type Tensor } from '../tensor/index.js';
+
+export interface AdamWOptions {
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  /** Decoupled decay of the parameters marked for it. */
+  readonly weightDecay: number;
+  /** Gradients are scaled down to this global norm; Infinity: never. */
+  readonly maxGradientNorm: number;
+}
+
+/** Parameters start at multiples of this many elements in flat storage: a cache line of float32. */
+const alignment = 16;
+
+/**
+ * AdamW over flat storage: parameters, gradients and moments are one buffer each, the decayed parameters first, so that a
+ * step is one launch. Takes the parameters over: their tensors become views of the flat buffer.
+ */
+export class FlatAdamW {
+  readonly parameters: readonly Parameter[];
+  readonly options: AdamWOptions;
+  readonly #flat: Tensor;
+  readonly #gradients: Tensor;
+  readonly #firstMoments: Tensor;
+  readonly #secondMoments: Tensor;
+  readonly #decayCount: number;
+  readonly #ranges = new Map<Parameter, number>();
+  readonly #into = new Map<Tensor, Tensor>();
+  /** Steps taken so far. */
+  step = 0;
+
+  constructor(backend: Backend, parameters: readonly Parameter[], options: AdamWOptions) {
+    this.options = options;
+    this.parameters = [...parameters.filter(({ decay }) => decay), ...parameters.filter(({ decay }) => !decay)];
+    let size = 0;
+    let decayCount = 0;
+    for (const parameter of this.parameters) {
+      this.#ranges.set(parameter, size);
+      size += Math.ceil(parameter.tensor.size / alignment) * alignment;
+      if (parameter.decay) decayCount = size;
+    }
+    this.#decayCount = decayCount;
+    [this.#flat, this.#gradients, this.#firstMoments, this.#secondMoments] = withoutScope(() =>
+      [0, 1, 2, 3].map(() => zeros(backend, size)),
+    ) as [Tensor, Tensor, Tensor, Tensor];
+    withoutScope(() => {
+      for (const parameter of this.parameters) {
+        const { shape } = parameter.tensor;
+        const at = this.#ranges.get(parameter) ?? 0;
+        const place = this.#flat.aliased(shape, at);
+        copyInto(parameter.tensor, place);
+        parameter.tensor.dispose();
+        parameter.tensor = place;
+        this.#into.set(place, this.#gradients.aliased(shape, at));
+      }
+    });
+  }
+
+  /** Where the backward pass adds the gradients: for `valueAndGradients`. */
+  get gradientSums(): ReadonlyMap<Tensor, Tensor> {
+    return this.#into;
+  }
+
+  clearGradients(): void {
+    launch(fill, { values: this.#gradients }, { value: 0, count: this.#gradients.size });
+  }
+
+  /**
+   * One step with the gradients summed so far.
+   * @returns their global norm before clipping, a scalar the caller disposes
+   */
+  update(learningRate: number): Tensor {
+    this.step++;
+    const norm = withoutScope(() => globalNorm(this.#gradients));
+    const { maxGradientNorm, ...rest } = this.options;
+    adamwStep(
+      {
+        parameters: this.#flat,
+        gradients: this.#gradients,
+        firstMoments: this.#firstMoments,
+        secondMoments: this.#secondMoments,
+        decayCount: this.#decayCount,
+        gradientNorm: norm,
+        ...(Number.isFinite(maxGradientNorm) ? { maxGradientNorm } : {}),
+      },
+      { learningRate, ...rest, step: this.step },
+    );
+    return norm;
+  }
+
+  /** The moments of each parameter, as views: to be saved, or written when restored. The caller disposes them. */
+  moments(): { key: string; first: Tensor; second: Tensor }[] {
+    return this.parameters.map((parameter) => {
+      const at = this.#ranges.get(parameter) ?? 0;
+      const { shape } = parameter.tensor;
+      return withoutScope(() => ({
+        key: parameter.key,
+        first: this.#firstMoments.aliased(shape, at),
+        second: this.#secondMoments.aliased(shape, at),
+      }));
+    });
+  }
+
+  /** Frees gradients and moments; the parameters stay with the model. */
+  dispose(): void {
+    for (const sum of this.#into.values()) sum.dispose();
+    for (const storage of [this.#flat, this.#gradients, this.#firstMoments, this.#secondMoments]) storage.dispose();
+  }
+}
+
+function zeros(backend: Backend, size: number): Tensor {
+  const made = empty(backend, [size]);
+  launch(fill, { values: made }, { value: 0, count: size });
+  return made;
+}

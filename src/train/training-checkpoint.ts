@@ -1,0 +1,96 @@
+import { platform } from '#platform';
+import * as v from 'valibot';
+import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
+import type { Tensor } from '../tensor/index.js';
+import { CheckpointError } from '../util/errors.js';
+import { fingerprint, type Trainer } from './trainer.js';
+
+/** The file of a run's folder that holds everything a run goes on from. */
+export const trainingCheckpointName = 'training.safetensors';
+
+const progressSchema = v.object({
+  kind: v.literal('elapid-training'),
+  step: v.pipe(v.string(), v.regex(/^\d+$/)),
+  seconds: v.string(),
+  sampler: v.pipe(v.string(), v.parseJson(), v.object({ seed: v.number(), epoch: v.number(), position: v.number() })),
+  text: v.string(),
+});
+
+/**
+ * Writes weights, moments, the step and the position in the data as one file, replaced at once or not at all: a run that
+ * is killed at any moment goes on from the last one.
+ * @param seconds time spent training so far
+ */
+export async function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
+  const named: [string, Tensor][] = trainer.model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
+  const moments = trainer.optimiser.moments();
+  for (const { key, first, second } of moments) named.push([`first.${key}`, first], [`second.${key}`, second]);
+  try {
+    const sources = [];
+    for (const [key, value] of named) {
+      const data = Float32Array.from(await value.data());
+      const bytes = () => new Uint8Array(data.buffer);
+      sources.push({ key, dtype: 'F32' as const, shape: value.shape, sizeBytes: data.byteLength, bytes });
+    }
+    const metadata = {
+      kind: 'elapid-training',
+      step: String(trainer.step),
+      seconds: String(seconds),
+      sampler: JSON.stringify(trainer.sampler.state()),
+      text: fingerprint(trainer.dataset.training),
+    };
+    await platform.writeFileAtomically(path, safetensorsChunks(sources, metadata));
+  } finally {
+    disposeMoments(moments);
+  }
+}
+
+/**
+ * Puts a trainer of the same model, text and options where `saveTraining` left off.
+ * @returns the seconds spent training before
+ * @throws CheckpointError when the file is damaged, or was made with another model or text
+ */
+export async function restoreTraining(trainer: Trainer, path: string): Promise<number> {
+  const checkpoint = await openCheckpoint(path);
+  const moments = trainer.optimiser.moments();
+  try {
+    const parsed = v.safeParse(progressSchema, checkpoint.metadata);
+    if (!parsed.success) {
+      throw new CheckpointError('is not a training checkpoint of elapid', { file: path, key: '__metadata__' });
+    }
+    const { step, seconds, sampler, text } = parsed.output;
+    if (text !== fingerprint(trainer.dataset.training)) {
+      throw new CheckpointError('was made with another text. Hint: resume with the text, tokenizer and split it began with', { file: path });
+    }
+    // Everything is read before anything changes: a damaged file leaves the trainer as it was.
+    const writes: [Tensor, Float32Array][] = [];
+    for (const { key, tensor } of trainer.model.parameters) writes.push([tensor, await read(checkpoint, `weight.${key}`, tensor)]);
+    for (const { key, first, second } of moments) {
+      writes.push([first, await read(checkpoint, `first.${key}`, first)]);
+      writes.push([second, await read(checkpoint, `second.${key}`, second)]);
+    }
+    for (const [tensor, values] of writes) tensor.write(values);
+    trainer.optimiser.step = Number(step);
+    trainer.sampler.restore(sampler);
+    return Number(seconds);
+  } finally {
+    disposeMoments(moments);
+    await checkpoint.close();
+  }
+}
+
+async function read(checkpoint: Checkpoint, key: string, expected: Tensor): Promise<Float32Array> {
+  const entry = checkpoint.entries.get(key);
+  if (entry?.dtype !== 'F32' || entry.shape.join() !== expected.shape.join()) {
+    const got = entry === undefined ? 'missing' : `${entry.dtype} [${entry.shape.join(',')}]`;
+    throw new CheckpointError(`is ${got}; expected F32 [${expected.shape.join(',')}] for this model`, { file: checkpoint.name, key });
+  }
+  return toFloat32(await checkpoint.read(entry), 'F32');
+}
+
+function disposeMoments(moments: readonly { first: Tensor; second: Tensor }[]): void {
+  for (const { first, second } of moments) {
+    first.dispose();
+    second.dispose();
+  }
+}
