@@ -11,6 +11,12 @@ import type { KernelWorker, Platform, RandomAccessFile } from './platform.js';
 /** The package's folder: this file is two levels below it, in `src/platform` as in `dist/platform`. */
 const packageRoot = new URL('../../', import.meta.url);
 
+/** The version in package.json. */
+export function packageVersion(): string {
+  const { version } = createRequire(import.meta.url)(fileURLToPath(new URL('package.json', packageRoot))) as { version: string };
+  return version;
+}
+
 async function openFile(path: string): Promise<RandomAccessFile> {
   const handle = await open(path, 'r');
   const sizeBytes = (await handle.stat()).size;

@@ -5,6 +5,19 @@ import type { TokenizerConfig, TokenizerDefinition } from './hugging-face-schema
 import { incrementalDecoder } from './incremental.js';
 import type { TextStream, Tokenizer } from './tokenizer.js';
 
+/**
+ * What is used of the library. Its own declarations import files without their endings, which Node's resolution does not
+ * follow: TypeScript sees nothing of them.
+ */
+interface Library {
+  encode(text: string): { ids: (number | undefined)[]; tokens: string[] };
+  decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
+  id_to_token(id: number): string | undefined;
+  token_to_id(token: string): number | undefined;
+}
+
+const createLibrary = LibraryTokenizer as unknown as new (definition: object, config: object) => Library;
+
 /** The name of the token that ends a document in GPT-2, GPT-NeoX and the Mamba models, which use the latter's. */
 const usualEndOfText = '<|endoftext|>';
 
@@ -24,7 +37,7 @@ export interface TokenizerFiles {
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   readonly endOfText?: number;
-  readonly #library: LibraryTokenizer;
+  readonly #library: Library;
 
   /**
    * @param tokenizerJson the parsed tokenizer.json
@@ -39,7 +52,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const definition = parseDefinition(tokenizerJson, files.tokenizer);
     const config = parseConfig(configJson, files.config);
     try {
-      this.#library = new LibraryTokenizer(definition, config);
+      this.#library = new createLibrary(definition, config);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new CheckpointError(`the tokenizer cannot be built: ${reason}`, { file: files.tokenizer }, { cause: error });
@@ -54,7 +67,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * @throws ArgumentError where the vocabulary lacks a piece of the text and has no token for unknown pieces
    */
   encode(text: string): Int32Array {
-    const { ids, tokens } = this.#library.encode(text) as { ids: (number | undefined)[]; tokens: string[] };
+    const { ids, tokens } = this.#library.encode(text);
     const result = new Int32Array(ids.length);
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i];
@@ -74,8 +87,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   stream(): TextStream {
-    const { push, flush } = incrementalDecoder((ids) => this.#decodeKnown(ids as number[]));
-    return { push: (id) => (this.#hasToken(id) ? push(id) : ''), flush };
+    const known = incrementalDecoder((ids) => this.#decodeKnown(ids as number[]));
+    return { push: (id) => (this.#hasToken(id) ? known.push(id) : ''), flush: () => known.flush() };
   }
 
   #decodeKnown(ids: number[]): string {
@@ -102,7 +115,7 @@ function countIds({ model, added_tokens: added }: TokenizerDefinition): number {
 }
 
 function findEndOfText(
-  library: LibraryTokenizer,
+  library: Library,
   { added_tokens: added }: TokenizerDefinition,
   { eos_token: named }: TokenizerConfig,
   file: string,

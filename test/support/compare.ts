@@ -19,12 +19,11 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   for (let i = 0; i < actual.length; i++) {
     const a = actual[i] ?? NaN;
     const b = expected[i] ?? NaN;
-    if (a === b) continue;
+    if (a === b && !Number.isFinite(a)) continue;
     if (!Number.isFinite(a) || !Number.isFinite(b)) return NaN;
     difference = Math.max(difference, Math.abs(a - b));
     magnitude = Math.max(magnitude, Math.abs(b));
   }
-  for (let i = 0; i < expected.length; i++) magnitude = Math.max(magnitude, Math.abs(expected[i] ?? NaN));
   return difference === 0 ? 0 : difference / magnitude;
 }
 

@@ -2,26 +2,17 @@ import { BackendError, DisposedError } from '../../util/errors.js';
 import type { Backend, BufferView, DeviceBuffer, DType, HostArray, Kernel, Program } from '../../tensor/index.js';
 import { Counters } from '../counters.js';
 
-class ReferenceBuffer implements DeviceBuffer {
+interface ReferenceBuffer extends DeviceBuffer {
+  /** Null once released. */
   values: Float64Array | Int32Array | null;
-
-  constructor(
-    readonly dtype: DType,
-    readonly size: number,
-    poison: boolean,
-  ) {
-    this.values = dtype === 'f32' ? new Float64Array(size) : new Int32Array(size);
-    if (poison) this.values.fill(NaN);
-  }
-
-  /** The part of the memory a view covers, shared, not copied. */
-  subarray({ offset, size }: BufferView): Float64Array | Int32Array {
-    if (this.values === null) throw new DisposedError('reference backend: a launch uses a buffer that was released');
-    return this.values.subarray(offset, offset + size);
-  }
 }
 
-const memory = (view: BufferView) => (view.buffer as ReferenceBuffer).subarray(view);
+/** The memory a view covers, shared, not copied. */
+function memory({ buffer, offset, size }: BufferView): Float64Array | Int32Array {
+  const { values } = buffer as ReferenceBuffer;
+  if (values === null) throw new DisposedError('reference backend: a launch uses a buffer that was released');
+  return values.subarray(offset, offset + size);
+}
 
 /**
  * The truth: every kernel's plain TypeScript declaration, in float64, at once. Slow by design.
@@ -39,7 +30,10 @@ export class ReferenceBackend implements Backend {
 
   allocate(dtype: DType, size: number): DeviceBuffer {
     this.#counters.allocated(8 * size);
-    return new ReferenceBuffer(dtype, size, this.#poison);
+    const values = dtype === 'f32' ? new Float64Array(size) : new Int32Array(size);
+    if (this.#poison) values.fill(NaN);
+    const buffer: ReferenceBuffer = { dtype, size, values };
+    return buffer;
   }
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {

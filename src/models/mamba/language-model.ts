@@ -187,7 +187,7 @@ export class MambaLM {
         });
         if (onResidual && residual) onResidual(result.residual);
         x.dispose();
-        if (residual && !onResidual) (residual as Tensor).dispose();
+        if (residual && !onResidual) residual.dispose();
         ({ x, residual } = result);
         if (result.finalState) finalStates.push(result.finalState);
       });

@@ -1,0 +1,189 @@
+import { platform } from '#platform';
+import type { Command } from 'commander';
+import { loadTextFile, splitText } from '../../data/index.js';
+import { mambaConfig, MambaLM } from '../../models/index.js';
+import { countParameters } from '../../nn/index.js';
+import type { Backend } from '../../tensor/index.js';
+import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
+import { defaultTrainingOptions, runTraining, Trainer, trainingCheckpointName, type TrainingOptions } from '../../train/index.js';
+import { ArgumentError } from '../../util/errors.js';
+import { compact, duration, grouped } from '../format.js';
+import { exitCodes, integer, interruption, number, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { ProgressLine } from '../progress.js';
+import { readRunFile, writeRunFile, type RunFile } from '../run-file.js';
+
+interface Options extends ComputeOptions {
+  readonly out?: string;
+  readonly resume?: string;
+  readonly tokenizer?: string;
+  readonly dModel: number;
+  readonly layers: number;
+  readonly dState: number;
+  readonly dConv: number;
+  readonly expand: number;
+  readonly steps: number;
+  readonly batchSize: number;
+  readonly length: number;
+  readonly accumulation: number;
+  readonly learningRate: number;
+  readonly warmup?: number;
+  readonly finalFraction: number;
+  readonly weightDecay: number;
+  readonly clip: number;
+  readonly seed: number;
+  readonly validationShare: number;
+  readonly evaluateEvery?: number;
+  readonly saveEvery?: number;
+}
+
+/** `elapid train TEXT --out FOLDER` */
+export function addTrain(program: Command): void {
+  const defaults = defaultTrainingOptions(1000);
+  withComputeOptions(
+    program
+      .command('train')
+      .summary('train a language model on a text')
+      .description(
+        'Trains a Mamba language model on a text file, on bytes or with a tokenizer. The run’s folder gets the model in\n' +
+          'transformers’ format (config.json, model.safetensors), a training checkpoint, and metrics.jsonl (a line a step).\n' +
+          'Ctrl-C saves and ends; --resume goes on as if nothing had happened.',
+      )
+      .argument('[text]', 'a UTF-8 text file')
+      .option('-o, --out <folder>', 'folder of the run')
+      .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with')
+      .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes)')
+      .option('--steps <n>', 'optimiser steps', integer(1), 1000)
+      .option('--d-model <n>', 'width of the residual stream', integer(1), 128)
+      .option('--layers <n>', 'blocks', integer(1), 4)
+      .option('--d-state <n>', 'states per channel', integer(1), 16)
+      .option('--d-conv <n>', 'width of the convolution', integer(1), 4)
+      .option('--expand <n>', 'channels of a mixer, as a multiple of d-model', integer(1), 2)
+      .option('--batch-size <n>', 'sequences a micro-batch', integer(1), defaults.batchSize)
+      .option('--length <n>', 'tokens a sequence', integer(1), defaults.length)
+      .option('--accumulation <n>', 'micro-batches a step', integer(1), defaults.accumulation)
+      .option('--learning-rate <r>', 'at its peak', number(1e-12, 10), defaults.schedule.peak)
+      .option('--warmup <n>', 'steps until the peak (default: a tenth of the steps, at most 100)', integer(0))
+      .option('--final-fraction <f>', 'learning rate at the end of the cosine, as a part of the peak', number(0, 1), defaults.schedule.finalFraction)
+      .option('--weight-decay <w>', 'decoupled decay of matrices', number(0, 10), defaults.weightDecay)
+      .option('--clip <n>', 'largest gradient norm', number(1e-12, 1e12), defaults.maxGradientNorm)
+      .option('--seed <n>', 'of the weights and of the order of the data', integer(0), defaults.seed)
+      .option('--validation-share <s>', 'part of the text, at its end, that is held out', number(0, 0.9), 0.1)
+      .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the steps)', integer(1))
+      .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1)),
+  )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n  elapid train --resume runs/austen',
+    )
+    .action(run);
+}
+
+async function run(text: string | undefined, options: Options, command: Command): Promise<void> {
+  const resume = options.resume !== undefined;
+  const folder = options.resume ?? options.out;
+  if (folder === undefined) command.error("error: one of '--out <folder>' and '--resume <folder>' is needed");
+  if (!resume && text === undefined) command.error("error: missing argument 'text'");
+  if (resume && (text !== undefined || options.out !== undefined)) {
+    command.error("error: '--resume' takes the text and all settings from the run's folder");
+  }
+  if (!resume && (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined) {
+    throw new ArgumentError(`train: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
+  }
+  const settings = resume ? await readRunFile(folder) : fromOptions(text ?? '', options);
+  const { signal, stop } = interruption();
+  try {
+    await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));
+  } finally {
+    stop();
+  }
+}
+
+function fromOptions(text: string, options: Options): RunFile {
+  const { steps } = options;
+  const tenth = Math.ceil(steps / 10);
+  const { dModel, layers, dState, dConv, expand, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
+  return {
+    text,
+    tokenizer: options.tokenizer ?? null,
+    model: { dModel, layers, dState, dConv, expand },
+    training: {
+      steps,
+      batchSize,
+      length,
+      accumulation,
+      learningRate,
+      warmupSteps: options.warmup ?? defaultTrainingOptions(steps).schedule.warmupSteps,
+      finalFraction,
+      weightDecay,
+      maxGradientNorm: options.clip,
+      seed,
+    },
+    validationShare: options.validationShare,
+    evaluateEvery: options.evaluateEvery ?? tenth,
+    saveEvery: options.saveEvery ?? options.evaluateEvery ?? tenth,
+  };
+}
+
+function trainingOptions({ training: t }: RunFile): TrainingOptions {
+  const { batchSize, length, accumulation, weightDecay, maxGradientNorm, seed } = t;
+  const schedule = { peak: t.learningRate, warmupSteps: t.warmupSteps, totalSteps: t.steps, finalFraction: t.finalFraction };
+  return { ...defaultTrainingOptions(t.steps), batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, schedule };
+}
+
+async function train(backend: Backend, folder: string, settings: RunFile, resume: boolean, signal: AbortSignal): Promise<void> {
+  const tokenizer: Tokenizer =
+    settings.tokenizer === null ? new ByteTokenizer() : await loadTokenizer(settings.tokenizer, Number.MAX_SAFE_INTEGER);
+  const tokens = await loadTextFile(settings.text, tokenizer);
+  const dataset = splitText(tokens, settings.validationShare);
+  // Tokenizers' vocabularies are padded to a multiple of 8, as the published models' are.
+  const vocabularySize = Math.ceil(tokenizer.vocabularySize / 8) * 8;
+  const model = MambaLM.initial(mambaConfig({ vocabularySize, ...settings.model }), backend, settings.training.seed);
+  const trainer = new Trainer(model, dataset, trainingOptions(settings));
+  const progress = new ProgressLine();
+  const { steps } = settings.training;
+  let latest = '';
+  try {
+    if (!resume) await writeRunFile(folder, settings);
+    if (settings.tokenizer !== null) await copyTokenizer(settings.tokenizer, folder);
+    progress.print(
+      `${grouped(countParameters(model.parameters))} parameters, ${grouped(dataset.training.length)} training and ` +
+        `${grouped(dataset.validation.length)} held-out tokens, on ${backend.description}`,
+    );
+    const result = await runTraining(trainer, {
+      folder,
+      evaluateEvery: settings.evaluateEvery,
+      saveEvery: settings.saveEvery,
+      resume,
+      signal,
+      onStep({ step, loss, learningRate }, { tokensPerSecond, secondsLeft }) {
+        progress.show(
+          `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  rate ${learningRate.toExponential(1)}  ` +
+            `${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
+        );
+      },
+      onEvaluation({ loss }, step) {
+        latest = `  held-out ${loss.toFixed(3)}`;
+        progress.print(`step ${String(step)}/${String(steps)}  held-out loss ${loss.toFixed(4)} nats a token`);
+      },
+    });
+    progress.clear();
+    if (result.interrupted) {
+      process.stderr.write(`interrupted at step ${String(trainer.step)} and saved. Go on with: elapid train --resume ${folder}\n`);
+      process.exitCode = exitCodes.interrupted;
+    } else {
+      process.stderr.write(`done in ${duration(result.seconds)}: held-out loss ${result.evaluation.loss.toFixed(4)} nats a token, model in ${folder}\n`);
+    }
+  } finally {
+    progress.clear();
+    trainer.dispose();
+    model.dispose();
+  }
+}
+
+async function copyTokenizer(from: string, to: string): Promise<void> {
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
+    const source = platform.joinPath(from, name);
+    if ((await platform.pathKind(source)) !== 'file') continue;
+    await platform.writeFileAtomically(platform.joinPath(to, name), [await platform.readFile(source)]);
+  }
+}

@@ -1,0 +1,45 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { packageVersion } from '../platform/node.js';
+import { addEval } from './commands/eval.js';
+import { addGenerate } from './commands/generate.js';
+import { addInspect } from './commands/inspect.js';
+import { addTrain } from './commands/train.js';
+import { exitCodes } from './options.js';
+
+const program = new Command('elapid')
+  .description('Selective state space models (Mamba): train, run and inspect them.')
+  .version(packageVersion())
+  .option('--debug', 'show stack traces')
+  .showHelpAfterError('(elapid <command> --help shows all options)')
+  .addHelpText(
+    'after',
+    '\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n\n' +
+      'Start here:\n' +
+      '  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
+      '  elapid generate runs/austen "It is a truth universally"',
+  );
+for (const add of [addTrain, addGenerate, addEval, addInspect]) add(program);
+for (const command of [program, ...program.commands]) {
+  command.exitOverride((error) => {
+    throw error;
+  });
+  if (command !== program) command.option('--debug', 'show stack traces');
+}
+
+// A reader that has seen enough (`| head`) closes the pipe: that is not an error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.failed);
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  } else {
+    const text = error instanceof Error ? error.message : String(error);
+    process.stderr.write(process.argv.includes('--debug') && error instanceof Error ? `${error.stack ?? text}\n` : `elapid: ${text}\n`);
+    process.exitCode = exitCodes.failed;
+  }
+}

@@ -1,0 +1,68 @@
+import { InvalidArgumentError, Option, type Command } from 'commander';
+import { openBackendWithNotice, type BackendOptions } from '../backend/open.js';
+import type { Backend } from '../tensor/index.js';
+
+/** Parses an integer of at least `least`. */
+export const integer =
+  (least: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (Number.isSafeInteger(value) && value >= least && text.trim() !== '') return value;
+    throw new InvalidArgumentError(`expected an integer ≥ ${String(least)}`);
+  };
+
+/** Parses a number in [low, high]. */
+export const number =
+  (low: number, high: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (value >= low && value <= high && text.trim() !== '') return value;
+    const range = high === Infinity ? `≥ ${String(low)}` : `from ${String(low)} to ${String(high)}`;
+    throw new InvalidArgumentError(`expected a number ${range}`);
+  };
+
+/** Collects a repeatable option. */
+export const repeated = (value: string, earlier: readonly string[] = []): readonly string[] => [...earlier, value];
+
+/** Options of every command that computes. */
+export interface ComputeOptions {
+  readonly threads?: number;
+  readonly kernels: NonNullable<BackendOptions['kernels']>;
+}
+
+/** Adds `--threads` and `--kernels`. */
+export function withComputeOptions(command: Command): Command {
+  return command
+    .option('--threads <n>', 'threads to compute with (default: all processors)', integer(1))
+    .addOption(
+      new Option('--kernels <kind>', 'compiled kernels to run')
+        .choices(['auto', 'native', 'wasm', 'avx512', 'avx2', 'sse2', 'neon'])
+        .default('auto'),
+    );
+}
+
+/** Runs `body` on the CPU backend and closes it; says on stderr when the slower kernels serve. */
+export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {
+  const { threads, kernels } = options;
+  const { backend, notice } = await openBackendWithNotice('cpu', { kernels, ...(threads === undefined ? {} : { threads }) });
+  if (notice !== undefined) process.stderr.write(`elapid: ${notice}\n`);
+  try {
+    return await body(backend);
+  } finally {
+    await backend.close();
+  }
+}
+
+/** A signal that Ctrl-C (or a TERM) triggers; the second Ctrl-C ends the process at once. */
+export function interruption(): { signal: AbortSignal; stop: () => void } {
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
+    controller.abort();
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  return { signal: controller.signal, stop: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal) };
+}
+
+/** What the process's exit code says. */
+export const exitCodes = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;

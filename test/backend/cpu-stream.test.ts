@@ -1,0 +1,129 @@
+import { describe, expect, test } from 'vitest';
+import { openBackend } from '../../src/backend/open.js';
+import { add, affine } from '../../src/ops/elementwise/elementwise.js';
+import { gemmInto } from '../../src/ops/matmul/gemm.js';
+import { empty, scope, tensor, withoutScope, type Tensor } from '../../src/tensor/index.js';
+import { BackendError, DisposedError } from '../../src/util/errors.js';
+import { compiledKernels, useBackend } from '../support/backends.js';
+
+describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
+  const backend = useBackend('cpu', { kernels });
+
+  test('runs launches and writes in order', async () => {
+    const x = withoutScope(() => tensor(backend(), [1, 2, 3], [3]));
+    const early = withoutScope(() => affine(x, 10));
+    x.write([4, 5, 6]);
+    const late = withoutScope(() => affine(x, 10));
+    expect([...(await early.data())]).toEqual([10, 20, 30]);
+    expect([...(await late.data())]).toEqual([40, 50, 60]);
+    for (const one of [x, early, late]) one.dispose();
+  });
+
+  test('keeps reused memory in order', async () => {
+    // Each sum is freed at once and its memory taken by the next: 500 launches over two blocks.
+    const total = scope(() => {
+      let running = tensor(backend(), new Float32Array(1000), [1000]);
+      const one = tensor(backend(), new Float32Array(1000).fill(1), [1000]);
+      for (let i = 0; i < 500; i++) {
+        const next = add(running, one);
+        running.dispose();
+        running = next;
+      }
+      return running;
+    });
+    expect(new Set(await total.data())).toEqual(new Set([500]));
+    total.dispose();
+  });
+
+  test('fills new memory with NaN in tests', async () => {
+    const fresh = withoutScope(() => empty(backend(), [100]));
+    expect([...(await fresh.data())].every(Number.isNaN)).toBe(true);
+    fresh.dispose();
+  });
+
+  test('replays captured launches on new inputs', async () => {
+    const x = withoutScope(() => tensor(backend(), [1, 2], [2]));
+    let result: Tensor | undefined;
+    const before = backend().statistics().launches;
+    const program = backend().capture(() => {
+      result = withoutScope(() => scope(() => add(affine(x, 2), affine(x, 0, 100))));
+    });
+    for (const values of [[1, 2], [3, 4], [5, 6]]) {
+      x.write(values);
+      program.replay();
+      expect([...((await result?.data()) ?? [])]).toEqual(values.map((value) => 2 * value + 100));
+    }
+    expect(program.launches).toBeGreaterThanOrEqual(3);
+    expect(backend().statistics().launches).toBeGreaterThan(before);
+    program.dispose();
+    for (const one of [x, result]) one?.dispose();
+  });
+
+  test('a program’s memory is not given to others while it lives', async () => {
+    const x = withoutScope(() => tensor(backend(), new Float32Array(64).fill(1), [64]));
+    let result: Tensor | undefined;
+    const program = backend().capture(() => {
+      result = withoutScope(() => scope(() => affine(affine(affine(x, 2), 2), 2)));
+    });
+    const bystanders = withoutScope(() => Array.from({ length: 8 }, () => tensor(backend(), new Float32Array(64).fill(7), [64])));
+    program.replay();
+    for (const bystander of bystanders) expect(new Set(await bystander.data())).toEqual(new Set([7]));
+    expect(new Set((await result?.data()) ?? [])).toEqual(new Set([8]));
+    program.dispose();
+    for (const one of [x, result, ...bystanders]) one?.dispose();
+  });
+
+  test('capture refuses what it cannot record, and recovers', async () => {
+    const x = withoutScope(() => tensor(backend(), [1], [1]));
+    expect(() => backend().capture(() => void tensor(backend(), [1], [1]))).toThrow(BackendError);
+    expect(() => backend().capture(() => backend().capture(() => undefined))).toThrow(/already capturing/);
+    const y = withoutScope(() => affine(x, 3));
+    expect(await y.item()).toBe(3);
+    for (const one of [x, y]) one.dispose();
+  });
+
+  test('the event loop stays free while kernels run', async () => {
+    const size = 700;
+    const [a, c] = withoutScope(() => [tensor(backend(), new Float32Array(size * size).fill(0.5), [size, size]), empty(backend(), [size, size])]);
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 10);
+    const started = performance.now();
+    for (let i = 0; i < 40; i++) gemmInto(a as Tensor, a as Tensor, c as Tensor);
+    await backend().synchronize();
+    const elapsed = performance.now() - started;
+    clearInterval(timer);
+    // A blocked loop would give one tick at most; a busy machine may lose some.
+    expect(ticks).toBeGreaterThan(Math.min(5, elapsed / 40));
+    for (const one of [a, c]) one?.dispose();
+  });
+
+  test('a tensor that was freed cannot be used', () => {
+    const x = withoutScope(() => tensor(backend(), [1], [1]));
+    x.dispose();
+    x.dispose();
+    expect(() => affine(x, 2)).toThrow(DisposedError);
+  });
+
+  test('tensors of two backends do not mix', async () => {
+    const other = await openBackend('reference');
+    const [x, y] = withoutScope(() => [tensor(backend(), [1], [1]), tensor(other, [1], [1])]);
+    expect(() => scope(() => add(x as Tensor, y as Tensor))).toThrow(/expected on cpu/);
+    for (const one of [x, y]) one?.dispose();
+  });
+});
+
+describe('closing', () => {
+  test.each(compiledKernels)('%s: launches under way finish, later ones are refused', async (kernels) => {
+    const backend = await openBackend('cpu', { kernels, threads: 2 });
+    const x = withoutScope(() => tensor(backend, new Float32Array(100_000).fill(1), [100_000]));
+    const y = withoutScope(() => affine(x, 2));
+    for (const one of [x, y]) one.dispose();
+    await backend.close();
+    expect(() => tensor(backend, [1], [1])).toThrow(/closed/);
+  });
+
+  test('bad options are refused', async () => {
+    await expect(openBackend('cpu', { threads: 0 })).rejects.toThrow(/threads is 0; expected an integer from 1 to 64/);
+    await expect(openBackend('gpu' as 'cpu')).rejects.toThrow(/kind is gpu/);
+  });
+});

@@ -1,0 +1,84 @@
+import { readFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { mambaConfig, MambaLM } from '../../src/models/index.js';
+import { countParameters, type TensorSource } from '../../src/nn/index.js';
+import { linearCrossEntropy } from '../../src/ops/index.js';
+import { scope, sizeOf, tensor } from '../../src/tensor/index.js';
+import { useBackend } from '../support/backends.js';
+import { goldenPath } from '../support/goldens.js';
+import { idTensor } from '../support/models.js';
+
+interface Golden {
+  params: number;
+  L: number;
+  top_ids: number[];
+  top_logits: number[];
+  last_logits_first32: number[];
+  loss: number;
+  argmax_each: number[];
+}
+
+const golden = (JSON.parse(readFileSync(goldenPath('hashed-mamba-130m.json'), 'utf8')) as { '130m': Golden })['130m'];
+
+/** The finaliser of MurmurHash3. */
+function mix(value: number): number {
+  let x = value;
+  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+  return (x ^ (x >>> 16)) >>> 0;
+}
+
+/** Centre and scale of a parameter's uniform values. */
+function rangeOf(key: string, shape: readonly number[]): [centre: number, scale: number] {
+  if (/norm(_f)?\.weight$|\.D$/.test(key)) return [1, 0.1];
+  if (key.endsWith('dt_proj.bias')) return [-4, 2];
+  if (key.includes('embeddings')) return [0, 0.05];
+  if (key.endsWith('conv1d.weight')) return [0, 0.5];
+  if (key.endsWith('.bias')) return [0, 0.1];
+  return [0, 1.5 / Math.sqrt(shape.at(-1) ?? 1)];
+}
+
+const hashedWeights =
+  (backend: Parameters<typeof tensor>[0]): TensorSource =>
+  (key, { shape, initialiser }) => {
+    if (key.endsWith('A_log')) return tensor(backend, initialiser(shape, undefined as never), shape);
+    const [centre, scale] = rangeOf(key, shape);
+    const offset = crc32(key);
+    const values = new Float32Array(sizeOf(shape));
+    for (let i = 0; i < values.length; i++) {
+      values[i] = centre + scale * (2 * (mix((Math.imul(i, 2654435761) + offset) | 0) / 2 ** 32) - 1);
+    }
+    return tensor(backend, values, shape);
+  };
+
+describe.each(['auto', 'wasm'] as const)('the 130m shape on %s kernels', (kernels) => {
+  const backend = useBackend('cpu', { kernels, poison: false });
+
+  test('argmaxes, top logits and loss', async () => {
+    const config = mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 });
+    const model = new MambaLM(config, backend(), hashedWeights(backend()));
+    expect(countParameters(model.parameters)).toBe(golden.params);
+    const ids = Int32Array.from({ length: golden.L }, (_, i) => ((i * 7919) % 50000) + 10);
+    const [logitsTensor, lossTensor] = scope(() => {
+      const input = idTensor(backend(), ids, [1, golden.L]);
+      const targets = idTensor(backend(), Int32Array.of(...ids.subarray(1), -1), [1, golden.L]);
+      const loss = linearCrossEntropy(model.hidden(input), model.headWeight, targets);
+      return [model.forward(input), loss] as const;
+    });
+    const logits = await logitsTensor.data();
+    const rows = Array.from({ length: golden.L }, (_, i) => logits.subarray(i * 50280, (i + 1) * 50280));
+    expect(rows.map((row) => row.indexOf(row.reduce((a, b) => Math.max(a, b), -Infinity)))).toEqual(golden.argmax_each);
+    const last = rows.at(-1) ?? [];
+    golden.top_ids.forEach((id, i) => {
+      expect(Math.abs((last[id] ?? NaN) - (golden.top_logits[i] ?? NaN)), `logit of ${String(id)}`).toBeLessThan(1e-3);
+    });
+    golden.last_logits_first32.forEach((logit, i) => {
+      expect(Math.abs((last[i] ?? NaN) - logit), `last logit ${String(i)}`).toBeLessThan(1e-3);
+    });
+    expect(Math.abs((await lossTensor.item()) - golden.loss)).toBeLessThan(1e-4);
+    logitsTensor.dispose();
+    lossTensor.dispose();
+    model.dispose();
+  });
+});

@@ -1,0 +1,29 @@
+import { mambaConfig, MambaLM, type MambaConfig } from '../../src/models/index.js';
+import { scope, tensor, type Backend, type HostArray, type Tensor } from '../../src/tensor/index.js';
+import { Random } from '../../src/util/random.js';
+
+/** Odd sizes everywhere, so that nothing fits the kernels' widths by luck. */
+export function smallConfig(options: Partial<Parameters<typeof mambaConfig>[0]> = {}): MambaConfig {
+  return mambaConfig({ vocabularySize: 23, dModel: 20, layers: 2, dState: 5, dConv: 3, dtRank: 3, ...options });
+}
+
+export const smallModel = (backend: Backend, options: Partial<Parameters<typeof mambaConfig>[0]> = {}): MambaLM =>
+  MambaLM.initial(smallConfig({ initialisation: { embeddingDeviation: 0.5 }, ...options }), backend, 3);
+
+export function randomIds(count: number, vocabularySize: number, seed = 5): Int32Array {
+  const random = new Random(seed);
+  return Int32Array.from({ length: count }, () => random.integer(vocabularySize));
+}
+
+export const idTensor = (backend: Backend, ids: ArrayLike<number>, shape: readonly number[]): Tensor =>
+  tensor(backend, ids, shape, 'i32');
+
+/** Runs `body` in a scope and reads the tensor it makes. */
+export async function read(body: () => Tensor): Promise<HostArray> {
+  const result = scope(body);
+  try {
+    return await result.data();
+  } finally {
+    result.dispose();
+  }
+}
