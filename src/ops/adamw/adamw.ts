@@ -43,8 +43,8 @@ export interface AdamwSettings {
  * @throws ShapeError unless the vectors have the same length and gradientNorm one element
  * @throws ArgumentError when a number is out of its range, or maxGradientNorm is given without gradientNorm
  *
- * Source: Loshchilov & Hutter 2019, algorithm 2, with the schedule multiplier in η. As PyTorch's AdamW, and unlike the paper, λ
- * is multiplied by the learning rate; clipping is `torch.nn.utils.clip_grad_norm_`.
+ * Source: Loshchilov & Hutter 2019, algorithm 2, with the schedule multiplier in η. As PyTorch's AdamW, and unlike the
+ * paper, λ is multiplied by the learning rate; clipping is `torch.nn.utils.clip_grad_norm_`.
  */
 export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void {
   const { parameters, gradients, firstMoments, secondMoments, decayCount, gradientNorm = null } = tensors;
@@ -65,7 +65,8 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
     );
   }
   const { maxGradientNorm } = tensors;
-  expectNumber('decayCount', decayCount, Number.isInteger(decayCount) && decayCount >= 0 && decayCount <= count, `an integer in [0, ${String(count)}]`);
+  const decayFits = Number.isInteger(decayCount) && decayCount >= 0 && decayCount <= count;
+  expectNumber('decayCount', decayCount, decayFits, `an integer in [0, ${String(count)}]`);
   expectNumber('step', step, Number.isInteger(step) && step >= 1, 'an integer from 1 on');
   expectNumber('learningRate', learningRate, Number.isFinite(learningRate), 'a finite number');
   expectNumber('beta1', beta1, beta1 >= 0 && beta1 < 1, 'in [0, 1)');
@@ -96,8 +97,8 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
 }
 
 /**
- * Euclidean norm √Σx², summed in float64 on the CPU: exact to float32 for 10⁸ elements and more, and the same to the bit in every run.
- * Not differentiable and not recorded.
+ * Euclidean norm √Σx², summed in float64 on the CPU: exact to float32 for 10⁸ elements and more, and the same to the bit in
+ * every run. Not differentiable and not recorded.
  * @param x any shape, f32
  * @returns []
  */
