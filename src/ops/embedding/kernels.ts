@@ -1,1 +1,31 @@
-export {};
+import { defineKernel, input, output } from '../../tensor/index.js';
+
+/** y[t, c] = weight[ids[t], c]; a row of NaN for an id outside [0, vocabulary), whose memory is not touched. */
+export const embedding = defineKernel('embedding', {
+  buffers: { ids: input.i32, weight: input.f32, y: output.f32 },
+  parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', weightPitch: 'int' },
+  reference({ ids, weight, y }, { tokens, vocabulary, columns, weightPitch }) {
+    for (let t = 0; t < tokens; t++) {
+      const id = ids[t] ?? -1;
+      const known = id >= 0 && id < vocabulary;
+      for (let c = 0; c < columns; c++) y[t * columns + c] = known ? (weight[id * weightPitch + c] ?? NaN) : NaN;
+    }
+  },
+});
+
+/** dWeight[v, c] = Σ dy[t, c] over the t with ids[t] = v, added in the order of t; ids out of range add nothing. */
+export const embeddingBackward = defineKernel('embedding_backward', {
+  buffers: { ids: input.i32, dy: input.f32, dWeight: output.f32 },
+  parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', dyPitch: 'int' },
+  operations: (p) => p.tokens * p.columns,
+  reference({ ids, dy, dWeight }, { tokens, vocabulary, columns, dyPitch }) {
+    dWeight.fill(0, 0, vocabulary * columns);
+    for (let t = 0; t < tokens; t++) {
+      const id = ids[t] ?? -1;
+      if (id < 0 || id >= vocabulary) continue;
+      for (let c = 0; c < columns; c++) {
+        dWeight[id * columns + c] = (dWeight[id * columns + c] ?? NaN) + (dy[t * dyPitch + c] ?? NaN);
+      }
+    }
+  },
+});

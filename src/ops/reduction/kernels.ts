@@ -1,4 +1,4 @@
-import { defineKernel, input, output } from '../../tensor/index.js';
+import { defineKernel, input, optionalOutput, output } from '../../tensor/index.js';
 
 /** y[o, i] = scale·Σₗ x[o, l, i], dense x [outer, length, inner]. */
 export const reduceSum = defineKernel('reduce_sum', {
@@ -25,6 +25,45 @@ export const broadcast = defineKernel('broadcast', {
     for (let o = 0; o < outer; o++) {
       for (let l = 0; l < length; l++) {
         for (let i = 0; i < inner; i++) y[(o * length + l) * inner + i] = scale * (x[o * inner + i] ?? NaN);
+      }
+    }
+  },
+});
+
+/**
+ * y[o, i] = maxₗ x[o, l, i], dense x [outer, length, inner], and the first l where it stands. A NaN is larger than any
+ * number, so that it is not lost.
+ */
+export const reduceMax = defineKernel('reduce_max', {
+  buffers: { x: input.f32, y: output.f32, positions: optionalOutput.i32 },
+  parameters: { outer: 'int', length: 'int', inner: 'int' },
+  operations: (p) => p.outer * p.length * p.inner,
+  reference({ x, y, positions }, { outer, length, inner }) {
+    for (let o = 0; o < outer; o++) {
+      for (let i = 0; i < inner; i++) {
+        const at = (l: number) => x[(o * length + l) * inner + i] ?? NaN;
+        let position = 0;
+        for (let l = 1; l < length; l++) {
+          if (at(l) > at(position) || (Number.isNaN(at(l)) && !Number.isNaN(at(position)))) position = l;
+        }
+        y[o * inner + i] = at(position);
+        if (positions) positions[o * inner + i] = position;
+      }
+    }
+  },
+});
+
+/** dx[o, l, i] = dy[o, i] where l = positions[o, i], else 0; dense: the gradient of `reduceMax`. */
+export const scatterToMax = defineKernel('scatter_to_max', {
+  buffers: { dy: input.f32, positions: input.i32, dx: output.f32 },
+  parameters: { outer: 'int', length: 'int', inner: 'int' },
+  reference({ dy, positions, dx }, { outer, length, inner }) {
+    for (let o = 0; o < outer; o++) {
+      for (let l = 0; l < length; l++) {
+        for (let i = 0; i < inner; i++) {
+          const from = o * inner + i;
+          dx[(o * length + l) * inner + i] = positions[from] === l ? (dy[from] ?? NaN) : 0;
+        }
       }
     }
   },

@@ -1,0 +1,116 @@
+import { empty, expectShape, launch, type Tensor } from '../../tensor/index.js';
+import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
+import { contiguous } from '../view/view.js';
+import * as kernels from './kernels.js';
+
+/** The vectors of an AdamW step: all parameters of a model one after another. */
+export interface AdamwTensors {
+  /** [n] f32, changed in place. */
+  readonly parameters: Tensor;
+  /** [n] f32 */
+  readonly gradients: Tensor;
+  /** [n] f32, exponential mean of the gradients; changed in place; zeros before the first step. */
+  readonly firstMoments: Tensor;
+  /** [n] f32, exponential mean of their squares; changed in place; zeros before the first step. */
+  readonly secondMoments: Tensor;
+  /** How many parameters, from the first on, weight decay applies to. */
+  readonly decayCount: number;
+  /** Norm of the gradients, one element, as `globalNorm` gives it. When it is not finite the step changes nothing. */
+  readonly gradientNorm?: Tensor | null;
+  /** Gradients are scaled by min(1, maxGradientNorm / (gradientNorm + 10⁻⁶)). */
+  readonly maxGradientNorm?: number;
+}
+
+/** The numbers of an AdamW step. */
+export interface AdamwSettings {
+  readonly learningRate: number;
+  /** Decay of the first moments, in [0, 1). */
+  readonly beta1: number;
+  /** Decay of the second moments, in [0, 1). */
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weightDecay: number;
+  /** Number of this step, from 1 on. */
+  readonly step: number;
+}
+
+/**
+ * One step of Adam with decoupled weight decay, in place, for all parameters in one launch:
+ * m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², p ← p − η·(λp + m̂ / (√v̂ + ε)) with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ).
+ *
+ * Not recorded. The numbers are part of the launch: a captured program repeats the step it was captured with.
+ *
+ * @throws ShapeError unless the vectors have the same length and gradientNorm one element
+ * @throws ArgumentError when a number is out of its range, or maxGradientNorm is given without gradientNorm
+ *
+ * Source: Loshchilov & Hutter 2019, algorithm 2, with the schedule multiplier in η. As PyTorch's AdamW, and unlike the
+ * paper, λ is multiplied by the learning rate; clipping is `torch.nn.utils.clip_grad_norm_`.
+ */
+export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void {
+  const { parameters, gradients, firstMoments, secondMoments, decayCount, gradientNorm = null } = tensors;
+  const { learningRate, beta1, beta2, epsilon, weightDecay, step } = settings;
+  const count = parameters.size;
+  expectShape('adamwStep', 'parameters', parameters.shape, [count], '[n]');
+  for (const [name, tensor] of Object.entries({ gradients, firstMoments, secondMoments })) {
+    expectShape('adamwStep', name, tensor.shape, [count], '[n] of parameters');
+  }
+  if (gradientNorm !== null && gradientNorm.size !== 1) {
+    throw new ShapeError(
+      describeProblem({
+        operation: 'adamwStep',
+        argument: 'gradientNorm',
+        expected: '[] or [1]',
+        got: `[${gradientNorm.shape.join(',')}]`,
+      }),
+    );
+  }
+  const { maxGradientNorm } = tensors;
+  const decayFits = Number.isInteger(decayCount) && decayCount >= 0 && decayCount <= count;
+  expectNumber('decayCount', decayCount, decayFits, `an integer in [0, ${String(count)}]`);
+  expectNumber('step', step, Number.isInteger(step) && step >= 1, 'an integer from 1 on');
+  expectNumber('learningRate', learningRate, Number.isFinite(learningRate), 'a finite number');
+  expectNumber('beta1', beta1, beta1 >= 0 && beta1 < 1, 'in [0, 1)');
+  expectNumber('beta2', beta2, beta2 >= 0 && beta2 < 1, 'in [0, 1)');
+  expectNumber('epsilon', epsilon, epsilon >= 0 && epsilon < Infinity, 'at least 0');
+  expectNumber('weightDecay', weightDecay, Number.isFinite(weightDecay), 'a finite number');
+  if (maxGradientNorm !== undefined) {
+    expectNumber('maxGradientNorm', maxGradientNorm, maxGradientNorm > 0, 'a positive number');
+    expectNumber('maxGradientNorm', maxGradientNorm, gradientNorm !== null, 'left out where gradientNorm is');
+  }
+  launch(
+    kernels.adamwStep,
+    { parameters, gradients, firstMoments, secondMoments, gradientNorm },
+    {
+      count,
+      decayCount,
+      maxGradientNorm: maxGradientNorm ?? Infinity,
+      beta1,
+      beta1Complement: 1 - beta1,
+      beta2,
+      beta2Complement: 1 - beta2,
+      epsilon,
+      decay: learningRate * weightDecay,
+      stepSize: learningRate / (1 - beta1 ** step),
+      rootScale: 1 / Math.sqrt(1 - beta2 ** step),
+    },
+  );
+}
+
+/**
+ * Euclidean norm √Σx², summed in float64 on the CPU: exact to float32 for 10⁸ elements and more, and the same to the bit in
+ * every run. Not differentiable and not recorded.
+ * @param x any shape, f32
+ * @returns []
+ */
+export function globalNorm(x: Tensor): Tensor {
+  const dense = contiguous(x);
+  const norm = empty(x.backend, []);
+  launch(kernels.globalNorm, { x: dense, norm }, { count: x.size });
+  dense.dispose();
+  return norm;
+}
+
+function expectNumber(argument: string, value: number, holds: boolean, expected: string): void {
+  if (holds) return;
+  throw new ArgumentError(describeProblem({ operation: 'adamwStep', argument, expected, got: String(value) }));
+}

@@ -1,0 +1,41 @@
+import { empty, expectRank, launch, record, type Tensor } from '../../tensor/index.js';
+import { contiguous } from '../view/view.js';
+import { expectIntegers } from './integers.js';
+import * as kernels from './kernels.js';
+
+/**
+ * The rows of a table that `ids` names: y[…, :] = weight[ids[…], :].
+ *
+ * A kernel on a device cannot throw: an id outside [0, V) gives a row of NaN and no gradient, and never reads outside of
+ * `weight`. Whoever holds the ids on the host checks them there.
+ *
+ * @param ids [...] i32
+ * @param weight [V,D] f32, differentiable; equal ids add their gradients in the order in which they stand, the same to the
+ *   bit in every run
+ * @returns [...,D]
+ * @throws DTypeError when ids are not i32
+ * @throws ShapeError when weight is not a matrix
+ */
+export function embedding(ids: Tensor, weight: Tensor): Tensor {
+  expectIntegers('embedding', 'ids', ids);
+  expectRank('embedding', 'weight', weight.shape, 2, '[V,D]');
+  const { rows: vocabulary, columns } = weight;
+  const dense = contiguous(ids);
+  const tokens = dense.size;
+  const y = empty(weight.backend, [...ids.shape, columns]);
+  launch(kernels.embedding, { ids: dense, weight, y }, { tokens, vocabulary, columns, weightPitch: weight.pitch });
+  record({
+    operation: 'embedding',
+    inputs: [weight],
+    outputs: [y],
+    saved: { ids: dense },
+    backward({ cotangents: [dy], saved }) {
+      if (!dy) return [null];
+      const dWeight = empty(dy.backend, [vocabulary, columns]);
+      launch(kernels.embeddingBackward, { ids: saved.ids, dy, dWeight }, { tokens, vocabulary, columns, dyPitch: dy.pitch });
+      return [dWeight];
+    },
+  });
+  dense.dispose();
+  return y;
+}

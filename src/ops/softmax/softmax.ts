@@ -1,0 +1,46 @@
+import { empty, launch, record, type Tensor } from '../../tensor/index.js';
+import * as kernels from './kernels.js';
+
+/**
+ * Probabilities in proportion to e^x over the last axis: y_c = e^(x_c − m) / Σⱼ e^(x_j − m) with m = max x, which no logit
+ * can overflow. Logits of −∞ have probability 0; a row of nothing else is NaN.
+ * @param x [...,C] f32
+ * @returns [...,C]
+ */
+export function softmax(x: Tensor): Tensor {
+  return normalise('softmax', x, kernels.softmax, kernels.softmaxBackward);
+}
+
+/**
+ * Logarithm of `softmax` over the last axis: y_c = (x_c − m) − ln Σⱼ e^(x_j − m), m = max x.
+ * @param x [...,C] f32
+ * @returns [...,C]
+ */
+export function logSoftmax(x: Tensor): Tensor {
+  return normalise('logSoftmax', x, kernels.logSoftmax, kernels.logSoftmaxBackward);
+}
+
+/** Both operations read their input once and differentiate by their result. */
+function normalise(
+  operation: string,
+  x: Tensor,
+  forward: typeof kernels.softmax | typeof kernels.logSoftmax,
+  backward: typeof kernels.softmaxBackward | typeof kernels.logSoftmaxBackward,
+): Tensor {
+  const { rows, columns } = x;
+  const y = empty(x.backend, x.shape);
+  launch(forward, { x, y }, { rows, columns, xPitch: x.pitch });
+  record({
+    operation,
+    inputs: [x],
+    outputs: [y],
+    saved: { y },
+    backward({ cotangents: [dy], saved }) {
+      if (!dy) return [null];
+      const dx = empty(dy.backend, dy.shape);
+      launch(backward, { y: saved.y, dy, dx }, { rows, columns, dyPitch: dy.pitch });
+      return [dx];
+    },
+  });
+  return y;
+}
