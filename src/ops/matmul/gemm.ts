@@ -1,19 +1,29 @@
 import { launch, type Tensor } from '../../tensor/index.js';
 import { gemm } from './kernels.js';
 
+/** Which form of product `gemmInto` launches. */
+export interface GemmOptions {
+  /** a is given transposed, [K, M]. */
+  readonly transposeA?: boolean;
+  /** b is given transposed, [N, K]. */
+  readonly transposeB?: boolean;
+  /** [N], added to every row of the product. */
+  readonly bias?: Tensor | null;
+  /** Adds to what c holds. */
+  readonly accumulate?: boolean;
+  /** Number of products: the rows of a, b and c are then that many matrices, one after the other. Default 1. */
+  readonly batch?: number;
+}
+
 /**
  * Launches c (+)= op(a)·op(b) + bias on matrices given as tensors [..., columns] (leading axes are rows), of any pitch. Not
  * recorded and not checked: operations check.
  */
-export function gemmInto(
-  a: Tensor,
-  b: Tensor,
-  c: Tensor,
-  options: { transposeA?: boolean; transposeB?: boolean; bias?: Tensor | null; accumulate?: boolean } = {},
-): void {
-  const { transposeA = false, transposeB = false, bias = null, accumulate = false } = options;
-  const [m, k] = transposeA ? [a.columns, a.rows] : [a.rows, a.columns];
-  const n = transposeB ? b.rows : b.columns;
+export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions = {}): void {
+  const { transposeA = false, transposeB = false, bias = null, accumulate = false, batch = 1 } = options;
+  const [aRows, bRows, cRows] = [a.rows / batch, b.rows / batch, c.rows / batch];
+  const [m, k] = transposeA ? [a.columns, aRows] : [aRows, a.columns];
+  const n = transposeB ? bRows : b.columns;
   launch(
     gemm,
     { a, b, bias, c },
@@ -26,10 +36,10 @@ export function gemmInto(
       lda: a.pitch,
       ldb: b.pitch,
       ldc: c.pitch,
-      batch: 1,
-      strideA: 0,
-      strideB: 0,
-      strideC: 0,
+      batch,
+      strideA: aRows * a.pitch,
+      strideB: bRows * b.pitch,
+      strideC: cRows * c.pitch,
       accumulate,
     },
   );

@@ -89,7 +89,65 @@ ELAPID_INLINE vi as_int(vf v) {
 
 ELAPID_INLINE vf abs(vf v) { return as_float(as_int(v) & 0x7fffffff); }
 
-ELAPID_INLINE i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
+// Unrolls the following loop completely; its bounds are compile-time constants (at most 32 rounds). gcc gives up on larger
+// bodies by itself, and then keeps arrays of vectors in memory.
+#if defined(__clang__)
+#define ELAPID_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define ELAPID_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+// Lanes of a and b in turn, a₀ b₀ a₁ b₁ …, from their lower or upper halves. (gcc before 12 lacks __builtin_shufflevector.)
+#if defined(__clang__)
+#define ELAPID_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define ELAPID_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, vi{__VA_ARGS__})
+#endif
+ELAPID_INLINE vf interleave_lower(vf a, vf b) {
+#if ELAPID_LANES == 4
+  return ELAPID_SHUFFLE(a, b, 0, 4, 1, 5);
+#elif ELAPID_LANES == 8
+  return ELAPID_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+  return ELAPID_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#endif
+}
+ELAPID_INLINE vf interleave_upper(vf a, vf b) {
+#if ELAPID_LANES == 4
+  return ELAPID_SHUFFLE(a, b, 2, 6, 3, 7);
+#elif ELAPID_LANES == 8
+  return ELAPID_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+  return ELAPID_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#endif
+}
+
+// Transposes kLanes vectors as a square matrix: each round interleaves vectors half the square apart.
+ELAPID_INLINE void transpose(vf (&x)[kLanes]) {
+  ELAPID_UNROLL
+  for (int round = 1; round < kLanes; round *= 2) {
+    vf y[kLanes];
+    ELAPID_UNROLL
+    for (int i = 0; i < kLanes / 2; i++) {
+      y[2 * i] = interleave_lower(x[i], x[i + kLanes / 2]);
+      y[2 * i + 1] = interleave_upper(x[i], x[i + kLanes / 2]);
+    }
+    ELAPID_UNROLL
+    for (int i = 0; i < kLanes; i++) x[i] = y[i];
+  }
+}
+
+// The sum of the lanes of x[i] in lane i: as `transpose`, with the two interleaved vectors added. Destroys x.
+ELAPID_INLINE vf sums(vf (&x)[kLanes]) {
+  ELAPID_UNROLL
+  for (int count = kLanes / 2; count > 0; count /= 2) {
+    ELAPID_UNROLL
+    for (int i = 0; i < count; i++) x[i] = interleave_lower(x[i], x[i + count]) + interleave_upper(x[i], x[i + count]);
+  }
+  return x[0];
+}
+
+ELAPID_INLINE constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
 }  // namespace ELAPID_TARGET
 }  // namespace elapid

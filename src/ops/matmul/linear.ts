@@ -1,0 +1,45 @@
+import { empty, expectRank, expectShape, record, type Tensor } from '../../tensor/index.js';
+import { sum } from '../reduction/reduction.js';
+import { reshape } from '../view/view.js';
+import { gemmInto } from './gemm.js';
+
+/**
+ * A fully connected layer: y = x·weightᵀ + bias.
+ *
+ * The weight lies as in the published checkpoints and PyTorch, one row an output, so that no copy of it is ever needed.
+ *
+ * @param x [..., K] f32, of any pitch
+ * @param weight [N, K] f32
+ * @param bias [N] f32
+ * @returns [..., N] f32
+ * @throws ShapeError when the shapes do not fit
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+  expectRank('linear', 'weight', weight.shape, 2, '[N,K]');
+  const outer = x.shape.slice(0, -1);
+  const { rows: outputs, columns: inputs } = weight;
+  expectShape('linear', 'x', x.shape, [...outer, inputs], x.rank === 1 ? '[K]' : '[…,K]', 'weight is [N,K]: one row an output');
+  if (bias) expectShape('linear', 'bias', bias.shape, [outputs], '[N]');
+  const y = empty(x.backend, [...outer, outputs]);
+  gemmInto(x, weight, y, { transposeB: true, bias: bias ?? null });
+  record({
+    operation: 'linear',
+    inputs: [x, weight, bias],
+    outputs: [y],
+    saved: { x, weight },
+    backward({ cotangents: [dy], saved, needed }) {
+      if (!dy) return [null, null, null];
+      const gradient = (like: Tensor, product: (d: Tensor) => void) => {
+        const d = empty(dy.backend, like.shape);
+        product(d);
+        return d;
+      };
+      return [
+        needed[0] ? gradient(saved.x, (dx) => { gemmInto(dy, saved.weight, dx); }) : null,
+        needed[1] ? gradient(saved.weight, (dw) => { gemmInto(dy, saved.x, dw, { transposeA: true }); }) : null,
+        needed[2] ? sum(reshape(dy, [dy.rows, outputs]), 0) : null,
+      ];
+    },
+  });
+  return y;
+}

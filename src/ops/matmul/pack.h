@@ -1,0 +1,64 @@
+// Packing: copies a block of an operand into panels that the tile kernel reads front to back. It absorbs transposes and row
+// pitches, and keeps what is used again and again close together.
+#pragma once
+#include "tile.h"
+
+namespace elapid {
+namespace ELAPID_TARGET {
+
+// One operand, seen as lines (rows of A, columns of B) that run along the depth.
+struct Operand {
+  const float* x;
+  i64 ld;
+  bool alongDepth;  // lines are contiguous and ld apart; else line l at depth k is x[k·ld + l]
+  i64 lines;
+};
+
+// The lines of `count` vectors of kLanes elements, transposed: to[d·W + l] = x[l·ld + d] for l < W.
+template <int W, int Count>
+ELAPID_INLINE void pack_transposed(const float* x, i64 ld, i64 lines, i64 depth, float* to) {
+  for (i64 d = 0; d < depth; d += kLanes) {
+    const i64 n = depth - d;
+    vf square[kLanes];
+    if (lines >= Count && n >= kLanes) {
+      ELAPID_UNROLL
+      for (int l = 0; l < kLanes; l++) square[l] = l < Count ? load(x + l * ld + d) : vf{};
+      transpose(square);
+      ELAPID_UNROLL
+      for (int i = 0; i < kLanes; i++) __builtin_memcpy(to + (d + i) * W, &square[i], Count * sizeof(float));
+    } else {
+      for (int l = 0; l < kLanes; l++) square[l] = l < lines ? load_first(x + l * ld + d, n) : vf{};
+      transpose(square);
+      for (int i = 0; i < min(n, i64(kLanes)); i++) __builtin_memcpy(to + (d + i) * W, &square[i], Count * sizeof(float));
+    }
+  }
+}
+
+template <int W, int First = 0>
+ELAPID_INLINE void pack_groups(const float* x, i64 ld, i64 lines, i64 depth, float* to) {
+  constexpr int count = W - First < kLanes ? W - First : kLanes;
+  pack_transposed<W, count>(x + First * ld, ld, lines - First, depth, to + First);
+  if constexpr (First + kLanes < W) pack_groups<W, First + kLanes>(x, ld, lines, depth, to);
+}
+
+// Packs `lines` lines from `line` on, at depths [k, k + depth), as panels of W lines, depth·W floats each:
+// panels[p][d·W + l]. What a panel has beyond the last line is zero.
+template <int W>
+void pack(const Operand& from, i64 line, i64 lines, i64 k, i64 depth, float* panels) {
+  if (from.alongDepth) {
+    for (i64 l = 0; l < lines; l += W) pack_groups<W>(from.x + (line + l) * from.ld + k, from.ld, lines - l, depth, panels + l * depth);
+    return;
+  }
+  // Rows are read along their length, so that cache lines and pages are used whole.
+  const i64 whole = lines - lines % W;
+  for (i64 d = 0; d < depth; d++) {
+    const float* x = from.x + (k + d) * from.ld + line;
+    for (i64 l = 0; l < whole; l += W) __builtin_memcpy(panels + l * depth + d * W, x + l, W * sizeof(float));
+    if (whole == lines) continue;
+    float* to = panels + whole * depth + d * W;
+    for (int l = 0; l < W; l++) to[l] = whole + l < lines ? x[whole + l] : 0.0f;
+  }
+}
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

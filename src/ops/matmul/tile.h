@@ -1,0 +1,96 @@
+// The innermost kernel of the matrix product: a tile of C, kept in registers, from a panel of A and one of B.
+#pragma once
+#include "../../backend/cpu/native/simd.h"
+
+namespace elapid {
+namespace ELAPID_TARGET {
+
+// Rows and vectors of a tile. Its accumulators, a row of B and one broadcast element of A fill the register file (32
+// registers with AVX-512 and NEON, else 16), so that a step of depth loads as little as possible for its products.
+#ifndef ELAPID_TILE_ROWS
+#if ELAPID_LANES == 16
+#define ELAPID_TILE_ROWS 14
+#define ELAPID_TILE_VECTORS 2
+#elif ELAPID_LANES == 8
+#define ELAPID_TILE_ROWS 6
+#define ELAPID_TILE_VECTORS 2
+#elif defined(__aarch64__)
+#define ELAPID_TILE_ROWS 8
+#define ELAPID_TILE_VECTORS 3
+#else
+#define ELAPID_TILE_ROWS 4
+#define ELAPID_TILE_VECTORS 2
+#endif
+#endif
+constexpr int kTileRows = ELAPID_TILE_ROWS;
+constexpr int kTileVectors = ELAPID_TILE_VECTORS;
+constexpr int kTileColumns = kTileVectors * kLanes;
+
+// A tile of C and what becomes of the sums: c = sums (+ bias) or, with `add`, c += sums (+ bias).
+struct TileOutput {
+  float* c;
+  i64 ldc;
+  const float* bias;  // of the tile's columns, or null
+  i64 columns;
+  bool add;
+};
+
+// sums[i, j] = Σ_k a[k·kTileRows + i]·b[k·bStep + j] for i < R and V vectors of columns, the last one cut at `columns`.
+// Every element is summed in order of k whatever R and V are, so that results do not depend on how C is cut into tiles.
+template <int R, int V>
+void tile(i64 depth, const float* a, const float* b, i64 bStep, const TileOutput& to) {
+  vf sums[R][V] = {};
+  ELAPID_UNROLL
+  for (int i = 0; i < R; i++) __builtin_prefetch(to.c + i * to.ldc);
+  for (i64 k = 0; k < depth; k++) {
+    vf row[V];
+    ELAPID_UNROLL
+    for (int j = 0; j < V; j++) row[j] = load(b + j * kLanes);
+    ELAPID_UNROLL
+    for (int i = 0; i < R; i++) {
+      const vf element = splat(a[i]);
+      ELAPID_UNROLL
+      for (int j = 0; j < V; j++) sums[i][j] += element * row[j];
+    }
+    a += kTileRows;
+    b += bStep;
+  }
+  const bool whole = to.columns == V * kLanes;
+  ELAPID_UNROLL
+  for (int i = 0; i < R; i++) {
+    float* c = to.c + i * to.ldc;
+    ELAPID_UNROLL
+    for (int j = 0; j < V; j++) {
+      const i64 n = whole || j < V - 1 ? kLanes : to.columns - j * kLanes;
+      vf sum = sums[i][j];
+      if (to.bias != nullptr) sum += load_first(to.bias + j * kLanes, n);
+      if (to.add) sum += load_first(c + j * kLanes, n);
+      store_first(c + j * kLanes, sum, n);
+    }
+  }
+}
+
+using Tile = void (*)(i64, const float*, const float*, i64, const TileOutput&);
+
+// tiles[R − 1][V − 1]: smaller ones serve the lower and right edges of C.
+struct Tiles {
+  Tile of[kTileRows][kTileVectors];
+};
+
+template <int R, int V>
+constexpr void fill_tiles(Tiles& tiles) {
+  tiles.of[R - 1][V - 1] = tile<R, V>;
+  if constexpr (V > 1) fill_tiles<R, V - 1>(tiles);
+  else if constexpr (R > 1) fill_tiles<R - 1, kTileVectors>(tiles);
+}
+
+constexpr Tiles make_tiles() {
+  Tiles tiles{};
+  fill_tiles<kTileRows, kTileVectors>(tiles);
+  return tiles;
+}
+
+inline constexpr Tiles kTiles = make_tiles();
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

@@ -1,0 +1,168 @@
+import { describe, expect, test } from 'vitest';
+import { openBackend } from '../../src/backend/open.js';
+import { gemmInto } from '../../src/ops/matmul/gemm.js';
+import { linear } from '../../src/ops/matmul/linear.js';
+import { matmul } from '../../src/ops/matmul/matmul.js';
+import { empty, scope, tensor, type Backend, type HostArray, type Tensor } from '../../src/tensor/index.js';
+import { Random } from '../../src/util/random.js';
+import { DTypeError, ShapeError } from '../../src/util/errors.js';
+import { compiledKernels, useBackend } from '../support/backends.js';
+import { expectClose, tolerance } from '../support/compare.js';
+
+interface Product {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+  readonly bias: boolean;
+  readonly accumulate: boolean;
+  /** Elements between the rows of a, b and c. */
+  readonly gap: number;
+  readonly batch: number;
+}
+
+const describeProduct = ({ m, n, k, transposeA, transposeB, bias, accumulate, gap, batch }: Product) =>
+  `[${String(m)},${String(k)}]${transposeA ? 'ᵀ' : ''}·[${String(k)},${String(n)}]${transposeB ? 'ᵀ' : ''}` +
+  `${bias ? ' + bias' : ''}${accumulate ? ' + c' : ''}${gap > 0 ? `, gaps of ${String(gap)}` : ''}${batch > 1 ? ` ×${String(batch)}` : ''}`;
+
+/** Random numbers drawn once: a matrix takes some of them from a place of its own. */
+const random = new Random(5);
+const numbers = Float32Array.from({ length: 1 << 20 }, () => random.normal());
+
+/** Runs a product on numbers that depend only on its form. */
+async function run(backend: Backend, product: Product): Promise<HostArray> {
+  const { m, n, k, transposeA, transposeB, gap, batch } = product;
+  const c = scope(() => {
+    let start = 0;
+    const take = (size: number) => {
+      start = (start + 7919) % (numbers.length - size);
+      return numbers.subarray(start, start + size);
+    };
+    const matrix = (rows: number, columns: number) => {
+      const pitch = columns + gap;
+      const whole = tensor(backend, take(batch * rows * pitch), [batch * rows, pitch]);
+      return whole.aliased([batch * rows, columns], gap > 1 ? 1 : 0, pitch);
+    };
+    const a = transposeA ? matrix(k, m) : matrix(m, k);
+    const b = transposeB ? matrix(n, k) : matrix(k, n);
+    const bias = tensor(backend, take(n), [n]);
+    const target = product.accumulate ? matrix(m, n) : empty(backend, [batch * m, n + gap]).aliased([batch * m, n], 0, n + gap);
+    const { accumulate } = product;
+    gemmInto(a, b, target, { transposeA, transposeB, accumulate, batch, bias: product.bias ? bias : null });
+    return target;
+  });
+  const values = await c.data();
+  c.dispose();
+  return values;
+}
+
+const extents = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 130, 300];
+
+/** For each form, sizes drawn so that every extent comes up in every place; then products over several blocks of depth. */
+function products(): Product[] {
+  const random = new Random(3);
+  const made: Product[] = [];
+  const pick = () => extents[random.integer(extents.length)] ?? 1;
+  for (const transposeA of [false, true]) {
+    for (const transposeB of [false, true]) {
+      extents.forEach((extent, i) => {
+        const [m, n, k] = i % 3 === 0 ? [extent, pick(), pick()] : i % 3 === 1 ? [pick(), extent, pick()] : [pick(), pick(), extent];
+        for (const [bias, accumulate, gap] of [[i % 2 === 0, i % 3 === 0, i % 4], [i % 2 === 1, i % 4 === 1, 0]] as const) {
+          made.push({ m, n, k, transposeA, transposeB, bias, accumulate, gap, batch: 1 });
+        }
+      });
+      const form = { transposeA, transposeB, bias: true, accumulate: true };
+      made.push({ ...form, m: 33, n: 65, k: 1000, gap: 3, batch: 1 });
+      made.push({ ...form, m: 3, n: 130, k: 1000, gap: 0, batch: 1 });
+      made.push({ ...form, m: 16, n: 17, k: 5000, gap: 0, batch: 1 });
+      made.push({ ...form, m: 300, n: 8, k: 300, gap: 1, batch: 1 });
+      made.push({ ...form, m: 17, n: 9, k: 5, gap: 2, batch: 40 });
+      made.push({ ...form, m: 100, n: 65, k: 130, gap: 0, batch: 3 });
+      made.push({ ...form, m: 1, n: 33, k: 7, gap: 0, batch: 5 });
+    }
+  }
+  return made;
+}
+
+const reference = useBackend('reference');
+const expectations = new Map<Product, Promise<HostArray>>();
+const expected = (product: Product): Promise<HostArray> => {
+  const known = expectations.get(product) ?? run(reference(), product);
+  expectations.set(product, known);
+  return known;
+};
+
+describe.each(compiledKernels)('gemm, %s kernels', (kernels) => {
+  const backend = useBackend('cpu', { kernels });
+
+  test.each(products().map((product) => [describeProduct(product), product] as const))('%s', async (_, product) => {
+    expectClose(await run(backend(), product), await expected(product), tolerance(product.k), 'c');
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+
+  test('no depth: only the bias and what c held', async () => {
+    const none: Product = { m: 5, n: 17, k: 0, transposeA: false, transposeB: false, bias: true, accumulate: true, gap: 2, batch: 2 };
+    for (const product of [none, { ...none, accumulate: false }, { ...none, bias: false }]) {
+      expectClose(await run(backend(), product), await run(reference(), product), tolerance(), 'c');
+    }
+  });
+});
+
+describe.each(compiledKernels)('gemm, %s kernels: the same bits', (kernels) => {
+  const several: Product[] = [
+    { m: 130, n: 300, k: 1000, transposeA: false, transposeB: true, bias: true, accumulate: true, gap: 1, batch: 1 },
+    { m: 300, n: 65, k: 3000, transposeA: true, transposeB: false, bias: false, accumulate: true, gap: 0, batch: 1 },
+    { m: 80, n: 100, k: 700, transposeA: false, transposeB: false, bias: true, accumulate: false, gap: 0, batch: 2 },
+    { m: 3, n: 1000, k: 700, transposeA: false, transposeB: true, bias: true, accumulate: false, gap: 0, batch: 1 },
+    { m: 33, n: 31, k: 64, transposeA: false, transposeB: false, bias: false, accumulate: false, gap: 0, batch: 50 },
+  ];
+
+  test.each(several.map((product) => [describeProduct(product), product] as const))('%s', async (_, product) => {
+    const results: HostArray[] = [];
+    for (const threads of [1, 2, 3]) {
+      const backend = await openBackend('cpu', { kernels, threads, poison: true });
+      for (let repeat = 0; repeat < 5; repeat++) results.push(await run(backend, product));
+      await backend.close();
+    }
+    const bits = results.map((values) => Buffer.from(values.buffer, values.byteOffset, values.byteLength));
+    for (const other of bits) expect(other.equals(bits[0] ?? Buffer.alloc(0))).toBe(true);
+  });
+});
+
+describe('shapes that do not fit', () => {
+  const thrown = (body: (of: (...shape: number[]) => Tensor) => void): unknown => {
+    const of = (...shape: number[]) => tensor(reference(), new Float64Array(shape.reduce((size, extent) => size * extent, 1)), shape);
+    try {
+      scope(() => { body(of); });
+    } catch (error) {
+      return error;
+    }
+    return undefined;
+  };
+
+  test.each([
+    ['linear: x is [2,4]; expected […,K] = [2,5]. Hint: weight is [N,K]: one row an output', (of) => linear(of(2, 4), of(3, 5))],
+    ['linear: x is []; expected […,K] = [5]. Hint: weight is [N,K]: one row an output', (of) => linear(of(), of(3, 5))],
+    ['linear: weight is [3,5,1]; expected [N,K] (2 axes).', (of) => linear(of(2, 5), of(3, 5, 1))],
+    ['linear: bias is [5]; expected [N] = [3].', (of) => linear(of(2, 5), of(3, 5), of(5))],
+    ['matmul: a is [4]; expected […,M,K] (2 axes or more).', (of) => matmul(of(4), of(4, 2))],
+    ['matmul: b is [3,2]; expected [K,N] = [4,N] for a = [2,4].', (of) => matmul(of(2, 4), of(3, 2))],
+    [
+      'matmul: b is [2,4,2]; expected [K,N] = [4,N] or […,K,N] = [3,4,N] for a = [3,2,4].',
+      (of) => matmul(of(3, 2, 4), of(2, 4, 2)),
+    ],
+    ['matmul: b is [4]; expected [K,N] = [4,N] for a = [2,4].', (of) => matmul(of(2, 4), of(4))],
+  ] satisfies [string, (of: (...shape: number[]) => Tensor) => void][])('%s', (message, body) => {
+    const error = thrown(body);
+    expect(error).toBeInstanceOf(ShapeError);
+    expect((error as ShapeError).message).toBe(message);
+    expect(reference().statistics().liveBuffers).toBe(0);
+  });
+
+  test('integers have no product', () => {
+    const error = thrown((of) => linear(of(2, 3), tensor(reference(), [1, 2, 3], [1, 3], 'i32')));
+    expect(error).toBeInstanceOf(DTypeError);
+    expect(reference().statistics().liveBuffers).toBe(0);
+  });
+});
