@@ -1,5 +1,7 @@
-namespace elapid {
-namespace ELAPID_TARGET {
-
-}  // namespace ELAPID_TARGET
-}  // namespace elapid
+// Selective scan kernels. The mathematics and the memory plan are in README.md.
+#include "scan-math.h"
+#include "scan-block.h"
+#include "scan-forward.h"
+#include "scan-backward-steps.h"
+#include "scan-backward.h"
+#include "scan-step.h"

@@ -1,0 +1,83 @@
+import { ArgumentError, describeProblem, DTypeError } from '../../util/errors.js';
+import { expectRank, expectShape, type Shape, type Tensor } from '../../tensor/index.js';
+import { largestState } from './plan.js';
+
+/** Ā = exp(ΔA) with B̄ = Δ·B, or with the exact zero-order hold B̄ = (exp(ΔA) − 1)/A·B. */
+export type Discretization = 'euler' | 'zoh';
+
+/** What a scan and a step of decoding have in common. */
+export interface ScanOptions {
+  /** Skip weight [E] f32: adds D·u to y. */
+  readonly D?: Tensor | null | undefined;
+  /** Gate, of u's shape, f32: y is multiplied by silu(z). */
+  readonly z?: Tensor | null | undefined;
+  /** [E] f32, added to delta first. */
+  readonly deltaBias?: Tensor | null | undefined;
+  /** Whether Δ = softplus(delta + deltaBias) instead of delta + deltaBias. */
+  readonly deltaSoftplus?: boolean | undefined;
+  /** How Ā and B̄ come from Δ, A and B; default 'euler', as the published checkpoints were trained. */
+  readonly discretization?: Discretization | undefined;
+}
+
+export interface ScanExtents {
+  readonly batch: number;
+  readonly length: number;
+  readonly channels: number;
+  readonly stateSize: number;
+}
+
+/**
+ * Checks what scan and step share; `steps` is [B, L] or [B], and `symbols` its letters.
+ * @throws ShapeError, DTypeError, ArgumentError
+ */
+export function checkScanOperands(
+  operation: string,
+  tensors: { u: Tensor; delta: Tensor; A: Tensor; B: Tensor; C: Tensor },
+  options: ScanOptions,
+  symbols: 'B,L' | 'B',
+): ScanExtents {
+  const { u, delta, A, B, C } = tensors;
+  expectRank(operation, 'u', u.shape, symbols === 'B' ? 2 : 3, `[${symbols},E]`);
+  expectRank(operation, 'A', A.shape, 2, '[E,N]');
+  const steps = u.shape.slice(0, -1);
+  const channels = u.columns;
+  const stateSize = A.columns;
+  const [batch = 0, length = 1] = steps;
+  expectNonEmpty(operation, 'u', u.shape);
+  expectNonEmpty(operation, 'A', A.shape);
+  expectShape(operation, 'A', A.shape, [channels, stateSize], '[E,N]', 'E is the last extent of u');
+  expectShape(operation, 'delta', delta.shape, u.shape, `[${symbols},E]`, 'as u');
+  expectShape(operation, 'B', B.shape, [...steps, stateSize], `[${symbols},N]`, 'N is the last extent of A');
+  expectShape(operation, 'C', C.shape, [...steps, stateSize], `[${symbols},N]`, 'N is the last extent of A');
+  if (options.D) expectShape(operation, 'D', options.D.shape, [channels], '[E]');
+  if (options.z) expectShape(operation, 'z', options.z.shape, u.shape, `[${symbols},E]`, 'as u');
+  if (options.deltaBias) expectShape(operation, 'deltaBias', options.deltaBias.shape, [channels], '[E]');
+  const { D, z, deltaBias, discretization } = options;
+  expectFloats(operation, { ...tensors, D, z, deltaBias });
+  if (stateSize > largestState) {
+    throw problem(operation, 'A', `at most ${String(largestState)} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
+  }
+  if (discretization !== undefined && !['euler', 'zoh'].includes(discretization)) {
+    throw problem(operation, 'discretization', "'euler' or 'zoh'", String(discretization));
+  }
+  return { batch, length, channels, stateSize };
+}
+
+/** @throws DTypeError for a tensor that is not f32 */
+export function expectFloats(operation: string, tensors: Record<string, Tensor | null | undefined>): void {
+  for (const [argument, tensor] of Object.entries(tensors)) expectDType(operation, argument, tensor, 'f32');
+}
+
+/** @throws DTypeError */
+export function expectDType(operation: string, argument: string, tensor: Tensor | null | undefined, expected: 'f32' | 'i32'): void {
+  if (!tensor || tensor.dtype === expected) return;
+  throw new DTypeError(describeProblem({ operation, argument, expected, got: tensor.dtype }));
+}
+
+function expectNonEmpty(operation: string, argument: string, shape: Shape): void {
+  if (shape.includes(0)) throw problem(operation, argument, 'no extent of 0', `[${shape.join(',')}]`);
+}
+
+function problem(operation: string, argument: string, expected: string, got: string): ArgumentError {
+  return new ArgumentError(describeProblem({ operation, argument, expected, got }));
+}

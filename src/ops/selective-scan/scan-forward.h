@@ -1,0 +1,169 @@
+// The forward scan: h ← exp(ΔA)·h + Δ·B·u, y = C·h + D·u, then the gate, in one pass over memory; h stays in registers.
+namespace elapid {
+namespace ELAPID_TARGET {
+
+// Advances kStates states of a vector of channels over a chunk; adds C·h to y.
+template <int kStates, bool kHold, bool kOutput>
+void advance(const Steps& s, const float* a2, const float* inverse_a, float* state, float* y) {
+  vf h[kStates];
+#pragma GCC unroll 16
+  for (int j = 0; j < kStates; j++) h[j] = load(state + j * kLanes);
+  const float* b = s.b;
+  const float* c = s.c;
+  for (i64 k = 0; k < s.count; k++, b += s.b_step, c += s.c_step) {
+    if (s.reset && s.reset[k]) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kStates; j++) h[j] = vf{};
+    }
+    const vf delta = load(s.delta + k * kLanes), x = load(s.x + k * kLanes);
+    vf sums[2] = {};
+#pragma GCC unroll 16
+    for (int j = 0; j < kStates; j++) {
+      if constexpr (kHold) {
+        vf m1;
+        const vf exponent = delta * load(a2 + j * kLanes);
+        const vf decay = exp2_and_m1(exponent, m1);
+        h[j] = decay * h[j] + hold_gain(delta, exponent, m1, load(inverse_a + j * kLanes)) * (x * splat(b[j]));
+      } else {
+        h[j] = exp2(delta * load(a2 + j * kLanes)) * h[j] + x * splat(b[j]);
+      }
+      if constexpr (kOutput) sums[j % 2] += h[j] * splat(c[j]);
+    }
+    if constexpr (kOutput) store(y + k * kLanes, load(y + k * kLanes) + (sums[0] + sums[1]));
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < kStates; j++) store(state + j * kLanes, h[j]);
+}
+
+template <bool kHold>
+struct ForwardScan {
+  const SelectiveScan& a;
+  Block<SelectiveScan> block;
+  float *a2, *inverse_a, *state, *delta, *x, *y, *delta_sum;
+  i32* marks;
+
+  ForwardScan(const SelectiveScan& args, i64 batch, i64 first, i64 channels, float* scratch)
+      : a(args), block{args, batch, first, channels} {
+    Carver carver{scratch};
+    const i64 per_state = a.stateSize * kMaxChannels, per_step = a.chunk * kMaxChannels;
+    a2 = carver.take(per_state);
+    inverse_a = kHold ? carver.take(per_state) : nullptr;
+    state = carver.take(per_state);
+    delta = carver.take(per_step);
+    x = carver.take(per_step);
+    y = carver.take(per_step);
+    delta_sum = carver.take(kMaxChannels);
+    marks = reinterpret_cast<i32*>(carver.take(a.chunk));
+    block.load_a(a2, inverse_a);
+  }
+
+  void start_from_zero() {
+    block.transpose(nullptr, state);
+    for (i64 v = 0; v < block.vectors(); v++) store(delta_sum + v * kLanes, vf{});
+  }
+
+  i64 state_offset() const { return (block.batch * a.channels + block.first) * a.stateSize; }
+
+  void start_from_initial() { block.transpose(a.initialState ? a.initialState + state_offset() : nullptr, state); }
+
+  void write_final() const { block.transpose_back(state, a.finalState + state_offset()); }
+
+  // Scans chunks [begin, end) from `state` on; without kOutput only the state and the sums of Δ move.
+  template <bool kOutput>
+  void run(i64 begin, i64 end) {
+    for (i64 c = begin; c < end; c++) {
+      const i64 from = c * a.chunk, count = block.chunk_size(c);
+      if (kOutput && a.states) write_checkpoint(c);
+      read_rows<kOutput>(from, count);
+      const i32* reset = block.resets(from, count, marks);
+      const i64 row = block.row(from), step = block.row_step();
+      for (i64 v = 0; v < block.vectors(); v++) {
+        const i64 rows = v * a.chunk * kLanes;
+        each_state_block<kForwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
+          const i64 at = (v * a.stateSize + n) * kLanes;
+          const Steps steps{count, delta + rows, x + rows, a.B + row * a.bPitch + n, a.C + row * a.cPitch + n,
+                            step * a.bPitch, step * a.cPitch, reset};
+          advance<kStates, kHold, kOutput>(steps, a2 + at, kHold ? inverse_a + at : nullptr, state + at, y + rows);
+        });
+      }
+      if (kOutput) write_rows(from, count);
+    }
+  }
+
+  template <bool kOutput>
+  void read_rows(i64 from, i64 count) {
+    for (i64 k = 0; k < count; k++) {
+      const i64 row = block.row(from + k);
+      for (i64 v = 0; v < block.vectors(); v++) {
+        const i64 at = (v * a.chunk + k) * kLanes;
+        vf slope;
+        const vf d = block.step_size(row, v, slope), u = block.input(row, v);
+        store(delta + at, d);
+        store(x + at, kHold ? u : d * u);
+        if constexpr (kOutput) {
+          store(y + at, a.D ? u * load_first(a.D + block.first + v * kLanes, block.lanes_of(v)) : vf{});
+        } else {
+          store(delta_sum + v * kLanes, load(delta_sum + v * kLanes) + d);
+        }
+      }
+    }
+  }
+
+  void write_rows(i64 from, i64 count) const {
+    for (i64 k = 0; k < count; k++) {
+      const i64 row = block.row(from + k);
+      for (i64 v = 0; v < block.vectors(); v++) {
+        const i64 e = block.first + v * kLanes, n = block.lanes_of(v);
+        vf out = load(y + (v * a.chunk + k) * kLanes);
+        if (a.z) {
+          const vf z = load_first(a.z + row * a.zPitch + e, n);
+          out *= z * fast_sigmoid(z);
+        }
+        store_first(a.y + row * a.channels + e, out, n);
+      }
+    }
+  }
+
+  void write_checkpoint(i64 c) const {
+    for (i64 v = 0; v < block.vectors(); v++)
+      for (i64 n = 0; n < a.stateSize; n++)
+        store_first(a.states + block.checkpoint(c, n, v), load(state + (v * a.stateSize + n) * kLanes), block.lanes_of(v));
+  }
+};
+
+template <bool kHold>
+void scan_forward(const SelectiveScan& a, Pool& pool) {
+  using Scan = ForwardScan<kHold>;
+  // Blocks as wide as leave each thread a few of them.
+  const i64 threads = pool.threads(), vectors = ceil_div(a.channels, i64(kLanes));
+  const i64 width = kLanes * max(i64(1), min(kMaxChannels / kLanes, a.batch * vectors / (3 * threads)));
+  const i64 blocks = ceil_div(a.channels, width), tasks = a.batch * blocks, chunks = ceil_div(a.length, a.chunk);
+  const i64 work = a.batch * a.length * a.channels * a.stateSize;
+  const Segments segments = cut_segments(chunks, a.carries ? a.segments : 1, tasks, threads);
+
+  const auto each_segment = [&](i64 count, auto f) {
+    each_task(pool, tasks * count, work, [&](i64 task, int thread) {
+      const i64 segment = task % count, block = task / count, first = block % blocks * width;
+      Scan scan(a, block / blocks, first, min(width, a.channels - first), pool.scratch<float>(thread));
+      f(scan, segment, segment * segments.chunks_each, min((segment + 1) * segments.chunks_each, chunks));
+    });
+  };
+  if (segments.count > 1) {
+    each_segment(segments.count - 1, [&](Scan& scan, i64 segment, i64 begin, i64 end) {
+      scan.start_from_zero();
+      scan.template run<false>(begin, end);
+      write_carry(scan.block, segment, segments, scan.state, scan.delta_sum);
+    });
+  }
+  each_segment(segments.count, [&](Scan& scan, i64 segment, i64 begin, i64 end) {
+    scan.start_from_initial();
+    for (i64 s = 0; s < segment; s++) carry_across(scan.block, s, segments, scan.a2, scan.state);
+    scan.template run<true>(begin, end);
+    if (segment == segments.count - 1) scan.write_final();
+  });
+}
+
+void selective_scan(const SelectiveScan& a, Pool& pool) { a.hold ? scan_forward<true>(a, pool) : scan_forward<false>(a, pool); }
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

@@ -1,0 +1,140 @@
+// Elementary functions of the scan. They are separate from math.h because they trade differently: no special values to
+// keep, as few instructions as possible, and the pieces (a gain next to its decay, a slope next to its value) together.
+namespace elapid {
+namespace ELAPID_TARGET {
+
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kLn2 = 0.693147180559945309f;
+
+// 2^f − 1 for |f| ≤ ½. Minimax in the error relative to the value, so that decays close to 1 keep their distance from 1:
+// that distance, not the decay, is what a long memory accumulates. With rounding: 0.6 units in the last place of 2^f.
+ELAPID_INLINE vf exp2_fraction_m1(vf f) {
+  vf p = splat(1.546973508083193e-4f);
+  p = p * f + 1.339086680673063e-3f;
+  p = p * f + 9.618030861020088e-3f;
+  p = p * f + 5.550356954336166e-2f;
+  p = p * f + 2.402265071868897e-1f;
+  p = p * f + 6.931471824645996e-1f;
+  return p * f;
+}
+
+// x = n + f with n whole and |f| ≤ ½; m·2ⁿ.
+#if ELAPID_LANES == 16 && defined(__AVX512F__)
+// Two instructions do all of it, overflow and underflow included.
+struct Exponent {
+  vf n;
+  ELAPID_INLINE vf scale(vf m) const { return __builtin_ia32_scalefps512_mask(m, n, m, -1, 4); }
+};
+
+ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
+  const vf n = __builtin_ia32_rndscaleps_mask(x, 8, x, -1, 4);
+  f = x - n;
+  return {n};
+}
+#else
+// x is clamped to where 2ˣ is a normal float: below it is 1.2e-38, as good as 0 for a state; above 3.4e38. NaN stays NaN.
+struct Exponent {
+  vi shifted;
+  ELAPID_INLINE vf scale(vf m) const { return as_float(as_int(m) + (shifted << 23)); }
+};
+
+ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
+  const float magic = 12582912.0f;  // 1.5·2²³: adding it rounds to an integer in the low mantissa bits
+  vf clamped = splat(-126.0f) > x ? splat(-126.0f) : x;
+  clamped = splat(127.99f) < clamped ? splat(127.99f) : clamped;
+  const vf shifted = clamped + magic;
+  f = clamped - (shifted - magic);
+  return {as_int(shifted)};
+}
+#endif
+
+// 2ˣ, any x.
+ELAPID_INLINE vf exp2(vf x) {
+  vf f;
+  const Exponent e = split_exponent(x, f);
+  return e.scale(exp2_fraction_m1(f) + 1.0f);
+}
+
+// 2ˣ, and 2ˣ − 1 without cancellation.
+ELAPID_INLINE vf exp2_and_m1(vf x, vf& m1) {
+  vf f;
+  const Exponent e = split_exponent(x, f);
+  const vf p = exp2_fraction_m1(f);
+  const vf s = e.scale(splat(1.0f));
+  m1 = p * s + (s - 1.0f);
+  return p * s + s;
+}
+
+// ln(1 + e^x) and its slope, the sigmoid: max(x, 0) + ln(1 + w) with w = e^−|x|, and ln(1 + w) = 2·artanh(w / (2 + w)).
+ELAPID_INLINE vf softplus_and_slope(vf x, vf& slope) {
+  const vf w = exp2(abs(x) * -kLog2E);
+  slope = (x < vf{} ? w : splat(1.0f)) / (1.0f + w);
+  const vf s = w / (2.0f + w), z = s * s;
+  vf p = splat(1.400599628686905e-1f);
+  p = p * z + 1.400090157985687e-1f;
+  p = p * z + 2.001076340675354e-1f;
+  p = p * z + 3.333320915699005e-1f;
+  const vf t = s + s;
+  return max(x, vf{}) + (p * z * t + t);
+}
+
+ELAPID_INLINE vf fast_sigmoid(vf x) { return 1.0f / (1.0f + exp2(x * -kLog2E)); }
+
+// Zero-order hold. With x = ΔA and decay = e^x: the gain (e^x − 1) / A, which is Δ where x vanishes.
+ELAPID_INLINE vf hold_gain(vf delta, vf x, vf decay_m1, vf inverse_a) {
+  return abs(x) < splat(6e-8f) ? delta : decay_m1 * inverse_a;
+}
+
+// Its slope by A: (Δ·e^x − gain) / A = Δ²·ψ(x) with ψ(x) = (x·e^x − e^x + 1) / x² = Σ (j + 1) / (j + 2)!·xʲ; the series
+// where the quotient would cancel.
+ELAPID_INLINE vf hold_gain_slope(vf delta, vf x, vf decay, vf gain, vf inverse_a) {
+  vf p = splat(9.0f / 3628800.0f);
+  p = p * x + 8.0f / 362880.0f;
+  p = p * x + 7.0f / 40320.0f;
+  p = p * x + 6.0f / 5040.0f;
+  p = p * x + 5.0f / 720.0f;
+  p = p * x + 4.0f / 120.0f;
+  p = p * x + 3.0f / 24.0f;
+  p = p * x + 2.0f / 6.0f;
+  p = p * x + 1.0f / 2.0f;
+  return abs(x) < splat(0.75f) ? delta * delta * p : (delta * decay - gain) * inverse_a;
+}
+
+// Lane i of the result is the sum over the lanes of v[i]: a transposition that adds on the way, kLanes − 1 additions where
+// kLanes separate sums would take kLanes·log₂(kLanes).
+#define ELAPID_LOW(i) ((i) & kStride ? kLanes + (i) - kStride : (i))
+#define ELAPID_HIGH(i) ((i) & kStride ? kLanes + (i) : (i) + kStride)
+#define ELAPID_FOUR(f, i) f(i), f(i + 1), f(i + 2), f(i + 3)
+#if ELAPID_LANES == 4
+#define ELAPID_EACH_LANE(f) ELAPID_FOUR(f, 0)
+#elif ELAPID_LANES == 8
+#define ELAPID_EACH_LANE(f) ELAPID_FOUR(f, 0), ELAPID_FOUR(f, 4)
+#else
+#define ELAPID_EACH_LANE(f) ELAPID_FOUR(f, 0), ELAPID_FOUR(f, 4), ELAPID_FOUR(f, 8), ELAPID_FOUR(f, 12)
+#endif
+
+template <int kStride>
+ELAPID_INLINE void fold_lanes(vf* v) {
+  if constexpr (kStride < kLanes) {
+    constexpr int kCount = kLanes / kStride / 2;
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; i++) {
+      const vf a = v[2 * i], b = v[2 * i + 1];
+      v[i] = __builtin_shufflevector(a, b, ELAPID_EACH_LANE(ELAPID_LOW)) + __builtin_shufflevector(a, b, ELAPID_EACH_LANE(ELAPID_HIGH));
+    }
+    fold_lanes<2 * kStride>(v);
+  }
+}
+
+ELAPID_INLINE vf sum_each(vf* v) {
+  fold_lanes<1>(v);
+  return v[0];
+}
+
+#undef ELAPID_LOW
+#undef ELAPID_HIGH
+#undef ELAPID_FOUR
+#undef ELAPID_EACH_LANE
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

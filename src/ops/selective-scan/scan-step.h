@@ -1,0 +1,62 @@
+// One step of decoding. A state's rows are read and written as they lie in memory, [B, E, N], so here the lanes run across
+// the states of a channel; what is per channel is worked out for a vector of channels at once.
+namespace elapid {
+namespace ELAPID_TARGET {
+
+template <bool kHold>
+void step_channels(const SelectiveScanStep& a, i64 batch, i64 first, i64 count) {
+  const i64 states = a.stateSize;
+  const float* b = a.B + batch * a.bPitch;
+  const float* c = a.C + batch * a.cPitch;
+  float deltas[kLanes], inputs[kLanes];
+  const vf u = load_first(a.u + batch * a.uPitch + first, count);
+  vf d = load_first(a.delta + batch * a.deltaPitch + first, count), slope;
+  if (a.deltaBias) d += load_first(a.deltaBias + first, count);
+  if (a.softplus) d = softplus_and_slope(d, slope);
+  store(deltas, d);
+  store(inputs, kHold ? u : d * u);
+  vf sums[kLanes];
+  for (i64 l = 0; l < kLanes; l++) {
+    vf sum{};
+    if (l < count) {
+      const float* a_row = a.A + (first + l) * states;
+      float* h_row = a.state + (batch * a.channels + first + l) * states;
+      const vf delta = splat(deltas[l]), x = splat(inputs[l]);
+      for (i64 n = 0; n < states; n += kLanes) {
+        const i64 left = states - n;
+        const vf a_n = load_first(a_row + n, left), exponent = delta * (a_n * kLog2E);
+        vf h = load_first(h_row + n, left), input = x * load_first(b + n, left);
+        if constexpr (kHold) {
+          vf m1;
+          const vf decay = exp2_and_m1(exponent, m1);
+          h = decay * h + hold_gain(delta, exponent, m1, 1.0f / a_n) * input;
+        } else {
+          h = exp2(exponent) * h + input;
+        }
+        store_first(h_row + n, h, left);
+        sum += h * load_first(c + n, left);
+      }
+    }
+    sums[l] = sum;
+  }
+  vf y = sum_each(sums);
+  if (a.D) y += u * load_first(a.D + first, count);
+  if (a.z) {
+    const vf z = load_first(a.z + batch * a.zPitch + first, count);
+    y *= z * fast_sigmoid(z);
+  }
+  store_first(a.y + batch * a.channels + first, y, count);
+}
+
+void selective_scan_step(const SelectiveScanStep& a, Pool& pool) {
+  const i64 vectors = ceil_div(a.channels, i64(kLanes));
+  each_block(pool, a.batch * vectors, max(i64(1), kElementwiseGrain / (a.stateSize * kLanes)), [&](i64 begin, i64 end) {
+    for (i64 i = begin; i < end; i++) {
+      const i64 batch = i / vectors, first = i % vectors * kLanes, count = a.channels - first;
+      a.hold ? step_channels<true>(a, batch, first, count) : step_channels<false>(a, batch, first, count);
+    }
+  });
+}
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

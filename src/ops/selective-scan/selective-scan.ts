@@ -1,0 +1,120 @@
+import { empty, expectShape, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
+import { contiguous } from '../view/view.js';
+import { checkScanOperands, expectDType, expectFloats, type ScanOptions } from './arguments.js';
+import * as kernels from './kernels.js';
+import { chunkLength, planScan } from './plan.js';
+
+export interface SelectiveScanOptions extends ScanOptions {
+  /** State before the first step [B,E,N] f32; default zeros. */
+  readonly initialState?: Tensor | null | undefined;
+  /** [B,L] i32, nonzero at the first position of a document: the state is zero before that step. */
+  readonly sequenceStarts?: Tensor | null | undefined;
+  /**
+   * Scan from the last position to the first, each document from its end: `initialState` is then what precedes position
+   * L − 1, and the final state is the state at position 0.
+   */
+  readonly reverse?: boolean | undefined;
+}
+
+/** What a scan makes. */
+export interface SelectiveScanResult {
+  /** [B,L,E] */
+  readonly y: Tensor;
+  /** The state after the last step of the scan [B,E,N]: the `initialState` of what follows. */
+  readonly finalState: Tensor;
+}
+
+/**
+ * Selective scan: a linear recurrence whose step size, input and output weights change from position to position.
+ *
+ * With Δ = softplus(delta + deltaBias), for each channel e and state n:
+ * hₜ = exp(Δₜ·A)·hₜ₋₁ + Δₜ·Bₜ·uₜ, yₜ = (Σₙ Cₜ·hₜ + D·uₜ)·silu(zₜ).
+ *
+ * Differentiable by every float tensor, through both results. Rows may have gaps between them: slices need no copy.
+ *
+ * @param u input [B,L,E] f32
+ * @param delta step sizes before bias and softplus [B,L,E] f32
+ * @param A decay rates [E,N] f32, at most 2048 states; negative for a state that forgets
+ * @param B input weights [B,L,N] f32
+ * @param C output weights [B,L,N] f32
+ * @param options D, z, deltaBias, deltaSoftplus, initialState, sequenceStarts, reverse, discretization
+ * @returns y [B,L,E] and finalState [B,E,N]
+ * @throws ShapeError, DTypeError, ArgumentError when the arguments do not fit together
+ *
+ * Source: "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", sections 3.2 (algorithm 2), 3.3.2 and
+ * appendix D. The paper's equation 4 has the exact zero-order hold; the default here is B̄ = Δ·B, which its checkpoints were
+ * trained with ('zoh' gives equation 4). Added to the paper: initial and final state, document starts, the reverse scan.
+ */
+export function selectiveScan(
+  u: Tensor,
+  delta: Tensor,
+  A: Tensor,
+  B: Tensor,
+  C: Tensor,
+  options: SelectiveScanOptions = {},
+): SelectiveScanResult {
+  const operation = 'selectiveScan';
+  const { D = null, z = null, deltaBias = null, deltaSoftplus = false, reverse = false, discretization = 'euler' } = options;
+  const extents = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B,L');
+  const { batch, length, channels, stateSize } = extents;
+  const stateShape = [batch, channels, stateSize];
+  const { initialState, sequenceStarts } = options;
+  expectFloats(operation, { initialState });
+  if (initialState) expectShape(operation, 'initialState', initialState.shape, stateShape, '[B,E,N]');
+  expectDType(operation, 'sequenceStarts', sequenceStarts, 'i32');
+  if (sequenceStarts) expectShape(operation, 'sequenceStarts', sequenceStarts.shape, [batch, length], '[B,L]');
+
+  const plan = planScan(batch, length, channels);
+  const { backend } = u;
+  const y = empty(backend, u.shape);
+  const finalState = empty(backend, stateShape);
+  const states = isRecording() ? empty(backend, [batch, plan.chunks, stateSize, channels]) : null;
+  const carries = emptyCarries(u, plan.segments, stateSize);
+  const dense = {
+    A: contiguous(A),
+    initialState: initialState ? contiguous(initialState) : null,
+    sequenceStarts: sequenceStarts ? contiguous(sequenceStarts) : null,
+  };
+  const parameters = {
+    ...extents,
+    ...{ uPitch: u.pitch, deltaPitch: delta.pitch, zPitch: z?.pitch ?? 0, bPitch: B.pitch, cPitch: C.pitch },
+    ...{ softplus: deltaSoftplus, reverse, hold: discretization === 'zoh' },
+    ...{ chunk: chunkLength, segments: plan.segments },
+  };
+  launch(kernels.selectiveScan, { u, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states, carries }, parameters);
+
+  record({
+    operation,
+    inputs: [u, delta, dense.A, B, C, D, z, deltaBias, dense.initialState],
+    outputs: [y, finalState],
+    saved: { u, delta, A: dense.A, B, C, D, z, deltaBias, sequenceStarts: dense.sequenceStarts, states },
+    backward({ cotangents: [dy, dFinalState], saved, needed }) {
+      const like = (input: Tensor | null, i: number) => (input && needed[i] ? empty(backend, input.shape) : null);
+      const gradients = [saved.u, saved.delta, saved.A, saved.B, saved.C, saved.D, saved.z, saved.deltaBias].map(like);
+      const [du, dDelta, dA, dB, dC, dD, dz, dDeltaBias] = gradients;
+      const dInitialState = needed[8] ? empty(backend, stateShape) : null;
+      const sequences = plan.groups > 1 ? empty(backend, [plan.groups, 2, batch, length, stateSize]) : null;
+      launch(
+        kernels.selectiveScanBackward,
+        {
+          ...saved,
+          states: saved.states as Tensor,
+          ...{ dy: dy ?? null, dFinalState: dFinalState ? contiguous(dFinalState) : null },
+          ...{ du, dDelta, dA, dB, dC, dD, dz, dDeltaBias, dInitialState },
+          sequenceParts: sequences,
+          channelParts: empty(backend, [batch * plan.segments, channels, stateSize + 2]),
+          carries: emptyCarries(saved.u, plan.segments, stateSize),
+        },
+        { ...parameters, dyPitch: dy?.pitch ?? 0, groupChannels: plan.groupChannels },
+      );
+      return [...gradients, dInitialState];
+    },
+  });
+  for (const tensor of [states, carries, ...Object.values(dense)]) tensor?.dispose();
+  return { y, finalState };
+}
+
+/** Room for the states at the ends of segments; none where the shape leaves no thread idle. */
+function emptyCarries({ backend, shape: [batch = 0, , channels = 0] }: Tensor, segments: number, stateSize: number): Tensor | null {
+  return segments > 1 ? empty(backend, [batch, segments, stateSize + 1, channels]) : null;
+}
