@@ -24,14 +24,6 @@ ELAPID_INLINE void sum_vectors(i64 count, float* totals, F f) {
   for (int s = 0; s < kSums; s++) totals[s] = sum((sums[0][s] + sums[1][s]) + (sums[2][s] + sums[3][s]));
 }
 
-// Calls f(i, n) for vectors [i, i + n) of [0, count): full ones with a constant n, so that their loads are plain.
-template <class F>
-ELAPID_INLINE void each_vector_of(i64 count, F f) {
-  i64 i = 0;
-  for (; i + kLanes <= count; i += kLanes) f(i, i64(kLanes));
-  if (i < count) f(i, count - i);
-}
-
 // What the backward pass needs of a row: normalised = ((value − mean) − correction)·scale. The mean of large values is
 // itself rounded; `correction` is what that rounding left out, so that an offset of many standard deviations costs nothing.
 template <bool kCentred>
