@@ -1,5 +1,7 @@
-namespace elapid {
-namespace ELAPID_TARGET {
-
-}  // namespace ELAPID_TARGET
-}  // namespace elapid
+// Depthwise causal convolution. A task owns a chunk of positions and a block of channels; inside it, tiles of a few rows
+// are walked channel by channel, so that a row is read from memory once, as one of a few sequential streams, and a
+// vector's taps stay in registers over the tile.
+#include "sequence.h"
+#include "forward.h"
+#include "backward.h"
+#include "step.h"

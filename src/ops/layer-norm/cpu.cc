@@ -1,5 +1,10 @@
+// With ../rms-norm/normalize.h, which rms-norm's source, compiled before this one, includes.
 namespace elapid {
 namespace ELAPID_TARGET {
+
+void layer_norm(const LayerNorm& a, Pool& pool) { normalize_rows<true>(a, a.bias, pool); }
+
+void layer_norm_backward(const LayerNormBackward& a, Pool& pool) { normalize_rows_backward<true>(a, a.dbias, pool); }
 
 }  // namespace ELAPID_TARGET
 }  // namespace elapid

@@ -1,1 +1,63 @@
-export {};
+import { defineKernel, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+
+/**
+ * sum = x + residual (given together, or neither: then the row is x itself), scale[r] = 1/√(mean(row²) + ε),
+ * y = row·scale·weight; `statistics` [rows] is the scales, for the backward pass.
+ */
+export const rmsNorm = defineKernel('rms_norm', {
+  buffers: {
+    x: input.f32,
+    residual: optionalInput.f32,
+    weight: input.f32,
+    y: output.f32,
+    sum: optionalOutput.f32,
+    statistics: optionalOutput.f32,
+  },
+  parameters: { rows: 'int', columns: 'int', xPitch: 'int', residualPitch: 'int', epsilon: 'float' },
+  operations: (p) => 5 * p.rows * p.columns,
+  reference({ x, residual, weight, y, sum, statistics }, { rows, columns, xPitch, residualPitch, epsilon }) {
+    for (let r = 0; r < rows; r++) {
+      const row = x.slice(r * xPitch, r * xPitch + columns);
+      if (residual) row.forEach((value, c) => (row[c] = value + (residual[r * residualPitch + c] ?? NaN)));
+      const scale = 1 / Math.sqrt(row.reduce((total, value) => total + value * value, 0) / columns + epsilon);
+      row.forEach((value, c) => (y[r * columns + c] = value * scale * (weight[c] ?? NaN)));
+      sum?.set(row, r * columns);
+      if (statistics) statistics[r] = scale;
+    }
+  },
+});
+
+/**
+ * With g = dy·weight and n = row·scale: dsum = scale·(g − n·mean(g·n)) + dresidual, dweight = Σ_rows dy·n. `partials`
+ * [blocks, columns] is working space, needed for dweight; its extent fixes the order of that sum.
+ */
+export const rmsNormBackward = defineKernel('rms_norm_backward', {
+  buffers: {
+    sum: input.f32,
+    weight: input.f32,
+    statistics: input.f32,
+    dy: input.f32,
+    dresidual: optionalInput.f32,
+    dsum: optionalOutput.f32,
+    dweight: optionalOutput.f32,
+    partials: optionalOutput.f32,
+  },
+  parameters: { rows: 'int', columns: 'int', sumPitch: 'int', dyPitch: 'int', dresidualPitch: 'int', blocks: 'int' },
+  operations: (p) => 11 * p.rows * p.columns,
+  reference({ sum, weight, statistics, dy, dresidual, dsum, dweight }, { rows, columns, sumPitch, dyPitch, dresidualPitch }) {
+    dweight?.fill(0);
+    for (let r = 0; r < rows; r++) {
+      const scale = statistics[r] ?? NaN;
+      const d = dy.slice(r * dyPitch, r * dyPitch + columns);
+      const n = sum.slice(r * sumPitch, r * sumPitch + columns).map((value) => value * scale);
+      const g = d.map((value, c) => value * (weight[c] ?? NaN));
+      const mean = g.reduce((total, value, c) => total + value * (n[c] ?? NaN), 0) / columns;
+      for (let c = 0; c < columns; c++) {
+        const normalised = n[c] ?? NaN;
+        const through = dresidual?.[r * dresidualPitch + c] ?? 0;
+        if (dsum) dsum[r * columns + c] = scale * ((g[c] ?? NaN) - normalised * mean) + through;
+        if (dweight) dweight[c] = (dweight[c] ?? NaN) + (d[c] ?? NaN) * normalised;
+      }
+    }
+  },
+});

@@ -149,5 +149,13 @@ ELAPID_INLINE vf sums(vf (&x)[kLanes]) {
 
 ELAPID_INLINE constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
+// Calls f(i, n) for vectors [i, i + n) of [0, count): full ones with a constant n, so that their loads are plain.
+template <class F>
+ELAPID_INLINE void each_vector_of(i64 count, F f) {
+  i64 i = 0;
+  for (; i + kLanes <= count; i += kLanes) f(i, i64(kLanes));
+  if (i < count) f(i, count - i);
+}
+
 }  // namespace ELAPID_TARGET
 }  // namespace elapid

@@ -1,0 +1,103 @@
+// What the convolution's kernels share: where inputs lie, which of them a position sees, and the weights turned around.
+#pragma once
+
+namespace elapid {
+namespace ELAPID_TARGET {
+
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
+// Rows of a tile in the fast paths.
+constexpr int kConvTile = 8;
+
+// One sequence, seen from the first channel of a block. Position −1 is the newest row of the initial state.
+struct ConvSequence {
+  const float* x;
+  const float* initial;  // null: zeros
+  const float* zeros;
+  const i32* starts;  // null: one document
+  i64 length, taps, pitch, state_pitch;
+
+  ELAPID_INLINE const float* row(i64 t) const {
+    if (t >= 0) return x + t * pitch;
+    return initial == nullptr ? zeros : initial + (t + taps - 1) * state_pitch;
+  }
+
+  ELAPID_INLINE bool starts_at(i64 t) const { return t >= 0 && t < length && starts[t] != 0; }
+
+  // How many taps of position t stay in its document: at least its own.
+  i64 taps_at(i64 t) const {
+    if (starts == nullptr) return taps;
+    i64 j = 1;
+    while (j < taps && !starts_at(t - j + 1)) j++;
+    return j;
+  }
+
+  // How many positions, from s on, see the input at s.
+  i64 readers_of(i64 s) const {
+    i64 j = 1;
+    const i64 end = min(taps, length - s);
+    if (starts == nullptr) return end;
+    while (j < end && !starts_at(s + j)) j++;
+    return min(j, end);
+  }
+
+  // Whether all taps of positions t … t + rows − 1 stay in one document.
+  bool unbroken(i64 t, i64 rows) const {
+    if (starts == nullptr) return true;
+    for (i64 p = max(i64(0), t - taps + 2); p < t + rows; p++)
+      if (starts[p] != 0) return false;
+    return true;
+  }
+
+  // The first position whose input belongs to the last document, or anything at or below length − taps + 1.
+  i64 last_document() const {
+    i64 p = length - 1;
+    if (starts == nullptr) return length - taps + 1;
+    while (p > length - taps + 1 && !starts_at(p)) p--;
+    return p;
+  }
+};
+
+// Channels of a block: about `preferred`, fewer where `rows` rows of scratch would not fit.
+ELAPID_INLINE i64 conv_block(i64 channels, i64 preferred, i64 rows) {
+  const i64 fitting = i64(kThreadScratchBytes / sizeof(float)) / rows / 16 * 16;
+  const i64 most = max(min(preferred, fitting), i64(16));
+  // Blocks of equal width.
+  return max(i64(16), ceil_div(ceil_div(channels, max(i64(1), ceil_div(channels, most))), 16) * 16);
+}
+
+// Row j < taps of the table is the weight of tap j (j positions back), row `taps` the bias. The weights lie in memory with
+// the channel's taps together, oldest first; the kernels want the channels together.
+inline void conv_table(const float* weight, const float* bias, i64 first, i64 count, i64 taps, i64 weight_pitch, float* table, i64 width) {
+  for (i64 c = 0; c < count; c++) {
+    const float* w = weight + (first + c) * weight_pitch;
+    for (i64 j = 0; j < taps; j++) table[j * width + c] = w[taps - 1 - j];
+    table[taps * width + c] = bias == nullptr ? 0.0f : bias[first + c];
+  }
+}
+
+// x·sigmoid(x)
+ELAPID_INLINE vf conv_silu(vf x) { return x / (1.0f + exp_bounded(-x)); }
+
+// dy·silu′(x)
+ELAPID_INLINE vf conv_silu_backward(vf x, vf dy) {
+  const vf s = 1.0f / (1.0f + exp_bounded(-x));
+  return dy * s * (1.0f + x * (1.0f - s));
+}
+
+// Calls f with `taps` as a constant where there is a fast path for it, else with 0.
+template <class F>
+ELAPID_INLINE void with_taps(i64 taps, F f) {
+  switch (taps) {
+    case 2: return f(Constant<2>());
+    case 3: return f(Constant<3>());
+    case 4: return f(Constant<4>());
+    default: return f(Constant<0>());
+  }
+}
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

@@ -1,0 +1,54 @@
+import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
+import { expectShape, formatShape, type Shape, type Tensor } from '../../tensor/index.js';
+
+/** Options of `rmsNorm` and `layerNorm`. */
+export interface NormOptions {
+  /** ε, added to the mean square (or variance) under the root; default 1e-5. */
+  readonly epsilon?: number | undefined;
+  /** [..., D] f32, added to x before the norm: the residual stream of a pre-norm model. */
+  readonly residual?: Tensor | null | undefined;
+}
+
+/** Result of `rmsNorm` and `layerNorm`. */
+export interface NormResult {
+  /** [..., D] f32, the normalised rows. */
+  readonly y: Tensor;
+  /** [..., D] f32, x + residual; without a residual a second handle on x. */
+  readonly residual: Tensor;
+}
+
+/**
+ * Throws unless x, the parameters of the norm and its options go together.
+ * @param parameters weight and bias by name, each [D]
+ * @throws ShapeError, ArgumentError
+ */
+export function checkNorm(
+  operation: string,
+  x: Tensor,
+  parameters: Readonly<Record<string, Tensor | null>>,
+  epsilon: number,
+  residual: Tensor | null,
+): void {
+  if (x.rank === 0) {
+    const got = formatShape(x.shape);
+    throw new ShapeError(describeProblem({ operation, argument: 'x', expected: '[…,D] (one axis or more)', got }));
+  }
+  for (const [name, parameter] of Object.entries(parameters)) {
+    if (parameter) expectShape(operation, name, parameter.shape, [x.columns], '[D]', 'D is the last extent of x');
+  }
+  if (residual) expectShape(operation, 'residual', residual.shape, x.shape, '[…,D]', 'the residual has the shape of x');
+  if (!(epsilon >= 0 && epsilon < Infinity)) {
+    const got = String(epsilon);
+    throw new ArgumentError(describeProblem({ operation, argument: 'epsilon', expected: 'a number of 0 or more', got }));
+  }
+}
+
+/**
+ * The number of runs that the backward pass cuts the rows into, each with its own partial sums: enough for any number of
+ * threads, none smaller than what is worth waking a thread for, and not dependent on how many threads there are.
+ */
+export function partialSums(shape: Shape): number {
+  const size = shape.reduce((product, extent) => product * extent, 1);
+  const rows = size / Math.max(1, shape.at(-1) ?? 1);
+  return Math.max(1, Math.min(64, rows, Math.floor(size / 16384)));
+}

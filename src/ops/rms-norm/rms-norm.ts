@@ -1,0 +1,55 @@
+import { empty, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
+import { checkNorm, partialSums, type NormOptions, type NormResult } from './arguments.js';
+import * as kernels from './kernels.js';
+
+/**
+ * Root mean square norm of the rows of x + residual, in one pass over memory.
+ *
+ * y = s·weight / √(mean(s²) + ε) with s = x + residual (or x), the mean taken over the last axis.
+ *
+ * @param x [..., D] f32
+ * @param weight [D] f32
+ * @param options.epsilon ε, default 1e-5
+ * @param options.residual [..., D] f32
+ * @returns `y` [..., D], and `residual` [..., D] = s, to be given to the next norm; both must be disposed
+ * @throws ShapeError, ArgumentError
+ *
+ * Source: Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4. The addition of the residual stream
+ * and ε are Mamba's. The papers' bias and partial RMSNorm are left out: the models do not use them.
+ */
+export function rmsNorm(x: Tensor, weight: Tensor, options: NormOptions = {}): NormResult {
+  const { epsilon = 1e-5, residual = null } = options;
+  checkNorm('rmsNorm', x, { weight }, epsilon, residual);
+  const { rows, columns, shape, backend } = x;
+  const y = empty(backend, shape);
+  const sum = residual ? empty(backend, shape) : x.retain();
+  const statistics = isRecording() ? empty(backend, [rows]) : null;
+  launch(
+    kernels.rmsNorm,
+    { x, residual, weight, y, sum: residual ? sum : null, statistics },
+    { rows, columns, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
+  );
+  if (statistics) {
+    record({
+      operation: 'rmsNorm',
+      inputs: [x, weight, residual],
+      // Without a residual the second result is x itself: its cotangent is x's already.
+      outputs: residual ? [y, sum] : [y],
+      saved: { sum, weight, statistics },
+      backward({ cotangents: [dy = null, dresidual = null], saved, needed }) {
+        if (!dy) return [dresidual, null, dresidual];
+        const dsum = needed[0] || needed[2] ? empty(dy.backend, shape) : null;
+        const dweight = needed[1] ? empty(dy.backend, [columns]) : null;
+        const blocks = partialSums(shape);
+        launch(
+          kernels.rmsNormBackward,
+          { ...saved, dy, dresidual, dsum, dweight, partials: dweight && empty(dy.backend, [blocks, columns]) },
+          { rows, columns, sumPitch: saved.sum.pitch, dyPitch: dy.pitch, dresidualPitch: dresidual?.pitch ?? 0, blocks },
+        );
+        return [dsum, dweight, dsum];
+      },
+    });
+    statistics.dispose();
+  }
+  return { y, residual: sum };
+}
