@@ -21,8 +21,8 @@ describe.each(operations)('$folder', ({ cases }) => {
       const { gradients } = await expected(operationCase);
       const slopes = await centralDifferences(reference(), operationCase, 12);
       for (const [name, found] of slopes) {
-        const gradient = gradients.get(name) ?? new Float64Array();
-        const scale = gradient.reduce((largest: number, value: number) => Math.max(largest, Math.abs(value)), 1e-3);
+        const gradient = Float64Array.from(gradients.get(name) ?? []);
+        const scale = gradient.reduce((largest, value) => Math.max(largest, Math.abs(value)), 1e-3);
         for (const { element, slope } of found) {
           const error = Math.abs(slope - (gradient[element] ?? NaN)) / scale;
           expect(error, `d${name}[${String(element)}]: ${String(gradient[element])}, slope ${String(slope)}`).toBeLessThan(2e-5);

@@ -1,6 +1,6 @@
 import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
-import { scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
+import { keep, scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
@@ -59,7 +59,7 @@ export class MambaLM {
    * @returns [B,L,D]
    */
   hidden(ids: Tensor, options: ForwardOptions = {}): Tensor {
-    return this.#run(ids, options, undefined);
+    return this.#run(ids, options, null);
   }
 
   /**
@@ -102,11 +102,9 @@ export class MambaLM {
 
   /** The residual stream after each block [B,L,D], then the normed last one: what transformers calls hidden states. */
   hiddenStates(ids: Tensor): Tensor[] {
-    return scope(() => {
-      const collected: Tensor[] = [];
-      const last = this.#run(ids, {}, (residual) => collected.push(residual));
-      return [...collected, last];
-    });
+    const residuals: Tensor[] = [];
+    const last = this.#run(ids, {}, residuals);
+    return [...residuals, last];
   }
 
   /**
@@ -163,7 +161,8 @@ export class MambaLM {
     for (const { tensor } of this.parameters) tensor.dispose();
   }
 
-  #run(ids: Tensor, { state, sequenceStarts }: ForwardOptions, onResidual: ((residual: Tensor) => void) | undefined): Tensor {
+  /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
+  #run(ids: Tensor, { state, sequenceStarts }: ForwardOptions, residuals: Tensor[] | null): Tensor {
     const [batch = 0, length = 0] = ids.shape;
     state?.expectBatch('forward', batch);
     if (ids.rank !== 2 || length === 0) {
@@ -185,15 +184,16 @@ export class MambaLM {
           });
           return initialState ? { ...streams, finalState } : { ...streams, finalState: null };
         });
-        if (onResidual && residual) onResidual(result.residual);
+        // What a block returns as residual is the stream after the block before it.
+        if (residual !== null) residuals?.push(keep(result.residual.retain()));
         x.dispose();
-        if (residual && !onResidual) residual.dispose();
+        residual?.dispose();
         ({ x, residual } = result);
         if (result.finalState) finalStates.push(result.finalState);
       });
       state?.assign(finalStates, state.position + length);
       const { y, residual: last } = this.finalNorm.forward(x, residual);
-      onResidual?.(last);
+      residuals?.push(keep(last.retain()));
       return y;
     });
   }

@@ -167,6 +167,23 @@ struct Broadcast {
 };
 void broadcast(const Broadcast& a, Pool& pool);
 
+struct ReduceMax {
+  const float* x;
+  float* y;
+  i32* positions;  // may be null
+  i64 outer;
+  i64 length;
+  i64 inner;
+  explicit ReduceMax(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        positions(reinterpret_cast<i32*>(uintptr_t(w[2]))),
+        outer(i64(w[3])),
+        length(i64(w[4])),
+        inner(i64(w[5])) {}
+};
+void reduce_max(const ReduceMax& a, Pool& pool);
+
 struct ReduceSum {
   const float* x;
   float* y;
@@ -183,6 +200,23 @@ struct ReduceSum {
         scale(float(w[5])) {}
 };
 void reduce_sum(const ReduceSum& a, Pool& pool);
+
+struct ScatterToMax {
+  const float* dy;
+  const i32* positions;
+  float* dx;
+  i64 outer;
+  i64 length;
+  i64 inner;
+  explicit ScatterToMax(const double* w)
+      : dy(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        positions(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        outer(i64(w[3])),
+        length(i64(w[4])),
+        inner(i64(w[5])) {}
+};
+void scatter_to_max(const ScatterToMax& a, Pool& pool);
 
 struct Gemm {
   const float* a;
@@ -223,7 +257,702 @@ struct Gemm {
 };
 void gemm(const Gemm& a, Pool& pool);
 
-constexpr int kKernelCount = 11;
+struct Embedding {
+  const i32* ids;
+  const float* weight;
+  float* y;
+  i64 tokens;
+  i64 vocabulary;
+  i64 columns;
+  i64 weightPitch;
+  explicit Embedding(const double* w)
+      : ids(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        tokens(i64(w[3])),
+        vocabulary(i64(w[4])),
+        columns(i64(w[5])),
+        weightPitch(i64(w[6])) {}
+};
+void embedding(const Embedding& a, Pool& pool);
+
+struct EmbeddingBackward {
+  const i32* ids;
+  const float* dy;
+  float* dWeight;
+  i64 tokens;
+  i64 vocabulary;
+  i64 columns;
+  i64 dyPitch;
+  explicit EmbeddingBackward(const double* w)
+      : ids(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        dWeight(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        tokens(i64(w[3])),
+        vocabulary(i64(w[4])),
+        columns(i64(w[5])),
+        dyPitch(i64(w[6])) {}
+};
+void embedding_backward(const EmbeddingBackward& a, Pool& pool);
+
+struct RmsNorm {
+  const float* x;
+  const float* residual;  // may be null
+  const float* weight;
+  float* y;
+  float* sum;  // may be null
+  float* statistics;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 xPitch;
+  i64 residualPitch;
+  float epsilon;
+  explicit RmsNorm(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        residual(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        sum(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        statistics(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        columns(i64(w[7])),
+        xPitch(i64(w[8])),
+        residualPitch(i64(w[9])),
+        epsilon(float(w[10])) {}
+};
+void rms_norm(const RmsNorm& a, Pool& pool);
+
+struct RmsNormBackward {
+  const float* sum;
+  const float* weight;
+  const float* statistics;
+  const float* dy;
+  const float* dresidual;  // may be null
+  float* dsum;  // may be null
+  float* dweight;  // may be null
+  float* partials;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 sumPitch;
+  i64 dyPitch;
+  i64 dresidualPitch;
+  i64 blocks;
+  explicit RmsNormBackward(const double* w)
+      : sum(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        statistics(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        dresidual(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dsum(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        dweight(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        partials(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        rows(i64(w[8])),
+        columns(i64(w[9])),
+        sumPitch(i64(w[10])),
+        dyPitch(i64(w[11])),
+        dresidualPitch(i64(w[12])),
+        blocks(i64(w[13])) {}
+};
+void rms_norm_backward(const RmsNormBackward& a, Pool& pool);
+
+struct LayerNorm {
+  const float* x;
+  const float* residual;  // may be null
+  const float* weight;
+  const float* bias;  // may be null
+  float* y;
+  float* sum;  // may be null
+  float* statistics;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 xPitch;
+  i64 residualPitch;
+  float epsilon;
+  explicit LayerNorm(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        residual(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        bias(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        sum(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        statistics(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        rows(i64(w[7])),
+        columns(i64(w[8])),
+        xPitch(i64(w[9])),
+        residualPitch(i64(w[10])),
+        epsilon(float(w[11])) {}
+};
+void layer_norm(const LayerNorm& a, Pool& pool);
+
+struct LayerNormBackward {
+  const float* sum;
+  const float* weight;
+  const float* statistics;
+  const float* dy;
+  const float* dresidual;  // may be null
+  float* dsum;  // may be null
+  float* dweight;  // may be null
+  float* dbias;  // may be null
+  float* partials;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 sumPitch;
+  i64 dyPitch;
+  i64 dresidualPitch;
+  i64 blocks;
+  explicit LayerNormBackward(const double* w)
+      : sum(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        statistics(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        dresidual(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dsum(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        dweight(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        dbias(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        partials(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        rows(i64(w[9])),
+        columns(i64(w[10])),
+        sumPitch(i64(w[11])),
+        dyPitch(i64(w[12])),
+        dresidualPitch(i64(w[13])),
+        blocks(i64(w[14])) {}
+};
+void layer_norm_backward(const LayerNormBackward& a, Pool& pool);
+
+struct CausalConv1d {
+  const float* x;
+  const float* weight;
+  const float* bias;  // may be null
+  const float* initialState;  // may be null
+  const i32* sequenceStarts;  // may be null
+  float* y;
+  float* finalState;
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 taps;
+  i64 xPitch;
+  i64 weightPitch;
+  i64 statePitch;
+  i64 startsPitch;
+  bool silu;
+  explicit CausalConv1d(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        bias(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        initialState(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[4]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        finalState(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        batch(i64(w[7])),
+        length(i64(w[8])),
+        channels(i64(w[9])),
+        taps(i64(w[10])),
+        xPitch(i64(w[11])),
+        weightPitch(i64(w[12])),
+        statePitch(i64(w[13])),
+        startsPitch(i64(w[14])),
+        silu(w[15] != 0) {}
+};
+void causal_conv1d(const CausalConv1d& a, Pool& pool);
+
+struct CausalConv1dBackward {
+  const float* x;
+  const float* weight;
+  const float* bias;  // may be null
+  const float* initialState;  // may be null
+  const i32* sequenceStarts;  // may be null
+  const float* dy;  // may be null
+  const float* dfinalState;  // may be null
+  float* dx;  // may be null
+  float* dweight;  // may be null
+  float* dbias;  // may be null
+  float* dinitialState;  // may be null
+  float* partials;  // may be null
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 taps;
+  i64 xPitch;
+  i64 weightPitch;
+  i64 statePitch;
+  i64 startsPitch;
+  i64 dyPitch;
+  i64 dfinalPitch;
+  bool silu;
+  i64 chunk;
+  i64 spans;
+  explicit CausalConv1dBackward(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        bias(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        initialState(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[4]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        dfinalState(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        dweight(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        dbias(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        dinitialState(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        partials(reinterpret_cast<float*>(uintptr_t(w[11]))),
+        batch(i64(w[12])),
+        length(i64(w[13])),
+        channels(i64(w[14])),
+        taps(i64(w[15])),
+        xPitch(i64(w[16])),
+        weightPitch(i64(w[17])),
+        statePitch(i64(w[18])),
+        startsPitch(i64(w[19])),
+        dyPitch(i64(w[20])),
+        dfinalPitch(i64(w[21])),
+        silu(w[22] != 0),
+        chunk(i64(w[23])),
+        spans(i64(w[24])) {}
+};
+void causal_conv1d_backward(const CausalConv1dBackward& a, Pool& pool);
+
+struct CausalConv1dStep {
+  float* state;
+  const float* x;
+  const float* weight;
+  const float* bias;  // may be null
+  float* y;
+  i64 batch;
+  i64 channels;
+  i64 taps;
+  i64 xPitch;
+  i64 weightPitch;
+  i64 statePitch;
+  bool silu;
+  explicit CausalConv1dStep(const double* w)
+      : state(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        x(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        bias(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        batch(i64(w[5])),
+        channels(i64(w[6])),
+        taps(i64(w[7])),
+        xPitch(i64(w[8])),
+        weightPitch(i64(w[9])),
+        statePitch(i64(w[10])),
+        silu(w[11] != 0) {}
+};
+void causal_conv1d_step(const CausalConv1dStep& a, Pool& pool);
+
+struct SelectiveScan {
+  const float* u;
+  const float* delta;
+  const float* A;
+  const float* B;
+  const float* C;
+  const float* D;  // may be null
+  const float* z;  // may be null
+  const float* deltaBias;  // may be null
+  const float* initialState;  // may be null
+  const i32* sequenceStarts;  // may be null
+  float* y;
+  float* finalState;
+  float* states;  // may be null
+  float* carries;  // may be null
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 stateSize;
+  i64 uPitch;
+  i64 deltaPitch;
+  i64 zPitch;
+  i64 bPitch;
+  i64 cPitch;
+  bool softplus;
+  bool reverse;
+  bool hold;
+  i64 chunk;
+  i64 segments;
+  explicit SelectiveScan(const double* w)
+      : u(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        A(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        B(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        deltaBias(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        initialState(reinterpret_cast<const float*>(uintptr_t(w[8]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[9]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        finalState(reinterpret_cast<float*>(uintptr_t(w[11]))),
+        states(reinterpret_cast<float*>(uintptr_t(w[12]))),
+        carries(reinterpret_cast<float*>(uintptr_t(w[13]))),
+        batch(i64(w[14])),
+        length(i64(w[15])),
+        channels(i64(w[16])),
+        stateSize(i64(w[17])),
+        uPitch(i64(w[18])),
+        deltaPitch(i64(w[19])),
+        zPitch(i64(w[20])),
+        bPitch(i64(w[21])),
+        cPitch(i64(w[22])),
+        softplus(w[23] != 0),
+        reverse(w[24] != 0),
+        hold(w[25] != 0),
+        chunk(i64(w[26])),
+        segments(i64(w[27])) {}
+};
+void selective_scan(const SelectiveScan& a, Pool& pool);
+
+struct SelectiveScanBackward {
+  const float* u;
+  const float* delta;
+  const float* A;
+  const float* B;
+  const float* C;
+  const float* D;  // may be null
+  const float* z;  // may be null
+  const float* deltaBias;  // may be null
+  const i32* sequenceStarts;  // may be null
+  const float* states;
+  const float* dy;  // may be null
+  const float* dFinalState;  // may be null
+  float* du;  // may be null
+  float* dDelta;  // may be null
+  float* dA;  // may be null
+  float* dB;  // may be null
+  float* dC;  // may be null
+  float* dD;  // may be null
+  float* dz;  // may be null
+  float* dDeltaBias;  // may be null
+  float* dInitialState;  // may be null
+  float* sequenceParts;  // may be null
+  float* channelParts;
+  float* carries;  // may be null
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 stateSize;
+  i64 uPitch;
+  i64 deltaPitch;
+  i64 zPitch;
+  i64 bPitch;
+  i64 cPitch;
+  i64 dyPitch;
+  bool softplus;
+  bool reverse;
+  bool hold;
+  i64 chunk;
+  i64 segments;
+  i64 groupChannels;
+  explicit SelectiveScanBackward(const double* w)
+      : u(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        A(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        B(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        deltaBias(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[8]))),
+        states(reinterpret_cast<const float*>(uintptr_t(w[9]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[10]))),
+        dFinalState(reinterpret_cast<const float*>(uintptr_t(w[11]))),
+        du(reinterpret_cast<float*>(uintptr_t(w[12]))),
+        dDelta(reinterpret_cast<float*>(uintptr_t(w[13]))),
+        dA(reinterpret_cast<float*>(uintptr_t(w[14]))),
+        dB(reinterpret_cast<float*>(uintptr_t(w[15]))),
+        dC(reinterpret_cast<float*>(uintptr_t(w[16]))),
+        dD(reinterpret_cast<float*>(uintptr_t(w[17]))),
+        dz(reinterpret_cast<float*>(uintptr_t(w[18]))),
+        dDeltaBias(reinterpret_cast<float*>(uintptr_t(w[19]))),
+        dInitialState(reinterpret_cast<float*>(uintptr_t(w[20]))),
+        sequenceParts(reinterpret_cast<float*>(uintptr_t(w[21]))),
+        channelParts(reinterpret_cast<float*>(uintptr_t(w[22]))),
+        carries(reinterpret_cast<float*>(uintptr_t(w[23]))),
+        batch(i64(w[24])),
+        length(i64(w[25])),
+        channels(i64(w[26])),
+        stateSize(i64(w[27])),
+        uPitch(i64(w[28])),
+        deltaPitch(i64(w[29])),
+        zPitch(i64(w[30])),
+        bPitch(i64(w[31])),
+        cPitch(i64(w[32])),
+        dyPitch(i64(w[33])),
+        softplus(w[34] != 0),
+        reverse(w[35] != 0),
+        hold(w[36] != 0),
+        chunk(i64(w[37])),
+        segments(i64(w[38])),
+        groupChannels(i64(w[39])) {}
+};
+void selective_scan_backward(const SelectiveScanBackward& a, Pool& pool);
+
+struct SelectiveScanStep {
+  float* state;
+  const float* u;
+  const float* delta;
+  const float* A;
+  const float* B;
+  const float* C;
+  const float* D;  // may be null
+  const float* z;  // may be null
+  const float* deltaBias;  // may be null
+  float* y;
+  i64 batch;
+  i64 channels;
+  i64 stateSize;
+  i64 uPitch;
+  i64 deltaPitch;
+  i64 zPitch;
+  i64 bPitch;
+  i64 cPitch;
+  bool softplus;
+  bool hold;
+  explicit SelectiveScanStep(const double* w)
+      : state(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        u(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        delta(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        A(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        B(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        deltaBias(reinterpret_cast<const float*>(uintptr_t(w[8]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        batch(i64(w[10])),
+        channels(i64(w[11])),
+        stateSize(i64(w[12])),
+        uPitch(i64(w[13])),
+        deltaPitch(i64(w[14])),
+        zPitch(i64(w[15])),
+        bPitch(i64(w[16])),
+        cPitch(i64(w[17])),
+        softplus(w[18] != 0),
+        hold(w[19] != 0) {}
+};
+void selective_scan_step(const SelectiveScanStep& a, Pool& pool);
+
+struct LogSoftmax {
+  const float* x;
+  float* y;
+  i64 rows;
+  i64 columns;
+  i64 xPitch;
+  explicit LogSoftmax(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])),
+        xPitch(i64(w[4])) {}
+};
+void log_softmax(const LogSoftmax& a, Pool& pool);
+
+struct LogSoftmaxBackward {
+  const float* y;
+  const float* dy;
+  float* dx;
+  i64 rows;
+  i64 columns;
+  i64 dyPitch;
+  explicit LogSoftmaxBackward(const double* w)
+      : y(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        rows(i64(w[3])),
+        columns(i64(w[4])),
+        dyPitch(i64(w[5])) {}
+};
+void log_softmax_backward(const LogSoftmaxBackward& a, Pool& pool);
+
+struct Softmax {
+  const float* x;
+  float* y;
+  i64 rows;
+  i64 columns;
+  i64 xPitch;
+  explicit Softmax(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])),
+        xPitch(i64(w[4])) {}
+};
+void softmax(const Softmax& a, Pool& pool);
+
+struct SoftmaxBackward {
+  const float* y;
+  const float* dy;
+  float* dx;
+  i64 rows;
+  i64 columns;
+  i64 dyPitch;
+  explicit SoftmaxBackward(const double* w)
+      : y(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        rows(i64(w[3])),
+        columns(i64(w[4])),
+        dyPitch(i64(w[5])) {}
+};
+void softmax_backward(const SoftmaxBackward& a, Pool& pool);
+
+struct ColumnSums {
+  const float* x;
+  float* y;
+  i64 rows;
+  i64 columns;
+  bool accumulate;
+  explicit ColumnSums(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])),
+        accumulate(w[4] != 0) {}
+};
+void column_sums(const ColumnSums& a, Pool& pool);
+
+struct CountedScale {
+  const i32* targets;
+  float* scale;
+  i64 count;
+  explicit CountedScale(const double* w)
+      : targets(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        scale(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        count(i64(w[2])) {}
+};
+void counted_scale(const CountedScale& a, Pool& pool);
+
+struct MultiplyInPlace {
+  const float* factor;
+  float* values;
+  i64 count;
+  explicit MultiplyInPlace(const double* w)
+      : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        values(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        count(i64(w[2])) {}
+};
+void multiply_in_place(const MultiplyInPlace& a, Pool& pool);
+
+struct ScaledSum {
+  const float* values;
+  const float* scale;
+  float* total;
+  i64 count;
+  explicit ScaledSum(const double* w)
+      : values(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        scale(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        total(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        count(i64(w[3])) {}
+};
+void scaled_sum(const ScaledSum& a, Pool& pool);
+
+struct TokenLosses {
+  const float* logits;
+  const i32* targets;
+  float* losses;
+  float* normalisers;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 logitsPitch;
+  explicit TokenLosses(const double* w)
+      : logits(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        targets(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        losses(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        normalisers(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        rows(i64(w[4])),
+        columns(i64(w[5])),
+        logitsPitch(i64(w[6])) {}
+};
+void token_losses(const TokenLosses& a, Pool& pool);
+
+struct TokenLossesBackward {
+  const float* logits;
+  const i32* targets;
+  const float* normalisers;
+  const float* scale;
+  const float* upstream;
+  float* dlogits;
+  i64 rows;
+  i64 columns;
+  i64 logitsPitch;
+  explicit TokenLossesBackward(const double* w)
+      : logits(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        targets(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        normalisers(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        scale(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        upstream(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dlogits(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        columns(i64(w[7])),
+        logitsPitch(i64(w[8])) {}
+};
+void token_losses_backward(const TokenLossesBackward& a, Pool& pool);
+
+struct TokenLossesInPlace {
+  float* logits;
+  const i32* targets;
+  const float* scale;
+  float* losses;
+  i64 rows;
+  i64 columns;
+  explicit TokenLossesInPlace(const double* w)
+      : logits(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        targets(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        scale(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        losses(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        rows(i64(w[4])),
+        columns(i64(w[5])) {}
+};
+void token_losses_in_place(const TokenLossesInPlace& a, Pool& pool);
+
+struct AdamwStep {
+  float* parameters;
+  const float* gradients;
+  float* firstMoments;
+  float* secondMoments;
+  const float* gradientNorm;  // may be null
+  i64 count;
+  i64 decayCount;
+  float maxGradientNorm;
+  float beta1;
+  float beta1Complement;
+  float beta2;
+  float beta2Complement;
+  float epsilon;
+  float decay;
+  float stepSize;
+  float rootScale;
+  explicit AdamwStep(const double* w)
+      : parameters(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        gradients(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        firstMoments(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        secondMoments(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        gradientNorm(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        count(i64(w[5])),
+        decayCount(i64(w[6])),
+        maxGradientNorm(float(w[7])),
+        beta1(float(w[8])),
+        beta1Complement(float(w[9])),
+        beta2(float(w[10])),
+        beta2Complement(float(w[11])),
+        epsilon(float(w[12])),
+        decay(float(w[13])),
+        stepSize(float(w[14])),
+        rootScale(float(w[15])) {}
+};
+void adamw_step(const AdamwStep& a, Pool& pool);
+
+struct GlobalNorm {
+  const float* x;
+  float* norm;
+  i64 count;
+  explicit GlobalNorm(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        norm(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        count(i64(w[2])) {}
+};
+void global_norm(const GlobalNorm& a, Pool& pool);
+
+constexpr int kKernelCount = 38;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -235,8 +964,35 @@ inline const char* const kSignatures[] = {
     "unary(in f32 x, out f32 y; int function, int rows, int columns, int xPitch)",
     "unary_backward(in f32 x, in f32 dy, out f32 dx; int function, int rows, int columns, int xPitch, int dyPitch)",
     "broadcast(in f32 x, out f32 y; int outer, int length, int inner, float scale)",
+    "reduce_max(in f32 x, out f32 y, out i32 positions?; int outer, int length, int inner)",
     "reduce_sum(in f32 x, out f32 y; int outer, int length, int inner, float scale)",
+    "scatter_to_max(in f32 dy, in i32 positions, out f32 dx; int outer, int length, int inner)",
     "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate)",
+    "embedding(in i32 ids, in f32 weight, out f32 y; int tokens, int vocabulary, int columns, int weightPitch)",
+    "embedding_backward(in i32 ids, in f32 dy, out f32 dWeight; int tokens, int vocabulary, int columns, int dyPitch)",
+    "rms_norm(in f32 x, in f32 residual?, in f32 weight, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
+    "rms_norm_backward(in f32 sum, in f32 weight, in f32 statistics, in f32 dy, in f32 dresidual?, out f32 dsum?, out f32 dweight?, out f32 partials?; int rows, int columns, int sumPitch, int dyPitch, int dresidualPitch, int blocks)",
+    "layer_norm(in f32 x, in f32 residual?, in f32 weight, in f32 bias?, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
+    "layer_norm_backward(in f32 sum, in f32 weight, in f32 statistics, in f32 dy, in f32 dresidual?, out f32 dsum?, out f32 dweight?, out f32 dbias?, out f32 partials?; int rows, int columns, int sumPitch, int dyPitch, int dresidualPitch, int blocks)",
+    "causal_conv1d(in f32 x, in f32 weight, in f32 bias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState; int batch, int length, int channels, int taps, int xPitch, int weightPitch, int statePitch, int startsPitch, flag silu)",
+    "causal_conv1d_backward(in f32 x, in f32 weight, in f32 bias?, in f32 initialState?, in i32 sequenceStarts?, in f32 dy?, in f32 dfinalState?, out f32 dx?, out f32 dweight?, out f32 dbias?, out f32 dinitialState?, out f32 partials?; int batch, int length, int channels, int taps, int xPitch, int weightPitch, int statePitch, int startsPitch, int dyPitch, int dfinalPitch, flag silu, int chunk, int spans)",
+    "causal_conv1d_step(inout f32 state, in f32 x, in f32 weight, in f32 bias?, out f32 y; int batch, int channels, int taps, int xPitch, int weightPitch, int statePitch, flag silu)",
+    "selective_scan(in f32 u, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?, out f32 carries?; int batch, int length, int channels, int stateSize, int uPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag softplus, flag reverse, flag hold, int chunk, int segments)",
+    "selective_scan_backward(in f32 u, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in i32 sequenceStarts?, in f32 states, in f32 dy?, in f32 dFinalState?, out f32 du?, out f32 dDelta?, out f32 dA?, out f32 dB?, out f32 dC?, out f32 dD?, out f32 dz?, out f32 dDeltaBias?, out f32 dInitialState?, out f32 sequenceParts?, out f32 channelParts, out f32 carries?; int batch, int length, int channels, int stateSize, int uPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, int dyPitch, flag softplus, flag reverse, flag hold, int chunk, int segments, int groupChannels)",
+    "selective_scan_step(inout f32 state, in f32 u, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int channels, int stateSize, int uPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag softplus, flag hold)",
+    "log_softmax(in f32 x, out f32 y; int rows, int columns, int xPitch)",
+    "log_softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
+    "softmax(in f32 x, out f32 y; int rows, int columns, int xPitch)",
+    "softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
+    "column_sums(in f32 x, out f32 y; int rows, int columns, flag accumulate)",
+    "counted_scale(in i32 targets, out f32 scale; int count)",
+    "multiply_in_place(in f32 factor, inout f32 values; int count)",
+    "scaled_sum(in f32 values, in f32 scale, out f32 total; int count)",
+    "token_losses(in f32 logits, in i32 targets, out f32 losses, out f32 normalisers?; int rows, int columns, int logitsPitch)",
+    "token_losses_backward(in f32 logits, in i32 targets, in f32 normalisers, in f32 scale, in f32 upstream, out f32 dlogits; int rows, int columns, int logitsPitch)",
+    "token_losses_in_place(inout f32 logits, in i32 targets, in f32 scale, out f32 losses; int rows, int columns)",
+    "adamw_step(inout f32 parameters, in f32 gradients, inout f32 firstMoments, inout f32 secondMoments, in f32 gradientNorm?; int count, int decayCount, float maxGradientNorm, float beta1, float beta1Complement, float beta2, float beta2Complement, float epsilon, float decay, float stepSize, float rootScale)",
+    "global_norm(in f32 x, out f32 norm; int count)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -249,8 +1005,35 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { unary(Unary(w), pool); },
     [](const double* w, Pool& pool) { unary_backward(UnaryBackward(w), pool); },
     [](const double* w, Pool& pool) { broadcast(Broadcast(w), pool); },
+    [](const double* w, Pool& pool) { reduce_max(ReduceMax(w), pool); },
     [](const double* w, Pool& pool) { reduce_sum(ReduceSum(w), pool); },
+    [](const double* w, Pool& pool) { scatter_to_max(ScatterToMax(w), pool); },
     [](const double* w, Pool& pool) { gemm(Gemm(w), pool); },
+    [](const double* w, Pool& pool) { embedding(Embedding(w), pool); },
+    [](const double* w, Pool& pool) { embedding_backward(EmbeddingBackward(w), pool); },
+    [](const double* w, Pool& pool) { rms_norm(RmsNorm(w), pool); },
+    [](const double* w, Pool& pool) { rms_norm_backward(RmsNormBackward(w), pool); },
+    [](const double* w, Pool& pool) { layer_norm(LayerNorm(w), pool); },
+    [](const double* w, Pool& pool) { layer_norm_backward(LayerNormBackward(w), pool); },
+    [](const double* w, Pool& pool) { causal_conv1d(CausalConv1d(w), pool); },
+    [](const double* w, Pool& pool) { causal_conv1d_backward(CausalConv1dBackward(w), pool); },
+    [](const double* w, Pool& pool) { causal_conv1d_step(CausalConv1dStep(w), pool); },
+    [](const double* w, Pool& pool) { selective_scan(SelectiveScan(w), pool); },
+    [](const double* w, Pool& pool) { selective_scan_backward(SelectiveScanBackward(w), pool); },
+    [](const double* w, Pool& pool) { selective_scan_step(SelectiveScanStep(w), pool); },
+    [](const double* w, Pool& pool) { log_softmax(LogSoftmax(w), pool); },
+    [](const double* w, Pool& pool) { log_softmax_backward(LogSoftmaxBackward(w), pool); },
+    [](const double* w, Pool& pool) { softmax(Softmax(w), pool); },
+    [](const double* w, Pool& pool) { softmax_backward(SoftmaxBackward(w), pool); },
+    [](const double* w, Pool& pool) { column_sums(ColumnSums(w), pool); },
+    [](const double* w, Pool& pool) { counted_scale(CountedScale(w), pool); },
+    [](const double* w, Pool& pool) { multiply_in_place(MultiplyInPlace(w), pool); },
+    [](const double* w, Pool& pool) { scaled_sum(ScaledSum(w), pool); },
+    [](const double* w, Pool& pool) { token_losses(TokenLosses(w), pool); },
+    [](const double* w, Pool& pool) { token_losses_backward(TokenLossesBackward(w), pool); },
+    [](const double* w, Pool& pool) { token_losses_in_place(TokenLossesInPlace(w), pool); },
+    [](const double* w, Pool& pool) { adamw_step(AdamwStep(w), pool); },
+    [](const double* w, Pool& pool) { global_norm(GlobalNorm(w), pool); },
 };
 
 }  // namespace ELAPID_TARGET
