@@ -23,6 +23,8 @@ export interface Checkpoint {
    * @throws CheckpointError when the file cannot be read; DisposedError after `close`
    */
   read(entry: CheckpointEntry): Promise<Uint8Array>;
+  /** The open file of a tensor as the operating system numbers it, where the platform has such: to map it. */
+  descriptor(entry: CheckpointEntry): number | undefined;
   /** Closes the files. May be called twice. */
   close(): Promise<void>;
 }
@@ -142,6 +144,7 @@ function makeCheckpoint(
       }
       return readRange(file, offset, sizeBytes, 'the tensor', key);
     },
+    descriptor: ({ file }) => (closed ? undefined : files.get(file)?.descriptor),
     async close() {
       if (closed) return;
       closed = true;

@@ -23,6 +23,7 @@ async function openFile(path: string): Promise<RandomAccessFile> {
   return {
     name: path,
     sizeBytes,
+    descriptor: handle.fd,
     async read(offset, length) {
       if (offset < 0 || length < 0 || offset + length > sizeBytes) {
         throw new ArgumentError(

@@ -8,6 +8,8 @@ export interface RandomAccessFile {
   /** Path or URL, for messages. */
   readonly name: string;
   readonly sizeBytes: number;
+  /** The operating system's number of the open file, where there is one: to map it. */
+  readonly descriptor?: number;
   /** Bytes [offset, offset + length). Rejects when the range is not inside the file. */
   read(offset: number, length: number): Promise<Uint8Array>;
   close(): Promise<void>;

@@ -72,8 +72,8 @@ export interface Backend {
 /** A backend that can use a file's pages as device memory. */
 export interface MappingBackend extends Backend {
   /**
-   * Maps a file for reading and returns a buffer over `size` elements from byte `offset` on, or undefined where the
-   * platform cannot map files. The mapping goes when all of its buffers are released.
+   * A buffer over `size` elements of an open file from byte `offset` on, read when they are first used; undefined where
+   * the platform cannot map files. The file may be closed afterwards; the range must be inside of it.
    */
-  mapFile(path: string, offset: number, dtype: DType, size: number): DeviceBuffer | undefined;
+  mapFile(descriptor: number, offset: number, dtype: DType, size: number): DeviceBuffer | undefined;
 }

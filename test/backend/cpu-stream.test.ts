@@ -88,7 +88,7 @@ describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
     let ticks = 0;
     const timer = setInterval(() => ticks++, 10);
     const started = performance.now();
-    for (let i = 0; i < 40; i++) gemmInto(a as Tensor, a as Tensor, c as Tensor);
+    for (let i = 0; i < 40; i++) gemmInto(a, a, c);
     await backend().synchronize();
     const elapsed = performance.now() - started;
     clearInterval(timer);
@@ -107,7 +107,7 @@ describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
   test('tensors of two backends do not mix', async () => {
     const other = await openBackend('reference');
     const [x, y] = withoutScope(() => [tensor(backend(), [1], [1]), tensor(other, [1], [1])]);
-    expect(() => scope(() => add(x as Tensor, y as Tensor))).toThrow(/expected on cpu/);
+    expect(() => scope(() => add(x, y))).toThrow(/expected on cpu/);
     for (const one of [x, y]) one?.dispose();
   });
 });

@@ -21,7 +21,7 @@ describe('ByteTokenizer', () => {
     const stream = tokenizer.stream();
     const pieces = Array.from(tokenizer.encode(text), (id) => stream.push(id));
     expect(pieces.join('')).toBe(text);
-    for (const piece of pieces) expect([...piece].length).toBeLessThanOrEqual(1);
+    for (const piece of pieces) expect(Array.from(piece).length).toBeLessThanOrEqual(1);
     expect(stream.flush()).toBe('');
   });
 

@@ -16,6 +16,7 @@ export interface Block {
 export class BufferPool {
   readonly #engine: Engine;
   readonly #free = new Map<number, Block[]>();
+  readonly #used = new Set<Block>();
   #freeBytes = 0;
   #usedBytes = 0;
 
@@ -36,6 +37,7 @@ export class BufferPool {
     if (reused !== undefined) {
       this.#freeBytes -= size;
       this.#usedBytes += size;
+      this.#used.add(reused);
       return reused;
     }
     let address = this.#engine.allocate(size);
@@ -51,11 +53,14 @@ export class BufferPool {
       );
     }
     this.#usedBytes += size;
-    return { address, sizeBytes: size, busyUntil: 0 };
+    const block: Block = { address, sizeBytes: size, busyUntil: 0 };
+    this.#used.add(block);
+    return block;
   }
 
   give(block: Block, busyUntil: number): void {
     block.busyUntil = busyUntil;
+    this.#used.delete(block);
     const list = this.#free.get(block.sizeBytes);
     if (list === undefined) this.#free.set(block.sizeBytes, [block]);
     else list.push(block);
@@ -63,6 +68,13 @@ export class BufferPool {
     this.#usedBytes -= block.sizeBytes;
     // Keep as much for reuse as is in use, and at least 64 MiB.
     if (this.#freeBytes > Math.max(2 * this.#usedBytes, 64 * 2 ** 20)) this.trim(this.#usedBytes);
+  }
+
+  /** Gives everything back, blocks in use as well; nothing may be running. */
+  freeAll(): void {
+    for (const block of [...this.#used, ...[...this.#free.values()].flat()]) this.#engine.free(block.address, block.sizeBytes);
+    this.#used.clear();
+    this.#free.clear();
   }
 
   /** Gives idle blocks back to the system until at most `keepBytes` are kept. */

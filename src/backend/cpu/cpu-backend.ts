@@ -19,16 +19,8 @@ const launchesPerSubmission = 32;
 
 interface CpuBuffer extends DeviceBuffer {
   readonly address: number;
-  /** Memory of the pool, or undefined for a mapped file. */
-  readonly block: Block | undefined;
-  readonly mapping: Mapping | undefined;
-}
-
-interface Mapping {
-  readonly path: string;
-  readonly address: number;
-  readonly sizeBytes: number;
-  users: number;
+  /** Memory of the pool, or null for a mapped file. */
+  readonly block: Block | null;
 }
 
 /** The words of launches, growing as needed. */
@@ -66,11 +58,12 @@ export class CpuBackend implements MappingBackend {
   readonly #poison: boolean;
   readonly #kernelNumbers = new Map<string, number>();
   readonly #commands = new CommandBuffer();
-  readonly #mappings = new Map<string, Mapping>();
   #submissions = 0;
   #flushScheduled = false;
   #waiters: { submission: number; resolve: () => void; reject: (error: Error) => void }[] = [];
   #failure: Error | null = null;
+  #closed = false;
+  readonly #mapped = new Set<CpuBuffer>();
   /** Memory freed while capturing, for reuse within the program only. */
   #capture: { commands: CommandBuffer; owned: Map<number, Block[]>; blocks: Set<Block> } | null = null;
 
@@ -104,37 +97,39 @@ export class CpuBackend implements MappingBackend {
 
   write(view: BufferView, data: ArrayLike<number>): void {
     // Launches already in the stream may still read the old values: stage the new ones and copy in order.
-    const { dtype } = view.buffer;
-    const staged = this.upload(dtype, view.size, () => data);
-    const kernel = (dtype === 'f32' ? copyRows : copyRowsI32) as unknown as Kernel;
-    this.launch(kernel, [{ buffer: staged, offset: 0, size: view.size }, view], [1, view.size, view.size, view.size]);
+    const staged = this.upload(view.buffer.dtype, view.size, () => data);
+    this.#copy({ buffer: staged, offset: 0, size: view.size }, view);
     this.release(staged);
   }
 
-  async read({ buffer, offset, size }: BufferView): Promise<HostArray> {
+  async read(view: BufferView): Promise<HostArray> {
     if (this.#capture !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
-    const { address } = buffer as CpuBuffer;
-    await this.synchronize();
-    const values = buffer.dtype === 'f32' ? new Float32Array(size) : new Int32Array(size);
-    this.#engine.copyOut(address + offset * itemSize[buffer.dtype], values);
-    return values;
+    // The caller may free or overwrite the view before the promise resolves: what is read is a copy made in order.
+    const { size, buffer } = view;
+    const staged = this.#take(buffer.dtype, size, false);
+    this.#copy(view, { buffer: staged, offset: 0, size });
+    try {
+      await this.synchronize();
+      const values = buffer.dtype === 'f32' ? new Float32Array(size) : new Int32Array(size);
+      this.#engine.copyOut(staged.address, values);
+      return values;
+    } finally {
+      this.release(staged);
+    }
   }
 
   release(buffer: DeviceBuffer): void {
-    const { block, mapping } = buffer as CpuBuffer;
+    const { block } = buffer as CpuBuffer;
     this.#counters.released(buffer.size * itemSize[buffer.dtype]);
-    const busyUntil = this.#submissions + 1;
-    if (block !== undefined) {
-      if (this.#capture?.blocks.has(block)) {
-        const list = this.#capture.owned.get(block.sizeBytes);
-        if (list === undefined) this.#capture.owned.set(block.sizeBytes, [block]);
-        else list.push(block);
-      } else {
-        this.#pool.give(block, busyUntil);
-      }
-    } else if (mapping !== undefined && --mapping.users === 0) {
-      this.#mappings.delete(mapping.path);
-      void this.synchronize().then(() => this.#engine.unmapFile?.(mapping));
+    if (this.#closed) return;
+    if (block === null) {
+      this.#unmap(buffer as CpuBuffer);
+    } else if (this.#capture?.blocks.has(block)) {
+      const list = this.#capture.owned.get(block.sizeBytes);
+      if (list === undefined) this.#capture.owned.set(block.sizeBytes, [block]);
+      else list.push(block);
+    } else {
+      this.#pool.give(block, this.#submissions + 1);
     }
   }
 
@@ -198,26 +193,20 @@ export class CpuBackend implements MappingBackend {
         this.#encoded();
       },
       dispose: () => {
-        for (const block of owned) this.#pool.give(block, this.#submissions + 1);
+        if (!this.#closed) for (const block of owned) this.#pool.give(block, this.#submissions + 1);
         owned = [];
       },
     };
   }
 
-  mapFile(path: string, offset: number, dtype: DType, size: number): DeviceBuffer | undefined {
-    let mapping = this.#mappings.get(path);
-    if (mapping === undefined) {
-      const mapped = this.#engine.mapFile?.(path);
-      if (mapped === undefined) return undefined;
-      mapping = { path, ...mapped, users: 0 };
-      this.#mappings.set(path, mapping);
-    }
-    if (offset + size * itemSize[dtype] > mapping.sizeBytes) {
-      throw new BackendError(`mapFile: ${path} ends before byte ${String(offset + size * itemSize[dtype])}`);
-    }
-    mapping.users++;
-    this.#counters.allocated(size * itemSize[dtype]);
-    return { dtype, size, address: mapping.address + offset, block: undefined, mapping } as CpuBuffer;
+  mapFile(descriptor: number, offset: number, dtype: DType, size: number): DeviceBuffer | undefined {
+    const sizeBytes = size * itemSize[dtype];
+    const address = sizeBytes === 0 ? undefined : this.#engine.mapFile?.(descriptor, offset, sizeBytes);
+    if (address === undefined) return undefined;
+    this.#counters.allocated(sizeBytes);
+    const buffer: CpuBuffer = { dtype, size, address, block: null };
+    this.#mapped.add(buffer);
+    return buffer;
   }
 
   statistics() {
@@ -229,10 +218,27 @@ export class CpuBackend implements MappingBackend {
   }
 
   async close(): Promise<void> {
+    if (this.#closed) return;
     await this.synchronize();
+    this.#closed = true;
     this.#failure = new BackendError('the backend was closed');
-    this.#pool.trim(0);
+    for (const buffer of this.#mapped) this.#engine.unmapFile?.(buffer.address, buffer.size * itemSize[buffer.dtype]);
+    this.#pool.freeAll();
     await this.#engine.close();
+  }
+
+  #copy(from: BufferView, to: BufferView): void {
+    const kernel = (from.buffer.dtype === 'f32' ? copyRows : copyRowsI32) as unknown as Kernel;
+    this.launch(kernel, [from, to], [1, to.size, to.size, to.size]);
+  }
+
+  /** Unmaps when the launches that may read the pages are done. */
+  #unmap(buffer: CpuBuffer): void {
+    void this.synchronize()
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#mapped.delete(buffer)) this.#engine.unmapFile?.(buffer.address, buffer.size * itemSize[buffer.dtype]);
+      });
   }
 
   #take(dtype: DType, size: number, idle: boolean): CpuBuffer {
@@ -242,7 +248,7 @@ export class CpuBackend implements MappingBackend {
     const block = this.#capture?.owned.get(sizeClass(sizeBytes))?.pop() ?? this.#pool.take(sizeBytes, idle);
     this.#capture?.blocks.add(block);
     this.#counters.allocated(sizeBytes);
-    return { dtype, size, address: block.address, block, mapping: undefined };
+    return { dtype, size, address: block.address, block };
   }
 
   #encoded(): void {

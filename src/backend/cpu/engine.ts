@@ -12,9 +12,9 @@ export interface Engine {
   free(address: number, sizeBytes: number): void;
   copyIn(address: number, data: Float32Array | Int32Array): void;
   copyOut(address: number, data: Float32Array | Int32Array): void;
-  /** Maps a file; undefined where that cannot be done. */
-  mapFile?(path: string): { address: number; sizeBytes: number } | undefined;
-  unmapFile?(mapping: { address: number; sizeBytes: number }): void;
+  /** Maps a range of an open file and returns its address; undefined where that cannot be done. */
+  mapFile?(descriptor: number, offset: number, sizeBytes: number): number | undefined;
+  unmapFile?(address: number, sizeBytes: number): void;
   /** Appends the first `count` words; copies them before it returns. Submissions are numbered 1, 2, … */
   submit(words: Float64Array, count: number, notify: boolean): void;
   /** How many submissions are finished. */

@@ -6,7 +6,7 @@ export interface Addon {
   free(address: number): void;
   copyIn(address: number, data: Float32Array | Int32Array): void;
   copyOut(address: number, data: Float32Array | Int32Array): void;
-  mapFile(path: string): [address: number, sizeBytes: number] | undefined;
+  mapFile(descriptor: number, offset: number, sizeBytes: number): number;
   unmapFile(address: number, sizeBytes: number): void;
   targets(): string[];
   signatures(): string[];
@@ -38,11 +38,8 @@ export function openNativeEngine(addon: Addon, target: string, threads: number):
     copyOut: (address, data) => {
       addon.copyOut(address, data);
     },
-    mapFile(path) {
-      const [address, sizeBytes] = addon.mapFile(path) ?? [0, 0];
-      return address === 0 ? undefined : { address, sizeBytes };
-    },
-    unmapFile: ({ address, sizeBytes }) => {
+    mapFile: (descriptor, offset, sizeBytes) => addon.mapFile(descriptor, offset, sizeBytes) || undefined,
+    unmapFile: (address, sizeBytes) => {
       addon.unmapFile(address, sizeBytes);
     },
     submit: (words, count, notify) => {

@@ -65,7 +65,7 @@ async function loadTensors(checkpoint: Checkpoint, config: MambaConfig, backend:
           offset: entry.offset,
         });
       }
-      const loaded = mapped(backend, entry) ?? toFloat32(await checkpoint.read(entry), entry.dtype);
+      const loaded = mapped(backend, entry, checkpoint.descriptor(entry)) ?? toFloat32(await checkpoint.read(entry), entry.dtype);
       tensors.set(
         key,
         withoutScope(() => (loaded instanceof Tensor ? loaded : tensor(backend, loaded, shape))),
@@ -78,9 +78,13 @@ async function loadTensors(checkpoint: Checkpoint, config: MambaConfig, backend:
   return tensors;
 }
 
-function mapped(backend: Backend, { dtype, file, offset, shape, sizeBytes }: CheckpointEntry): Tensor | undefined {
-  if (dtype !== 'F32' || offset % 4 !== 0 || !('mapFile' in backend)) return undefined;
-  const buffer = (backend as MappingBackend).mapFile(file, offset, 'f32', sizeBytes / 4);
+function mapped(
+  backend: Backend,
+  { dtype, offset, shape, sizeBytes }: CheckpointEntry,
+  descriptor: number | undefined,
+): Tensor | undefined {
+  if (dtype !== 'F32' || offset % 4 !== 0 || descriptor === undefined || !('mapFile' in backend)) return undefined;
+  const buffer = (backend as MappingBackend).mapFile(descriptor, offset, 'f32', sizeBytes / 4);
   return buffer === undefined ? undefined : withoutScope(() => Tensor.over(backend, buffer, shape));
 }
 

@@ -1,5 +1,4 @@
 // The Node-API addon: memory, files mapped as memory, and engines. Addresses travel as JavaScript numbers.
-#include <fcntl.h>
 #include <node_api.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -7,7 +6,6 @@
 
 #include <cstring>
 #include <memory>
-#include <string>
 
 #include "engine.h"
 
@@ -105,33 +103,32 @@ napi_value copy_out(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// mapFile(path) → [address, bytes], or undefined when the system refuses
+// Start of the page that holds `position`, an offset or an address.
+uintptr_t page_start(uintptr_t position) { return position - position % uintptr_t(sysconf(_SC_PAGESIZE)); }
+
+// mapFile(descriptor, offset, bytes) → address of the byte at `offset`, or 0 when the system refuses
 napi_value map_file(napi_env env, napi_callback_info info) {
-  Arguments<1> arguments;
+  Arguments<3> arguments;
   TRY(arguments.read(env, info));
-  size_t length = 0;
-  TRY(napi_get_value_string_utf8(env, arguments[0], nullptr, 0, &length));
-  std::string path(length, '\0');
-  TRY(napi_get_value_string_utf8(env, arguments[0], &path[0], length + 1, &length));
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return nullptr;
+  int32_t descriptor = -1;
+  double offset = 0, bytes = 0;
+  TRY(napi_get_value_int32(env, arguments[0], &descriptor));
+  TRY(napi_get_value_double(env, arguments[1], &offset));
+  TRY(napi_get_value_double(env, arguments[2], &bytes));
   struct stat status {};
-  void* memory = MAP_FAILED;
-  if (fstat(file, &status) == 0 && status.st_size > 0) {
-    memory = mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_PRIVATE, file, 0);
+  uintptr_t address = 0;
+  // Pages beyond the end of the file would kill the process when they are read.
+  if (fstat(descriptor, &status) == 0 && offset + bytes <= double(status.st_size)) {
+    const uintptr_t start = page_start(uintptr_t(offset)), lead = uintptr_t(offset) - start;
+    void* memory = mmap(nullptr, lead + size_t(bytes), PROT_READ, MAP_PRIVATE, descriptor, off_t(start));
+    if (memory != MAP_FAILED) address = reinterpret_cast<uintptr_t>(memory) + lead;
   }
-  close(file);
-  if (memory == MAP_FAILED) return nullptr;
-  napi_value pair, address, bytes;
-  TRY(napi_create_array_with_length(env, 2, &pair));
-  TRY(napi_create_double(env, double(reinterpret_cast<uintptr_t>(memory)), &address));
-  TRY(napi_create_double(env, double(status.st_size), &bytes));
-  TRY(napi_set_element(env, pair, 0, address));
-  TRY(napi_set_element(env, pair, 1, bytes));
-  return pair;
+  napi_value result;
+  TRY(napi_create_double(env, double(address), &result));
+  return result;
 }
 
-// unmapFile(address, bytes)
+// unmapFile(address, bytes): what mapFile gave, and the bytes it was asked for
 napi_value unmap_file(napi_env env, napi_callback_info info) {
   Arguments<2> arguments;
   TRY(arguments.read(env, info));
@@ -139,7 +136,8 @@ napi_value unmap_file(napi_env env, napi_callback_info info) {
   double bytes = 0;
   TRY(get_address(env, arguments[0], &address));
   TRY(napi_get_value_double(env, arguments[1], &bytes));
-  munmap(address, size_t(bytes));
+  const uintptr_t at = reinterpret_cast<uintptr_t>(address), start = page_start(at);
+  munmap(reinterpret_cast<void*>(start), at - start + size_t(bytes));
   return nullptr;
 }
 
