@@ -59,6 +59,8 @@ void conv_backward_tile(const ConvGradient& a, i64 t) {
     const vf bias = load(a.table + kTaps * a.width + c);
     for (int i = 0; i < kRows; i++) {
       window[0] = load(x + i * a.in.pitch + c);
+      conv_prefetch(x + (i + kRows) * a.in.pitch + c);
+      conv_prefetch(dy + (i + kRows) * dy_pitch + c);
       g[0] = load(dy + i * dy_pitch + c);
       if constexpr (kSilu) {
         vf sum = bias;

@@ -18,6 +18,7 @@ void conv_tile(const ConvSequence& in, const float* table, i64 width, i64 t, i64
     const vf bias = load(table + kTaps * width + c);
     for (int i = 0; i < kRows; i++) {
       window[0] = load(x + i * in.pitch + c);
+      conv_prefetch(x + (i + kRows) * in.pitch + c);
       vf sum = bias;
       for (int j = 0; j < kTaps; j++) sum += weight[j] * window[j];
       store(y + i * y_pitch + c, kSilu ? conv_silu(sum) : sum);
