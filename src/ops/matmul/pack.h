@@ -14,6 +14,9 @@ struct Operand {
   i64 lines;
 };
 
+// load_first out of line: it is a long sequence, for the ends of lines only.
+inline __attribute__((noinline)) vf load_rest(const float* p, i64 n) { return load_first(p, n); }
+
 // The lines of `count` vectors of kLanes elements, transposed: to[d·W + l] = x[l·ld + d] for l < W.
 template <int W, int Count>
 ELAPID_INLINE void pack_transposed(const float* x, i64 ld, i64 lines, i64 depth, float* to) {
@@ -27,7 +30,7 @@ ELAPID_INLINE void pack_transposed(const float* x, i64 ld, i64 lines, i64 depth,
       ELAPID_UNROLL
       for (int i = 0; i < kLanes; i++) __builtin_memcpy(to + (d + i) * W, &square[i], Count * sizeof(float));
     } else {
-      for (int l = 0; l < kLanes; l++) square[l] = l < lines ? load_first(x + l * ld + d, n) : vf{};
+      for (int l = 0; l < kLanes; l++) square[l] = l < lines ? load_rest(x + l * ld + d, n) : vf{};
       transpose(square);
       for (int i = 0; i < min(n, i64(kLanes)); i++) __builtin_memcpy(to + (d + i) * W, &square[i], Count * sizeof(float));
     }
