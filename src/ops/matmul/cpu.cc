@@ -8,17 +8,10 @@ namespace elapid {
 namespace ELAPID_TARGET {
 
 // Depth of a block: a panel of B this deep stays in the first-level cache while the panels of A pass by.
-#ifndef ELAPID_DEPTH
-#define ELAPID_DEPTH (kLanes == 16 ? 384 : 256)
-#endif
-#ifndef ELAPID_MOST_ROWS
-#define ELAPID_MOST_ROWS 128
-#define ELAPID_MOST_COLUMNS 192
-#endif
-constexpr i64 kDepthBlock = ELAPID_DEPTH;
+constexpr i64 kDepthBlock = kLanes == 16 ? 384 : 256;
 // Most lines of the block that a task packs for itself: kDepthBlock deep, it stays in the second-level cache.
-constexpr i64 kMostRows = ceil_div(ELAPID_MOST_ROWS, kTileRows) * kTileRows;
-constexpr i64 kMostColumns = ceil_div(ELAPID_MOST_COLUMNS, kTileColumns) * kTileColumns;
+constexpr i64 kMostRows = ceil_div(128, kTileRows) * kTileRows;
+constexpr i64 kMostColumns = ceil_div(192, kTileColumns) * kTileColumns;
 constexpr i64 kBlockFloats = kDepthBlock * (kMostRows > kMostColumns ? kMostRows : kMostColumns);
 // Depth of what is shared at a time: C leaves the caches and comes back once for each.
 constexpr i64 kSharedDepth = 8 * kDepthBlock;

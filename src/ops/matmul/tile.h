@@ -7,26 +7,18 @@ namespace ELAPID_TARGET {
 
 // Rows and vectors of a tile. Its accumulators, a row of B and one broadcast element of A fill the register file (32
 // registers with AVX-512 and NEON, else 16), so that a step of depth loads as little as possible for its products.
-#ifndef ELAPID_TILE_ROWS
 #if ELAPID_LANES == 16
-#define ELAPID_TILE_ROWS 14
-#define ELAPID_TILE_VECTORS 2
+constexpr int kTileRows = 14, kTileVectors = 2;
 #elif ELAPID_LANES == 8
-#define ELAPID_TILE_ROWS 6
-#define ELAPID_TILE_VECTORS 2
+constexpr int kTileRows = 6, kTileVectors = 2;
 #elif defined(__aarch64__)
-#define ELAPID_TILE_ROWS 8
-#define ELAPID_TILE_VECTORS 3
+constexpr int kTileRows = 8, kTileVectors = 3;
 #elif defined(__wasm__)
-#define ELAPID_TILE_ROWS 4  // V8 spills with more: it has 16 registers, some for itself, and multiplies apart from adding
-#define ELAPID_TILE_VECTORS 2
+// V8 keeps some of the 16 registers for itself, and multiplies apart from adding: with a larger tile it spills.
+constexpr int kTileRows = 4, kTileVectors = 2;
 #else
-#define ELAPID_TILE_ROWS 4
-#define ELAPID_TILE_VECTORS 3
+constexpr int kTileRows = 4, kTileVectors = 3;
 #endif
-#endif
-constexpr int kTileRows = ELAPID_TILE_ROWS;
-constexpr int kTileVectors = ELAPID_TILE_VECTORS;
 constexpr int kTileColumns = kTileVectors * kLanes;
 
 // A tile of C and what becomes of the sums: c = sums (+ bias) or, with `add`, c += sums (+ bias).
@@ -58,7 +50,10 @@ template <int R, int V>
 void tile(i64 depth, const float* a, const float* b, i64 bStep, const TileOutput& to) {
   vf sums[R][V] = {};
   ELAPID_UNROLL
-  for (int i = 0; i < R; i++) __builtin_prefetch(to.c + i * to.ldc);
+  for (int i = 0; i < R; i++) {
+    ELAPID_UNROLL
+    for (int j = 0; j < V * kLanes; j += 16) __builtin_prefetch(to.c + i * to.ldc + j);
+  }
   for (i64 k = 0; k < depth; k++) {
     vf row[V];
     ELAPID_UNROLL
