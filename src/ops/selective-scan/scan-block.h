@@ -1,6 +1,6 @@
 // What the forward and the backward scan share. A task scans a block of channels of one batch row: a few vectors, so that
-// it reads and writes memory in runs of up to kMaxChannels floats. Scratch rows are laid out [vector][step][lane], per-state
-// arrays [vector][state][lane].
+// it reads and writes memory in runs of up to kMaxChannels floats. Scratch is laid out [step][lane] for a chunk of a vector,
+// [vector][state][lane] for states.
 namespace elapid {
 namespace ELAPID_TARGET {
 

@@ -32,7 +32,20 @@ ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
   return {n};
 }
 #else
-// x is clamped to where 2ˣ is a normal float: below it is 1.2e-38, as good as 0 for a state; above 3.4e38. NaN stays NaN.
+// x clamped to where 2ˣ is a normal float: below it is 1.2e-38, as good as 0 for a state; above 3.4e38. NaN stays NaN.
+// Compilers may not turn comparisons into the min and max instructions, whose second operand is what they give for NaN.
+ELAPID_INLINE vf clamp_exponent(vf x) {
+  const vf lowest = splat(-126.0f), highest = splat(127.99f);
+#if ELAPID_LANES == 8 && defined(__AVX__)
+  return __builtin_ia32_minps256(highest, __builtin_ia32_maxps256(lowest, x));
+#elif ELAPID_LANES == 4 && defined(__SSE2__)
+  return __builtin_ia32_minps(highest, __builtin_ia32_maxps(lowest, x));
+#else
+  x = x < lowest ? lowest : x;
+  return highest < x ? highest : x;
+#endif
+}
+
 struct Exponent {
   vi shifted;
   ELAPID_INLINE vf scale(vf m) const { return as_float(as_int(m) + (shifted << 23)); }
@@ -40,8 +53,7 @@ struct Exponent {
 
 ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
   const float magic = 12582912.0f;  // 1.5·2²³: adding it rounds to an integer in the low mantissa bits
-  vf clamped = splat(-126.0f) > x ? splat(-126.0f) : x;
-  clamped = splat(127.99f) < clamped ? splat(127.99f) : clamped;
+  const vf clamped = clamp_exponent(x);
   const vf shifted = clamped + magic;
   f = clamped - (shifted - magic);
   return {as_int(shifted)};
