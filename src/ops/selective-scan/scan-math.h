@@ -33,18 +33,7 @@ ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
 }
 #else
 // x clamped to where 2ˣ is a normal float: below it is 1.2e-38, as good as 0 for a state; above 3.4e38. NaN stays NaN.
-// Compilers may not turn comparisons into the min and max instructions, whose second operand is what they give for NaN.
-ELAPID_INLINE vf clamp_exponent(vf x) {
-  const vf lowest = splat(-126.0f), highest = splat(127.99f);
-#if ELAPID_LANES == 8 && defined(__AVX__)
-  return __builtin_ia32_minps256(highest, __builtin_ia32_maxps256(lowest, x));
-#elif ELAPID_LANES == 4 && defined(__SSE2__)
-  return __builtin_ia32_minps(highest, __builtin_ia32_maxps(lowest, x));
-#else
-  x = x < lowest ? lowest : x;
-  return highest < x ? highest : x;
-#endif
-}
+ELAPID_INLINE vf clamp_exponent(vf x) { return min(splat(127.99f), max(splat(-126.0f), x)); }
 
 struct Exponent {
   vi shifted;
