@@ -50,6 +50,7 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const checkpointPath = platform.joinPath(folder, trainingCheckpointName);
   const metricsPath = platform.joinPath(folder, metricsName);
   await platform.makeFolder(folder);
+  await removeTemporaries(folder);
   const secondsBefore = resume ? await restoreTraining(trainer, checkpointPath) : 0;
   await keepMetrics(metricsPath, resume ? trainer.step : -1);
 
@@ -91,6 +92,13 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const interrupted = trainer.step < totalSteps;
   const evaluation = last?.step === trainer.step ? last.evaluation : await evaluate();
   return { evaluation, seconds: seconds(), interrupted };
+}
+
+/** Removes what a process left behind that was killed while it wrote one of the run's files. */
+async function removeTemporaries(folder: string): Promise<void> {
+  for (const name of await platform.listFolder(folder)) {
+    if (/\.(json|jsonl|safetensors)\.tmp-\d+$/.test(name)) await platform.removeFile(platform.joinPath(folder, name));
+  }
 }
 
 /** Keeps the lines of a metrics file up to a step: those after it will be made again. Steps below 0 keep nothing. */
