@@ -13,6 +13,8 @@ import { readShardIndex } from './shard-index.js';
 export interface Checkpoint {
   /** The path it was opened by. */
   readonly name: string;
+  /** The path of the config.json of its folder, whether there is one or not: for messages. */
+  readonly configName: string;
   /** The parsed config.json of its folder, or undefined where there is none. Not checked: models do that. */
   readonly config: unknown;
   readonly entries: ReadonlyMap<string, CheckpointEntry>;
@@ -57,9 +59,10 @@ function isWeightFile(path: string): boolean {
 }
 
 async function openSingle(path: string, opened: RandomAccessFile[]): Promise<Checkpoint> {
-  const config = await readConfig(path.replace(/[^/\\]*$/, 'config.json'));
+  const configName = path.replace(/[^/\\]*$/, 'config.json');
+  const config = await readConfig(configName);
   const header = await openWeights(path, opened);
-  return makeCheckpoint(path, config, [header], opened);
+  return makeCheckpoint({ name: path, configName, config }, [header], opened);
 }
 
 async function openFolder(path: string, opened: RandomAccessFile[]): Promise<Checkpoint> {
@@ -68,9 +71,10 @@ async function openFolder(path: string, opened: RandomAccessFile[]): Promise<Che
     const index = file + indexSuffix;
     const sharded = !(await isFile(file));
     if (sharded && !(await isFile(index))) continue;
-    const config = await readConfig(platform.joinPath(path, 'config.json'));
+    const configName = platform.joinPath(path, 'config.json');
+    const config = await readConfig(configName);
     const headers = sharded ? await openShards(path, index, opened) : [await openWeights(file, opened)];
-    return makeCheckpoint(path, config, headers, opened);
+    return makeCheckpoint({ name: path, configName, config }, headers, opened);
   }
   const kind = await platform.pathKind(path);
   const problem =
@@ -124,23 +128,21 @@ async function openShards(folder: string, indexPath: string, opened: RandomAcces
 }
 
 function makeCheckpoint(
-  name: string,
-  config: unknown,
+  what: Pick<Checkpoint, 'name' | 'configName' | 'config'>,
   headers: readonly SafetensorsHeader[],
   opened: readonly RandomAccessFile[],
 ): Checkpoint {
   const files = new Map(opened.map((file) => [file.name, file]));
   let closed = false;
   return {
-    name,
-    config,
+    ...what,
     entries: new Map(headers.flatMap(({ entries }) => [...entries])),
     metadata: Object.fromEntries(headers.flatMap(({ metadata }) => Object.entries(metadata))),
     async read({ key, file: fileName, offset, sizeBytes }) {
-      if (closed) throw new DisposedError(`Checkpoint.read: ${name} is closed; expected it open to read '${key}'`);
+      if (closed) throw new DisposedError(`Checkpoint.read: ${what.name} is closed; expected it open to read '${key}'`);
       const file = files.get(fileName);
       if (file === undefined) {
-        throw new CheckpointError(`the tensor belongs to another checkpoint than ${name}`, { file: fileName, key, offset });
+        throw new CheckpointError(`the tensor belongs to another checkpoint than ${what.name}`, { file: fileName, key, offset });
       }
       return readRange(file, offset, sizeBytes, 'the tensor', key);
     },

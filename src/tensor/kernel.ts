@@ -38,6 +38,8 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly reference: (buffers: ReferenceBuffers<B>, parameters: ParameterValues<P>) => void;
   /** Floating-point operations of a launch (an exp counts as one), for `inspect` and benchmarks. */
   readonly operations: (parameters: ParameterValues<P>) => number;
+  /** Elements a launch really reads or writes, of the buffers of which that is fewer than their views hold. */
+  readonly touched: (parameters: ParameterValues<P>) => Partial<Record<keyof B & string, number>>;
 }
 
 const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O) => ({
@@ -62,13 +64,14 @@ export function defineKernel<const B extends BufferSpecs, const P extends Parame
     parameters: P;
     reference: Kernel<B, P>['reference'];
     operations?: Kernel<B, P>['operations'];
+    touched?: Kernel<B, P>['touched'];
   },
 ): Kernel<B, P> {
-  const { buffers, parameters, reference, operations = () => 0 } = declaration;
+  const { buffers, parameters, reference, operations = () => 0, touched = () => ({}) } = declaration;
   const bufferList = Object.entries(buffers).map(
     ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
   );
   const parameterList = Object.entries(parameters).map(([key, kind]) => `${kind} ${key}`);
   const signature = `${name}(${bufferList.join(', ')}; ${parameterList.join(', ')})`;
-  return { name, buffers, parameters, signature, reference, operations };
+  return { name, buffers, parameters, signature, reference, operations, touched };
 }

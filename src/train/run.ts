@@ -47,6 +47,7 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const { folder, evaluateEvery, saveEvery, resume, signal, onStep, onEvaluation } = options;
   const checkpointPath = platform.joinPath(folder, trainingCheckpointName);
   await platform.makeFolder(folder);
+  await removeTemporaries(folder);
   const secondsBefore = resume ? await restoreTraining(trainer, checkpointPath) : 0;
   await truncateMetrics(folder, resume ? trainer.step : -1);
 
@@ -88,4 +89,11 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const interrupted = trainer.step < totalSteps;
   const evaluation = last?.step === trainer.step ? last.evaluation : await evaluate();
   return { evaluation, seconds: seconds(), interrupted };
+}
+
+/** Removes what a process left behind that was killed while it wrote one of the run's files. */
+async function removeTemporaries(folder: string): Promise<void> {
+  for (const name of await platform.listFolder(folder)) {
+    if (/\.(json|jsonl|safetensors)\.tmp-\d+$/.test(name)) await platform.removeFile(platform.joinPath(folder, name));
+  }
 }

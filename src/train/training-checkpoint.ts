@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
+import type { BatchSamplerState } from '../data/index.js';
 import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
@@ -48,7 +49,8 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
 /**
  * Puts a trainer of the same model, text and options where `saveTraining` left off.
  * @returns the seconds spent training before
- * @throws CheckpointError when the file is damaged, or was made with another model or text
+ * @throws CheckpointError when the file is damaged, or was made with another model, text or batches; the trainer is then
+ *   as it was before
  */
 export async function restoreTraining(trainer: Trainer, path: string): Promise<number> {
   const checkpoint = await openCheckpoint(path);
@@ -63,19 +65,30 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
       throw new CheckpointError('was made with another text. Hint: resume with the text, tokenizer and split it began with', { file: path });
     }
     // Everything is read before anything changes: a damaged file leaves the trainer as it was.
+    const expected: [string, Tensor][] = trainer.model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
+    for (const { key, first, second } of moments) expected.push([`first.${key}`, first], [`second.${key}`, second]);
+    const expectedKeys = new Set(expected.map(([key]) => key));
     const writes: [Tensor, Float32Array][] = [];
-    for (const { key, tensor } of trainer.model.parameters) writes.push([tensor, await read(checkpoint, `weight.${key}`, tensor)]);
-    for (const { key, first, second } of moments) {
-      writes.push([first, await read(checkpoint, `first.${key}`, first)]);
-      writes.push([second, await read(checkpoint, `second.${key}`, second)]);
+    for (const [key, tensor] of expected) writes.push([tensor, await read(checkpoint, key, tensor)]);
+    const more = [...checkpoint.entries.values()].find(({ key }) => !expectedKeys.has(key));
+    if (more !== undefined) {
+      throw new CheckpointError('is no weight or moment of this model', { file: path, key: more.key, offset: more.offset });
     }
+    restoreSampler(trainer, sampler, path);
     for (const [tensor, values] of writes) tensor.write(values);
     trainer.optimiser.step = Number(step);
-    trainer.sampler.restore(sampler);
     return Number(seconds);
   } finally {
     disposeMoments(moments);
     await checkpoint.close();
+  }
+}
+
+function restoreSampler(trainer: Trainer, state: BatchSamplerState, file: string): void {
+  try {
+    trainer.sampler.restore(state);
+  } catch (cause) {
+    throw new CheckpointError(cause instanceof Error ? cause.message : String(cause), { file, key: '__metadata__' }, { cause });
   }
 }
 

@@ -44,14 +44,16 @@ export class PlanBackend implements Backend {
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     this.#counters.launches++;
+    const named = Object.fromEntries(Object.keys(kernel.parameters).map((name, i) => [name, parameters[i] ?? 0]));
+    const touched = kernel.touched(named);
     let bytesRead = 0;
     let bytesWritten = 0;
-    Object.values(kernel.buffers).forEach(({ access, dtype }, i) => {
-      const sizeBytes = (views[i]?.size ?? 0) * itemSize[dtype];
+    Object.entries(kernel.buffers).forEach(([name, { access, dtype }], i) => {
+      const elements = views[i]?.size ?? 0;
+      const sizeBytes = Math.min(elements, touched[name] ?? elements) * itemSize[dtype];
       if (access !== 'out') bytesRead += sizeBytes;
       if (access !== 'in') bytesWritten += sizeBytes;
     });
-    const named = Object.fromEntries(Object.keys(kernel.parameters).map((name, i) => [name, parameters[i] ?? 0]));
     this.launches.push({ kernel: kernel.name, bytesRead, bytesWritten, operations: kernel.operations(named) });
   }
 
@@ -67,6 +69,7 @@ export class PlanBackend implements Backend {
       launches: recorded.length,
       replay: () => {
         this.launches.push(...recorded);
+        this.#counters.launches += recorded.length;
       },
       dispose: () => undefined,
     };

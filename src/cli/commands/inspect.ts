@@ -57,7 +57,7 @@ async function readConfig(path: string): Promise<MambaConfig> {
   }
   const checkpoint = await openCheckpoint(path);
   await checkpoint.close();
-  return parseMambaConfig(checkpoint.config, platform.joinPath(path, 'config.json'));
+  return parseMambaConfig(checkpoint.config, checkpoint.configName);
 }
 
 function inspect(config: MambaConfig): Inspection {

@@ -19,7 +19,7 @@ export async function loadMamba(path: string, backend: Backend): Promise<MambaLM
     if (checkpoint.config === undefined) {
       throw new CheckpointError('no config.json beside the weights; expected one that says what the model is', { file: checkpoint.name });
     }
-    const config = parseMambaConfig(checkpoint.config, platform.joinPath(path, 'config.json'));
+    const config = parseMambaConfig(checkpoint.config, checkpoint.configName);
     const tensors = await loadTensors(checkpoint, config, backend);
     return new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
   } finally {

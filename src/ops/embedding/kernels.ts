@@ -4,6 +4,7 @@ import { defineKernel, input, output } from '../../tensor/index.js';
 export const embedding = defineKernel('embedding', {
   buffers: { ids: input.i32, weight: input.f32, y: output.f32 },
   parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', weightPitch: 'int' },
+  touched: ({ tokens, vocabulary, columns }) => ({ weight: Math.min(tokens, vocabulary) * columns }),
   reference({ ids, weight, y }, { tokens, vocabulary, columns, weightPitch }) {
     for (let t = 0; t < tokens; t++) {
       const id = ids[t] ?? -1;

@@ -120,7 +120,8 @@ napi_value map_file(napi_env env, napi_callback_info info) {
   // Pages beyond the end of the file would kill the process when they are read.
   if (fstat(descriptor, &status) == 0 && offset + bytes <= double(status.st_size)) {
     const uintptr_t start = page_start(uintptr_t(offset)), lead = uintptr_t(offset) - start;
-    void* memory = mmap(nullptr, lead + size_t(bytes), PROT_READ, MAP_PRIVATE, descriptor, off_t(start));
+    // Writable, because tensors are: a page that is written to becomes a copy, the file stays as it is.
+    void* memory = mmap(nullptr, lead + size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, off_t(start));
     if (memory != MAP_FAILED) address = reinterpret_cast<uintptr_t>(memory) + lead;
   }
   napi_value result;

@@ -1,0 +1,92 @@
+import { copyFileSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
+import { describe, expect, test, vi } from 'vitest';
+import { loadMamba, saveMamba, type MambaLM } from '../../src/models/index.js';
+import { countParameters } from '../../src/nn/index.js';
+import type { Backend } from '../../src/tensor/index.js';
+import { compiledKernels, useBackend } from '../support/backends.js';
+import { useFolder } from '../support/folders.js';
+import { goldenPath } from '../support/goldens.js';
+import { idTensor, randomIds, read } from '../support/models.js';
+
+const linux = process.platform === 'linux';
+const ids = randomIds(20, 97);
+
+/** What Linux says of this process's mappings of a file: how many bytes are mapped, and how many of them are copies. */
+function mappingsOf(file: string): { bytes: number; copied: number } {
+  const sum = { bytes: 0, copied: 0 };
+  const header = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ +(.*)$/;
+  let counting = false;
+  for (const line of readFileSync('/proc/self/smaps', 'utf8').split('\n')) {
+    const [, start = '', end = '', name] = header.exec(line) ?? [];
+    if (name !== undefined) {
+      counting = name === file || name === `${file} (deleted)`;
+      if (counting) sum.bytes += parseInt(end, 16) - parseInt(start, 16);
+    } else if (counting && line.startsWith('Private_Dirty:')) {
+      sum.copied += 1024 * Number(/\d+/.exec(line)?.[0]);
+    }
+  }
+  return sum;
+}
+
+const logitsOf = (model: MambaLM, backend: Backend) => read(() => model.forward(idTensor(backend, ids, [1, ids.length])));
+
+/** Writes a model of the same sizes and other weights into a folder that holds one. */
+async function replace(folder: string, backend: Backend): Promise<void> {
+  const model = await loadMamba(folder, backend);
+  for (const { tensor } of model.parameters) tensor.write(new Float32Array(tensor.size).fill(0.25));
+  await saveMamba(model, folder);
+  model.dispose();
+}
+
+describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
+  const backend = useBackend('cpu', { kernels });
+  const path = useFolder();
+
+  function goldenIn(folder: string): string {
+    mkdirSync(path(folder));
+    for (const file of ['config.json', 'model.safetensors']) copyFileSync(goldenPath(`hf-mamba/${file}`), path(folder, file));
+    return realpathSync(path(folder, 'model.safetensors'));
+  }
+
+  const note = linux ? '' : ' [skipped: only Linux tells what is mapped]';
+  test.skipIf(!linux)(`float32 weights are ${kernels === 'wasm' ? 'copied' : 'mapped, not copied'}, and let go${note}`, async () => {
+    const file = goldenIn('mapped');
+    expect(mappingsOf(file).bytes).toBe(0);
+    const model = await loadMamba(path('mapped'), backend());
+    await logitsOf(model, backend());
+    const { bytes, copied } = mappingsOf(file);
+    if (kernels === 'wasm') expect(bytes).toBe(0);
+    else expect(bytes).toBeGreaterThanOrEqual(4 * countParameters(model.parameters));
+    expect(copied).toBe(0);
+    model.dispose();
+    expect(backend().statistics().liveBuffers).toBe(0);
+    await backend().synchronize();
+    await vi.waitFor(() => expect(mappingsOf(file).bytes).toBe(0));
+  });
+
+  test('replacing the file does not disturb a model that was loaded from it', async () => {
+    goldenIn('replaced');
+    const model = await loadMamba(path('replaced'), backend());
+    const golden = await loadMamba(goldenPath('hf-mamba'), backend());
+    await replace(path('replaced'), backend());
+    const logits = await logitsOf(golden, backend());
+    expect(await logitsOf(model, backend())).toEqual(logits);
+    const later = await loadMamba(path('replaced'), backend());
+    expect(await logitsOf(later, backend())).not.toEqual(logits);
+    for (const one of [model, golden, later]) one.dispose();
+  });
+
+  test('writing to a loaded weight changes the model, not the file', async () => {
+    const file = goldenIn('written');
+    const before = readFileSync(file);
+    const [model, other] = [await loadMamba(path('written'), backend()), await loadMamba(path('written'), backend())];
+    const { tensor } = model.finalNorm.weight;
+    const ones = new Float32Array(tensor.size).fill(1);
+    const old = await tensor.data();
+    tensor.write(ones);
+    expect(await tensor.data()).toEqual(ones);
+    expect(await other.finalNorm.weight.tensor.data()).toEqual(old);
+    expect(readFileSync(file).equals(before)).toBe(true);
+    for (const one of [model, other]) one.dispose();
+  });
+});

@@ -1,0 +1,139 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { metricsName, runTraining, trainingCheckpointName, type RunOptions } from '../../src/train/index.js';
+import { ElapidError } from '../../src/util/errors.js';
+import { useBackend } from '../support/backends.js';
+import { useFolder } from '../support/folders.js';
+import { tinyOptions, TinyRun } from '../support/training.js';
+
+const schedule = { ...tinyOptions.schedule, totalSteps: 9 };
+
+describe('runTraining', () => {
+  const backend = useBackend('cpu');
+  const path = useFolder();
+  const options = (folder: string, more: Partial<RunOptions> = {}): RunOptions => ({
+    folder: path(folder),
+    evaluateEvery: 3,
+    saveEvery: 4,
+    resume: false,
+    ...more,
+  });
+  const run = () => new TinyRun(backend(), { options: { schedule } });
+  const bytes = (folder: string, file: string) => readFileSync(path(folder, file));
+  const metrics = (folder: string) =>
+    bytes(folder, metricsName)
+      .toString()
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { step: number; loss?: number; validationLoss?: number });
+
+  test('logs every step once, evaluates and saves when it should', async () => {
+    const tiny = run();
+    const [steps, evaluations]: [number[], number[]] = [[], []];
+    const result = await runTraining(
+      tiny.trainer,
+      options('whole', {
+        onStep: ({ step }) => steps.push(step),
+        onEvaluation: (_, step) => evaluations.push(step),
+      }),
+    );
+    expect(result.interrupted).toBe(false);
+    expect(result.evaluation).toEqual(await tiny.trainer.evaluate());
+    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(evaluations).toEqual([3, 6, 9]);
+    const lines = metrics('whole');
+    expect(lines.flatMap(({ step, loss }) => (loss === undefined ? [] : [step]))).toEqual(steps);
+    expect(lines.flatMap(({ step, validationLoss }) => (validationLoss === undefined ? [] : [step]))).toEqual(evaluations);
+    expect(readdirSync(path('whole')).sort()).toEqual(['config.json', metricsName, 'model.safetensors', trainingCheckpointName]);
+    tiny.dispose();
+  });
+
+  test.each([1, 4, 5, 8])('an interruption after %i steps saves; resumed, the run ends as if there had been none', async (stopAfter) => {
+    const folder = `interrupted-${String(stopAfter)}`;
+    const stop = new AbortController();
+    const early = run();
+    const onStep = ({ step }: { step: number }) => {
+      if (step === stopAfter) stop.abort();
+    };
+    expect((await runTraining(early.trainer, options(folder, { signal: stop.signal, onStep }))).interrupted).toBe(true);
+    expect(early.trainer.step).toBe(stopAfter);
+    early.dispose();
+
+    const late = run();
+    expect((await runTraining(late.trainer, options(folder, { resume: true }))).interrupted).toBe(false);
+    late.dispose();
+    expect(bytes(folder, 'model.safetensors').equals(bytes('whole', 'model.safetensors'))).toBe(true);
+    const losses = (of: string) => metrics(of).flatMap(({ step, loss }) => (loss === undefined ? [] : [[step, loss]]));
+    expect(losses(folder)).toEqual(losses('whole'));
+  });
+
+  test('resuming a finished run changes nothing', async () => {
+    const before = bytes('whole', 'model.safetensors');
+    const tiny = run();
+    expect((await runTraining(tiny.trainer, options('whole', { resume: true }))).interrupted).toBe(false);
+    expect(tiny.trainer.step).toBe(9);
+    expect(bytes('whole', 'model.safetensors').equals(before)).toBe(true);
+    tiny.dispose();
+  });
+
+  test('half a line at the end of metrics.jsonl, and lines after the checkpoint, are made again', async () => {
+    const early = run();
+    const stop = new AbortController();
+    const onStep = ({ step }: { step: number }) => {
+      if (step === 5) stop.abort();
+    };
+    await runTraining(early.trainer, options('torn', { signal: stop.signal, onStep }));
+    early.dispose();
+    writeFileSync(path('torn', metricsName), `${bytes('torn', metricsName).toString()}{"step":6,"loss":1}\n{"step":7,"lo`);
+    const late = run();
+    await runTraining(late.trainer, options('torn', { resume: true }));
+    late.dispose();
+    expect(metrics('torn').flatMap(({ step, loss }) => (loss === undefined ? [] : [step]))).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  test('temporary files of a killed process do not stay', async () => {
+    const early = run();
+    const stop = new AbortController();
+    await runTraining(early.trainer, options('killed', { signal: stop.signal, onStep: () => stop.abort() }));
+    early.dispose();
+    for (const name of ['model.safetensors.tmp-12345', 'training.safetensors.tmp-7', 'config.json.tmp-7', 'metrics.jsonl.tmp-7', 'notes.tmp-7']) {
+      writeFileSync(path('killed', name), 'half');
+    }
+    const late = run();
+    await runTraining(late.trainer, options('killed', { resume: true }));
+    late.dispose();
+    expect(readdirSync(path('killed')).filter((name) => name.includes('.tmp-'))).toEqual(['notes.tmp-7']);
+  });
+
+  test('a loss that is not a number ends the run; the last checkpoint stays as it was', async () => {
+    const tiny = run();
+    let checkpoint: Buffer[] = [];
+    const files = [trainingCheckpointName, 'model.safetensors', 'config.json'];
+    const poison = ({ step }: { step: number }) => {
+      if (step !== 5) return;
+      checkpoint = files.map((file) => bytes('poisoned', file));
+      const { tensor } = tiny.trainer.model.blocks[1]?.mixer.skip ?? expect.fail('no second block');
+      tensor.write(new Float32Array(tensor.size).fill(NaN));
+    };
+    const error = await runTraining(tiny.trainer, options('poisoned', { onStep: poison })).then(
+      () => expect.fail('expected the run to fail'),
+      (thrown: unknown) => thrown,
+    );
+    expect(error).toBeInstanceOf(ElapidError);
+    expect(String(error)).toMatch(/step 6 has loss NaN and gradient norm NaN; the last checkpoint is untouched\. Hint: a lower learning rate/);
+    expect(files.map((file) => bytes('poisoned', file))).toEqual(checkpoint);
+    tiny.dispose();
+
+    const late = run();
+    await runTraining(late.trainer, options('poisoned', { resume: true }));
+    expect(bytes('poisoned', 'model.safetensors').equals(bytes('whole', 'model.safetensors'))).toBe(true);
+    late.dispose();
+  });
+
+  test('resuming what is not there is refused before anything is written', async () => {
+    const tiny = run();
+    await expect(runTraining(tiny.trainer, options('nowhere', { resume: true }))).rejects.toThrow(/nowhere.*training\.safetensors/);
+    expect(existsSync(path('nowhere', metricsName))).toBe(false);
+    tiny.dispose();
+  });
+});
