@@ -1,6 +1,6 @@
 // Compiles src to dist. A published package ships dist and has no compiler to run: then there is nothing to do.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,6 +15,15 @@ try {
 if (compiler !== undefined) {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   execFileSync(process.execPath, [compiler, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' });
-  const cli = join(root, 'dist/cli/main.js');
-  if (existsSync(cli)) chmodSync(cli, 0o755);
+  chmodSync(join(root, 'dist/cli/main.js'), 0o755);
+  linkCommand();
+}
+
+// In a clone, too, `npx elapid` is the command; without the link npx would install a second copy of the package to find it.
+function linkCommand() {
+  if (process.platform === 'win32') return;
+  const link = join(root, 'node_modules/.bin/elapid');
+  mkdirSync(dirname(link), { recursive: true });
+  rmSync(link, { force: true });
+  symlinkSync('../../dist/cli/main.js', link);
 }

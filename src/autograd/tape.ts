@@ -76,51 +76,56 @@ export class Tape implements Recorder {
       }
     };
     const wanted = new Set(by.map(({ id }) => id));
-    withRecorder(null, () => {
-      outputs.forEach((output, i) => {
-        const cotangent = cotangents[i];
-        if (cotangent === undefined || !sameShape(cotangent.shape, output.shape)) {
-          throw new ShapeError(
-            describeProblem({
-              operation: 'backward',
-              argument: `cotangents[${String(i)}]`,
-              expected: formatShape(output.shape),
-              got: cotangent === undefined ? 'missing' : formatShape(cotangent.shape),
-            }),
-          );
+    try {
+      withRecorder(null, () => {
+        outputs.forEach((output, i) => {
+          collect(output.id, checkedCotangent(output, cotangents[i], i));
+        });
+        for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
+          const { inputs, outputs: produced, saved, backward } = entry;
+          try {
+            const received = produced.map((id) => gradients.get(id) ?? null);
+            if (received.some((gradient) => gradient !== null)) {
+              scope(() => {
+                const given = backward({ cotangents: received, saved, needed: inputs.map((id) => id !== null) });
+                inputs.forEach((id, i) => {
+                  const gradient = given[i];
+                  if (id !== null && gradient) collect(id, gradient);
+                });
+              });
+            }
+          } finally {
+            release(saved);
+          }
+          for (const id of produced) {
+            if (wanted.has(id)) continue;
+            gradients.get(id)?.dispose();
+            gradients.delete(id);
+          }
         }
-        collect(output.id, cotangent);
       });
-      for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
-        const { inputs, outputs: produced, saved, backward } = entry;
-        const received = produced.map((id) => gradients.get(id) ?? null);
-        if (received.some((gradient) => gradient !== null)) {
-          scope(() => {
-            const needed = inputs.map((id) => id !== null);
-            const given = backward({ cotangents: received, saved, needed });
-            inputs.forEach((id, i) => {
-              const gradient = given[i];
-              if (id !== null && gradient) collect(id, gradient);
-            });
-          });
-        }
-        release(saved);
-        for (const id of produced) {
-          if (wanted.has(id)) continue;
-          gradients.get(id)?.dispose();
-          gradients.delete(id);
-        }
-      }
-    });
-    const result = by.map(({ id }) => gradients.get(id)?.retain() ?? null);
-    for (const gradient of gradients.values()) gradient.dispose();
-    return result;
+      return by.map(({ id }) => gradients.get(id)?.retain() ?? null);
+    } finally {
+      for (const gradient of gradients.values()) gradient.dispose();
+    }
   }
 
   /** Frees what the tape holds; for a tape whose `backward` is never called. */
   dispose(): void {
     for (const { saved } of this.#entries.splice(0)) release(saved);
   }
+}
+
+function checkedCotangent(output: Tensor, cotangent: Tensor | undefined, i: number): Tensor {
+  if (cotangent !== undefined && sameShape(cotangent.shape, output.shape)) return cotangent;
+  throw new ShapeError(
+    describeProblem({
+      operation: 'backward',
+      argument: `cotangents[${String(i)}]`,
+      expected: formatShape(output.shape),
+      got: cotangent === undefined ? 'missing' : formatShape(cotangent.shape),
+    }),
+  );
 }
 
 function release(saved: Saved): void {

@@ -1,4 +1,5 @@
 export * from './evaluate.js';
+export * from './metrics.js';
 export * from './optimiser.js';
 export * from './run.js';
 export * from './schedule.js';

@@ -2,11 +2,9 @@ import { platform } from '#platform';
 import { saveMamba } from '../models/index.js';
 import { ElapidError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
+import { appendMetrics, truncateMetrics } from './metrics.js';
 import { restoreTraining, saveTraining, trainingCheckpointName } from './training-checkpoint.js';
 import type { StepResult, Trainer } from './trainer.js';
-
-/** The file of a run's folder with one JSON object a line: steps and evaluations. */
-export const metricsName = 'metrics.jsonl';
 
 export interface RunOptions {
   /** The run's folder: model.safetensors and config.json, training.safetensors, metrics.jsonl. */
@@ -48,17 +46,15 @@ export interface RunResult {
 export async function runTraining(trainer: Trainer, options: RunOptions): Promise<RunResult> {
   const { folder, evaluateEvery, saveEvery, resume, signal, onStep, onEvaluation } = options;
   const checkpointPath = platform.joinPath(folder, trainingCheckpointName);
-  const metricsPath = platform.joinPath(folder, metricsName);
   await platform.makeFolder(folder);
   await removeTemporaries(folder);
   const secondsBefore = resume ? await restoreTraining(trainer, checkpointPath) : 0;
-  await keepMetrics(metricsPath, resume ? trainer.step : -1);
+  await truncateMetrics(folder, resume ? trainer.step : -1);
 
   const firstStep = trainer.step;
   const { totalSteps } = trainer.options.schedule;
   const started = performance.now();
   const seconds = () => secondsBefore + (performance.now() - started) / 1000;
-  const log = (entry: object) => platform.appendText(metricsPath, `${JSON.stringify(entry)}\n`);
   const save = async () => {
     await saveMamba(trainer.model, folder);
     await saveTraining(trainer, checkpointPath, seconds());
@@ -67,7 +63,8 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const evaluate = async () => {
     const evaluation = await trainer.evaluate();
     last = { evaluation, step: trainer.step };
-    await log({ step: trainer.step, validationLoss: evaluation.loss, validationTokens: evaluation.tokens, seconds: seconds() });
+    const { loss: validationLoss, tokens: validationTokens } = evaluation;
+    await appendMetrics(folder, { step: trainer.step, validationLoss, validationTokens, seconds: seconds() });
     onEvaluation?.(evaluation, trainer.step);
     return evaluation;
   };
@@ -76,7 +73,7 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
     const stepStarted = performance.now();
     const result = await trainer.trainStep();
     const tokensPerSecond = result.tokens / ((performance.now() - stepStarted) / 1000);
-    await log({ ...result, tokensPerSecond: Math.round(tokensPerSecond), seconds: seconds() });
+    await appendMetrics(folder, { ...result, tokensPerSecond: Math.round(tokensPerSecond), seconds: seconds() });
     if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradientNorm)) {
       throw new ElapidError(
         `train: step ${String(result.step)} has loss ${String(result.loss)} and gradient norm ${String(result.gradientNorm)}; ` +
@@ -99,18 +96,4 @@ async function removeTemporaries(folder: string): Promise<void> {
   for (const name of await platform.listFolder(folder)) {
     if (/\.(json|jsonl|safetensors)\.tmp-\d+$/.test(name)) await platform.removeFile(platform.joinPath(folder, name));
   }
-}
-
-/** Keeps the lines of a metrics file up to a step: those after it will be made again. Steps below 0 keep nothing. */
-async function keepMetrics(path: string, lastStep: number): Promise<void> {
-  const old = (await platform.pathKind(path)) === 'file' ? new TextDecoder().decode(await platform.readFile(path)) : '';
-  const kept = old.split('\n').filter((line) => {
-    try {
-      return (JSON.parse(line) as { step: number }).step <= lastStep;
-    } catch {
-      // The process may have been killed in the middle of a line.
-      return false;
-    }
-  });
-  await platform.writeFileAtomically(path, [new TextEncoder().encode(kept.map((line) => `${line}\n`).join(''))]);
 }

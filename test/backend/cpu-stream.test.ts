@@ -94,7 +94,7 @@ describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
     clearInterval(timer);
     // A blocked loop would give one tick at most; a busy machine may lose some.
     expect(ticks).toBeGreaterThan(Math.min(5, elapsed / 40));
-    for (const one of [a, c]) one?.dispose();
+    for (const one of [a, c]) one.dispose();
   });
 
   test('a tensor that was freed cannot be used', () => {
@@ -108,7 +108,7 @@ describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
     const other = await openBackend('reference');
     const [x, y] = withoutScope(() => [tensor(backend(), [1], [1]), tensor(other, [1], [1])]);
     expect(() => scope(() => add(x, y))).toThrow(/expected on cpu/);
-    for (const one of [x, y]) one?.dispose();
+    for (const one of [x, y]) one.dispose();
   });
 });
 

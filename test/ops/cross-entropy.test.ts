@@ -120,7 +120,7 @@ describe('losses', () => {
     const poisoned = 4;
     expect(backend().statistics().launches).toBe(2 * gemms + 2 + poisoned);
     expect(await loss.item()).toBeCloseTo(recorded[0] ?? NaN, 5);
-    for (const made of [loss, ...Object.values(inputs)]) made.dispose();
+    for (const made of [loss, ...(Object.values(inputs) as Tensor[])]) made.dispose();
   });
 
   test('memory: chunks of logits and the gradients, never all logits', () => {
@@ -134,7 +134,7 @@ describe('losses', () => {
     const gradientBytes = 4 * (L * D + V * D);
     expect(peakBytes).toBeLessThan(4 * defaultChunkRows(V) * V + gradientBytes + 16_384);
     expect(peakBytes).toBeLessThan((4 * L * V) / 4);
-    for (const made of [value, ...gradients, ...Object.values(inputs)]) made?.dispose();
+    for (const made of [value, ...gradients, ...(Object.values(inputs) as Tensor[])]) made?.dispose();
   });
 
   test('tokenLosses have the mean that linearCrossEntropy gives, and 0 where the target is −1', async () => {
@@ -150,7 +150,7 @@ describe('losses', () => {
       new Array<number>(values.length - counted.length).fill(0),
     );
     expect(counted.reduce((a, b) => a + b, 0) / counted.length).toBeCloseTo(await loss.item(), 5);
-    for (const made of [perToken, loss, ...Object.values(inputs)]) made.dispose();
+    for (const made of [perToken, loss, ...(Object.values(inputs) as Tensor[])]) made.dispose();
   });
 
   test.each([19, -2, 2 ** 31 - 1])('the impossible target %d makes the loss NaN and spoils no other row', async (bad) => {

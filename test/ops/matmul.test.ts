@@ -109,6 +109,39 @@ describe.each(compiledKernels)('gemm, %s kernels', (kernels) => {
   });
 });
 
+/** Too large for the reference: the shared operand has to be packed in pieces. Some elements are summed here. */
+describe.each(compiledKernels)('gemm, %s kernels: operands beyond the shared memory', (kernels) => {
+  const backend = useBackend('cpu', { kernels });
+
+  test.each([
+    [1100, 1050, 2100, false, true],
+    [500, 4500, 700, true, false],
+  ] as const)('[%i,%i] of depth %i', async (m, n, k, transposeA, transposeB) => {
+    const values = (size: number, step: number) => Float32Array.from({ length: size }, (_, i) => numbers[(i * step) % numbers.length] ?? NaN);
+    const [aValues, bValues] = [values(m * k, 3), values(k * n, 5)];
+    const c = scope(() => {
+      const a = tensor(backend(), aValues, transposeA ? [k, m] : [m, k]);
+      const b = tensor(backend(), bValues, transposeB ? [n, k] : [k, n]);
+      const made = empty(backend(), [m, n]);
+      gemmInto(a, b, made, { transposeA, transposeB });
+      return made;
+    });
+    const all = await c.data();
+    c.dispose();
+    const rows = Array.from({ length: 60 }, (_, i) => Math.floor((i * (m - 1)) / 59));
+    const columns = rows.map((_, i) => Math.floor((((i * 7) % 60) * (n - 1)) / 59));
+    const sums = rows.map((row, i) => {
+      const column = columns[i] ?? 0;
+      let sum = 0;
+      for (let d = 0; d < k; d++) {
+        sum += (aValues[transposeA ? d * m + row : row * k + d] ?? NaN) * (bValues[transposeB ? column * k + d : d * n + column] ?? NaN);
+      }
+      return sum;
+    });
+    expectClose(rows.map((row, i) => all[row * n + (columns[i] ?? 0)] ?? NaN), sums, tolerance(k), 'some of c');
+  });
+});
+
 describe.each(compiledKernels)('gemm, %s kernels: the same bits', (kernels) => {
   const several: Product[] = [
     { m: 130, n: 300, k: 1000, transposeA: false, transposeB: true, bias: true, accumulate: true, gap: 1, batch: 1 },

@@ -32,7 +32,7 @@ struct ConvGradient {
   ELAPID_INLINE float* g_row(i64 t) const { return ring + (t + in.taps) % in.taps * width; }
 };
 
-// Rows t … t + kRows − 1 of the chunk, all of whose taps stay in one document.
+// Rows t … t + kRows − 1 of the chunk, all of whose taps stay in one document; whole vectors of channels.
 template <int kTaps, int kRows, bool kSilu>
 void conv_backward_tile(const ConvGradient& a, i64 t) {
   const float* before[kTaps];
@@ -49,18 +49,19 @@ void conv_backward_tile(const ConvGradient& a, i64 t) {
   const float* dy = a.dy_row(t);
   const i64 dy_pitch = a.dy == nullptr ? 0 : a.dy_pitch;
 
-  each_vector_of(a.channels, [&](i64 c, i64 n) {
+  for (i64 c = 0; c < a.channels; c += kLanes) {
     vf weight[kTaps], window[kTaps], g[kTaps], dweight[kTaps] = {}, dbias{};
-    for (int j = 0; j < kTaps; j++) weight[j] = load_first(a.table + j * a.width + c, n);
+    for (int j = 0; j < kTaps; j++) weight[j] = load(a.table + j * a.width + c);
     for (int j = 1; j < kTaps; j++) {
-      window[j] = load_first(before[j] + c, n);
-      g[j] = load_first(g_before[j] + c, n);
+      window[j] = load(before[j] + c);
+      g[j] = load(g_before[j] + c);
     }
-    const vf bias = load_first(a.table + kTaps * a.width + c, n);
-#pragma GCC unroll 8
+    const vf bias = load(a.table + kTaps * a.width + c);
     for (int i = 0; i < kRows; i++) {
-      window[0] = load_first(x + i * a.in.pitch + c, n);
-      g[0] = load_first(dy + i * dy_pitch + c, n);
+      window[0] = load(x + i * a.in.pitch + c);
+      conv_prefetch(x + (i + kRows) * a.in.pitch + c);
+      conv_prefetch(dy + (i + kRows) * dy_pitch + c);
+      g[0] = load(dy + i * dy_pitch + c);
       if constexpr (kSilu) {
         vf sum = bias;
         for (int j = 0; j < kTaps; j++) sum += weight[j] * window[j];
@@ -72,9 +73,9 @@ void conv_backward_tile(const ConvGradient& a, i64 t) {
         d += weight[kTaps - 1 - j] * g[j];
       }
       dbias += g[0];
-      store_first(dx[i] + c, d, n);
+      store(dx[i] + c, d);
       // The next tile needs the newest kTaps − 1 rows of g.
-      if (kRows - i < kTaps) store_first(g_after[kRows - 1 - i] + c, g[0], n);
+      if (kRows - i < kTaps) store(g_after[kRows - 1 - i] + c, g[0]);
       for (int j = kTaps - 1; j > 0; j--) {
         window[j] = window[j - 1];
         g[j] = g[j - 1];
@@ -82,11 +83,11 @@ void conv_backward_tile(const ConvGradient& a, i64 t) {
     }
     for (int j = 0; j < kTaps; j++) {
       float* sum = a.sums + j * a.sums_pitch + c;
-      store_first(sum, load_first(sum, n) + dweight[j], n);
+      store(sum, load(sum) + dweight[j]);
     }
     float* sum = a.sums + kTaps * a.sums_pitch + c;
-    store_first(sum, load_first(sum, n) + dbias, n);
-  });
+    store(sum, load(sum) + dbias);
+  }
 }
 
 // Position t, whatever its taps; t may be past the chunk, and past the sequence.
@@ -130,7 +131,7 @@ template <int kTaps, bool kSilu>
 void conv_backward_chunk(const ConvGradient& a) {
   for (i64 t = a.begin; t < a.end + a.in.taps - 1;) {
     if constexpr (kTaps > 0) {
-      if (t + kConvTile <= a.end && a.in.unbroken(t, kConvTile)) {
+      if (a.channels % kLanes == 0 && t + kConvTile <= a.end && a.in.unbroken(t, kConvTile)) {
         conv_backward_tile<kTaps, kConvTile, kSilu>(a, t);
         t += kConvTile;
         continue;
@@ -174,15 +175,16 @@ inline void conv_sum_partials(const CausalConv1dBackward& a, Pool& pool) {
 }
 
 void causal_conv1d_backward(const CausalConv1dBackward& a, Pool& pool) {
-  const i64 width = conv_block(a.channels, 512, 3 * a.taps + 4), blocks = ceil_div(a.channels, width);
+  const ConvBlocks blocks(a.channels, 512, 3 * a.taps + 4);
+  const i64 width = blocks.width;
   const i64 chunks = max(i64(1), ceil_div(a.length, a.chunk)), units = a.batch * chunks;
   const i64 units_per_span = max(i64(1), ceil_div(units, a.spans)), states = a.taps - 1;
   const i64 task_size = max(i64(1), units_per_span * min(a.chunk, a.length) * width);
   with_taps(a.taps, [&](auto taps) {
     constexpr int kTaps = decltype(taps)::value;
     const auto run = [&](i64 task, int thread) {
-      const i64 first = task % blocks * width, span = task / blocks;
-      const i64 channels = min(width, a.channels - first);
+      const i64 block = task % blocks.count, span = task / blocks.count;
+      const i64 first = blocks.first(block), channels = blocks.size(block);
       float* table = pool.scratch<float>(thread);
       float* zeros = table + (a.taps + 1) * width;
       float* nowhere = zeros + width;
@@ -216,7 +218,7 @@ void causal_conv1d_backward(const CausalConv1dBackward& a, Pool& pool) {
         }
       }
     };
-    const i64 tasks = a.spans * blocks, grain = max(i64(1), kElementwiseGrain / task_size);
+    const i64 tasks = a.spans * blocks.count, grain = max(i64(1), kElementwiseGrain / task_size);
     pool.each(ceil_div(tasks, grain), [&](i64 group, int thread) {
       for (i64 task = group * grain; task < min((group + 1) * grain, tasks); task++) run(task, thread);
     });

@@ -94,7 +94,7 @@ export function causalConv1d(
 function backwardPlan(batch: number, length: number): { chunk: number; spans: number } {
   const positions = Math.max(64, Math.ceil((batch * length) / 32));
   const chunks = Math.max(1, Math.ceil(length / positions));
-  // Whole tiles of 8 positions.
+  // A multiple of 8, so that the kernels' tiles of rows fill a chunk.
   const chunk = Math.max(8, 8 * Math.ceil(length / chunks / 8));
   const units = batch * Math.max(1, Math.ceil(length / chunk));
   return { chunk, spans: Math.max(1, Math.ceil(units / Math.max(1, Math.floor(positions / chunk)))) };

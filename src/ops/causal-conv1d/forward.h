@@ -4,27 +4,27 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-// Rows t … t + kRows − 1, all of whose taps stay in one document.
+// Rows t … t + kRows − 1, all of whose taps stay in one document; whole vectors of channels.
 template <int kTaps, int kRows, bool kSilu>
 void conv_tile(const ConvSequence& in, const float* table, i64 width, i64 t, i64 channels, float* y, i64 y_pitch) {
   const float* before[kTaps];
   for (int j = 1; j < kTaps; j++) before[j] = in.row(t - j);
   const float* x = in.row(t);
   y += t * y_pitch;
-  each_vector_of(channels, [&](i64 c, i64 n) {
+  for (i64 c = 0; c < channels; c += kLanes) {
     vf weight[kTaps], window[kTaps];
-    for (int j = 0; j < kTaps; j++) weight[j] = load_first(table + j * width + c, n);
-    for (int j = 1; j < kTaps; j++) window[j] = load_first(before[j] + c, n);
-    const vf bias = load_first(table + kTaps * width + c, n);
-#pragma GCC unroll 8
+    for (int j = 0; j < kTaps; j++) weight[j] = load(table + j * width + c);
+    for (int j = 1; j < kTaps; j++) window[j] = load(before[j] + c);
+    const vf bias = load(table + kTaps * width + c);
     for (int i = 0; i < kRows; i++) {
-      window[0] = load_first(x + i * in.pitch + c, n);
+      window[0] = load(x + i * in.pitch + c);
+      conv_prefetch(x + (i + kRows) * in.pitch + c);
       vf sum = bias;
       for (int j = 0; j < kTaps; j++) sum += weight[j] * window[j];
-      store_first(y + i * y_pitch + c, kSilu ? conv_silu(sum) : sum, n);
+      store(y + i * y_pitch + c, kSilu ? conv_silu(sum) : sum);
       for (int j = kTaps - 1; j > 0; j--) window[j] = window[j - 1];
     }
-  });
+  }
 }
 
 // Row t, whatever its taps.
@@ -40,16 +40,12 @@ void conv_row(const ConvSequence& in, const float* table, i64 width, i64 t, i64 
 
 template <int kTaps, bool kSilu>
 void conv_chunk(const ConvSequence& in, const float* table, i64 width, i64 begin, i64 end, i64 channels, float* y, i64 y_pitch) {
+  const bool whole = channels % kLanes == 0;
   for (i64 t = begin; t < end;) {
     if constexpr (kTaps > 0) {
-      if (t + kConvTile <= end && in.unbroken(t, kConvTile)) {
+      if (whole && t + kConvTile <= end && in.unbroken(t, kConvTile)) {
         conv_tile<kTaps, kConvTile, kSilu>(in, table, width, t, channels, y, y_pitch);
         t += kConvTile;
-        continue;
-      }
-      if (in.unbroken(t, 1)) {
-        conv_tile<kTaps, 1, kSilu>(in, table, width, t, channels, y, y_pitch);
-        t++;
         continue;
       }
     }
@@ -69,19 +65,20 @@ inline void conv_final_state(const ConvSequence& in, i64 channels, float* state,
 }
 
 void causal_conv1d(const CausalConv1d& a, Pool& pool) {
-  const i64 width = conv_block(a.channels, 1024, a.taps + 2), blocks = ceil_div(a.channels, width);
+  const ConvBlocks blocks(a.channels, 1024, a.taps + 2);
+  const i64 width = blocks.width;
   const i64 chunk = 64, chunks = max(i64(1), ceil_div(a.length, chunk));
   const i64 task_size = max(i64(1), min(chunk, a.length) * width);
   with_taps(a.taps, [&](auto taps) {
     constexpr int kTaps = decltype(taps)::value;
-    const i64 grain = max(i64(1), kElementwiseGrain / task_size), tasks = a.batch * chunks * blocks;
+    const i64 grain = max(i64(1), kElementwiseGrain / task_size), tasks = a.batch * chunks * blocks.count;
     pool.each(ceil_div(tasks, grain), [&](i64 group, int thread) {
       float* table = pool.scratch<float>(thread);
       float* zeros = table + (a.taps + 1) * width;
       for (i64 c = 0; c < width; c++) zeros[c] = 0.0f;
       for (i64 task = group * grain; task < min((group + 1) * grain, tasks); task++) {
-        const i64 first = task % blocks * width, part = task / blocks % chunks, b = task / blocks / chunks;
-        const i64 channels = min(width, a.channels - first), states = a.taps - 1;
+        const i64 block = task % blocks.count, part = task / blocks.count % chunks, b = task / blocks.count / chunks;
+        const i64 first = blocks.first(block), channels = blocks.size(block), states = a.taps - 1;
         const ConvSequence in{
             a.x + b * a.length * a.xPitch + first,
             a.initialState == nullptr ? nullptr : a.initialState + b * states * a.statePitch + first,

@@ -128,7 +128,7 @@ interface Chunk {
   /** [count,V]; memory that the next chunk overwrites. */
   readonly logits: Tensor;
   /** The chunk's rows of a tensor [...,D]. */
-  rowsOf(tensor: Tensor): Tensor;
+  readonly rowsOf: (tensor: Tensor) => Tensor;
 }
 
 /** Calls `body` with the logits of chunk after chunk. To be called within a scope. */

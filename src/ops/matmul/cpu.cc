@@ -8,22 +8,18 @@ namespace elapid {
 namespace ELAPID_TARGET {
 
 // Depth of a block: a panel of B this deep stays in the first-level cache while the panels of A pass by.
-#ifndef ELAPID_DEPTH
-#define ELAPID_DEPTH (kLanes == 16 ? 320 : 256)
-#endif
-#ifndef ELAPID_MOST_ROWS
-#define ELAPID_MOST_ROWS 128
-#define ELAPID_MOST_COLUMNS 192
-#endif
-constexpr i64 kDepthBlock = ELAPID_DEPTH;
+constexpr i64 kDepthBlock = kLanes == 16 ? 384 : 256;
 // Most lines of the block that a task packs for itself: kDepthBlock deep, it stays in the second-level cache.
-constexpr i64 kMostRows = ceil_div(ELAPID_MOST_ROWS, kTileRows) * kTileRows;
-constexpr i64 kMostColumns = ceil_div(ELAPID_MOST_COLUMNS, kTileColumns) * kTileColumns;
+constexpr i64 kMostRows = ceil_div(128, kTileRows) * kTileRows;
+constexpr i64 kMostColumns = ceil_div(192, kTileColumns) * kTileColumns;
 constexpr i64 kBlockFloats = kDepthBlock * (kMostRows > kMostColumns ? kMostRows : kMostColumns);
 // Depth of what is shared at a time: C leaves the caches and comes back once for each.
 constexpr i64 kSharedDepth = 8 * kDepthBlock;
 // Multiplications below which a product is left to one thread (some microseconds' work).
 constexpr i64 kSerialWork = i64(1) << 19;
+// Rows of A up to which packing W does not pay, where the depth outweighs the sums across lanes: passes of kSkinnyRows rows
+// each, the later ones from the caches.
+constexpr i64 kFewRows = 2 * kSkinnyRows, kFewRowsDepth = 16 * kLanes;
 // Elements of W that a task of a skinny product reads at least.
 constexpr i64 kSkinnyGrain = i64(1) << 15;
 
@@ -40,15 +36,17 @@ struct Product {
   bool accumulate;
 };
 
-// c (+)= a·b for packed rows and packed columns. A panel of b is used for all rows before the next one.
-ELAPID_INLINE void multiply_packed(const float* a, i64 rows, const float* b, i64 columns, i64 depth, const TileOutput& to) {
+// c (+)= a·b for packed rows and packed columns. A panel of b is used for all rows before the next one. Panels of b are
+// `panel` floats apart and their rows `step`.
+ELAPID_INLINE void multiply_panels(const float* a, i64 rows, const float* b, i64 panel, i64 step, i64 columns, i64 depth,
+                                   const TileOutput& to) {
   for (i64 j = 0; j < columns; j += kTileColumns) {
     const i64 width = min(columns - j, i64(kTileColumns));
     const int vectors = int(ceil_div(width, kLanes));
     for (i64 i = 0; i < rows; i += kTileRows) {
       const int height = int(min(rows - i, i64(kTileRows)));
       const TileOutput tile{to.c + i * to.ldc + j, to.ldc, to.bias == nullptr ? nullptr : to.bias + j, width, to.add};
-      kTiles.of[height - 1][vectors - 1](depth, a + i * depth, b + j * depth, kTileColumns, tile);
+      kTiles.of[height - 1][vectors - 1](depth, a + i * depth, b + j / kTileColumns * panel, step, tile);
     }
   }
 }
@@ -90,20 +88,27 @@ void multiply(const Product& p, i64 threads, float* shared, i64 capacity, const 
       run(blocks * parts, [&](i64 task, int thread) {
         const i64 own_first = task / parts * block, own_count = min(block, own.lines - own_first);
         const i64 first = task % parts * part, last = min(first + part, lines);
+        // Columns that one row of tiles uses only once are read where they lie, if no vector reaches beyond them.
+        const bool in_place = ShareA && panels == 1 && !own.alongDepth && own_count % kLanes == 0;
         float* const mine = pool.scratch<float>(thread);
         for (i64 k = k1; k < k2; k += depth_block) {
-          const i64 depth = min(depth_block, k2 - k);
+          const i64 depth = min(depth_block, k2 - k), panel = kTileColumns * depth;
           const float* const theirs = shared + (k - k1) * padded;
           const float* const bias = k == 0 ? p.bias : nullptr;
           const bool add = k > 0 || p.accumulate;
+          if (in_place) {
+            const TileOutput to{p.c + line * p.ldc + own_first, p.ldc, bias == nullptr ? nullptr : bias + own_first, 0, add};
+            multiply_panels(theirs, lines, own.x + k * own.ld + own_first, kTileColumns, own.ld, own_count, depth, to);
+            continue;
+          }
           pack<own_width>(own, own_first, own_count, k, depth, mine);
           const i64 step = ShareA ? kMostRows : last;
           for (i64 l = first; l < last; l += step) {
             const i64 count = min(step, last - l);
             const i64 row = ShareA ? line + l : own_first, column = ShareA ? own_first : line + l;
             const TileOutput to{p.c + row * p.ldc + column, p.ldc, bias == nullptr ? nullptr : bias + column, 0, add};
-            if (ShareA) multiply_packed(theirs + l * depth, count, mine, own_count, depth, to);
-            else multiply_packed(mine, own_count, theirs + l * depth, count, depth, to);
+            if (ShareA) multiply_panels(theirs + l * depth, count, mine, panel, kTileColumns, own_count, depth, to);
+            else multiply_panels(mine, own_count, theirs + l * depth, panel, kTileColumns, count, depth, to);
           }
         }
       });
@@ -131,11 +136,15 @@ void gemm(const Gemm& g, Pool& pool) {
     }
     return;
   }
-  if (g.m <= kSkinnyRows && g.transposeB && !g.transposeA) {
+  if (g.transposeB && !g.transposeA && (g.m <= kSkinnyRows || (g.m <= kFewRows && g.k >= kFewRowsDepth))) {
     const i64 step = kLanes * max(i64(1), kSkinnyGrain / (kLanes * g.k)), blocks = ceil_div(g.n, step);
     pool.each(g.batch * blocks, [&](i64 task, int) {
       const i64 i = task / blocks, begin = task % blocks * step;
-      kSkinnyBlocks[g.m - 1](g, g.a + i * g.strideA, g.b + i * g.strideB, g.c + i * g.strideC, begin, min(begin + step, g.n));
+      for (i64 row = 0; row < g.m; row += kSkinnyRows) {
+        const float* a = g.a + i * g.strideA + row * g.lda;
+        float* c = g.c + i * g.strideC + row * g.ldc;
+        kSkinnyBlocks[min(g.m - row, i64(kSkinnyRows)) - 1](g, a, g.b + i * g.strideB, c, begin, min(begin + step, g.n));
+      }
     });
     return;
   }

@@ -6,6 +6,9 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
+// Rows between a copy and its prefetch, where lines lie across rows.
+constexpr i64 kRowsAhead = 8;
+
 // One operand, seen as lines (rows of A, columns of B) that run along the depth.
 struct Operand {
   const float* x;
@@ -13,6 +16,9 @@ struct Operand {
   bool alongDepth;  // lines are contiguous and ld apart; else line l at depth k is x[k·ld + l]
   i64 lines;
 };
+
+// load_first out of line: it is a long sequence, for the ends of lines only.
+inline __attribute__((noinline)) vf load_rest(const float* p, i64 n) { return load_first(p, n); }
 
 // The lines of `count` vectors of kLanes elements, transposed: to[d·W + l] = x[l·ld + d] for l < W.
 template <int W, int Count>
@@ -22,12 +28,16 @@ ELAPID_INLINE void pack_transposed(const float* x, i64 ld, i64 lines, i64 depth,
     vf square[kLanes];
     if (lines >= Count && n >= kLanes) {
       ELAPID_UNROLL
-      for (int l = 0; l < kLanes; l++) square[l] = l < Count ? load(x + l * ld + d) : vf{};
+      for (int l = 0; l < kLanes; l++) {
+        square[l] = l < Count ? load(x + l * ld + d) : vf{};
+        // The next panel's lines are new streams, which the processor finds too late by itself.
+        if (l < Count) __builtin_prefetch(x + (l + W) * ld + d);
+      }
       transpose(square);
       ELAPID_UNROLL
       for (int i = 0; i < kLanes; i++) __builtin_memcpy(to + (d + i) * W, &square[i], Count * sizeof(float));
     } else {
-      for (int l = 0; l < kLanes; l++) square[l] = l < lines ? load_first(x + l * ld + d, n) : vf{};
+      for (int l = 0; l < kLanes; l++) square[l] = l < lines ? load_rest(x + l * ld + d, n) : vf{};
       transpose(square);
       for (int i = 0; i < min(n, i64(kLanes)); i++) __builtin_memcpy(to + (d + i) * W, &square[i], Count * sizeof(float));
     }
@@ -53,7 +63,11 @@ void pack(const Operand& from, i64 line, i64 lines, i64 k, i64 depth, float* pan
   const i64 whole = lines - lines % W;
   for (i64 d = 0; d < depth; d++) {
     const float* x = from.x + (k + d) * from.ld + line;
-    for (i64 l = 0; l < whole; l += W) __builtin_memcpy(panels + l * depth + d * W, x + l, W * sizeof(float));
+    for (i64 l = 0; l < whole; l += W) {
+      ELAPID_UNROLL
+      for (int i = 0; i < W; i += 16) __builtin_prefetch(x + l + i + kRowsAhead * from.ld);
+      __builtin_memcpy(panels + l * depth + d * W, x + l, W * sizeof(float));
+    }
     if (whole == lines) continue;
     float* to = panels + whole * depth + d * W;
     for (int l = 0; l < W; l++) to[l] = whole + l < lines ? x[whole + l] : 0.0f;

@@ -1,6 +1,6 @@
 // Products with few rows, as in decoding: c = x·Wᵀ reads W once, and nothing else of any size, so it streams W as it lies.
 #pragma once
-#include "../../backend/cpu/native/simd.h"
+#include "pack.h"
 
 namespace elapid {
 namespace ELAPID_TARGET {
@@ -13,14 +13,17 @@ constexpr int kStreams = M <= 2 ? 4 : M <= 4 && kLanes == 16 ? 4 : M <= 4 ? 2 : 
 
 // found[m][l], lane by lane: the products of row m of a with line `line + l` of w, for kStreams lines.
 template <int M>
-ELAPID_INLINE void skinny_lines(const float* a, i64 lda, const float* const* w, i64 depth, vf (*found)[kLanes]) {
+ELAPID_INLINE void skinny_lines(const float* a, i64 lda, const float* const* w, i64 depth, i64 ahead, vf (*found)[kLanes]) {
   constexpr int S = kStreams<M>;
   vf sums[M][S] = {};
   i64 k = 0;
   for (; k + kLanes <= depth; k += kLanes) {
     vf lines[S];
     ELAPID_UNROLL
-    for (int s = 0; s < S; s++) lines[s] = load(w[s] + k);
+    for (int s = 0; s < S; s++) {
+      lines[s] = load(w[s] + k);
+      __builtin_prefetch(w[s] + k + ahead);
+    }
     ELAPID_UNROLL
     for (int m = 0; m < M; m++) {
       const vf x = load(a + m * lda + k);
@@ -29,11 +32,14 @@ ELAPID_INLINE void skinny_lines(const float* a, i64 lda, const float* const* w, 
     }
   }
   if (k < depth) {
+    vf lines[S];
+    ELAPID_UNROLL
+    for (int s = 0; s < S; s++) lines[s] = load_rest(w[s] + k, depth - k);
     ELAPID_UNROLL
     for (int m = 0; m < M; m++) {
-      const vf x = load_first(a + m * lda + k, depth - k);
+      const vf x = load_rest(a + m * lda + k, depth - k);
       ELAPID_UNROLL
-      for (int s = 0; s < S; s++) sums[m][s] += x * load_first(w[s] + k, depth - k);
+      for (int s = 0; s < S; s++) sums[m][s] += x * lines[s];
     }
   }
   ELAPID_UNROLL
@@ -56,7 +62,7 @@ void skinny_block(const Gemm& g, const float* a, const float* w, float* c, i64 b
       ELAPID_UNROLL
       for (int s = 0; s < S; s++) streams[s] = w + (n + min(i64(first + s), lines - 1)) * g.ldb;
       if (first < lines) {
-        skinny_lines<M>(a, g.lda, streams, g.k, reinterpret_cast<vf(*)[kLanes]>(&found[0][first]));
+        skinny_lines<M>(a, g.lda, streams, g.k, S * g.ldb, reinterpret_cast<vf(*)[kLanes]>(&found[0][first]));
       } else {
         for (int m = 0; m < M; m++)
           for (int s = 0; s < S; s++) found[m][first + s] = vf{};

@@ -7,23 +7,18 @@ namespace ELAPID_TARGET {
 
 // Rows and vectors of a tile. Its accumulators, a row of B and one broadcast element of A fill the register file (32
 // registers with AVX-512 and NEON, else 16), so that a step of depth loads as little as possible for its products.
-#ifndef ELAPID_TILE_ROWS
 #if ELAPID_LANES == 16
-#define ELAPID_TILE_ROWS 14
-#define ELAPID_TILE_VECTORS 2
+constexpr int kTileRows = 14, kTileVectors = 2;
 #elif ELAPID_LANES == 8
-#define ELAPID_TILE_ROWS 6
-#define ELAPID_TILE_VECTORS 2
+constexpr int kTileRows = 6, kTileVectors = 2;
 #elif defined(__aarch64__)
-#define ELAPID_TILE_ROWS 8
-#define ELAPID_TILE_VECTORS 3
+constexpr int kTileRows = 8, kTileVectors = 3;
+#elif defined(__wasm__)
+// V8 keeps some of the 16 registers for itself, and multiplies apart from adding: with a larger tile it spills.
+constexpr int kTileRows = 4, kTileVectors = 2;
 #else
-#define ELAPID_TILE_ROWS 4
-#define ELAPID_TILE_VECTORS 2
+constexpr int kTileRows = 4, kTileVectors = 3;
 #endif
-#endif
-constexpr int kTileRows = ELAPID_TILE_ROWS;
-constexpr int kTileVectors = ELAPID_TILE_VECTORS;
 constexpr int kTileColumns = kTileVectors * kLanes;
 
 // A tile of C and what becomes of the sums: c = sums (+ bias) or, with `add`, c += sums (+ bias).
@@ -35,13 +30,30 @@ struct TileOutput {
   bool add;
 };
 
+// Writes a tile whose last vector is cut. One copy for all tiles, as it is seldom run and would be long unrolled.
+inline __attribute__((noinline)) void finish_edge(int rows, int vectors, const vf* sums, const TileOutput& to) {
+  for (int i = 0; i < rows; i++) {
+    for (int j = 0; j < vectors; j++) {
+      float* c = to.c + i * to.ldc + j * kLanes;
+      const i64 n = to.columns - j * kLanes;
+      vf sum = sums[i * vectors + j];
+      if (to.bias != nullptr) sum += load_first(to.bias + j * kLanes, n);
+      if (to.add) sum += load_first(c, n);
+      store_first(c, sum, n);
+    }
+  }
+}
+
 // sums[i, j] = Σ_k a[k·kTileRows + i]·b[k·bStep + j] for i < R and V vectors of columns, the last one cut at `columns`.
 // Every element is summed in order of k whatever R and V are, so that results do not depend on how C is cut into tiles.
 template <int R, int V>
 void tile(i64 depth, const float* a, const float* b, i64 bStep, const TileOutput& to) {
   vf sums[R][V] = {};
   ELAPID_UNROLL
-  for (int i = 0; i < R; i++) __builtin_prefetch(to.c + i * to.ldc);
+  for (int i = 0; i < R; i++) {
+    ELAPID_UNROLL
+    for (int j = 0; j < V * kLanes; j += 16) __builtin_prefetch(to.c + i * to.ldc + j);
+  }
   for (i64 k = 0; k < depth; k++) {
     vf row[V];
     ELAPID_UNROLL
@@ -55,17 +67,24 @@ void tile(i64 depth, const float* a, const float* b, i64 bStep, const TileOutput
     a += kTileRows;
     b += bStep;
   }
-  const bool whole = to.columns == V * kLanes;
+  if (to.columns != V * kLanes) {
+    vf spilled[R][V];  // a copy, so that the sums themselves have no address and stay in registers
+    ELAPID_UNROLL
+    for (int i = 0; i < R; i++) {
+      ELAPID_UNROLL
+      for (int j = 0; j < V; j++) spilled[i][j] = sums[i][j];
+    }
+    return finish_edge(R, V, &spilled[0][0], to);
+  }
   ELAPID_UNROLL
   for (int i = 0; i < R; i++) {
     float* c = to.c + i * to.ldc;
     ELAPID_UNROLL
     for (int j = 0; j < V; j++) {
-      const i64 n = whole || j < V - 1 ? kLanes : to.columns - j * kLanes;
       vf sum = sums[i][j];
-      if (to.bias != nullptr) sum += load_first(to.bias + j * kLanes, n);
-      if (to.add) sum += load_first(c + j * kLanes, n);
-      store_first(c + j * kLanes, sum, n);
+      if (to.bias != nullptr) sum += load(to.bias + j * kLanes);
+      if (to.add) sum += load(c + j * kLanes);
+      store(c + j * kLanes, sum);
     }
   }
 }

@@ -58,7 +58,7 @@ export function checkScanOperands(
     throw problem(operation, 'A', `at most ${String(largestState)} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
   }
   if (discretization !== undefined && !['euler', 'zoh'].includes(discretization)) {
-    throw problem(operation, 'discretization', "'euler' or 'zoh'", String(discretization));
+    throw problem(operation, 'discretization', "'euler' or 'zoh'", discretization);
   }
   return { batch, length, channels, stateSize };
 }

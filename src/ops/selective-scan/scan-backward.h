@@ -9,7 +9,7 @@ struct BackwardScan {
   const SelectiveScanBackward& a;
   Block<SelectiveScanBackward> block;
   float *a2, *inverse_a, *carry, *da;                    // [vector][state][lane]
-  float *delta, *slope, *u, *x, *dy, *y, *dx, *ddelta;   // [vector][step][lane]
+  float *delta, *slope, *u, *x, *dy, *y, *dx, *ddelta, *dz;  // [step][lane]; dz: its factor beside y
   float *dd, *dbias, *delta_sum;                         // [vector][lane]
   History history;
   float* sums;
@@ -18,21 +18,20 @@ struct BackwardScan {
   BackwardScan(const SelectiveScanBackward& args, i64 batch, i64 first, i64 channels, float* scratch)
       : a(args), block{args, batch, first, channels} {
     Carver carver{scratch};
-    const i64 per_state = a.stateSize * kMaxChannels, per_step = a.chunk * kMaxChannels;
+    const i64 per_state = a.stateSize * kMaxChannels, per_step = a.chunk * kLanes;
     float** const by_state[] = {&a2, &carry, &da};
     for (float** array : by_state) *array = carver.take(per_state);
     inverse_a = kHold ? carver.take(per_state) : nullptr;
-    float** const by_step[] = {&delta, &slope, &u, &dy, &y, &dx, &ddelta};
+    float** const by_step[] = {&delta, &slope, &u, &dy, &y, &dx, &ddelta, &dz};
     for (float** array : by_step) *array = carver.take(per_step);
     x = kHold ? u : carver.take(per_step);
     float** const by_channel[] = {&dd, &dbias, &delta_sum};
     for (float** array : by_channel) *array = carver.take(kMaxChannels);
     const i64 per_block = a.chunk * kBackwardStates * kLanes;
-    float** const by_block[] = {&history.decay, &history.sum_b, &history.sum_c};
-    for (float** array : by_block) *array = carver.take(per_block);
+    history.decay = carver.take(per_block);
     history.gain = kHold ? carver.take(per_block) : nullptr;
     history.h = carver.take(per_block + kBackwardStates * kLanes);
-    sums = carver.take(a.chunk * kBackwardStates + kLanes);
+    sums = carver.take(2 * a.chunk * a.stateSize);
     marks = reinterpret_cast<i32*>(carver.take(a.chunk));
     block.load_a(a2, inverse_a);
     clear(da, block.vectors() * a.stateSize);
@@ -53,9 +52,9 @@ struct BackwardScan {
     if (a.dInitialState) block.transpose_back(carry, a.dInitialState + state_offset());
   }
 
-  Steps steps_of(i64 from, i64 count, const i32* reset, i64 v, i64 n) const {
-    const i64 row = block.row(from), step = block.row_step(), rows = v * a.chunk * kLanes;
-    return {count, delta + rows, x + rows, a.B + row * a.bPitch + n, a.C + row * a.cPitch + n,
+  Steps steps_of(i64 from, i64 count, const i32* reset, i64 n) const {
+    const i64 row = block.row(from), step = block.row_step();
+    return {count, delta, x, a.B + row * a.bPitch + n, a.C + row * a.cPitch + n,
             step * a.bPitch, step * a.cPitch, reset};
   }
 
@@ -63,14 +62,15 @@ struct BackwardScan {
   void carry_back(i64 begin, i64 end) {
     for (i64 c = end - 1; c >= begin; c--) {
       const i64 from = c * a.chunk, count = block.chunk_size(c);
-      read_rows(from, count);
       const i32* reset = block.resets(from, count, marks);
       for (i64 v = 0; v < block.vectors(); v++) {
-        for (i64 k = 0; k < count; k++)
-          store(delta_sum + v * kLanes, load(delta_sum + v * kLanes) + load(delta + (v * a.chunk + k) * kLanes));
+        read_rows(v, from, count);
+        vf sum = load(delta_sum + v * kLanes);
+        for (i64 k = 0; k < count; k++) sum += load(delta + k * kLanes);
+        store(delta_sum + v * kLanes, sum);
         each_state_block<kForwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
           const i64 at = (v * a.stateSize + n) * kLanes;
-          carry_adjoint<kStates>(steps_of(from, count, reset, v, n), a2 + at, dy + v * a.chunk * kLanes, carry + at);
+          carry_adjoint<kStates>(steps_of(from, count, reset, n), a2 + at, dy, carry + at);
         });
       }
     }
@@ -80,86 +80,96 @@ struct BackwardScan {
   void run(i64 begin, i64 end, float* db, float* dc) {
     for (i64 c = end - 1; c >= begin; c--) {
       const i64 from = c * a.chunk, count = block.chunk_size(c);
-      read_rows(from, count);
       const i32* reset = block.resets(from, count, marks);
-      each_state_block<kBackwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
-        clear(history.sum_b, count * kStates);
-        clear(history.sum_c, count * kStates);
-        for (i64 v = 0; v < block.vectors(); v++) {
-          const i64 at = (v * a.stateSize + n) * kLanes, rows = v * a.chunk * kLanes;
+      Ahead ahead = look_ahead(block, c > begin, c - 1);
+      if (c > begin) ask_for_the_rest(ahead, c - 1);
+      for (i64 v = 0; v < block.vectors(); v++) {
+        read_rows(v, from, count);
+        each_state_block<kBackwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
+          const i64 at = (v * a.stateSize + n) * kLanes;
           for (i64 j = 0; j < kStates; j++)
             store(history.h + j * kLanes, load_first(a.states + block.checkpoint(c, n + j, v), block.lanes_of(v)));
-          const Steps steps = steps_of(from, count, reset, v, n);
+          const Steps steps = steps_of(from, count, reset, n);
           const float* inverse = kHold ? inverse_a + at : nullptr;
-          recompute<kStates, kHold>(steps, a2 + at, inverse, history, a.dz ? y + rows : nullptr);
-          go_back<kStates, kHold>(steps, a2 + at, inverse, history, {dy + rows, dx + rows, ddelta + rows}, carry + at, da + at);
-        }
-        if (db) write_sums<kStates>(history.sum_b, db + n, from, count);
-        if (dc) write_sums<kStates>(history.sum_c, dc + n, from, count);
-      });
-      write_rows(from, count);
-    }
-  }
-
-  // Sums the lanes of [step][state][lane] and writes them to the rows of the steps.
-  template <int kStates>
-  void write_sums(const float* from, float* to, i64 first_step, i64 count) {
-    for (i64 i = 0; i < count * kStates; i += kLanes) {
-      vf v[kLanes];
-      for (i64 l = 0; l < kLanes; l++) v[l] = i + l < count * kStates ? load(from + (i + l) * kLanes) : vf{};
-      store(sums + i, sum_each(v));
-    }
-    for (i64 k = 0; k < count; k++) {
-      float* row = to + block.row(first_step + k) * a.stateSize;
-      for (i64 j = 0; j < kStates; j++) row[j] = sums[k * kStates + j];
-    }
-  }
-
-  void read_rows(i64 from, i64 count) {
-    for (i64 k = 0; k < count; k++) {
-      const i64 row = block.row(from + k);
-      for (i64 v = 0; v < block.vectors(); v++) {
-        const i64 at = (v * a.chunk + k) * kLanes, e = block.first + v * kLanes, n = block.lanes_of(v);
-        vf rate;
-        const vf d = block.step_size(row, v, rate), input = block.input(row, v);
-        store(delta + at, d);
-        store(slope + at, rate);
-        store(u + at, input);
-        if constexpr (!kHold) store(x + at, d * input);
-        vf out = a.dy ? load_first(a.dy + row * a.dyPitch + e, n) : vf{};
-        if (a.z) {
-          const vf z = load_first(a.z + row * a.zPitch + e, n);
-          out *= z * fast_sigmoid(z);
-        }
-        store(dy + at, out);
-        store(y + at, a.D ? input * load_first(a.D + e, n) : vf{});
-        store(dx + at, vf{});
-        store(ddelta + at, vf{});
+          recompute<kStates, kHold>(steps, a2 + at, inverse, history, a.dz ? y : nullptr, ahead);
+          const Gradients gradients{dy, dx, ddelta, sums + n * 2 * a.chunk, v == 0};
+          go_back<kStates, kHold>(steps, a2 + at, inverse, history, gradients, carry + at, da + at);
+        });
+        write_rows(v, from, count);
       }
+      write_sums(from, count, db, dc);
     }
   }
 
-  void write_rows(i64 from, i64 count) {
-    for (i64 k = 0; k < count; k++) {
-      const i64 row = block.row(from + k);
-      for (i64 v = 0; v < block.vectors(); v++) {
-        const i64 at = (v * a.chunk + k) * kLanes, e = block.first + v * kLanes, n = block.lanes_of(v);
-        const vf out = load(dy + at), input = load(u + at), through = load(dx + at);
-        vf du = kHold ? through : through * load(delta + at), step = load(ddelta + at);
-        if constexpr (!kHold) step += through * input;
-        if (a.D) du += out * load_first(a.D + e, n);
-        step *= load(slope + at);
-        store(dd + v * kLanes, load(dd + v * kLanes) + out * input);
-        store(dbias + v * kLanes, load(dbias + v * kLanes) + step);
-        if (a.du) store_first(a.du + row * a.channels + e, du, n);
-        if (a.dDelta) store_first(a.dDelta + row * a.channels + e, step, n);
-        if (a.dz) {
-          const vf z = load_first(a.z + row * a.zPitch + e, n), s = fast_sigmoid(z);
-          const vf cotangent = a.dy ? load_first(a.dy + row * a.dyPitch + e, n) : vf{};
-          store_first(a.dz + row * a.channels + e, cotangent * load(y + at) * (s + z * s * (1.0f - s)), n);
-        }
+  void ask_for_the_rest(Ahead& ahead, i64 c) const {
+    const i64 row = block.row(c * a.chunk);
+    ahead.add(a.dy, row, a.dyPitch, block.first);
+    float* const outputs[] = {a.du, a.dDelta, a.dz};
+    for (float* output : outputs) ahead.add(output, row, a.channels, block.first);
+    for (i64 n = 0; n < a.stateSize; n++)
+      for (i64 e = 0; e < block.channels; e += 16) __builtin_prefetch(a.states + block.checkpoint(c, n, 0) + e, 0, 2);
+  }
+
+  void write_sums(i64 from, i64 count, float* db, float* dc) const {
+    each_state_block<kBackwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
+      for (i64 k = 0; k < count; k++) {
+        const float* sum = sums + n * 2 * a.chunk + k * 2 * kStates;
+        const i64 to = block.row(from + k) * a.stateSize + n;
+        for (i64 j = 0; dc && j < kStates; j++) dc[to + j] = sum[j];
+        for (i64 j = 0; db && j < kStates; j++) db[to + j] = sum[kStates + j];
       }
-    }
+    });
+  }
+
+  void read_rows(i64 v, i64 from, i64 count) {
+    const i64 e = block.first + v * kLanes, n = block.lanes_of(v);
+    const vf bias = a.deltaBias ? load_first(a.deltaBias + e, n) : vf{};
+    const vf skip = a.D ? load_first(a.D + e, n) : vf{};
+    block.each_row(v, from, count, [&](i64 k, i64 row, auto load_part, auto) {
+      const i64 at = k * kLanes;
+      vf d = load_part(a.delta + row * a.deltaPitch) + bias, rate = splat(1.0f);
+      if (a.softplus) d = softplus_and_slope(d, rate);
+      const vf input = load_part(a.u + row * a.uPitch);
+      store(delta + at, d);
+      store(slope + at, rate);
+      store(u + at, input);
+      if constexpr (!kHold) store(x + at, d * input);
+      vf out = a.dy ? load_part(a.dy + row * a.dyPitch) : vf{};
+      if (a.z) {
+        const vf z = load_part(a.z + row * a.zPitch), s = fast_sigmoid(z), gate = z * s;
+        store(dz + at, out * (s + gate * (1.0f - s)));
+        out *= gate;
+      }
+      store(dy + at, out);
+      store(y + at, skip * input);
+      store(dx + at, vf{});
+      store(ddelta + at, vf{});
+    });
+  }
+
+  void write_rows(i64 v, i64 from, i64 count) {
+    const i64 e = block.first + v * kLanes, n = block.lanes_of(v);
+    const vf skip = a.D ? load_first(a.D + e, n) : vf{};
+    vf dd_sum = load(dd + v * kLanes), dbias_sum = load(dbias + v * kLanes);
+    block.each_row(v, from, count, [&](i64 k, i64 row, auto, auto store_part) {
+      const i64 at = k * kLanes, out_row = row * a.channels;
+      const vf out = load(dy + at), input = load(u + at), through = load(dx + at);
+      vf du = skip * out, step = load(ddelta + at);
+      if constexpr (kHold) {
+        du += through;
+      } else {
+        du += through * load(delta + at);
+        step += through * input;
+      }
+      step *= load(slope + at);
+      dd_sum += out * input;
+      dbias_sum += step;
+      if (a.du) store_part(a.du + out_row, du);
+      if (a.dDelta) store_part(a.dDelta + out_row, step);
+      if (a.dz) store_part(a.dz + out_row, load(dz + at) * load(y + at));
+    });
+    store(dd + v * kLanes, dd_sum);
+    store(dbias + v * kLanes, dbias_sum);
   }
 
   // This task's part of dA [E, N], dD [E] and the bias's gradient [E], one after the other.

@@ -1,8 +1,11 @@
 // What the forward and the backward scan share. A task scans a block of channels of one batch row: a few vectors, so that
-// it reads and writes memory in runs of up to kMaxChannels floats. Scratch rows are laid out [vector][step][lane], per-state
-// arrays [vector][state][lane].
+// it reads and writes memory in runs of up to kMaxChannels floats. Scratch is laid out [step][lane] for a chunk of a vector,
+// [vector][state][lane] for states.
 namespace elapid {
 namespace ELAPID_TARGET {
+
+// The loops over steps stay functions of their own: inlined into their callers they would share registers with them.
+#define ELAPID_NOINLINE __attribute__((noinline))
 
 // Channels of a block at most; with N ≤ 2048 (checked by the op) every scratch array fits.
 constexpr i64 kMaxChannels = 64;
@@ -95,17 +98,20 @@ struct Block {
       for (i64 n = 0; n < states; n++) to[e * states + n] = from[(e / kLanes * states + n) * kLanes + e % kLanes];
   }
 
-  // Δ of a vector of channels in a row, and dΔ/d(delta).
-  ELAPID_INLINE vf step_size(i64 row, i64 v, vf& slope) const {
-    const i64 e = first + v * kLanes, n = lanes_of(v);
-    vf d = load_first(a.delta + row * a.deltaPitch + e, n);
-    if (a.deltaBias) d += load_first(a.deltaBias + e, n);
-    slope = splat(1.0f);
-    return a.softplus ? softplus_and_slope(d, slope) : d;
+  // Calls f(k, row, load, store) for the rows of a chunk, in scan order: load(p) and store(p, x) take the vector's channels
+  // from row p.
+  template <class F>
+  ELAPID_INLINE void each_row(i64 v, i64 from, i64 count, F f) const {
+    if (lanes_of(v) >= kLanes) each_row_of<true>(v, from, count, f);
+    else each_row_of<false>(v, from, count, f);
   }
 
-  ELAPID_INLINE vf input(i64 row, i64 v) const {
-    return load_first(a.u + row * a.uPitch + first + v * kLanes, lanes_of(v));
+  template <bool kFull, class F>
+  ELAPID_INLINE void each_row_of(i64 v, i64 from, i64 count, F f) const {
+    const i64 e = first + v * kLanes, n = kFull ? i64(kLanes) : lanes_of(v);
+    const auto load_part = [e, n](const float* p) { return kFull ? load(p + e) : load_first(p + e, n); };
+    const auto store_part = [e, n](float* p, vf x) { kFull ? store(p + e, x) : store_first(p + e, x, n); };
+    for (i64 k = 0; k < count; k++) f(k, row(from + k), load_part, store_part);
   }
 };
 
@@ -119,6 +125,47 @@ struct Steps {
   i64 b_step, c_step;
   const i32* reset;  // null: none
 };
+
+// Asks for the rows of the chunk to come, a cache line of each array a call, while the current chunk is worked on: rows are
+// too far apart for the hardware to foresee the next one, and a scan waits for memory half of its time without this.
+struct Ahead {
+  static constexpr int kMost = 7;
+  const float* next[kMost];
+  i64 pitch[kMost];
+  int arrays = 0;
+  i64 rows, line = 0, lines, step;
+
+  // Ahead of `rows` rows from `row` on, of a block of `channels` channels.
+  Ahead(i64 rows, i64 step, i64 channels) : rows(rows), lines(ceil_div(channels, i64(16))), step(step) {}
+
+  void add(const float* array, i64 row, i64 row_pitch, i64 first) {
+    if (!array) return;
+    next[arrays] = array + row * row_pitch + first;
+    pitch[arrays++] = step * row_pitch;
+  }
+
+  ELAPID_INLINE void touch() {
+    if (rows <= 0) return;
+    for (int i = 0; i < arrays; i++) __builtin_prefetch(next[i] + line * 16, 0, 2);
+    if (++line < lines) return;
+    line = 0;
+    rows--;
+    for (int i = 0; i < arrays; i++) next[i] += pitch[i];
+  }
+};
+
+// Ahead of chunk c; of none where there is no such chunk.
+template <class Args>
+Ahead look_ahead(const Block<Args>& block, bool exists, i64 c) {
+  const Args& a = block.a;
+  Ahead ahead(exists ? block.chunk_size(c) : 0, block.row_step(), block.channels);
+  if (!exists) return ahead;
+  const i64 row = block.row(c * a.chunk);
+  ahead.add(a.u, row, a.uPitch, block.first);
+  ahead.add(a.delta, row, a.deltaPitch, block.first);
+  ahead.add(a.z, row, a.zPitch, block.first);
+  return ahead;
+}
 
 // How a scan is cut for the threads. Segments of whole chunks are scanned at the same time only where blocks of channels
 // alone leave most threads idle: every segment but one is then scanned twice.

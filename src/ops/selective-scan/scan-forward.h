@@ -4,7 +4,7 @@ namespace ELAPID_TARGET {
 
 // Advances kStates states of a vector of channels over a chunk; adds C·h to y.
 template <int kStates, bool kHold, bool kOutput>
-void advance(const Steps& s, const float* a2, const float* inverse_a, float* state, float* y) {
+ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inverse_a, float* state, float* y, Ahead& ahead) {
   vf h[kStates];
 #pragma GCC unroll 16
   for (int j = 0; j < kStates; j++) h[j] = load(state + j * kLanes);
@@ -15,6 +15,7 @@ void advance(const Steps& s, const float* a2, const float* inverse_a, float* sta
 #pragma GCC unroll 16
       for (int j = 0; j < kStates; j++) h[j] = vf{};
     }
+    ahead.touch();
     const vf delta = load(s.delta + k * kLanes), x = load(s.x + k * kLanes);
     vf sums[2] = {};
 #pragma GCC unroll 16
@@ -45,7 +46,7 @@ struct ForwardScan {
   ForwardScan(const SelectiveScan& args, i64 batch, i64 first, i64 channels, float* scratch)
       : a(args), block{args, batch, first, channels} {
     Carver carver{scratch};
-    const i64 per_state = a.stateSize * kMaxChannels, per_step = a.chunk * kMaxChannels;
+    const i64 per_state = a.stateSize * kMaxChannels, per_step = a.chunk * kLanes;
     a2 = carver.take(per_state);
     inverse_a = kHold ? carver.take(per_state) : nullptr;
     state = carver.take(per_state);
@@ -74,54 +75,49 @@ struct ForwardScan {
     for (i64 c = begin; c < end; c++) {
       const i64 from = c * a.chunk, count = block.chunk_size(c);
       if (kOutput && a.states) write_checkpoint(c);
-      read_rows<kOutput>(from, count);
       const i32* reset = block.resets(from, count, marks);
       const i64 row = block.row(from), step = block.row_step();
+      Ahead ahead = look_ahead(block, c + 1 < end, c + 1);
+      if (kOutput && c + 1 < end) ahead.add(a.y, block.row(from + a.chunk), a.channels, block.first);
       for (i64 v = 0; v < block.vectors(); v++) {
-        const i64 rows = v * a.chunk * kLanes;
+        read_rows<kOutput>(v, from, count);
         each_state_block<kForwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
           const i64 at = (v * a.stateSize + n) * kLanes;
-          const Steps steps{count, delta + rows, x + rows, a.B + row * a.bPitch + n, a.C + row * a.cPitch + n,
-                            step * a.bPitch, step * a.cPitch, reset};
-          advance<kStates, kHold, kOutput>(steps, a2 + at, kHold ? inverse_a + at : nullptr, state + at, y + rows);
+          const Steps steps{count, delta, x, a.B + row * a.bPitch + n, a.C + row * a.cPitch + n, step * a.bPitch, step * a.cPitch, reset};
+          advance<kStates, kHold, kOutput>(steps, a2 + at, kHold ? inverse_a + at : nullptr, state + at, y, ahead);
         });
+        if (kOutput) write_rows(v, from, count);
       }
-      if (kOutput) write_rows(from, count);
     }
   }
 
   template <bool kOutput>
-  void read_rows(i64 from, i64 count) {
-    for (i64 k = 0; k < count; k++) {
-      const i64 row = block.row(from + k);
-      for (i64 v = 0; v < block.vectors(); v++) {
-        const i64 at = (v * a.chunk + k) * kLanes;
-        vf slope;
-        const vf d = block.step_size(row, v, slope), u = block.input(row, v);
-        store(delta + at, d);
-        store(x + at, kHold ? u : d * u);
-        if constexpr (kOutput) {
-          store(y + at, a.D ? u * load_first(a.D + block.first + v * kLanes, block.lanes_of(v)) : vf{});
-        } else {
-          store(delta_sum + v * kLanes, load(delta_sum + v * kLanes) + d);
-        }
-      }
-    }
+  void read_rows(i64 v, i64 from, i64 count) {
+    const i64 e = block.first + v * kLanes, n = block.lanes_of(v);
+    const vf bias = a.deltaBias ? load_first(a.deltaBias + e, n) : vf{};
+    const vf skip = a.D ? load_first(a.D + e, n) : vf{};
+    vf sum{};
+    block.each_row(v, from, count, [&](i64 k, i64 row, auto load_part, auto) {
+      vf d = load_part(a.delta + row * a.deltaPitch) + bias, slope;
+      if (a.softplus) d = softplus_and_slope(d, slope);
+      const vf u = load_part(a.u + row * a.uPitch);
+      store(delta + k * kLanes, d);
+      store(x + k * kLanes, kHold ? u : d * u);
+      if constexpr (kOutput) store(y + k * kLanes, skip * u);
+      else sum += d;
+    });
+    if constexpr (!kOutput) store(delta_sum + v * kLanes, load(delta_sum + v * kLanes) + sum);
   }
 
-  void write_rows(i64 from, i64 count) const {
-    for (i64 k = 0; k < count; k++) {
-      const i64 row = block.row(from + k);
-      for (i64 v = 0; v < block.vectors(); v++) {
-        const i64 e = block.first + v * kLanes, n = block.lanes_of(v);
-        vf out = load(y + (v * a.chunk + k) * kLanes);
-        if (a.z) {
-          const vf z = load_first(a.z + row * a.zPitch + e, n);
-          out *= z * fast_sigmoid(z);
-        }
-        store_first(a.y + row * a.channels + e, out, n);
+  void write_rows(i64 v, i64 from, i64 count) const {
+    block.each_row(v, from, count, [&](i64 k, i64 row, auto load_part, auto store_part) {
+      vf out = load(y + k * kLanes);
+      if (a.z) {
+        const vf z = load_part(a.z + row * a.zPitch);
+        out *= z * fast_sigmoid(z);
       }
-    }
+      store_part(a.y + row * a.channels, out);
+    });
   }
 
   void write_checkpoint(i64 c) const {

@@ -32,7 +32,9 @@ ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
   return {n};
 }
 #else
-// x is clamped to where 2ˣ is a normal float: below it is 1.2e-38, as good as 0 for a state; above 3.4e38. NaN stays NaN.
+// x clamped to where 2ˣ is a normal float: below it is 1.2e-38, as good as 0 for a state; above 3.4e38. NaN stays NaN.
+ELAPID_INLINE vf clamp_exponent(vf x) { return min(splat(127.99f), max(splat(-126.0f), x)); }
+
 struct Exponent {
   vi shifted;
   ELAPID_INLINE vf scale(vf m) const { return as_float(as_int(m) + (shifted << 23)); }
@@ -40,8 +42,7 @@ struct Exponent {
 
 ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
   const float magic = 12582912.0f;  // 1.5·2²³: adding it rounds to an integer in the low mantissa bits
-  vf clamped = splat(-126.0f) > x ? splat(-126.0f) : x;
-  clamped = splat(127.99f) < clamped ? splat(127.99f) : clamped;
+  const vf clamped = clamp_exponent(x);
   const vf shifted = clamped + magic;
   f = clamped - (shifted - magic);
   return {as_int(shifted)};
@@ -102,8 +103,9 @@ ELAPID_INLINE vf hold_gain_slope(vf delta, vf x, vf decay, vf gain, vf inverse_a
 
 // Lane i of the result is the sum over the lanes of v[i]: a transposition that adds on the way, kLanes − 1 additions where
 // kLanes separate sums would take kLanes·log₂(kLanes).
-#define ELAPID_LOW(i) ((i) & kStride ? kLanes + (i) - kStride : (i))
-#define ELAPID_HIGH(i) ((i) & kStride ? kLanes + (i) : (i) + kStride)
+// Own lanes are a blend, the others a permutation.
+#define ELAPID_OWN(i) ((i) & kStride ? kLanes + (i) : (i))
+#define ELAPID_OTHER(i) ((i) & kStride ? kLanes + (i) - kStride : (i) + kStride)
 #define ELAPID_FOUR(f, i) f(i), f(i + 1), f(i + 2), f(i + 3)
 #if ELAPID_LANES == 4
 #define ELAPID_EACH_LANE(f) ELAPID_FOUR(f, 0)
@@ -114,25 +116,19 @@ ELAPID_INLINE vf hold_gain_slope(vf delta, vf x, vf decay, vf gain, vf inverse_a
 #endif
 
 template <int kStride>
-ELAPID_INLINE void fold_lanes(vf* v) {
-  if constexpr (kStride < kLanes) {
-    constexpr int kCount = kLanes / kStride / 2;
-#pragma GCC unroll 8
-    for (int i = 0; i < kCount; i++) {
-      const vf a = v[2 * i], b = v[2 * i + 1];
-      v[i] = __builtin_shufflevector(a, b, ELAPID_EACH_LANE(ELAPID_LOW)) + __builtin_shufflevector(a, b, ELAPID_EACH_LANE(ELAPID_HIGH));
-    }
-    fold_lanes<2 * kStride>(v);
-  }
+ELAPID_INLINE vf fold_lanes(vf a, vf b) {
+  return __builtin_shufflevector(a, b, ELAPID_EACH_LANE(ELAPID_OWN)) + __builtin_shufflevector(a, b, ELAPID_EACH_LANE(ELAPID_OTHER));
 }
 
-ELAPID_INLINE vf sum_each(vf* v) {
-  fold_lanes<1>(v);
-  return v[0];
+// Depth first, so that few vectors are alive at a time.
+template <int kCount = kLanes>
+ELAPID_INLINE vf sum_each(const vf* v) {
+  if constexpr (kCount == 1) return v[0];
+  else return fold_lanes<kCount / 2>(sum_each<kCount / 2>(v), sum_each<kCount / 2>(v + kCount / 2));
 }
 
-#undef ELAPID_LOW
-#undef ELAPID_HIGH
+#undef ELAPID_OWN
+#undef ELAPID_OTHER
 #undef ELAPID_FOUR
 #undef ELAPID_EACH_LANE
 

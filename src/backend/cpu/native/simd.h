@@ -51,8 +51,21 @@ ELAPID_INLINE void store_first(float* p, vf v, i64 n) {
   for (int i = 0; i < n; i++) p[i] = t[i];
 }
 
+// a < b ? a : b and a > b ? a : b: b where either is NaN. gcc does not turn the comparison into the one instruction that
+// does the same.
+#if ELAPID_LANES == 4 && defined(__SSE2__)
+ELAPID_INLINE vf min(vf a, vf b) { return __builtin_ia32_minps(a, b); }
+ELAPID_INLINE vf max(vf a, vf b) { return __builtin_ia32_maxps(a, b); }
+#elif ELAPID_LANES == 8 && defined(__AVX__)
+ELAPID_INLINE vf min(vf a, vf b) { return __builtin_ia32_minps256(a, b); }
+ELAPID_INLINE vf max(vf a, vf b) { return __builtin_ia32_maxps256(a, b); }
+#elif ELAPID_LANES == 16 && defined(__AVX512F__) && !defined(__clang__)
+ELAPID_INLINE vf min(vf a, vf b) { return __builtin_ia32_minps512_mask(a, b, a, -1, 4); }
+ELAPID_INLINE vf max(vf a, vf b) { return __builtin_ia32_maxps512_mask(a, b, a, -1, 4); }
+#else
 ELAPID_INLINE vf min(vf a, vf b) { return a < b ? a : b; }
 ELAPID_INLINE vf max(vf a, vf b) { return a > b ? a : b; }
+#endif
 ELAPID_INLINE float min(float a, float b) { return a < b ? a : b; }
 ELAPID_INLINE float max(float a, float b) { return a > b ? a : b; }
 ELAPID_INLINE i64 min(i64 a, i64 b) { return a < b ? a : b; }

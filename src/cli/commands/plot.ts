@@ -1,0 +1,56 @@
+import { platform } from '#platform';
+import { Option, type Command } from 'commander';
+import { readMetrics, type Metrics } from '../../train/index.js';
+import { lossChart, type Curve } from '../loss-chart.js';
+
+interface Options {
+  readonly out: string;
+  readonly x: 'steps' | 'minutes' | 'tokens';
+}
+
+/** `elapid plot RUN… --out FILE` */
+export function addPlot(program: Command): void {
+  program
+    .command('plot')
+    .summary('draw the loss of training runs')
+    .description('Draws training and held-out loss of one or several runs as an SVG file.')
+    .argument('<runs...>', 'folders of training runs')
+    .requiredOption('-o, --out <file>', 'the SVG file to write')
+    .addOption(new Option('--x <axis>', 'what runs along the horizontal axis').choices(['steps', 'minutes', 'tokens']).default('steps'))
+    .addHelpText('after', '\nExample:\n  elapid plot runs/austen --out austen.svg --x minutes')
+    .action(run);
+}
+
+async function run(folders: readonly string[], { out, x }: Options): Promise<void> {
+  const curves: Curve[] = [];
+  for (const [group, folder] of folders.entries()) {
+    const metrics = await readMetrics(folder);
+    const prefix = folders.length > 1 ? `${folder}: ` : '';
+    const at = position(metrics, x);
+    const training = smooth(metrics.steps.map((step) => [at(step), step.loss] as const));
+    curves.push({ label: `${prefix}training`, points: training, faint: true, group });
+    const heldOut = metrics.evaluations.map((evaluation) => [at(evaluation), evaluation.validationLoss] as const);
+    curves.push({ label: `${prefix}held out`, points: heldOut, group });
+  }
+  const axis = { steps: 'steps', minutes: 'minutes of training', tokens: 'tokens seen' }[x];
+  const svg = lossChart(curves, { x: axis, y: 'nats a token', title: 'Loss' });
+  await platform.writeFileAtomically(out, [new TextEncoder().encode(svg)]);
+  process.stdout.write(`${out}\n`);
+}
+
+function position({ steps }: Metrics, x: Options['x']): (entry: { step: number; seconds: number }) => number {
+  const tokensPerStep = steps[0]?.tokens ?? 1;
+  return ({ step, seconds }) => (x === 'steps' ? step : x === 'minutes' ? seconds / 60 : step * tokensPerStep);
+}
+
+/** At most some 400 points, each the mean of its neighbours: a line for every step would be a band of noise. */
+function smooth(points: readonly (readonly [number, number])[]): (readonly [number, number])[] {
+  const group = Math.max(1, Math.ceil(points.length / 400));
+  const smoothed: (readonly [number, number])[] = [];
+  for (let start = 0; start < points.length; start += group) {
+    const part = points.slice(start, start + group);
+    const mean = part.reduce((sum, [, y]) => sum + y, 0) / part.length;
+    smoothed.push([part.at(-1)?.[0] ?? 0, mean]);
+  }
+  return smoothed;
+}

@@ -1,0 +1,75 @@
+import { existsSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import { describe, expect, test } from 'vitest';
+import { splitText } from '../../src/data/index.js';
+import { generateTokens } from '../../src/generate/index.js';
+import { loadMamba, mambaConfig, MambaLM } from '../../src/models/index.js';
+import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
+import { useBackend } from '../support/backends.js';
+import { expectClose, tolerance } from '../support/compare.js';
+import { goldenPath } from '../support/goldens.js';
+import { idTensor, read } from '../support/models.js';
+import { serve } from './serve.js';
+
+interface Results {
+  description: string;
+  logits: number[];
+  greedy: number[];
+  losses: number[];
+  liveBuffers: number;
+}
+
+const executable = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => existsSync(path));
+if (executable === undefined && process.env['CI'] === 'true') throw new Error('CI must test in a browser: no chromium found');
+const note = executable === undefined ? ' (skipped: no chromium on this machine)' : '';
+
+async function inBrowser(isolated: boolean): Promise<Results> {
+  const { url, server } = await serve(isolated);
+  const browser = await chromium.launch({
+    executablePath: executable ?? '',
+    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+  try {
+    const page = await browser.newPage();
+    const problems: string[] = [];
+    page.on('pageerror', (error) => problems.push(error.message));
+    await page.goto(url);
+    await page.waitForFunction('globalThis.results !== undefined', undefined, { timeout: 30_000 }).catch((error: unknown) => {
+      throw new Error(`the page did not start: ${problems.join('; ')}`, { cause: error });
+    });
+    return await page.evaluate<Results>('globalThis.results');
+  } finally {
+    await browser.close();
+    server.close();
+  }
+}
+
+describe.skipIf(executable === undefined)(`Chromium${note}`, () => {
+  const backend = useBackend('cpu', { kernels: 'wasm' });
+
+  test.each([
+    { isolated: true, expected: /wasm SIMD128 kernels, 2 threads/ },
+    { isolated: false, expected: /wasm SIMD128 kernels, 1 thread/ },
+  ])('a cross-origin isolated page ($isolated) equals Node', async ({ isolated, expected }) => {
+    const results = await inBrowser(isolated);
+    expect(results.description).toMatch(expected);
+    expect(results.liveBuffers).toBe(0);
+
+    const model = await loadMamba(goldenPath('hf-mamba'), backend());
+    const ids = Int32Array.from({ length: 37 }, (_, i) => (i * 31 + 5) % 97);
+    expectClose(results.logits, await read(() => model.forward(idTensor(backend(), ids, [1, 37]))), tolerance(37), 'logits');
+    const greedy: number[] = [];
+    for await (const id of generateTokens(model, ids.subarray(0, 8), { temperature: 0, maxTokens: 16 })) greedy.push(id);
+    expect(results.greedy).toEqual(greedy);
+    model.dispose();
+
+    const trained = MambaLM.initial(mambaConfig({ vocabularySize: 16, dModel: 20, layers: 2 }), backend(), 1);
+    const text = Uint8Array.from({ length: 2000 }, (_, i) => (i * i + 3 * i) % 16);
+    const trainer = new Trainer(trained, splitText(text), { ...defaultTrainingOptions(10), batchSize: 2, length: 32 });
+    const losses: number[] = [];
+    for (let step = 0; step < 10; step++) losses.push((await trainer.trainStep()).loss);
+    trainer.dispose();
+    trained.dispose();
+    expectClose(results.losses, losses, tolerance(320), 'training losses');
+  });
+});
