@@ -22,6 +22,7 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   },
   eval: { arguments: ['<model>', '<text>'], options: ['--chunk', '--limit', '--json', ...computing] },
   inspect: { arguments: ['<model>'], options: ['--json', '--debug', '--help'] },
+  plot: { arguments: ['<runs...>'], options: ['--out', '--x', '--debug', '--help'] },
 };
 
 const model = goldenPath('hf-mamba');
