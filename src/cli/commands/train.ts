@@ -86,10 +86,14 @@ async function run(text: string | undefined, options: Options, command: Command)
   if (resume && (text !== undefined || options.out !== undefined)) {
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
-  if (!resume && (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined) {
+  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
+  if (!resume && begun) {
     throw new ArgumentError(`train: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
   }
   const settings = resume ? await readRunFile(folder) : fromOptions(text ?? '', options);
+  if (resume && !begun) {
+    throw new ArgumentError(`train: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
+  }
   const { signal, stop } = interruption();
   try {
     await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));
