@@ -1,5 +1,6 @@
 // Matrix products. One operand is packed once, into memory that all threads read; a task packs a block of the other for
 // itself, one block of depth at a time, and multiplies it with all of the shared one. The README has the plan.
+#include "../../backend/cpu/native/bf16.h"
 #include "pack.h"
 #include "skinny.h"
 #include "tile.h"
@@ -123,6 +124,15 @@ void multiply(const Product& p, i64 threads, float* shared, i64 capacity, const 
   else multiply<false>(p, threads, shared, capacity, pool, run);
 }
 
+// A unit for bfloat16, where these kernels are for processors that may have one; null: their own arithmetic, rounded.
+const Bf16Kernels* bf16_unit() {
+#if ELAPID_LANES == 16
+  return bf16_kernels();
+#else
+  return nullptr;
+#endif
+}
+
 void gemm(const Gemm& g, Pool& pool) {
   const auto product = [&](i64 i) {
     return Product{{g.a + i * g.strideA, g.lda, !g.transposeA, g.m, g.bf16},
@@ -163,6 +173,14 @@ void gemm(const Gemm& g, Pool& pool) {
     });
     return;
   }
+  if (const Bf16Kernels* const unit = g.bf16 ? bf16_unit() : nullptr) {
+    for (i64 i = 0; i < g.batch; i++) {
+      const float *const a = g.a + i * g.strideA, *const b = g.b + i * g.strideB;
+      unit->multiply({g.m, g.n, g.k, a, g.lda, g.transposeA, b, g.ldb, g.transposeB, nullptr, g.c + i * g.strideC, g.ldc, g.bias,
+                      g.accumulate}, pool);
+    }
+    return;
+  }
   const auto everywhere = [&](i64 count, auto f) { pool.each(count, f); };
   for (i64 i = 0; i < g.batch; i++) multiply(product(i), pool.threads(), pool.shared<float>(), kSharedFloats, pool, everywhere);
 }
@@ -170,6 +188,9 @@ void gemm(const Gemm& g, Pool& pool) {
 void multiply_packed_bf16(const float* x, i64 x_pitch, const uint16_t* packed, i64 m, i64 n, i64 k, const float* bias, float* c,
                           i64 c_pitch, Pool& pool) {
   if (m == 0 || n == 0) return;
+  if (const Bf16Kernels* const unit = bf16_unit()) {
+    return unit->multiply({m, n, k, x, x_pitch, false, nullptr, 0, true, packed, c, c_pitch, bias, false}, pool);
+  }
   const Product product{{x, x_pitch, true, m, true}, {nullptr, k, true, n, true, packed}, k, c, c_pitch, bias, false};
   const auto everywhere = [&](i64 count, auto f) { pool.each(count, f); };
   multiply(product, pool.threads(), pool.shared<float>(), kSharedFloats, pool, everywhere);
