@@ -1,5 +1,5 @@
 import { BackendError, DisposedError } from '../../util/errors.js';
-import type { Backend, BufferView, DeviceBuffer, DType, HostArray, Kernel, Program } from '../../tensor/index.js';
+import type { Backend, BufferView, DeviceBuffer, DType, HostArray, Kernel, MatmulPrecision, Program } from '../../tensor/index.js';
 import { Counters } from '../counters.js';
 
 interface ReferenceBuffer extends DeviceBuffer {
@@ -20,11 +20,13 @@ function memory({ buffer, offset, size }: BufferView): Float64Array | Int32Array
 export class ReferenceBackend implements Backend {
   readonly kind = 'reference';
   readonly description = 'reference (float64, plain TypeScript)';
+  readonly matmul: MatmulPrecision;
   readonly #counters = new Counters();
   readonly #poison: boolean;
   #recording: (() => void)[] | null = null;
 
-  constructor(options: { poison?: boolean } = {}) {
+  constructor(options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
+    this.matmul = options.matmul ?? 'f32';
     this.#poison = options.poison ?? false;
   }
 
