@@ -236,6 +236,7 @@ struct Gemm {
   i64 strideB;
   i64 strideC;
   bool accumulate;
+  bool bf16;
   explicit Gemm(const double* w)
       : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         b(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -253,7 +254,8 @@ struct Gemm {
         strideA(i64(w[13])),
         strideB(i64(w[14])),
         strideC(i64(w[15])),
-        accumulate(w[16] != 0) {}
+        accumulate(w[16] != 0),
+        bf16(w[17] != 0) {}
 };
 void gemm(const Gemm& a, Pool& pool);
 
@@ -982,7 +984,7 @@ inline const char* const kSignatures[] = {
     "reduce_max(in f32 x, out f32 y, out i32 positions?; int outer, int length, int inner)",
     "reduce_sum(in f32 x, out f32 y; int outer, int length, int inner, float scale)",
     "scatter_to_max(in f32 dy, in i32 positions, out f32 dx; int outer, int length, int inner)",
-    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate)",
+    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate, flag bf16)",
     "embedding(in i32 ids, in f32 weight, out f32 y; int tokens, int vocabulary, int columns, int weightPitch)",
     "embedding_backward(in i32 ids, in f32 dy, out f32 dWeight; int tokens, int vocabulary, int columns, int dyPitch, flag accumulate)",
     "rms_norm(in f32 x, in f32 residual?, in f32 weight, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
