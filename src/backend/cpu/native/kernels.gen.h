@@ -799,19 +799,6 @@ struct SoftmaxBackward {
 };
 void softmax_backward(const SoftmaxBackward& a, Pool& pool);
 
-struct AccumulateScaled {
-  const float* factor;
-  const float* values;
-  float* sums;
-  i64 count;
-  explicit AccumulateScaled(const double* w)
-      : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        sums(reinterpret_cast<float*>(uintptr_t(w[2]))),
-        count(i64(w[3])) {}
-};
-void accumulate_scaled(const AccumulateScaled& a, Pool& pool);
-
 struct ColumnSums {
   const float* x;
   float* y;
@@ -848,6 +835,21 @@ struct MultiplyInPlace {
         count(i64(w[2])) {}
 };
 void multiply_in_place(const MultiplyInPlace& a, Pool& pool);
+
+struct ScaleInto {
+  const float* factor;
+  const float* values;
+  float* sums;
+  i64 count;
+  bool accumulate;
+  explicit ScaleInto(const double* w)
+      : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        sums(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        count(i64(w[3])),
+        accumulate(w[4] != 0) {}
+};
+void scale_into(const ScaleInto& a, Pool& pool);
 
 struct ScaledSum {
   const float* values;
@@ -1001,10 +1003,10 @@ inline const char* const kSignatures[] = {
     "log_softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
     "softmax(in f32 x, out f32 y; int rows, int columns, int xPitch)",
     "softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
-    "accumulate_scaled(in f32 factor, in f32 values, inout f32 sums; int count)",
     "column_sums(in f32 x, out f32 y; int rows, int columns, flag accumulate)",
     "counted_scale(in i32 targets, out f32 scale; int count)",
     "multiply_in_place(in f32 factor, inout f32 values; int count)",
+    "scale_into(in f32 factor, in f32 values, out f32 sums; int count, flag accumulate)",
     "scaled_sum(in f32 values, in f32 scale, out f32 total; int count)",
     "token_losses(in f32 logits, in i32 targets, out f32 losses, out f32 normalisers?; int rows, int columns, int logitsPitch)",
     "token_losses_backward(in f32 logits, in i32 targets, in f32 normalisers, in f32 scale, in f32 upstream, out f32 dlogits; int rows, int columns, int logitsPitch)",
@@ -1043,10 +1045,10 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { log_softmax_backward(LogSoftmaxBackward(w), pool); },
     [](const double* w, Pool& pool) { softmax(Softmax(w), pool); },
     [](const double* w, Pool& pool) { softmax_backward(SoftmaxBackward(w), pool); },
-    [](const double* w, Pool& pool) { accumulate_scaled(AccumulateScaled(w), pool); },
     [](const double* w, Pool& pool) { column_sums(ColumnSums(w), pool); },
     [](const double* w, Pool& pool) { counted_scale(CountedScale(w), pool); },
     [](const double* w, Pool& pool) { multiply_in_place(MultiplyInPlace(w), pool); },
+    [](const double* w, Pool& pool) { scale_into(ScaleInto(w), pool); },
     [](const double* w, Pool& pool) { scaled_sum(ScaledSum(w), pool); },
     [](const double* w, Pool& pool) { token_losses(TokenLosses(w), pool); },
     [](const double* w, Pool& pool) { token_losses_backward(TokenLossesBackward(w), pool); },
