@@ -1,7 +1,7 @@
 // The model that the rows of whole models run: the shape of mamba-130m with random weights, written once to build/bench in
 // the formats that we and llama.cpp read.
 import { existsSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { mambaConfig, MambaLM, openBackend, saveMamba } from 'elapid';
@@ -40,9 +40,4 @@ export async function ggufFile(type) {
   const path = join(folder, `mamba-130m-${type}.gguf`);
   if (!existsSync(path)) await writeMambaGguf(await checkpointFolder(), config, path, type);
   return path;
-}
-
-/** Deletes the model files: about 1.4 GB. */
-export async function removeModelFiles() {
-  await rm(folder, { recursive: true, force: true });
 }
