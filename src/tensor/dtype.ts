@@ -1,8 +1,43 @@
+import type { Shape } from './shape.js';
+
+/**
+ * Formats of weights for inference: matrices [N,K], one row an output, in an opaque layout made for reading once, in order
+ * (`ops/packed/README.md`). 'bf16' rounds to 8 bits; 'int8' and 'int4' share a scale among 32 inputs of an output.
+ */
+export type PackedDType = 'bf16' | 'int8' | 'int4';
+
 /** Element types of tensors in device memory. */
-export type DType = 'f32' | 'i32';
+export type DType = 'f32' | 'i32' | PackedDType;
 
-/** Bytes an element takes in device memory. The reference backend stores 'f32' as float64; this is the nominal size. */
-export const itemSize: Readonly<Record<DType, number>> = { f32: 4, i32: 4 };
+/** All packed formats, the largest first. */
+export const packedDTypes: readonly PackedDType[] = ['bf16', 'int8', 'int4'];
 
-/** What `Tensor.data()` gives: float64 from the reference backend, float32 from the others, int32 for 'i32'. */
-export type HostArray = Float32Array | Float64Array | Int32Array;
+export const isPacked = (dtype: DType): dtype is PackedDType => dtype !== 'f32' && dtype !== 'i32';
+
+/**
+ * Bytes an item of a buffer takes in device memory; the items of packed buffers are bytes. The reference backend stores
+ * 'f32' as float64; this is the nominal size.
+ */
+export const itemSize: Readonly<Record<DType, number>> = { f32: 4, i32: 4, bf16: 1, int8: 1, int4: 1 };
+
+/** Outputs (rows of a weight) of a panel, and inputs of a block, which is what a scale belongs to. */
+export const panelRows = 16;
+export const blockDepth = 32;
+
+/** Bytes of a block of a panel: 16 outputs × 32 inputs; with integers, 16 scales of two bytes go before them. */
+export const blockBytes: Readonly<Record<PackedDType, number>> = { bf16: 1024, int8: 32 + 512, int4: 32 + 256 };
+
+/** Bytes of a packed weight [rows, columns]. */
+export const packedSizeBytes = (dtype: PackedDType, rows: number, columns: number): number =>
+  Math.ceil(rows / panelRows) * Math.ceil(columns / blockDepth) * blockBytes[dtype];
+
+/** Items of the buffer of a tensor: its elements, or the bytes of a packed weight. */
+export function bufferSize(dtype: DType, shape: Shape): number {
+  return isPacked(dtype) ? packedSizeBytes(dtype, shape[0] ?? 0, shape[1] ?? 0) : shape.reduce((size, extent) => size * extent, 1);
+}
+
+/**
+ * What `Tensor.data()` gives: float64 from the reference backend, float32 from the others, int32 for 'i32', the bytes of
+ * the layout for packed weights.
+ */
+export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array;
