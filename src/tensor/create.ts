@@ -29,7 +29,7 @@ export function tensor(
         operation: 'tensor',
         argument: 'values',
         expected: `${String(size)} ${isPacked(dtype) ? `bytes of ${dtype}` : 'numbers'} for shape ${formatShape(shape)}`,
-        got: String(given.length),
+        got: `${String(given.length)} ${isPacked(dtype) ? 'bytes' : 'numbers'}`,
       }),
     );
   };

@@ -20,16 +20,19 @@ export const isPacked = (dtype: DType): dtype is PackedDType => dtype !== 'f32' 
  */
 export const itemSize: Readonly<Record<DType, number>> = { f32: 4, i32: 4, bf16: 1, int8: 1, int4: 1 };
 
-/** Outputs (rows of a weight) of a panel, and inputs of a block, which is what a scale belongs to. */
+/** Outputs (rows of a weight) of a panel, and inputs of a block, which are what shares a scale. */
 export const panelRows = 16;
 export const blockDepth = 32;
 
-/** Bytes of a block of a panel: 16 outputs × 32 inputs; with integers, 16 scales of two bytes go before them. */
-export const blockBytes: Readonly<Record<PackedDType, number>> = { bf16: 1024, int8: 32 + 512, int4: 32 + 256 };
+/** Inputs of a panel's unit, the step in which it is read: one block, or, of integers, two. */
+export const unitDepth: Readonly<Record<PackedDType, number>> = { bf16: 32, int8: 64, int4: 64 };
+
+/** Bytes of a unit, a multiple of a cache line's 64: of integers the 2 × 16 scales of two bytes go before the codes. */
+export const unitBytes: Readonly<Record<PackedDType, number>> = { bf16: 1024, int8: 64 + 1024, int4: 64 + 512 };
 
 /** Bytes of a packed weight [rows, columns]. */
 export const packedSizeBytes = (dtype: PackedDType, rows: number, columns: number): number =>
-  Math.ceil(rows / panelRows) * Math.ceil(columns / blockDepth) * blockBytes[dtype];
+  Math.ceil(rows / panelRows) * Math.ceil(columns / unitDepth[dtype]) * unitBytes[dtype];
 
 /** Items of the buffer of a tensor: its elements, or the bytes of a packed weight. */
 export function bufferSize(dtype: DType, shape: Shape): number {

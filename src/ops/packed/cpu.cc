@@ -25,11 +25,11 @@ void pack_int4(const PackInt4& a, Pool& pool) { pack_weight<Int4Format>(a, pool)
 // The 16 numbers of a panel at depth k.
 template <class F>
 ELAPID_INLINE void panel_column(const u8* panel, i64 k, float* column) {
-  const u8* block = panel + k / kBlockDepth * F::kBlockBytes;
-  const int within = int(k % kBlockDepth);
+  const u8* unit = panel + k / F::kUnitDepth * F::kUnitBytes;
+  const int within = int(k % F::kUnitDepth);
   for (int p = 0; p < kParts; p++) {
-    vf value = F::decode(load_words(block + kDataStart<F> + within / F::kPerWord * 64 + p * 4 * kLanes), within % F::kPerWord);
-    if constexpr (F::kScaled) value *= load_bf16(block + p * 2 * kLanes);
+    vf value = F::decode(load_words(unit + kLines<F> + within / F::kPerWord * 64 + p * 4 * kLanes), within % F::kPerWord);
+    if constexpr (F::kScaled) value *= load_bf16(unit + within / kBlockDepth * 2 * kPanelRows + p * 2 * kLanes);
     store(column + p * kLanes, value);
   }
 }
@@ -53,20 +53,20 @@ void unpack_int4(const UnpackInt4& a, Pool& pool) { unpack_weight<Int4Format>(a,
 
 template <class F, class Arguments>
 void linear_packed(const Arguments& a, Pool& pool) {
-  const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k), blocks = a.k / kBlockDepth, rest = a.k % kBlockDepth;
+  const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k), units = a.k / F::kUnitDepth, rest = a.k % F::kUnitDepth;
   const i64 group = max(i64(1), kPackedGrain / max(bytes, i64(1)));
   pool.each(ceil_div(panels, group), [&](i64 task, int) {
-    float tail[kPackedRows * kBlockDepth] = {};
+    float tail[kPackedRows * F::kUnitDepth] = {};
     // A group of panels stays in a cache while the rows pass by, a few at a time.
     for (i64 row = 0; row < a.m; row += kPackedRows) {
       const int count = int(min(a.m - row, i64(kPackedRows)));
       const float* x = a.a + row * a.lda;
       for (int m = 0; m < count; m++)
-        for (i64 k = 0; k < rest; k++) tail[m * kBlockDepth + k] = x[m * a.lda + blocks * kBlockDepth + k];
+        for (i64 k = 0; k < rest; k++) tail[m * F::kUnitDepth + k] = x[m * a.lda + units * F::kUnitDepth + k];
       for (i64 panel = task * group; panel < min((task + 1) * group, panels); panel++) {
         const i64 n = panel * kPanelRows;
         const PanelRows rows{x, a.lda, rest == 0 ? nullptr : tail, a.c + row * a.ldc + n, a.ldc};
-        panel_rows<F>(count, a.weight + panel * bytes, blocks, rows, a.bias == nullptr ? nullptr : a.bias + n, min(kPanelRows, a.n - n));
+        panel_rows<F>(count, a.weight + panel * bytes, units, rows, a.bias == nullptr ? nullptr : a.bias + n, min(kPanelRows, a.n - n));
       }
     }
   });

@@ -20,6 +20,16 @@ ELAPID_INLINE vi load_words(const u8* p) {
   return v;
 }
 
+// Keeps words in a register: compilers would rather load a line again for each of its numbers.
+ELAPID_INLINE vi kept(vi words) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(words));
+#elif defined(__x86_64__)
+  asm("" : "+x"(words));
+#endif
+  return words;
+}
+
 ELAPID_INLINE void store_words(u8* p, vi v) { __builtin_memcpy(p, &v, sizeof v); }
 
 // kLanes numbers of bfloat16.
@@ -54,7 +64,7 @@ constexpr int int4_value(int code) { return code * (160 + code * code); }
 #endif
 
 struct Bf16Format {
-  static constexpr i64 kBlockBytes = 1024;
+  static constexpr i64 kUnitDepth = kBlockDepth, kUnitBytes = 1024;
   static constexpr int kPerWord = 2;
   static constexpr bool kScaled = false;
 
@@ -63,7 +73,7 @@ struct Bf16Format {
 };
 
 struct Int8Format {
-  static constexpr i64 kBlockBytes = 2 * kPanelRows + 512;
+  static constexpr i64 kUnitDepth = 2 * kBlockDepth, kUnitBytes = 64 + 1024;
   static constexpr int kPerWord = 4;
   static constexpr bool kScaled = true;
 
@@ -71,7 +81,7 @@ struct Int8Format {
 };
 
 struct Int4Format {
-  static constexpr i64 kBlockBytes = 2 * kPanelRows + 256;
+  static constexpr i64 kUnitDepth = 2 * kBlockDepth, kUnitBytes = 64 + 512;
   static constexpr int kPerWord = 8;
   static constexpr bool kScaled = true;
 
@@ -88,11 +98,12 @@ struct Int4Format {
   }
 };
 
+// Where in a unit the lines begin: after the scales of two blocks, which are a line.
 template <class F>
-constexpr i64 kDataStart = F::kScaled ? 2 * kPanelRows : 0;
+constexpr i64 kLines = F::kScaled ? 64 : 0;
 
 template <class F>
-ELAPID_INLINE i64 panel_bytes(i64 depth) { return ceil_div(depth, kBlockDepth) * F::kBlockBytes; }
+ELAPID_INLINE i64 panel_bytes(i64 depth) { return ceil_div(depth, F::kUnitDepth) * F::kUnitBytes; }
 
 }  // namespace ELAPID_TARGET
 }  // namespace elapid

@@ -1,5 +1,5 @@
 /** The layout of packed weights in plain TypeScript: what the reference kernels read and write. The README describes it. */
-import { blockBytes, blockDepth, panelRows, type PackedDType } from '../../tensor/index.js';
+import { blockDepth, panelRows, unitBytes, unitDepth, type PackedDType } from '../../tensor/index.js';
 
 /** The values of int4's codes −8 … 7 in units of a block's scale: denser around zero, as weights are. */
 export const int4Value = (code: number): number => code * (160 + code * code);
@@ -83,14 +83,14 @@ export interface PackedPlace {
 
 /** The place of weight [row, column] in a packed weight of `columns` columns. */
 export function packedPlace(dtype: PackedDType, columns: number, row: number, column: number): PackedPlace {
-  const blocks = Math.ceil(columns / blockDepth);
+  const units = Math.ceil(columns / unitDepth[dtype]);
   const lane = row % panelRows;
-  const depth = column % blockDepth;
-  const block = (Math.floor(row / panelRows) * blocks + Math.floor(column / blockDepth)) * blockBytes[dtype];
-  const scale = block + 2 * lane;
+  const depth = column % unitDepth[dtype];
+  const unit = (Math.floor(row / panelRows) * units + Math.floor(column / unitDepth[dtype])) * unitBytes[dtype];
+  const scale = unit + 2 * (panelRows * Math.floor(depth / blockDepth) + lane);
   // A line of 64 bytes has a word of four bytes for each output: 2, 4 or 8 inputs.
   const perWord = { bf16: 2, int8: 4, int4: 8 }[dtype];
-  const word = block + (dtype === 'bf16' ? 0 : 2 * panelRows) + 64 * Math.floor(depth / perWord) + 4 * lane;
+  const word = unit + (dtype === 'bf16' ? 0 : 64) + 64 * Math.floor(depth / perWord) + 4 * lane;
   const bit = (32 / perWord) * (depth % perWord);
   return { scale, byte: word + Math.floor(bit / 8), bit: bit % 8 };
 }

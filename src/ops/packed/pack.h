@@ -47,18 +47,18 @@ ELAPID_INLINE vf store_scale(vf scale, const BlockMaximum& maximum, u8* to) {
   return maximum.broken | maximum.zero ? splat(1.0f) : as_float(bits << 16);
 }
 
-ELAPID_INLINE void pack_block(Bf16Format, const BlockWeights& weights, int first, u8* block) {
+ELAPID_INLINE void pack_block(Bf16Format, const BlockWeights& weights, int first, u8*, u8* lines) {
   const auto code = [](vf w) { return round_to_bf16(w); };
   for (int k = 0; k < kBlockDepth; k += 2) {
-    store_words(block + k * 32 + first * 4, code(load(weights[k] + first)) | (code(load(weights[k + 1] + first)) << 16));
+    store_words(lines + k * 32 + first * 4, code(load(weights[k] + first)) | (code(load(weights[k + 1] + first)) << 16));
   }
 }
 
-ELAPID_INLINE void pack_block(Int8Format, const BlockWeights& weights, int first, u8* block) {
+ELAPID_INLINE void pack_block(Int8Format, const BlockWeights& weights, int first, u8* scales, u8* lines) {
   const BlockMaximum maximum = block_maximum(weights, first);
-  const vf step = store_scale(abs(maximum.value) * (1.0f / 127.0f), maximum, block + 2 * first);
+  const vf step = store_scale(abs(maximum.value) * (1.0f / 127.0f), maximum, scales + 2 * first);
   const vi none = maximum.zero | maximum.broken;
-  store_codes<Int8Format>(weights, first, block + kDataStart<Int8Format> + 4 * first, [&](vf w) {
+  store_codes<Int8Format>(weights, first, lines + 4 * first, [&](vf w) {
     const vi code = as_int(w / step + kRounder);
     return none ? vi{} : code;
   });
@@ -110,7 +110,7 @@ inline __attribute__((noinline)) vf int4_scale(const vf (&whole)[kBlockDepth]) {
   return scale;
 }
 
-ELAPID_INLINE void pack_block(Int4Format, const BlockWeights& weights, int first, u8* block) {
+ELAPID_INLINE void pack_block(Int4Format, const BlockWeights& weights, int first, u8* scales, u8* lines) {
   const BlockMaximum maximum = block_maximum(weights, first);
   const vi none = maximum.zero | maximum.broken;
   const vf largest = none ? splat(1.0f) : maximum.value;
@@ -119,8 +119,8 @@ ELAPID_INLINE void pack_block(Int4Format, const BlockWeights& weights, int first
     const vf fraction = load(weights[k] + first) / -largest;
     whole[k] = none ? vf{} : (fraction * 2048.0f + kRounder) - kRounder;
   }
-  const vf step = store_scale(-largest * int4_scale(whole), maximum, block + 2 * first);
-  store_codes<Int4Format>(weights, first, block + kDataStart<Int4Format> + 4 * first, [&](vf w) {
+  const vf step = store_scale(-largest * int4_scale(whole), maximum, scales + 2 * first);
+  store_codes<Int4Format>(weights, first, lines + 4 * first, [&](vf w) {
     const vf value = w / step;
     vi code = splat(i32(-8));
     ELAPID_UNROLL
@@ -132,13 +132,16 @@ ELAPID_INLINE void pack_block(Int4Format, const BlockWeights& weights, int first
 // Packs a panel: rows [0, rows) of 16, `pitch` apart; others are zero.
 template <class F>
 void pack_panel(const float* weight, i64 rows, i64 depth, i64 pitch, u8* panel) {
-  for (i64 k = 0; k < depth; k += kBlockDepth) {
-    BlockWeights weights = {};
-    const i64 count = min(kBlockDepth, depth - k);
-    for (i64 row = 0; row < rows; row++)
-      for (i64 i = 0; i < count; i++) weights[i][row] = weight[row * pitch + k + i];
-    for (int first = 0; first < kPanelRows; first += kLanes) pack_block(F{}, weights, first, panel);
-    panel += F::kBlockBytes;
+  for (i64 k = 0; k < depth; k += F::kUnitDepth) {
+    for (i64 b = 0; b < F::kUnitDepth; b += kBlockDepth) {
+      BlockWeights weights = {};
+      const i64 count = min(kBlockDepth, depth - (k + b));
+      for (i64 row = 0; row < rows; row++)
+        for (i64 i = 0; i < count; i++) weights[i][row] = weight[row * pitch + k + b + i];
+      u8 *scales = panel + b, *lines = panel + kLines<F> + b / F::kPerWord * 64;
+      for (int first = 0; first < kPanelRows; first += kLanes) pack_block(F{}, weights, first, scales, lines);
+    }
+    panel += F::kUnitBytes;
   }
 }
 
