@@ -87,7 +87,9 @@ export class Tape implements Recorder {
             const received = produced.map((id) => gradients.get(id) ?? null);
             if (received.some((gradient) => gradient !== null)) {
               scope(() => {
-                const given = backward({ cotangents: received, saved, needed: inputs.map((id) => id !== null) });
+                const needed = inputs.map((id) => id !== null);
+                const sums = inputs.map((id) => (id === null ? null : (into.get(id) ?? null)));
+                const given = backward({ cotangents: received, saved, needed, sums });
                 inputs.forEach((id, i) => {
                   const gradient = given[i];
                   if (id !== null && gradient) collect(id, gradient);

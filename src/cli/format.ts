@@ -14,8 +14,8 @@ export function compact(value: number): string {
   return `${scaled.toFixed(digits)}${units[unit] ?? ''}`;
 }
 
-/** `516.5 MB`: decimal bytes. */
-export const byteSize = (bytes: number): string => (bytes < 1000 ? `${String(bytes)} B` : `${compact(bytes)}B`);
+/** `517 MB`: decimal bytes. */
+export const byteSize = (bytes: number): string => compact(bytes).replace(/[kMGT]?$/, ' $&B');
 
 /** `3m12s`, `1h05m`, `12s` */
 export function duration(seconds: number): string {

@@ -2,14 +2,18 @@ import { InvalidArgumentError, Option, type Command } from 'commander';
 import { openBackendWithNotice, type BackendOptions } from '../backend/open.js';
 import type { Backend } from '../tensor/index.js';
 
-/** Parses an integer of at least `least`. */
+/** Parses an integer of at least `least` and at most `most`. */
 export const integer =
-  (least: number) =>
+  (least: number, most = Number.MAX_SAFE_INTEGER) =>
   (text: string): number => {
     const value = Number(text);
-    if (Number.isSafeInteger(value) && value >= least && text.trim() !== '') return value;
-    throw new InvalidArgumentError(`expected an integer ≥ ${String(least)}`);
+    if (Number.isSafeInteger(value) && value >= least && value <= most && text.trim() !== '') return value;
+    const range = most === Number.MAX_SAFE_INTEGER ? `≥ ${String(least)}` : `from ${String(least)} to ${String(most)}`;
+    throw new InvalidArgumentError(`expected an integer ${range}`);
   };
+
+/** Parses the seed of a random generator. */
+export const seedNumber = integer(0, 2 ** 32 - 1);
 
 /** Parses a number in [low, high]. */
 export const number =
@@ -20,6 +24,13 @@ export const number =
     const range = high === Infinity ? `≥ ${String(low)}` : `from ${String(low)} to ${String(high)}`;
     throw new InvalidArgumentError(`expected a number ${range}`);
   };
+
+/** Parses a number in (0, 1]. */
+export function positiveShare(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 1) return value;
+  throw new InvalidArgumentError('expected a number above 0, at most 1');
+}
 
 /** Collects a repeatable option. */
 export const repeated = (value: string, earlier: readonly string[] = []): readonly string[] => [...earlier, value];

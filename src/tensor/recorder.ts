@@ -9,13 +9,15 @@ export interface RecordedOperation<Saved extends Record<string, Tensor | null>> 
   readonly saved: Saved;
   /**
    * The gradient rule: from the cotangents of the outputs (null for an output that nothing used) to those of the inputs,
-   * in order. `needed[i]` tells whether input i wants one; the rule may return null where it does not. It runs inside a
-   * scope and launches kernels that are not recorded themselves.
+   * in order. `needed[i]` tells whether input i wants one; the rule may return null where it does not. `sums[i]`, where
+   * there is one, is where the gradient of input i ends up being added: a rule may add it there itself, and return null,
+   * which saves a pass over memory. It runs inside a scope and launches kernels that are not recorded themselves.
    */
   readonly backward: (context: {
     cotangents: readonly (Tensor | null)[];
     saved: Saved;
     needed: readonly boolean[];
+    sums: readonly (Tensor | null)[];
   }) => readonly (Tensor | null)[];
 }
 

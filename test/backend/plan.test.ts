@@ -118,9 +118,12 @@ describe('launches of a model of two layers', () => {
     await expect(run.trainer.trainStep()).rejects.toThrow(BackendError);
     expect(countByKernel(backend.launches)).toEqual({
       ...gradientLaunches,
-      // Gradients begin at zero and are added up in place: for each parameter, the tied head's once more.
+      // Gradients begin at zero and are added up in place: by the products themselves for the eight projections, by their
+      // own kernels for the embedding and the tied head, by `accumulate` for the rest.
       fill: 2,
-      accumulate: run.trainer.model.parameters.length + 1,
+      accumulate: run.trainer.model.parameters.length - 9,
+      accumulate_scaled: 1,
+      multiply_in_place: 1,
       binary: 3,
       global_norm: 1,
       adamw_step: 1,

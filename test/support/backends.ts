@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { platform } from '#platform';
 import type { Addon } from '../../src/backend/cpu/native-engine.js';
 import { openBackend, type BackendOptions } from '../../src/backend/open.js';
@@ -18,17 +18,16 @@ function nativeTargets(): NonNullable<BackendOptions['kernels']>[] {
   return [];
 }
 
-/** A backend for the tests of a `describe` block, opened before them and closed, with no live buffers, after them. */
+/** A backend for the tests of a `describe` block, closed after them. Each test must leave no live buffer. */
 export function useBackend(kind: 'cpu' | 'reference', options: BackendOptions = {}): () => Backend {
   let backend: Backend | undefined;
   beforeAll(async () => {
     backend = await openBackend(kind, { poison: true, threads: 2, ...options });
   });
-  afterAll(async () => {
-    const live = backend?.statistics().liveBuffers;
-    await backend?.close();
-    expect(live, 'live buffers after all tests').toBe(0);
+  afterEach(() => {
+    expect(backend?.statistics().liveBuffers, 'live buffers after the test').toBe(0);
   });
+  afterAll(() => backend?.close());
   return () => {
     if (backend === undefined) throw new Error('useBackend: called outside of a test');
     return backend;

@@ -211,6 +211,22 @@ export class CpuBackend implements MappingBackend {
     return buffer;
   }
 
+  /**
+   * Milliseconds spent in each kernel since the backend was opened, longest first, after everything launched so far;
+   * undefined from the wasm kernels, which have no clock.
+   */
+  async kernelTimes(): Promise<{ kernel: string; milliseconds: number }[] | undefined> {
+    await this.synchronize();
+    return this.#engine
+      .kernelTimes?.()
+      .map((nanoseconds, i) => ({
+        kernel: this.#engine.signatures[i]?.replace(/\(.*/, '') ?? '',
+        milliseconds: nanoseconds / 1e6,
+      }))
+      .filter(({ milliseconds }) => milliseconds > 0)
+      .sort((a, b) => b.milliseconds - a.milliseconds);
+  }
+
   statistics() {
     return this.#counters.statistics();
   }

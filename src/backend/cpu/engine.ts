@@ -22,6 +22,8 @@ export interface Engine {
   submit(words: Float64Array, count: number, notify: boolean): void;
   /** How many submissions are finished. */
   completed(): number;
+  /** Nanoseconds spent in each kernel so far, in the order of `signatures`; where the engine measures them. */
+  kernelTimes?(): number[];
   /** Calls the listener after each finished submission that asked for it. */
   onCompleted(listener: () => void): void;
   /** Calls the listener when the engine has died. */

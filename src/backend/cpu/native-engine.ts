@@ -13,6 +13,7 @@ export interface Addon {
   open(target: string, threads: number, onCompleted: () => void): object;
   submit(engine: object, words: Float64Array, count: number, notify: boolean): void;
   completed(engine: object): number;
+  kernelTimes(engine: object): number[];
   keepAlive(engine: object, on: boolean): void;
   close(engine: object): void;
 }
@@ -46,6 +47,7 @@ export function openNativeEngine(addon: Addon, target: string, threads: number):
       addon.submit(engine, words, count, notify);
     },
     completed: () => addon.completed(engine),
+    kernelTimes: () => addon.kernelTimes(engine),
     onCompleted: (callback) => {
       listener = callback;
     },

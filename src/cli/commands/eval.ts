@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { loadTextFile } from '../../data/index.js';
+import { loadTextFile, type TokenArray } from '../../data/index.js';
 import { loadMamba } from '../../models/index.js';
-import { loadTokenizer } from '../../tokenizer/index.js';
+import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
@@ -55,7 +55,7 @@ async function run(model: string, text: string, options: Options): Promise<void>
         });
         progress.clear();
         // The first token is given, not predicted: its bytes do not count.
-        const bytes = new TextEncoder().encode(tokenizer.decode(tokens.subarray(1))).length;
+        const bytes = countBytes(tokenizer, tokens.subarray(1));
         const result = {
           loss: evaluation.loss,
           perplexity: perplexity(evaluation),
@@ -83,4 +83,9 @@ async function run(model: string, text: string, options: Options): Promise<void>
   } finally {
     stop();
   }
+}
+
+/** UTF-8 bytes of a text; of byte tokens they are known also where the text begins or ends within a character. */
+function countBytes(tokenizer: Tokenizer, tokens: TokenArray): number {
+  return tokenizer instanceof ByteTokenizer ? tokens.length : new TextEncoder().encode(tokenizer.decode(tokens)).length;
 }

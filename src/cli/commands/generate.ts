@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { generateText } from '../../generate/index.js';
 import { loadMamba } from '../../models/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
-import { exitCodes, integer, interruption, number, repeated, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 
 interface Options extends ComputeOptions {
   readonly maxTokens: number;
@@ -27,10 +27,10 @@ export function addGenerate(program: Command): void {
       .option('-n, --max-tokens <n>', 'the most tokens to generate', integer(0), 256)
       .option('-t, --temperature <t>', 'randomness: 0 takes the likeliest token, 1 samples as the model says', number(0, 100), 0.8)
       .option('--top-k <k>', 'only the k likeliest tokens', integer(1))
-      .option('--top-p <p>', 'only the likeliest tokens that together have probability p', number(0, 1))
+      .option('--top-p <p>', 'only the likeliest tokens that together have probability p', positiveShare)
       .option('--min-p <p>', 'only tokens at least p times as likely as the likeliest', number(0, 1))
       .option('--repetition-penalty <r>', 'divides the logits of tokens seen before; 1 is none', number(0.01, 100))
-      .option('--seed <n>', 'the same seed gives the same text (default: another each time)', integer(0))
+      .option('--seed <n>', 'the same seed gives the same text (default: another each time)', seedNumber)
       .option('--stop <text>', 'end before this text; may be repeated', repeated),
   )
     .addHelpText(
@@ -48,9 +48,8 @@ async function run(model: string, prompt: string, options: Options): Promise<voi
       const loaded = await loadMamba(model, backend);
       try {
         const tokenizer = await loadTokenizer(model, loaded.config.vocabularySize);
-        const seed = options.seed ?? Math.floor(Math.random() * 2 ** 32);
         process.stdout.write(text);
-        for await (const piece of generateText(loaded, tokenizer, text, { ...options, seed, signal })) process.stdout.write(piece);
+        for await (const piece of generateText(loaded, tokenizer, text, { ...options, signal })) process.stdout.write(piece);
         process.stdout.write('\n');
       } catch (error) {
         if (!signal.aborted) throw error;

@@ -8,7 +8,7 @@ import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/in
 import { defaultTrainingOptions, runTraining, Trainer, trainingCheckpointName, type TrainingOptions } from '../../train/index.js';
 import { ArgumentError } from '../../util/errors.js';
 import { compact, duration, grouped } from '../format.js';
-import { exitCodes, integer, interruption, number, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { readRunFile, writeRunFile, type RunFile } from '../run-file.js';
 
@@ -66,7 +66,7 @@ export function addTrain(program: Command): void {
       .option('--final-fraction <f>', 'learning rate at the end of the cosine, as a part of the peak', number(0, 1), defaults.schedule.finalFraction)
       .option('--weight-decay <w>', 'decoupled decay of matrices', number(0, 10), defaults.weightDecay)
       .option('--clip <n>', 'largest gradient norm', number(1e-12, 1e12), defaults.maxGradientNorm)
-      .option('--seed <n>', 'of the weights and of the order of the data', integer(0), defaults.seed)
+      .option('--seed <n>', 'of the weights and of the order of the data', seedNumber, defaults.seed)
       .option('--validation-share <s>', 'part of the text, at its end, that is held out', number(0, 0.9), 0.1)
       .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the steps)', integer(1))
       .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1)),
@@ -86,10 +86,14 @@ async function run(text: string | undefined, options: Options, command: Command)
   if (resume && (text !== undefined || options.out !== undefined)) {
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
-  if (!resume && (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined) {
+  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
+  if (!resume && begun) {
     throw new ArgumentError(`train: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
   }
   const settings = resume ? await readRunFile(folder) : fromOptions(text ?? '', options);
+  if (resume && !begun) {
+    throw new ArgumentError(`train: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
+  }
   const { signal, stop } = interruption();
   try {
     await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));

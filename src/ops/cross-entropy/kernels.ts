@@ -100,6 +100,16 @@ export const multiplyInPlace = defineKernel('multiply_in_place', {
   },
 });
 
+/** sums[i] += factor·values[i] */
+export const accumulateScaled = defineKernel('accumulate_scaled', {
+  buffers: { factor: input.f32, values: input.f32, sums: inout.f32 },
+  parameters: { count: 'int' },
+  operations: (p) => 2 * p.count,
+  reference({ factor, values, sums }, { count }) {
+    for (let i = 0; i < count; i++) sums[i] = (sums[i] ?? NaN) + (factor[0] ?? NaN) * (values[i] ?? NaN);
+  },
+});
+
 function normaliser(row: Float64Array): { largest: number; total: number } {
   const largest = row.reduce((a, b) => Math.max(a, b), -Infinity);
   return { largest, total: row.reduce((sum, logit) => sum + Math.exp(logit - largest), 0) };

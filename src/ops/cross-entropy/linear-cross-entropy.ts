@@ -80,10 +80,15 @@ export function linearCrossEntropy(
       inputs: [hidden, weight, bias],
       outputs: [loss],
       saved: gradients,
-      backward({ cotangents: [upstream], saved, needed }) {
+      backward({ cotangents: [upstream], saved, needed, sums }) {
         // The tape lets go of these after the rule, so they are scaled where they lie.
         return [saved.hidden, saved.weight, saved.bias].map((gradient, i) => {
           if (!upstream || !gradient || needed[i] !== true) return null;
+          const total = sums[i];
+          if (total) {
+            launch(kernels.accumulateScaled, { factor: upstream, values: gradient, sums: total }, { count: gradient.size });
+            return null;
+          }
           launch(kernels.multiplyInPlace, { factor: upstream, values: gradient }, { count: gradient.size });
           return gradient;
         });

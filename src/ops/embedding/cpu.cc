@@ -17,9 +17,11 @@ void embedding(const Embedding& a, Pool& pool) {
 }
 
 void embedding_backward(const EmbeddingBackward& a, Pool& pool) {
-  each_block(pool, a.vocabulary * a.columns, 4 * kElementwiseGrain, [&](i64 begin, i64 end) {
-    for (i64 i = begin; i < end; i++) a.dWeight[i] = 0.0f;
-  });
+  if (!a.accumulate) {
+    each_block(pool, a.vocabulary * a.columns, 4 * kElementwiseGrain, [&](i64 begin, i64 end) {
+      for (i64 i = begin; i < end; i++) a.dWeight[i] = 0.0f;
+    });
+  }
   // A task owns some channels of the whole table and adds the tokens in their order, so that a row that occurs often needs
   // no lock and its sum does not depend on the threads. Four cache lines a row keep the prefetchers useful.
   const i64 width = a.tokens * a.columns <= kElementwiseGrain ? a.columns : 64;

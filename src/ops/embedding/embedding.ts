@@ -32,12 +32,13 @@ export function embedding(ids: Tensor, weight: Tensor): Tensor {
     inputs: [weight],
     outputs: [y],
     saved: { ids: dense },
-    backward({ cotangents: [dy], saved }) {
+    backward({ cotangents: [dy], saved, sums: [sum] }) {
       if (!dy) return [null];
       if (isPacked(dtype)) throw noPackedGradient('embedding', dtype);
-      const dWeight = empty(dy.backend, [vocabulary, columns]);
-      launch(kernels.embeddingBackward, { ids: saved.ids, dy, dWeight }, { tokens, vocabulary, columns, dyPitch: dy.pitch });
-      return [dWeight];
+      const dWeight = sum ?? empty(dy.backend, [vocabulary, columns]);
+      const extents = { tokens, vocabulary, columns, dyPitch: dy.pitch, accumulate: Boolean(sum) };
+      launch(kernels.embeddingBackward, { ids: saved.ids, dy, dWeight }, extents);
+      return [sum ? null : dWeight];
     },
   });
   dense.dispose();

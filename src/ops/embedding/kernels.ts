@@ -14,13 +14,16 @@ export const embedding = defineKernel('embedding', {
   },
 });
 
-/** dWeight[v, c] = Σ dy[t, c] over the t with ids[t] = v, added in the order of t; ids out of range add nothing. */
+/**
+ * dWeight[v, c] = Σ dy[t, c] over the t with ids[t] = v, added in the order of t; ids out of range add nothing. With
+ * `accumulate` the sum is added to dWeight, of which then only the rows of `ids` are touched.
+ */
 export const embeddingBackward = defineKernel('embedding_backward', {
   buffers: { ids: input.i32, dy: input.f32, dWeight: output.f32 },
-  parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', dyPitch: 'int' },
+  parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', dyPitch: 'int', accumulate: 'flag' },
   operations: (p) => p.tokens * p.columns,
-  reference({ ids, dy, dWeight }, { tokens, vocabulary, columns, dyPitch }) {
-    dWeight.fill(0, 0, vocabulary * columns);
+  reference({ ids, dy, dWeight }, { tokens, vocabulary, columns, dyPitch, accumulate }) {
+    if (!accumulate) dWeight.fill(0, 0, vocabulary * columns);
     for (let t = 0; t < tokens; t++) {
       const id = ids[t] ?? -1;
       if (id < 0 || id >= vocabulary) continue;

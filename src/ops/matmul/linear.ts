@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, isPacked, record, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, record, type Shape, type Tensor } from '../../tensor/index.js';
 import { linearPackedInto, noPackedGradient } from '../packed/packed.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
@@ -34,20 +34,28 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
     inputs: [x, weight, bias],
     outputs: [y],
     saved: { x, weight },
-    backward({ cotangents: [dy], saved, needed }) {
+    backward({ cotangents: [dy], saved, needed, sums: [, weightSum] }) {
       if (!dy) return [null, null, null];
       if (isPacked(saved.weight.dtype)) throw noPackedGradient('linear', saved.weight.dtype);
-      const gradient = (like: Tensor, product: (d: Tensor) => void) => {
-        const d = empty(dy.backend, like.shape);
-        product(d);
-        return d;
-      };
       return [
-        needed[0] ? gradient(saved.x, (dx) => { gemmInto(dy, saved.weight, dx); }) : null,
-        needed[1] ? gradient(saved.weight, (dw) => { gemmInto(dy, saved.x, dw, { transposeA: true }); }) : null,
+        needed[0] ? inputGradient(dy, saved.weight, saved.x.shape) : null,
+        needed[1] ? weightGradient(dy, saved.x, weightSum ?? null) : null,
         needed[2] ? sum(reshape(dy, [dy.rows, outputs]), 0) : null,
       ];
     },
   });
   return y;
+}
+
+function inputGradient(dy: Tensor, weight: Tensor, shape: Shape): Tensor {
+  const dx = empty(dy.backend, shape);
+  gemmInto(dy, weight, dx);
+  return dx;
+}
+
+/** dyᵀ·x, or null when it was added to `sum`. */
+function weightGradient(dy: Tensor, x: Tensor, sum: Tensor | null): Tensor | null {
+  const dWeight = sum ?? empty(dy.backend, [dy.columns, x.columns]);
+  gemmInto(dy, x, dWeight, { transposeA: true, accumulate: sum !== null });
+  return sum === null ? dWeight : null;
 }

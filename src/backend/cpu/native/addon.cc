@@ -248,6 +248,24 @@ napi_value completed(napi_env env, napi_callback_info info) {
   return result;
 }
 
+// kernelTimes(engine) → nanoseconds spent in each kernel, in table order
+napi_value kernel_times(napi_env env, napi_callback_info info) {
+  Arguments<1> arguments;
+  TRY(arguments.read(env, info));
+  Handle* handle = nullptr;
+  TRY(get_handle(env, arguments[0], &handle));
+  napi_value list;
+  TRY(napi_create_array(env, &list));
+  if (!handle->engine) return list;
+  uint32_t i = 0;
+  for (const uint64_t nanoseconds : handle->engine->kernel_nanoseconds()) {
+    napi_value value;
+    TRY(napi_create_double(env, double(nanoseconds), &value));
+    TRY(napi_set_element(env, list, i++, value));
+  }
+  return list;
+}
+
 // keepAlive(engine, on): whether work under way keeps the process from ending
 napi_value keep_alive(napi_env env, napi_callback_info info) {
   Arguments<2> arguments;
@@ -287,6 +305,7 @@ NAPI_MODULE_INIT() {
       {"open", nullptr, open_engine, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"submit", nullptr, submit, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"completed", nullptr, completed, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"kernelTimes", nullptr, kernel_times, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"keepAlive", nullptr, keep_alive, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"close", nullptr, close_engine, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };

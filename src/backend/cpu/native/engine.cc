@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -37,7 +38,7 @@ void flush_subnormals() {
 }  // namespace
 
 Engine::Engine(const KernelTable& table, int threads, std::function<void()> on_completed)
-    : table_(table), on_completed_(std::move(on_completed)), scratch_bytes_(Pool::scratch_bytes(threads)) {
+    : table_(table), on_completed_(std::move(on_completed)), scratch_bytes_(Pool::scratch_bytes(threads)), nanoseconds_(table.count) {
   // Reserved only: pages a kernel never touches cost nothing.
   void* memory = mmap(nullptr, scratch_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -90,10 +91,15 @@ void Engine::run() {
 }
 
 void Engine::execute(const std::vector<double>& words) {
+  using Clock = std::chrono::steady_clock;
   const double* w = words.data();
+  Clock::time_point before = Clock::now();
   for (const double* end = w + words.size(); w < end; w += int64_t(w[1])) {
     if (__atomic_load_n(&stopping_, __ATOMIC_ACQUIRE)) return;
     table_.functions[int(w[0])](w + 2, pool_);
+    const Clock::time_point after = Clock::now();
+    nanoseconds_[size_t(w[0])] += uint64_t(std::chrono::nanoseconds(after - before).count());
+    before = after;
   }
 }
 

@@ -22,6 +22,8 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   void submit(const double* words, size_t count, bool notify);
+  // Nanoseconds spent in each kernel of the table so far; exact when nothing is running.
+  const std::vector<uint64_t>& kernel_nanoseconds() const { return nanoseconds_; }
   // Submissions finished so far.
   uint64_t completed() const { return __atomic_load_n(&completed_, __ATOMIC_ACQUIRE); }
 
@@ -44,6 +46,7 @@ class Engine {
   std::deque<Submission> queue_;
   bool stopping_ = false;
   uint64_t completed_ = 0;
+  std::vector<uint64_t> nanoseconds_;
   std::vector<std::thread> workers_;
   std::thread executor_;
 };

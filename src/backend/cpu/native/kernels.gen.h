@@ -284,6 +284,7 @@ struct EmbeddingBackward {
   i64 vocabulary;
   i64 columns;
   i64 dyPitch;
+  bool accumulate;
   explicit EmbeddingBackward(const double* w)
       : ids(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
         dy(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -291,7 +292,8 @@ struct EmbeddingBackward {
         tokens(i64(w[3])),
         vocabulary(i64(w[4])),
         columns(i64(w[5])),
-        dyPitch(i64(w[6])) {}
+        dyPitch(i64(w[6])),
+        accumulate(w[7] != 0) {}
 };
 void embedding_backward(const EmbeddingBackward& a, Pool& pool);
 
@@ -795,6 +797,19 @@ struct SoftmaxBackward {
 };
 void softmax_backward(const SoftmaxBackward& a, Pool& pool);
 
+struct AccumulateScaled {
+  const float* factor;
+  const float* values;
+  float* sums;
+  i64 count;
+  explicit AccumulateScaled(const double* w)
+      : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        sums(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        count(i64(w[3])) {}
+};
+void accumulate_scaled(const AccumulateScaled& a, Pool& pool);
+
 struct ColumnSums {
   const float* x;
   float* y;
@@ -952,7 +967,7 @@ struct GlobalNorm {
 };
 void global_norm(const GlobalNorm& a, Pool& pool);
 
-constexpr int kKernelCount = 38;
+constexpr int kKernelCount = 39;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -969,7 +984,7 @@ inline const char* const kSignatures[] = {
     "scatter_to_max(in f32 dy, in i32 positions, out f32 dx; int outer, int length, int inner)",
     "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate)",
     "embedding(in i32 ids, in f32 weight, out f32 y; int tokens, int vocabulary, int columns, int weightPitch)",
-    "embedding_backward(in i32 ids, in f32 dy, out f32 dWeight; int tokens, int vocabulary, int columns, int dyPitch)",
+    "embedding_backward(in i32 ids, in f32 dy, out f32 dWeight; int tokens, int vocabulary, int columns, int dyPitch, flag accumulate)",
     "rms_norm(in f32 x, in f32 residual?, in f32 weight, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
     "rms_norm_backward(in f32 sum, in f32 weight, in f32 statistics, in f32 dy, in f32 dresidual?, out f32 dsum?, out f32 dweight?, out f32 partials?; int rows, int columns, int sumPitch, int dyPitch, int dresidualPitch, int blocks)",
     "layer_norm(in f32 x, in f32 residual?, in f32 weight, in f32 bias?, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
@@ -984,6 +999,7 @@ inline const char* const kSignatures[] = {
     "log_softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
     "softmax(in f32 x, out f32 y; int rows, int columns, int xPitch)",
     "softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
+    "accumulate_scaled(in f32 factor, in f32 values, inout f32 sums; int count)",
     "column_sums(in f32 x, out f32 y; int rows, int columns, flag accumulate)",
     "counted_scale(in i32 targets, out f32 scale; int count)",
     "multiply_in_place(in f32 factor, inout f32 values; int count)",
@@ -1025,6 +1041,7 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { log_softmax_backward(LogSoftmaxBackward(w), pool); },
     [](const double* w, Pool& pool) { softmax(Softmax(w), pool); },
     [](const double* w, Pool& pool) { softmax_backward(SoftmaxBackward(w), pool); },
+    [](const double* w, Pool& pool) { accumulate_scaled(AccumulateScaled(w), pool); },
     [](const double* w, Pool& pool) { column_sums(ColumnSums(w), pool); },
     [](const double* w, Pool& pool) { counted_scale(CountedScale(w), pool); },
     [](const double* w, Pool& pool) { multiply_in_place(MultiplyInPlace(w), pool); },

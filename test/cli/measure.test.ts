@@ -1,0 +1,112 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { Decoder } from '../../src/generate/index.js';
+import { loadMamba, State } from '../../src/models/index.js';
+import { countParameters } from '../../src/nn/index.js';
+import { bitsPerByte, evaluateSequence, perplexity } from '../../src/train/index.js';
+import { useBackend } from '../support/backends.js';
+import { runCli, startCli, tinyRun, trainingText } from '../support/cli.js';
+import { useFolder } from '../support/folders.js';
+import { goldenPath } from '../support/goldens.js';
+
+// Two bytes a letter: every second cut falls into one.
+const text = 'Ünïcödé, àéîõü. '.repeat(40);
+const bytes = new TextEncoder().encode(text);
+
+describe('elapid eval and elapid inspect', () => {
+  const backend = useBackend('cpu', { kernels: 'auto', threads: 1 });
+  const path = useFolder();
+
+  beforeAll(async () => {
+    writeFileSync(path('text.txt'), trainingText);
+    writeFileSync(path('other.txt'), text);
+    const { code, stderr } = await runCli('train', path('text.txt'), '--out', path('run'), ...tinyRun, '--steps', '20');
+    expect(code, stderr).toBe(0);
+  });
+
+  const evaluate = async (...args: readonly string[]) => {
+    const { code, stdout, stderr } = await runCli('eval', path('run'), path('other.txt'), '--json', '--threads', '1', ...args);
+    expect(code, stderr).toBe(0);
+    return JSON.parse(stdout) as Record<'loss' | 'perplexity' | 'bitsPerByte' | 'tokens' | 'bytes' | 'tokensPerSecond', number>;
+  };
+
+  test.each([
+    { args: [], count: bytes.length, chunkLength: 1024 },
+    { args: ['--chunk', '50'], count: bytes.length, chunkLength: 50 },
+    { args: ['--limit', '202', '--chunk', '64'], count: 202, chunkLength: 64 },
+  ])('eval --json $args is what evaluateSequence gives, to the bit', async ({ args, count, chunkLength }) => {
+    const model = await loadMamba(path('run'), backend());
+    const expected = await evaluateSequence(model, bytes.subarray(0, count), { chunkLength });
+    model.dispose();
+    const result = await evaluate(...args);
+    // A token of this model is a byte, also where the first or the last is a part of a letter.
+    expect(result).toEqual({
+      ...expected,
+      perplexity: perplexity(expected),
+      bitsPerByte: bitsPerByte(expected, count - 1),
+      bytes: count - 1,
+      tokensPerSecond: expect.any(Number) as number,
+    });
+    expect(result.tokens).toBe(count - 1);
+  });
+
+  test('eval prints the same for people', async () => {
+    const { loss, bitsPerByte: bits } = await evaluate();
+    const { code, stdout } = await runCli('eval', path('run'), path('other.txt'), '--threads', '1');
+    expect(code).toBe(0);
+    expect(stdout).toContain(`loss         ${loss.toFixed(4)} nats a token\n`);
+    expect(stdout).toContain(`bits a byte  ${bits.toFixed(4)}\n`);
+    expect(stdout).toMatch(/^tokens {7}[\d,]+ \([\d,]+ bytes\) at /m);
+  });
+
+  test('eval can be interrupted', async () => {
+    writeFileSync(path('long.txt'), 'x'.repeat(5_000_000));
+    const running = startCli(['eval', path('run'), path('long.txt'), '--chunk', '16', '--threads', '1']);
+    await new Promise<void>((resolve) => running.child.stderr.once('data', () => resolve()));
+    running.child.kill('SIGINT');
+    expect(await running.result).toMatchObject({ code: 130, stdout: '' });
+  });
+
+  test('inspect --json of transformers’ tiny Mamba', async () => {
+    const { code, stdout, stderr } = await runCli('inspect', goldenPath('hf-mamba'), '--json');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const inspection = JSON.parse(stdout) as {
+      config: unknown;
+      parameters: { total: number; parts: Record<string, number> };
+      stateBytes: number;
+      decodeStep: { launches: number; bytesRead: number; kernels: Record<string, number> };
+    };
+    const model = await loadMamba(goldenPath('hf-mamba'), backend());
+    const state = model.newState(1);
+    const decoder = new Decoder(model, state);
+    const weights = countParameters(model.parameters);
+    expect(inspection.config).toEqual(model.config);
+    expect(inspection.parameters.total).toBe(weights);
+    expect(inspection.parameters.parts['embeddings']).toBe(97 * 32);
+    expect(Object.values(inspection.parameters.parts).reduce((sum, part) => sum + part, 0)).toBe(weights);
+    expect(inspection.stateBytes).toBe(State.sizeBytes(model.config));
+    expect(inspection.decodeStep.bytesRead).toBeGreaterThan(4 * weights);
+    expect(Object.values(inspection.decodeStep.kernels).reduce((sum, count) => sum + count, 0)).toBe(inspection.decodeStep.launches);
+    for (const one of [decoder, state, model]) one.dispose();
+  });
+
+  test('inspect prints the same for people, of a folder, a weight file and a config alone', async () => {
+    const [folder, file, config] = await Promise.all(
+      ['hf-mamba', 'hf-mamba/model.safetensors', 'hf-mamba/config.json'].map((name) => runCli('inspect', goldenPath(name))),
+    );
+    expect(folder?.stdout).toMatch(/^layers +3 Mamba blocks, RMS norm$/m);
+    expect(folder?.stdout).toMatch(/^ +layers\.\*\.mixer\.in_proj +12,288 +\d+\.\d %$/m);
+    expect(folder?.stdout).toMatch(/^a token +\d+ launches, \S+ kB read, /m);
+    expect(file).toEqual(folder);
+    expect(config).toEqual(folder);
+  });
+
+  test('plot draws runs as SVG', async () => {
+    const { code, stdout, stderr } = await runCli('plot', path('run'), '--out', path('loss.svg'));
+    expect({ code, stderr, stdout }).toEqual({ code: 0, stderr: '', stdout: `${path('loss.svg')}\n` });
+    const svg = readFileSync(path('loss.svg'), 'utf8');
+    expect(svg).toMatch(/^<svg [^]*<\/svg>\s*$/);
+    expect(svg).toContain('nats a token');
+    expect(svg).not.toMatch(/NaN|undefined/);
+  });
+});

@@ -1,0 +1,121 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { runCli } from '../support/cli.js';
+import { useFolder } from '../support/folders.js';
+import { goldenPath } from '../support/goldens.js';
+
+const computing = ['--threads', '--kernels', '--debug', '--help'];
+const commands: Record<string, { arguments: string[]; options: string[] }> = {
+  train: {
+    arguments: ['[text]'],
+    options: [
+      ...['--out', '--resume', '--tokenizer', '--steps', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
+      ...['--length', '--accumulation', '--learning-rate', '--warmup', '--final-fraction', '--weight-decay', '--clip', '--seed'],
+      ...['--validation-share', '--evaluate-every', '--save-every', ...computing],
+    ],
+  },
+  generate: {
+    arguments: ['<model>', '[prompt]'],
+    options: [
+      ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', ...computing],
+    ],
+  },
+  eval: { arguments: ['<model>', '<text>'], options: ['--chunk', '--limit', '--json', ...computing] },
+  inspect: { arguments: ['<model>'], options: ['--json', '--debug', '--help'] },
+  plot: { arguments: ['<runs...>'], options: ['--out', '--x', '--debug', '--help'] },
+};
+
+const model = goldenPath('hf-mamba');
+
+describe('help', () => {
+  test.each(Object.entries(commands))('of %s has its arguments, all its options and an example', async (name, expected) => {
+    const { code, stdout, stderr } = await runCli(name, '--help');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toContain(`Usage: elapid ${name} [options] ${expected.arguments.join(' ')}`);
+    const listed = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)(.*)$/gm)];
+    expect(listed.map(([, option]) => option).sort()).toEqual([...expected.options].sort());
+    for (const [line, , description] of listed) expect(description, line).toMatch(/ {2}\S/);
+    expect(stdout).toMatch(new RegExp(`Examples?:\\n +.*elapid ${name}`));
+  });
+
+  test('of the program has every command, the exit codes and where to start', async () => {
+    const { code, stdout } = await runCli('--help');
+    expect(code).toBe(0);
+    for (const name of Object.keys(commands)) expect(stdout).toMatch(new RegExp(`^ {2}${name} .* {2}\\w`, 'm'));
+    expect(stdout).toContain('Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.');
+    expect(stdout).toContain('elapid train data/pride-and-prejudice.txt');
+  });
+
+  test('--version is that of package.json', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+    expect(await runCli('--version')).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+});
+
+describe('wrong usage exits with 2 and points to the help', () => {
+  test.each([
+    { args: ['trian'], message: "unknown command 'trian'" },
+    { args: ['inspect'], message: "missing required argument 'model'" },
+    { args: ['inspect', model, 'more'], message: 'too many arguments' },
+    { args: ['eval', model, 'text', '--chunk', '0'], message: "argument '0' is invalid. expected an integer ≥ 1" },
+    { args: ['eval', model, 'text', '--limit', '1'], message: 'expected an integer ≥ 2' },
+    { args: ['generate', model, '--top-q', '1'], message: "unknown option '--top-q'" },
+    { args: ['generate', model, '--max-tokens', '1.5'], message: 'expected an integer ≥ 0' },
+    { args: ['generate', model, '--temperature', 'hot'], message: 'expected a number from 0 to 100' },
+    { args: ['generate', model, '--top-p', '0'], message: 'expected a number above 0, at most 1' },
+    { args: ['generate', model, '--seed', '4294967296'], message: 'expected an integer from 0 to 4294967295' },
+    { args: ['generate', model, '--kernels', 'cuda'], message: 'Allowed choices are auto, native, wasm' },
+    { args: ['generate', model, '--threads'], message: 'argument missing' },
+    { args: ['train', 'text'], message: "one of '--out <folder>' and '--resume <folder>' is needed" },
+    { args: ['train', '--out', 'runs/x'], message: "missing argument 'text'" },
+    { args: ['train', 'text', '--resume', 'runs/x'], message: "'--resume' takes the text and all settings from the run's folder" },
+    { args: ['train', 'text', '--out', 'runs/x', '--seed', '-1'], message: 'expected an integer from 0 to 4294967295' },
+  ])('$args', async ({ args, message }) => {
+    const { code, stdout, stderr } = await runCli(...args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(message);
+    expect(stderr).toMatch(/elapid .*--help/);
+    expect(stderr).not.toMatch(/^ +at /m);
+  });
+});
+
+test('no command at all exits with 2 and shows the help on stderr', async () => {
+  const { code, stdout, stderr } = await runCli();
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  expect(stderr).toContain('Usage: elapid [options] [command]');
+});
+
+describe('a failure exits with 1 and one line', () => {
+  const path = useFolder();
+  const textOf = (name: string, text: string | Uint8Array) => {
+    writeFileSync(path(name), text);
+    return path(name);
+  };
+
+  test.each<{ name: string; args: () => string[]; message: RegExp }>([
+    { name: 'no model', args: () => ['inspect', path('nowhere')], message: /nowhere: no such file or folder/ },
+    { name: 'no weights', args: () => ['generate', path(), 'x'], message: /the folder has no weights/ },
+    { name: 'no text', args: () => ['eval', model, path('no.txt')], message: /no tokenizer\.json, and the model has 97 ids/ },
+    { name: 'another kind of model', args: () => ['inspect', goldenPath('hf-mamba2/config.json')], message: /config\.json, key 'model_type': is "mamba2"/ },
+    { name: 'no run', args: () => ['train', '--resume', path('nowhere')], message: /run\.json: is missing; expected a folder that elapid train --out made/ },
+    { name: 'a text that is too short', args: () => ['train', textOf('short', 'abc'), '--out', path('a')], message: /at least B·L \+ 1 = 2049/ },
+    { name: 'an empty text', args: () => ['train', textOf('empty', ''), '--out', path('b')], message: /empty; expected a file of UTF-8 text/ },
+    { name: 'no UTF-8', args: () => ['train', textOf('latin', Uint8Array.of(0xe9, 0x20)), '--out', path('c')], message: /not UTF-8.*expected a file of UTF-8 text/ },
+    { name: 'no file', args: () => ['train', path('no.txt'), '--out', path('d')], message: /no\.txt is unreadable \(ENOENT/ },
+  ])('$name', async ({ args, message }) => {
+    const { code, stdout, stderr } = await runCli(...args());
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/^elapid: [^\n]+\n$/);
+    expect(stderr).toMatch(message);
+
+    const debugged = await runCli(...args(), '--debug');
+    expect(debugged.code).toBe(1);
+    expect(debugged.stderr).toMatch(message);
+    expect(debugged.stderr).toMatch(/^\w+Error: /m);
+    expect(debugged.stderr).toMatch(/\n +at .*\.js:\d+:\d+/);
+  });
+
+  test('--debug may stand before the command', async () => {
+    expect((await runCli('--debug', 'inspect', path('nowhere'))).stderr).toMatch(/\n +at /);
+  });
+});
