@@ -4,7 +4,7 @@
 // The compiler is called directly rather than through node-gyp: Node-API needs nothing of Node but its headers (the
 // package node-api-headers), so no Python, no make and no download are involved.
 import { execFile } from 'node:child_process';
-import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -25,6 +25,16 @@ const targets = {
   arm64: { neon: ['-DELAPID_LANES=4'] },
 }[process.arch];
 
+// Kernels for units beside these instruction sets, chosen at run time, each with an instruction that compiler and assembler
+// must know: older ones do not, and leave the kernels out.
+const avx512Bf16 = [...(targets?.avx512 ?? []).slice(1), '-mavx512bf16'];
+const units = {
+  x64: {
+    avx512: { flags: avx512Bf16, instruction: 'vdpbf16ps %zmm0, %zmm1, %zmm2' },
+    amx: { flags: [...avx512Bf16, '-mamx-tile', '-mamx-bf16'], instruction: 'tdpbf16ps %tmm0, %tmm1, %tmm2' },
+  },
+}[process.arch];
+
 const common = ['-std=c++20', '-O3', '-fPIC', '-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math', '-fvisibility=hidden'];
 const kernelFlags = ['-fno-exceptions', '-fno-rtti', '-Wno-psabi'];
 
@@ -41,6 +51,24 @@ async function findCompiler() {
   return undefined;
 }
 
+/** The units of `units` that the compiler can build for. */
+async function buildableUnits(compiler) {
+  const found = [];
+  for (const [name, { flags, instruction }] of Object.entries(units ?? {})) {
+    const probe = join(build, `probe-${name}`);
+    writeFileSync(`${probe}.cc`, `#include <immintrin.h>\nvoid probe() { asm volatile("${instruction}"); }\n`);
+    try {
+      await run(compiler, [...flags, '-c', `${probe}.cc`, '-o', `${probe}.o`]);
+      found.push({ name, flags });
+    } catch {
+      console.log(`elapid: ${compiler} cannot build the bf16 kernels for ${name}; others serve.`);
+    }
+    rmSync(`${probe}.cc`);
+    rmSync(`${probe}.o`, { force: true });
+  }
+  return found;
+}
+
 function noNative(reason) {
   rmSync(join(build, 'elapid.node'), { force: true });
   console.log(`elapid: ${reason}: no native kernels are built, the wasm kernels serve (slower; everything works).`);
@@ -55,18 +83,25 @@ async function main() {
 
   mkdirSync(build, { recursive: true });
   const { include_dir: headers } = createRequire(import.meta.url)('node-api-headers');
-  const units = [
+  const bf16 = await buildableUnits(compiler);
+  const files = [
     ...Object.entries(targets).map(([target, flags]) => ({
       source: 'kernels.cc',
       object: `kernels-${target}.o`,
       flags: [...flags, `-DELAPID_TARGET=${target}`, ...kernelFlags],
     })),
+    ...bf16.map(({ name, flags }) => ({
+      source: `../../../ops/matmul/bf16-${name}.cc`,
+      object: `bf16-${name}.o`,
+      flags: [...flags, ...kernelFlags],
+    })),
+    { source: 'bf16.cc', object: 'bf16.o', flags: bf16.map(({ name }) => `-DELAPID_BF16_${name.toUpperCase()}`) },
     { source: 'pool.cc', object: 'pool.o', flags: [] },
     { source: 'engine.cc', object: 'engine.o', flags: [] },
     { source: 'addon.cc', object: 'addon.o', flags: [`-I${headers}`] },
   ];
   const started = Date.now();
-  const queue = [...units];
+  const queue = [...files];
   const compileNext = async () => {
     for (let unit = queue.shift(); unit !== undefined; unit = queue.shift()) {
       const { source, object, flags } = unit;
@@ -77,12 +112,12 @@ async function main() {
     await Promise.all(Array.from({ length: Math.max(1, availableParallelism()) }, compileNext));
     const output = join(build, 'elapid.node');
     const undefinedSymbols = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-pthread'];
-    const objects = units.map(({ object }) => join(build, object));
+    const objects = files.map(({ object }) => join(build, object));
     // A running process may have the old file mapped: rename instead of overwriting.
     await run(compiler, ['-shared', ...undefinedSymbols, ...objects, '-o', `${output}.tmp`]);
     renameSync(`${output}.tmp`, output);
     const seconds = ((Date.now() - started) / 1000).toFixed(0);
-    console.log(`elapid: built the native kernels (${Object.keys(targets).join(', ')}) with ${compiler} in ${seconds} s.`);
+    console.log(`elapid: built the native kernels (${[...Object.keys(targets), ...bf16.map(({ name }) => `bf16 on ${name}`)].join(', ')}) with ${compiler} in ${seconds} s.`);
   } catch (error) {
     if (process.env.ELAPID_REQUIRE_NATIVE) throw error;
     console.error(String(error.stderr ?? error.message).split('\n').slice(0, 30).join('\n'));

@@ -1,6 +1,6 @@
 import { platform } from '#platform';
 import { ArgumentError, BackendError, describeProblem } from '../util/errors.js';
-import type { Backend } from '../tensor/index.js';
+import type { Backend, MatmulPrecision } from '../tensor/index.js';
 import { CpuBackend } from './cpu/cpu-backend.js';
 import { openNativeEngine, type Addon } from './cpu/native-engine.js';
 import { openWasmEngine } from './cpu/wasm-engine.js';
@@ -13,6 +13,12 @@ export interface BackendOptions {
    * this machine, else wasm. An instruction set's name ('avx512', 'avx2', 'sse2', 'neon') picks those native kernels.
    */
   kernels?: 'auto' | 'native' | 'wasm' | 'avx512' | 'avx2' | 'sse2' | 'neon';
+  /**
+   * Precision of matrix products: 'f32' (default), or 'bf16', which rounds the factors of products with more than 8 rows to
+   * bfloat16 and sums in float32. It is faster where the processor multiplies bfloat16 (AMX, AVX512-BF16); everywhere the
+   * rounding is the same.
+   */
+  matmul?: MatmulPrecision;
   /** Threads of the CPU backend; default: the processors this process may use. */
   threads?: number;
   /** Fills new buffers with NaN, so that a kernel that reads what nothing wrote is found out. For tests. */
@@ -41,13 +47,14 @@ export async function openBackendWithNotice(
   options: BackendOptions = {},
 ): Promise<OpenedBackend> {
   const poison = options.poison ?? false;
+  const matmul = checkedMatmul(options.matmul);
   switch (kind) {
     case 'reference':
-      return { backend: new ReferenceBackend({ poison }), notice: undefined };
+      return { backend: new ReferenceBackend({ poison, matmul }), notice: undefined };
     case 'plan':
       return { backend: new PlanBackend(), notice: undefined };
     case 'cpu':
-      return openCpu(options.kernels ?? 'auto', checkedThreads(options.threads), poison);
+      return openCpu(options.kernels ?? 'auto', checkedThreads(options.threads), { poison, matmul });
     default:
       throw new ArgumentError(
         describeProblem({ operation: 'openBackend', argument: 'kind', expected: "'cpu', 'reference' or 'plan'", got: String(kind) }),
@@ -55,8 +62,12 @@ export async function openBackendWithNotice(
   }
 }
 
-async function openCpu(kernels: string, threads: number, poison: boolean): Promise<OpenedBackend> {
-  const wasm = async (notice?: string) => ({ backend: new CpuBackend(await openWasmEngine(threads), { poison }), notice });
+async function openCpu(
+  kernels: string,
+  threads: number,
+  options: { poison: boolean; matmul: MatmulPrecision },
+): Promise<OpenedBackend> {
+  const wasm = async (notice?: string) => ({ backend: new CpuBackend(await openWasmEngine(threads), options), notice });
   if (kernels === 'wasm') return wasm();
   const loaded = platform.loadAddon();
   if ('reason' in loaded) {
@@ -69,7 +80,14 @@ async function openCpu(kernels: string, threads: number, poison: boolean): Promi
   if (target === undefined) {
     throw new BackendError(`openBackend: kernels '${kernels}' cannot run on this processor; it runs ${targets.join(', ')}`);
   }
-  return { backend: new CpuBackend(openNativeEngine(addon, target, threads), { poison }), notice: undefined };
+  return { backend: new CpuBackend(openNativeEngine(addon, target, threads), options), notice: undefined };
+}
+
+function checkedMatmul(matmul: MatmulPrecision = 'f32'): MatmulPrecision {
+  if ((['f32', 'bf16'] as readonly string[]).includes(matmul)) return matmul;
+  throw new ArgumentError(
+    describeProblem({ operation: 'openBackend', argument: 'matmul', expected: "'f32' or 'bf16'", got: matmul }),
+  );
 }
 
 function checkedThreads(threads = platform.processors): number {

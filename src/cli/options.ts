@@ -39,9 +39,10 @@ export const repeated = (value: string, earlier: readonly string[] = []): readon
 export interface ComputeOptions {
   readonly threads?: number;
   readonly kernels: NonNullable<BackendOptions['kernels']>;
+  readonly matmul: NonNullable<BackendOptions['matmul']>;
 }
 
-/** Adds `--threads` and `--kernels`. */
+/** Adds `--threads`, `--kernels` and `--matmul`. */
 export function withComputeOptions(command: Command): Command {
   return command
     .option('--threads <n>', 'threads to compute with (default: all processors)', integer(1))
@@ -49,13 +50,18 @@ export function withComputeOptions(command: Command): Command {
       new Option('--kernels <kind>', 'compiled kernels to run')
         .choices(['auto', 'native', 'wasm', 'avx512', 'avx2', 'sse2', 'neon'])
         .default('auto'),
+    )
+    .addOption(
+      new Option('--matmul <precision>', 'of matrix products; bf16 rounds their factors, faster with AMX or AVX512-BF16')
+        .choices(['f32', 'bf16'])
+        .default('f32'),
     );
 }
 
 /** Runs `body` on the CPU backend and closes it; says on stderr when the slower kernels serve. */
 export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {
-  const { threads, kernels } = options;
-  const { backend, notice } = await openBackendWithNotice('cpu', { kernels, ...(threads === undefined ? {} : { threads }) });
+  const { threads, kernels, matmul } = options;
+  const { backend, notice } = await openBackendWithNotice('cpu', { kernels, matmul, ...(threads === undefined ? {} : { threads }) });
   if (notice !== undefined) process.stderr.write(`elapid: ${notice}\n`);
   try {
     return await body(backend);

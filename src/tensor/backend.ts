@@ -1,6 +1,12 @@
 import type { DType, HostArray } from './dtype.js';
 import type { Kernel } from './kernel.js';
 
+/**
+ * How exact matrix products are: 'f32', or 'bf16', which rounds both factors of products with more than a few rows to
+ * bfloat16 (8 significant bits) and sums in float32. Tensors stay f32 either way.
+ */
+export type MatmulPrecision = 'f32' | 'bf16';
+
 /** Device memory of one allocation. Only its backend knows what is behind it. */
 export interface DeviceBuffer {
   readonly dtype: DType;
@@ -43,6 +49,8 @@ export interface Backend {
   readonly kind: string;
   /** What is behind it, for people: `cpu (native AVX-512 kernels, 2 threads)`. */
   readonly description: string;
+  /** Precision of matrix products. */
+  readonly matmul: MatmulPrecision;
   /** Allocates; the contents are undefined (NaN where the backend was opened with `poison`). */
   allocate(dtype: DType, size: number): DeviceBuffer;
   /** Allocates and fills; `data` may be called late, or never by a backend that holds no values. */

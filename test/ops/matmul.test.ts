@@ -3,59 +3,12 @@ import { openBackend } from '../../src/backend/open.js';
 import { gemmInto } from '../../src/ops/matmul/gemm.js';
 import { linear } from '../../src/ops/matmul/linear.js';
 import { matmul } from '../../src/ops/matmul/matmul.js';
-import { empty, scope, tensor, type Backend, type HostArray, type Tensor } from '../../src/tensor/index.js';
+import { empty, scope, tensor, type HostArray, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 import { DTypeError, ShapeError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
-
-interface Product {
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-  readonly transposeA: boolean;
-  readonly transposeB: boolean;
-  readonly bias: boolean;
-  readonly accumulate: boolean;
-  /** Elements between the rows of a, b and c. */
-  readonly gap: number;
-  readonly batch: number;
-}
-
-const describeProduct = ({ m, n, k, transposeA, transposeB, bias, accumulate, gap, batch }: Product) =>
-  `[${String(m)},${String(k)}]${transposeA ? 'ᵀ' : ''}·[${String(k)},${String(n)}]${transposeB ? 'ᵀ' : ''}` +
-  `${bias ? ' + bias' : ''}${accumulate ? ' + c' : ''}${gap > 0 ? `, gaps of ${String(gap)}` : ''}${batch > 1 ? ` ×${String(batch)}` : ''}`;
-
-/** Random numbers drawn once: a matrix takes some of them from a place of its own. */
-const random = new Random(5);
-const numbers = Float32Array.from({ length: 1 << 20 }, () => random.normal());
-
-/** Runs a product on numbers that depend only on its form. */
-async function run(backend: Backend, product: Product): Promise<HostArray> {
-  const { m, n, k, transposeA, transposeB, gap, batch } = product;
-  const c = scope(() => {
-    let start = 0;
-    const take = (size: number) => {
-      start = (start + 7919) % (numbers.length - size);
-      return numbers.subarray(start, start + size);
-    };
-    const matrix = (rows: number, columns: number) => {
-      const pitch = columns + gap;
-      const whole = tensor(backend, take(batch * rows * pitch), [batch * rows, pitch]);
-      return whole.aliased([batch * rows, columns], gap > 1 ? 1 : 0, pitch);
-    };
-    const a = transposeA ? matrix(k, m) : matrix(m, k);
-    const b = transposeB ? matrix(n, k) : matrix(k, n);
-    const bias = tensor(backend, take(n), [n]);
-    const target = product.accumulate ? matrix(m, n) : empty(backend, [batch * m, n + gap]).aliased([batch * m, n], 0, n + gap);
-    const { accumulate } = product;
-    gemmInto(a, b, target, { transposeA, transposeB, accumulate, batch, bias: product.bias ? bias : null });
-    return target;
-  });
-  const values = await c.data();
-  c.dispose();
-  return values;
-}
+import { describeProduct, numbers, runProduct, type Product } from './matmul-support.js';
 
 const extents = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 130, 300];
 
@@ -88,7 +41,7 @@ function products(): Product[] {
 const reference = useBackend('reference');
 const expectations = new Map<Product, Promise<HostArray>>();
 const expected = (product: Product): Promise<HostArray> => {
-  const known = expectations.get(product) ?? run(reference(), product);
+  const known = expectations.get(product) ?? runProduct(reference(), product);
   expectations.set(product, known);
   return known;
 };
@@ -97,14 +50,14 @@ describe.each(compiledKernels)('gemm, %s kernels', (kernels) => {
   const backend = useBackend('cpu', { kernels });
 
   test.each(products().map((product) => [describeProduct(product), product] as const))('%s', async (_, product) => {
-    expectClose(await run(backend(), product), await expected(product), tolerance(product.k), 'c');
+    expectClose(await runProduct(backend(), product), await expected(product), tolerance(product.k), 'c');
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 
   test('no depth: only the bias and what c held', async () => {
     const none: Product = { m: 5, n: 17, k: 0, transposeA: false, transposeB: false, bias: true, accumulate: true, gap: 2, batch: 2 };
     for (const product of [none, { ...none, accumulate: false }, { ...none, bias: false }]) {
-      expectClose(await run(backend(), product), await run(reference(), product), tolerance(), 'c');
+      expectClose(await runProduct(backend(), product), await runProduct(reference(), product), tolerance(), 'c');
     }
   });
 });
@@ -155,7 +108,7 @@ describe.each(compiledKernels)('gemm, %s kernels: the same bits', (kernels) => {
     const results: HostArray[] = [];
     for (const threads of [1, 2, 3]) {
       const backend = await openBackend('cpu', { kernels, threads, poison: true });
-      for (let repeat = 0; repeat < 5; repeat++) results.push(await run(backend, product));
+      for (let repeat = 0; repeat < 5; repeat++) results.push(await runProduct(backend, product));
       await backend.close();
     }
     const bits = results.map((values) => Buffer.from(values.buffer, values.byteOffset, values.byteLength));

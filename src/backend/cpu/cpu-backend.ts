@@ -7,6 +7,7 @@ import {
   type HostArray,
   type Kernel,
   type MappingBackend,
+  type MatmulPrecision,
   type Program,
 } from '../../tensor/index.js';
 import { Counters } from '../counters.js';
@@ -52,6 +53,7 @@ class CommandBuffer {
 export class CpuBackend implements MappingBackend {
   readonly kind = 'cpu';
   readonly description: string;
+  readonly matmul: MatmulPrecision;
   readonly #engine: Engine;
   readonly #pool: BufferPool;
   readonly #counters = new Counters();
@@ -67,11 +69,12 @@ export class CpuBackend implements MappingBackend {
   /** Memory freed while capturing, for reuse within the program only. */
   #capture: { commands: CommandBuffer; owned: Map<number, Block[]>; blocks: Set<Block> } | null = null;
 
-  constructor(engine: Engine, options: { poison?: boolean } = {}) {
+  constructor(engine: Engine, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
     this.#engine = engine;
     this.#pool = new BufferPool(engine);
     this.#poison = options.poison ?? false;
-    this.description = `cpu (${engine.description})`;
+    this.matmul = options.matmul ?? 'f32';
+    this.description = `cpu (${engine.description}${this.matmul === 'bf16' ? ', bf16 products' : ''})`;
     engine.signatures.forEach((signature, number) => this.#kernelNumbers.set(signature, number));
     engine.onCompleted(() => {
       this.#settle();

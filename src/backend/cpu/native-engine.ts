@@ -9,6 +9,8 @@ export interface Addon {
   mapFile(descriptor: number, offset: number, sizeBytes: number): number;
   unmapFile(address: number, sizeBytes: number): void;
   targets(): string[];
+  /** The unit that multiplies bfloat16 beside the AVX-512 kernels, or an empty string. */
+  bf16Unit(): string;
   signatures(): string[];
   open(target: string, threads: number, onCompleted: () => void): object;
   submit(engine: object, words: Float64Array, count: number, notify: boolean): void;
@@ -26,8 +28,9 @@ export function openNativeEngine(addon: Addon, target: string, threads: number):
   const engine = addon.open(target, threads, () => {
     listener();
   });
+  const unit = target === 'avx512' ? addon.bf16Unit() : '';
   return {
-    description: `native ${targetNames[target] ?? target} kernels, ${String(threads)} thread${threads === 1 ? '' : 's'}`,
+    description: `native ${targetNames[target] ?? target}${unit === '' ? '' : ` + ${unit}`} kernels, ${String(threads)} thread${threads === 1 ? '' : 's'}`,
     signatures: addon.signatures(),
     allocate: (sizeBytes) => addon.allocate(sizeBytes) || undefined,
     free: (address) => {

@@ -18,6 +18,7 @@ export interface PlannedLaunch {
 export class PlanBackend implements Backend {
   readonly kind = 'plan';
   readonly description = 'plan (records launches, computes nothing)';
+  readonly matmul = 'f32';
   readonly launches: PlannedLaunch[] = [];
   readonly #counters = new Counters();
 

@@ -1,5 +1,15 @@
 import { BackendError, DisposedError } from '../../util/errors.js';
-import { isPacked, type Backend, type BufferView, type DeviceBuffer, type DType, type HostArray, type Kernel, type Program } from '../../tensor/index.js';
+import {
+  isPacked,
+  type Backend,
+  type BufferView,
+  type DeviceBuffer,
+  type DType,
+  type HostArray,
+  type Kernel,
+  type MatmulPrecision,
+  type Program,
+} from '../../tensor/index.js';
 import { Counters } from '../counters.js';
 
 interface ReferenceBuffer extends DeviceBuffer {
@@ -25,11 +35,13 @@ const sizeBytes = (dtype: DType, size: number) => (isPacked(dtype) ? size : 8 * 
 export class ReferenceBackend implements Backend {
   readonly kind = 'reference';
   readonly description = 'reference (float64, plain TypeScript)';
+  readonly matmul: MatmulPrecision;
   readonly #counters = new Counters();
   readonly #poison: boolean;
   #recording: (() => void)[] | null = null;
 
-  constructor(options: { poison?: boolean } = {}) {
+  constructor(options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
+    this.matmul = options.matmul ?? 'f32';
     this.#poison = options.poison ?? false;
   }
 

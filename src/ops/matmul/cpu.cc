@@ -1,5 +1,6 @@
 // Matrix products. One operand is packed once, into memory that all threads read; a task packs a block of the other for
 // itself, one block of depth at a time, and multiplies it with all of the shared one. The README has the plan.
+#include "../../backend/cpu/native/bf16.h"
 #include "pack.h"
 #include "skinny.h"
 #include "tile.h"
@@ -89,7 +90,8 @@ void multiply(const Product& p, i64 threads, float* shared, i64 capacity, const 
         const i64 own_first = task / parts * block, own_count = min(block, own.lines - own_first);
         const i64 first = task % parts * part, last = min(first + part, lines);
         // Columns that one row of tiles uses only once are read where they lie, if no vector reaches beyond them.
-        const bool in_place = ShareA && panels == 1 && !own.alongDepth && own_count % kLanes == 0;
+        const bool plain = !own.alongDepth && !own.rounded && own.packed == nullptr;
+        const bool in_place = ShareA && panels == 1 && plain && own_count % kLanes == 0;
         float* const mine = pool.scratch<float>(thread);
         for (i64 k = k1; k < k2; k += depth_block) {
           const i64 depth = min(depth_block, k2 - k), panel = kTileColumns * depth;
@@ -122,10 +124,19 @@ void multiply(const Product& p, i64 threads, float* shared, i64 capacity, const 
   else multiply<false>(p, threads, shared, capacity, pool, run);
 }
 
+// A unit for bfloat16, where these kernels are for processors that may have one; null: their own arithmetic, rounded.
+const Bf16Kernels* bf16_unit() {
+#if ELAPID_LANES == 16
+  return bf16_kernels();
+#else
+  return nullptr;
+#endif
+}
+
 void gemm(const Gemm& g, Pool& pool) {
   const auto product = [&](i64 i) {
-    return Product{{g.a + i * g.strideA, g.lda, !g.transposeA, g.m},
-                   {g.b + i * g.strideB, g.ldb, g.transposeB, g.n},
+    return Product{{g.a + i * g.strideA, g.lda, !g.transposeA, g.m, g.bf16},
+                   {g.b + i * g.strideB, g.ldb, g.transposeB, g.n, g.bf16},
                    g.k, g.c + i * g.strideC, g.ldc, g.bias, g.accumulate};
   };
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
@@ -136,7 +147,7 @@ void gemm(const Gemm& g, Pool& pool) {
     }
     return;
   }
-  if (g.transposeB && !g.transposeA && (g.m <= kSkinnyRows || (g.m <= kFewRows && g.k >= kFewRowsDepth))) {
+  if (!g.bf16 && g.transposeB && !g.transposeA && (g.m <= kSkinnyRows || (g.m <= kFewRows && g.k >= kFewRowsDepth))) {
     const i64 step = kLanes * max(i64(1), kSkinnyGrain / (kLanes * g.k)), blocks = ceil_div(g.n, step);
     pool.each(g.batch * blocks, [&](i64 task, int) {
       const i64 i = task / blocks, begin = task % blocks * step;
@@ -162,8 +173,27 @@ void gemm(const Gemm& g, Pool& pool) {
     });
     return;
   }
+  if (const Bf16Kernels* const unit = g.bf16 ? bf16_unit() : nullptr) {
+    for (i64 i = 0; i < g.batch; i++) {
+      const float *const a = g.a + i * g.strideA, *const b = g.b + i * g.strideB;
+      unit->multiply({g.m, g.n, g.k, a, g.lda, g.transposeA, b, g.ldb, g.transposeB, nullptr, g.c + i * g.strideC, g.ldc, g.bias,
+                      g.accumulate}, pool);
+    }
+    return;
+  }
   const auto everywhere = [&](i64 count, auto f) { pool.each(count, f); };
   for (i64 i = 0; i < g.batch; i++) multiply(product(i), pool.threads(), pool.shared<float>(), kSharedFloats, pool, everywhere);
+}
+
+void multiply_packed_bf16(const float* x, i64 x_pitch, const uint16_t* packed, i64 m, i64 n, i64 k, const float* bias, float* c,
+                          i64 c_pitch, Pool& pool) {
+  if (m == 0 || n == 0) return;
+  if (const Bf16Kernels* const unit = bf16_unit()) {
+    return unit->multiply({m, n, k, x, x_pitch, false, nullptr, 0, true, packed, c, c_pitch, bias, false}, pool);
+  }
+  const Product product{{x, x_pitch, true, m, true}, {nullptr, k, true, n, true, packed}, k, c, c_pitch, bias, false};
+  const auto everywhere = [&](i64 count, auto f) { pool.each(count, f); };
+  multiply(product, pool.threads(), pool.shared<float>(), kSharedFloats, pool, everywhere);
 }
 
 }  // namespace ELAPID_TARGET

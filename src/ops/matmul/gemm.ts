@@ -1,6 +1,9 @@
 import { launch, type Tensor } from '../../tensor/index.js';
 import { gemm } from './kernels.js';
 
+/** Products of so few rows read their weights and little else: rounding would lose digits and win nothing. */
+const fewRows = 8;
+
 /** Which form of product `gemmInto` launches. */
 export interface GemmOptions {
   /** a is given transposed, [K, M]. */
@@ -16,8 +19,8 @@ export interface GemmOptions {
 }
 
 /**
- * Launches c (+)= op(a)·op(b) + bias on matrices given as tensors [..., columns] (leading axes are rows), of any pitch. Not
- * recorded and not checked: operations check.
+ * Launches c (+)= op(a)·op(b) + bias on matrices given as tensors [..., columns] (leading axes are rows), of any pitch, with
+ * the precision that the backend was opened with. Not recorded and not checked: operations check.
  */
 export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions = {}): void {
   const { transposeA = false, transposeB = false, bias = null, accumulate = false, batch = 1 } = options;
@@ -41,6 +44,7 @@ export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions =
       strideB: bRows * b.pitch,
       strideC: cRows * c.pitch,
       accumulate,
+      bf16: c.backend.matmul === 'bf16' && m > fewRows,
     },
   );
 }

@@ -1,10 +1,11 @@
 import { defineKernel, input, optionalInput, output } from '../../tensor/index.js';
+import { roundToBf16 } from './bf16.js';
 
 /**
  * For each of `batch` products: c[m, n] = Σₖ op(a)[m, k]·op(b)[k, n] + bias[n], or c += … when `accumulate` is set (c is
  * then read as well). op transposes what lies in memory when its flag is set: with transposeA, a is [k, m] with rows `lda`
  * apart; with transposeB, b is [n, k] with rows `ldb` apart. Consecutive products are `strideA`, `strideB`, `strideC`
- * elements apart.
+ * elements apart. With `bf16`, both factors are rounded to bfloat16 first.
  */
 export const gemm = defineKernel('gemm', {
   buffers: { a: input.f32, b: input.f32, bias: optionalInput.f32, c: output.f32 },
@@ -22,9 +23,11 @@ export const gemm = defineKernel('gemm', {
     strideB: 'int',
     strideC: 'int',
     accumulate: 'flag',
+    bf16: 'flag',
   },
   operations: (p) => 2 * p.batch * p.m * p.n * p.k,
   reference({ a, b, bias, c }, p) {
+    const rounded = p.bf16 ? roundToBf16 : (x: number) => x;
     for (let batch = 0; batch < p.batch; batch++) {
       for (let i = 0; i < p.m; i++) {
         for (let j = 0; j < p.n; j++) {
@@ -32,7 +35,7 @@ export const gemm = defineKernel('gemm', {
           for (let k = 0; k < p.k; k++) {
             const left = a[batch * p.strideA + (p.transposeA ? k * p.lda + i : i * p.lda + k)] ?? NaN;
             const right = b[batch * p.strideB + (p.transposeB ? j * p.ldb + k : k * p.ldb + j)] ?? NaN;
-            sum += left * right;
+            sum += rounded(left) * rounded(right);
           }
           const at = batch * p.strideC + i * p.ldc + j;
           c[at] = p.accumulate ? (c[at] ?? NaN) + sum : sum;

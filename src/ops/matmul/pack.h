@@ -1,6 +1,7 @@
 // Packing: copies a block of an operand into panels that the tile kernel reads front to back. It absorbs transposes and row
 // pitches, and keeps what is used again and again close together.
 #pragma once
+#include "packed-bf16.h"
 #include "tile.h"
 
 namespace elapid {
@@ -15,7 +16,22 @@ struct Operand {
   i64 ld;
   bool alongDepth;  // lines are contiguous and ld apart; else line l at depth k is x[k·ld + l]
   i64 lines;
+  bool rounded = false;              // to bfloat16 while it is packed
+  const uint16_t* packed = nullptr;  // columns in the layout of packed-bf16.h instead of x; ld is then their depth
 };
+
+typedef u32 vu __attribute__((vector_size(ELAPID_LANES * 4)));
+
+// The nearest bfloat16s, ties to even; NaN stays NaN.
+ELAPID_INLINE vf round_to_bf16(vf x) {
+  vu bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  const vu nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
+  const vu rounded = x == x ? nearest : (bits & 0xffff0000u) | 0x400000u;
+  vf result;
+  __builtin_memcpy(&result, &rounded, sizeof result);
+  return result;
+}
 
 // load_first out of line: it is a long sequence, for the ends of lines only.
 inline __attribute__((noinline)) vf load_rest(const float* p, i64 n) { return load_first(p, n); }
@@ -54,7 +70,7 @@ ELAPID_INLINE void pack_groups(const float* x, i64 ld, i64 lines, i64 depth, flo
 // Packs `lines` lines from `line` on, at depths [k, k + depth), as panels of W lines, depth·W floats each:
 // panels[p][d·W + l]. What a panel has beyond the last line is zero.
 template <int W>
-void pack(const Operand& from, i64 line, i64 lines, i64 k, i64 depth, float* panels) {
+void pack_plain(const Operand& from, i64 line, i64 lines, i64 k, i64 depth, float* panels) {
   if (from.alongDepth) {
     for (i64 l = 0; l < lines; l += W) pack_groups<W>(from.x + (line + l) * from.ld + k, from.ld, lines - l, depth, panels + l * depth);
     return;
@@ -72,6 +88,38 @@ void pack(const Operand& from, i64 line, i64 lines, i64 k, i64 depth, float* pan
     float* to = panels + whole * depth + d * W;
     for (int l = 0; l < W; l++) to[l] = whole + l < lines ? x[whole + l] : 0.0f;
   }
+}
+
+// The same for columns packed in bfloat16. `line` is a multiple of W, so that no vector crosses a group of 16.
+template <int W>
+void unpack_bf16(const Operand& from, i64 line, i64 lines, i64 k, i64 depth, float* panels) {
+  const i64 end = ceil_div(from.lines, kPackedColumns) * kPackedColumns;
+  for (i64 l = 0; l < lines; l += W) {
+    for (int i = 0; i < W; i += kLanes) {
+      const i64 column = line + l + i;
+      float* to = panels + l * depth + i;
+      if (column >= end) {
+        for (i64 d = 0; d < depth; d++) store(to + d * W, vf{});
+        continue;
+      }
+      const uint16_t* pairs = from.packed + packed_bf16_index(column, 0, from.ld);
+      for (i64 d = 0; d < depth; d++) {
+        vi pair;
+        __builtin_memcpy(&pair, pairs + (k + d) / 2 * (2 * kPackedColumns), sizeof pair);
+        store(to + d * W, as_float((k + d) % 2 == 0 ? pair << 16 : pair & i32(0xffff0000)));
+      }
+    }
+  }
+}
+
+template <int W>
+void pack(const Operand& from, i64 line, i64 lines, i64 k, i64 depth, float* panels) {
+  if (from.packed != nullptr) return unpack_bf16<W>(from, line, lines, k, depth, panels);
+  pack_plain<W>(from, line, lines, k, depth, panels);
+  if (!from.rounded) return;
+  float* const end = panels + ceil_div(lines, W) * W * depth;
+  for (; panels + kLanes <= end; panels += kLanes) store(panels, round_to_bf16(load(panels)));
+  if (panels < end) store_first(panels, round_to_bf16(load_first(panels, end - panels)), end - panels);
 }
 
 }  // namespace ELAPID_TARGET

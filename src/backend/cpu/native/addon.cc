@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 
+#include "bf16.h"
 #include "engine.h"
 
 namespace {
@@ -155,6 +156,14 @@ napi_value targets(napi_env env, napi_callback_info) {
   return list;
 }
 
+// bf16Unit() → name of the unit that multiplies bfloat16 beside the AVX-512 kernels, or ''
+napi_value bf16_unit(napi_env env, napi_callback_info) {
+  const elapid::Bf16Kernels* unit = elapid::bf16_kernels();
+  napi_value name;
+  TRY(napi_create_string_utf8(env, unit == nullptr ? "" : unit->name, NAPI_AUTO_LENGTH, &name));
+  return name;
+}
+
 // signatures() → the kernels' signatures in table order
 napi_value signatures(napi_env env, napi_callback_info) {
   const elapid::KernelTable* table = elapid::find_kernels(nullptr);
@@ -301,6 +310,7 @@ NAPI_MODULE_INIT() {
       {"mapFile", nullptr, map_file, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"unmapFile", nullptr, unmap_file, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"targets", nullptr, targets, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"bf16Unit", nullptr, bf16_unit, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"signatures", nullptr, signatures, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"open", nullptr, open_engine, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"submit", nullptr, submit, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
