@@ -58,7 +58,11 @@ const packed = <A extends BufferSpec['access']>(access: A) => ({
 export const input = { f32: spec('in', 'f32', false), i32: spec('in', 'i32', false), ...packed('in') };
 export const optionalInput = { f32: spec('in', 'f32', true), i32: spec('in', 'i32', true) };
 export const output = { f32: spec('out', 'f32', false), i32: spec('out', 'i32', false), ...packed('out') };
-export const optionalOutput = { f32: spec('out', 'f32', true), i32: spec('out', 'i32', true) };
+export const optionalOutput = {
+  f32: spec('out', 'f32', true),
+  i32: spec('out', 'i32', true),
+  bf16: spec('out', 'bf16', true),
+};
 export const inout = { f32: spec('inout', 'f32', false), i32: spec('inout', 'i32', false) };
 export const optionalInout = { f32: spec('inout', 'f32', true), i32: spec('inout', 'i32', true) };
 

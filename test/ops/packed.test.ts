@@ -6,6 +6,7 @@ import { packedSizeBytes, packedDTypes, scope, tensor, withoutScope, type Backen
 import { ArgumentError, DTypeError, ShapeError } from '../../src/util/errors.js';
 import { Random } from '../../src/util/random.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
+import { expectClose, tolerance } from '../support/compare.js';
 import { read } from '../support/models.js';
 
 /** Weights as trained ones are: normal, of other sizes in other rows, with outliers, zeros and very small blocks. */
@@ -140,6 +141,28 @@ describe.each(packedDTypes)('%s', (dtype) => {
       expect(() => linear(tensor(reference(), [1], [1, 1]), packed)).toThrow(ShapeError);
     });
   });
+});
+
+// Many rows, and more outputs than one part of an integer format that becomes bf16 holds.
+describe.each(compiledKernels)('%s kernels with bf16 products', (kernels) => {
+  const backend = useBackend('cpu', { kernels, matmul: 'bf16' });
+  const rounding = useBackend('reference', { matmul: 'bf16' });
+
+  test.each([
+    ...packedDTypes.flatMap((dtype) => [[dtype, 9, 33, 100] as const, [dtype, 40, 130, 64] as const]),
+    ['int8', 9, 350, 1600] as const,
+  ])(
+    '%s, %i rows, %i outputs of %i inputs',
+    async (dtype, rows, outputs, inputs) => {
+      const of = (on: Backend) => () =>
+        linear(
+          tensor(on, weights(rows, inputs, 8).map((x) => Math.fround(Math.tanh(x))), [rows, inputs]),
+          packWeight(tensor(on, weights(outputs, inputs), [outputs, inputs]), dtype),
+          tensor(on, weights(outputs, 1, 5), [outputs]),
+        );
+      expectClose(await read(of(backend())), await read(of(rounding())), tolerance(inputs), 'y');
+    },
+  );
 });
 
 describe('rounding', () => {

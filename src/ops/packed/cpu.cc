@@ -1,4 +1,5 @@
 // Packed weights: making them, reading them, and multiplying with them as fast as memory delivers them.
+#include "../matmul/packed-bf16.h"
 #include "format.h"
 #include "pack.h"
 #include "product.h"
@@ -29,7 +30,7 @@ ELAPID_INLINE void panel_column(const u8* panel, i64 k, float* column) {
   const int within = int(k % F::kUnitDepth);
   for (int p = 0; p < kParts; p++) {
     vf value = F::decode(load_words(unit + kLines<F> + within / F::kPerWord * 64 + p * 4 * kLanes), within % F::kPerWord);
-    if constexpr (F::kScaled) value *= load_bf16(unit + within / kBlockDepth * 2 * kPanelRows + p * 2 * kLanes);
+    if constexpr (F::kScaled) value *= load_scales(unit + within / kBlockDepth * 2 * kPanelRows + p * 2 * kLanes);
     store(column + p * kLanes, value);
   }
 }
@@ -51,8 +52,40 @@ void unpack_bf16(const UnpackBf16& a, Pool& pool) { unpack_weight<Bf16Format>(a,
 void unpack_int8(const UnpackInt8& a, Pool& pool) { unpack_weight<Int8Format>(a, pool); }
 void unpack_int4(const UnpackInt4& a, Pool& pool) { unpack_weight<Int4Format>(a, pool); }
 
+// Panels of integers as panels of bfloat16.
+template <class F>
+void convert_panels(const u8* from, i64 panels, i64 depth, u8* to, Pool& pool) {
+  const i64 bytes = panel_bytes<F>(depth), to_bytes = panel_bytes<Bf16Format>(depth), pairs = to_bytes / 64;
+  pool.each(panels, [&](i64 panel, int) {
+    for (i64 pair = 0; pair < pairs; pair++) {
+      float lower[kPanelRows], upper[kPanelRows];
+      panel_column<F>(from + panel * bytes, 2 * pair, lower);
+      panel_column<F>(from + panel * bytes, 2 * pair + 1, upper);
+      for (int p = 0; p < kParts; p++) {
+        const vi words = upper_half(load(lower + p * kLanes)) | (upper_half(load(upper + p * kLanes)) << 16);
+        store_words(to + panel * to_bytes + pair * 64 + p * 4 * kLanes, words);
+      }
+    }
+  });
+}
+
+template <class F, class Arguments>
+void linear_packed_bf16(const Arguments& a, Pool& pool) {
+  const auto multiply = [&](const u8* packed, i64 first, i64 n) {
+    multiply_packed_bf16(a.a, a.lda, reinterpret_cast<const uint16_t*>(packed), a.m, n, a.k,
+                         a.bias == nullptr ? nullptr : a.bias + first, a.c + first, a.ldc, pool);
+  };
+  if constexpr (!F::kScaled) return multiply(a.weight, 0, a.n);
+  for (i64 first = 0; first < a.n; first += a.chunk) {
+    const i64 n = min(a.chunk, a.n - first);
+    convert_panels<F>(a.weight + first / kPanelRows * panel_bytes<F>(a.k), ceil_div(n, kPanelRows), a.k, a.space, pool);
+    multiply(a.space, first, n);
+  }
+}
+
 template <class F, class Arguments>
 void linear_packed(const Arguments& a, Pool& pool) {
+  if (a.bf16) return linear_packed_bf16<F>(a, pool);
   const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k), units = a.k / F::kUnitDepth, rest = a.k % F::kUnitDepth;
   const i64 group = max(i64(1), kPackedGrain / max(bytes, i64(1)));
   pool.each(ceil_div(panels, group), [&](i64 task, int) {

@@ -32,22 +32,22 @@ ELAPID_INLINE vi kept(vi words) {
 
 ELAPID_INLINE void store_words(u8* p, vi v) { __builtin_memcpy(p, &v, sizeof v); }
 
-// kLanes numbers of bfloat16.
-ELAPID_INLINE vf load_bf16(const u8* p) {
+// Scales of kLanes outputs, from bfloat16.
+ELAPID_INLINE vf load_scales(const u8* p) {
   typedef uint16_t vh __attribute__((vector_size(ELAPID_LANES * 2)));
   vh halves;
   __builtin_memcpy(&halves, p, sizeof halves);
   return as_float(__builtin_convertvector(halves, vi) << 16);
 }
 
-ELAPID_INLINE void store_bf16(u8* p, vi upper_halves) {
+ELAPID_INLINE void store_scales(u8* p, vi upper_halves) {
   typedef uint16_t vh __attribute__((vector_size(ELAPID_LANES * 2)));
   const vh halves = __builtin_convertvector(upper_halves, vh);
   __builtin_memcpy(p, &halves, sizeof halves);
 }
 
 // The upper halves of floats rounded to nearest, ties to even, in the lower bits; a NaN stays one.
-ELAPID_INLINE vi round_to_bf16(vf x) {
+ELAPID_INLINE vi upper_half(vf x) {
   const vi bits = as_int(x);
   const vi rounded = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) & 0xffff;
   return (bits & 0x7fffffff) > 0x7f800000 ? ((bits >> 16) & 0xffff) | 0x40 : rounded;
@@ -103,7 +103,7 @@ template <class F>
 constexpr i64 kLines = F::kScaled ? 64 : 0;
 
 template <class F>
-ELAPID_INLINE i64 panel_bytes(i64 depth) { return ceil_div(depth, F::kUnitDepth) * F::kUnitBytes; }
+ELAPID_INLINE constexpr i64 panel_bytes(i64 depth) { return ceil_div(depth, F::kUnitDepth) * F::kUnitBytes; }
 
 }  // namespace ELAPID_TARGET
 }  // namespace elapid

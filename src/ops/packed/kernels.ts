@@ -1,4 +1,5 @@
-import { defineKernel, input, optionalInput, output, type PackedDType } from '../../tensor/index.js';
+import { defineKernel, input, optionalInput, optionalOutput, output, type PackedDType } from '../../tensor/index.js';
+import { roundToBf16 } from '../matmul/bf16.js';
 import { packedValue, packReference } from './layout.js';
 
 /** packed = weight [rows, columns], rows `weightPitch` apart; every byte of it, padding included, follows from the weight. */
@@ -23,17 +24,21 @@ const unpack = <D extends PackedDType>(dtype: D) =>
     },
   });
 
-/** c[m, n] = Σₖ a[m, k]·weight[n, k] + bias[n]. Few rows: the weight is read once. */
+/**
+ * c[m, n] = Σₖ a[m, k]·weight[n, k] + bias[n]. With `bf16`, both factors are rounded to bfloat16 first; an integer format
+ * then needs `space` for `chunk` outputs at a time in that format.
+ */
 const linear = <D extends PackedDType>(dtype: D) =>
   defineKernel(`linear_${dtype}`, {
-    buffers: { a: input.f32, weight: input[dtype], bias: optionalInput.f32, c: output.f32 },
-    parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int' },
+    buffers: { a: input.f32, weight: input[dtype], bias: optionalInput.f32, space: optionalOutput.bf16, c: output.f32 },
+    parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int', bf16: 'flag', chunk: 'int' },
     operations: (p) => 2 * p.m * p.n * p.k,
-    reference({ a, weight, bias, c }, { m, n, k, lda, ldc }) {
+    reference({ a, weight, bias, c }, { m, n, k, lda, ldc, bf16 }) {
+      const rounded = bf16 ? roundToBf16 : (x: number) => x;
       for (let column = 0; column < n; column++) {
-        const row = Array.from({ length: k }, (_, i) => packedValue(dtype, weight as Uint8Array, k, column, i));
+        const row = Array.from({ length: k }, (_, i) => rounded(packedValue(dtype, weight as Uint8Array, k, column, i)));
         for (let i = 0; i < m; i++) {
-          c[i * ldc + column] = row.reduce((sum, value, j) => sum + value * (a[i * lda + j] ?? NaN), bias?.[column] ?? 0);
+          c[i * ldc + column] = row.reduce((sum, value, j) => sum + value * rounded(a[i * lda + j] ?? NaN), bias?.[column] ?? 0);
         }
       }
     },

@@ -42,13 +42,13 @@ ELAPID_INLINE void store_codes(const BlockWeights& weights, int first, u8* to, C
 
 // Stores the scale and gives what weights are divided by: one where the block has no usable scale.
 ELAPID_INLINE vf store_scale(vf scale, const BlockMaximum& maximum, u8* to) {
-  const vi bits = maximum.broken ? splat(i32(0x7fc0)) : maximum.zero ? vi{} : round_to_bf16(scale);
-  store_bf16(to, bits);
+  const vi bits = maximum.broken ? splat(i32(0x7fc0)) : maximum.zero ? vi{} : upper_half(scale);
+  store_scales(to, bits);
   return maximum.broken | maximum.zero ? splat(1.0f) : as_float(bits << 16);
 }
 
 ELAPID_INLINE void pack_block(Bf16Format, const BlockWeights& weights, int first, u8*, u8* lines) {
-  const auto code = [](vf w) { return round_to_bf16(w); };
+  const auto code = [](vf w) { return upper_half(w); };
   for (int k = 0; k < kBlockDepth; k += 2) {
     store_words(lines + k * 32 + first * 4, code(load(weights[k] + first)) | (code(load(weights[k + 1] + first)) << 16));
   }

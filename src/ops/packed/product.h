@@ -43,7 +43,7 @@ ELAPID_INLINE void add_unit(const u8* unit, const float* (&x)[M], Vector16 (&sum
     ELAPID_UNROLL
     for (int p = 0; p < kParts; p++) {
       vf scale;
-      if constexpr (F::kScaled) scale = load_bf16(unit + block + p * 2 * kLanes);
+      if constexpr (F::kScaled) scale = load_scales(unit + block + p * 2 * kLanes);
       ELAPID_UNROLL
       for (int m = 0; m < M; m++) {
         vf sum = found[m][0].part[p];
