@@ -88,13 +88,13 @@ describe.each(packedDTypes)('%s', (dtype) => {
       ]);
       let y: Tensor | undefined;
       const program = backend().capture(() => {
-        y = withoutScope(() => linear(x as Tensor, packed as Tensor));
+        y = withoutScope(() => linear(x, packed));
       });
       for (const seed of [5, 6]) {
-        (x as Tensor).write(weights(1, 100, seed));
+        (x).write(weights(1, 100, seed));
         program.replay();
         const replayed = await (y as Tensor).data();
-        expect([...replayed]).toEqual([...(await read(() => linear(x as Tensor, packed as Tensor)))]);
+        expect([...replayed]).toEqual([...(await read(() => linear(x, packed)))]);
       }
       program.dispose();
       for (const made of [x, y, packed]) made?.dispose();

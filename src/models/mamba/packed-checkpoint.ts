@@ -7,6 +7,7 @@ import type { Checkpoint, CheckpointEntry } from '../../io/index.js';
 import type { Parameter } from '../../nn/index.js';
 import { formatShape, isPacked, packedSizeBytes, sameShape, type PackedDType, type Shape } from '../../tensor/index.js';
 import { CheckpointError } from '../../util/errors.js';
+import type { WeightDType } from './packing.js';
 
 const metadataKey = 'elapid.packed';
 
@@ -58,6 +59,14 @@ export function readPackedMetadata(checkpoint: Checkpoint): PackedTensors {
     if (!checkpoint.entries.has(key)) throw new CheckpointError(`names '${key}', which the checkpoint does not hold`, location);
   }
   return tensors;
+}
+
+/**
+ * The format that the large matrices of a checkpoint load in.
+ * @throws CheckpointError as `readPackedMetadata`
+ */
+export function storedWeightDType(checkpoint: Checkpoint): WeightDType {
+  return Object.values(readPackedMetadata(checkpoint))[0]?.dtype ?? 'f32';
 }
 
 /**

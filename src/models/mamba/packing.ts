@@ -29,6 +29,6 @@ export function packedParameters(source: TensorSource, dtype: WeightDType): Tens
 export function checkWeightDType(operation: string, dtype: WeightDType): void {
   if (weightDTypes.includes(dtype)) return;
   throw new ArgumentError(
-    describeProblem({ operation, argument: 'dtype', expected: weightDTypes.join(', '), got: String(dtype) }),
+    describeProblem({ operation, argument: 'dtype', expected: weightDTypes.join(', '), got: dtype }),
   );
 }

@@ -23,7 +23,7 @@ const kernelsFor = (dtype: PackedDType): Entry => byDType[dtype] as Entry;
 export function packWeight(weight: Tensor, dtype: PackedDType): Tensor {
   if (!packedDTypes.includes(dtype)) {
     throw new ArgumentError(
-      describeProblem({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: String(dtype) }),
+      describeProblem({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: dtype }),
     );
   }
   expectRank('packWeight', 'weight', weight.shape, 2, '[N,K]');
