@@ -7,7 +7,8 @@ const root = new URL('../', import.meta.url);
 const { kernels, kernelFolders } = await import(new URL('dist/ops/kernels.js', root).href);
 
 const pascal = (name) => name.replace(/(^|_)([a-z0-9])/g, (_, __, letter) => letter.toUpperCase());
-const bufferType = { f32: 'float', i32: 'i32' };
+// Packed weights are bytes in a layout of their own.
+const bufferType = { f32: 'float', i32: 'i32', bf16: 'u8', int8: 'u8', int4: 'u8' };
 const parameterType = { int: 'i64', float: 'float', flag: 'bool' };
 
 function structure({ name, buffers, parameters }) {

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { openBackendWithNotice, type BackendOptions } from '../backend/open.js';
+import { weightDTypes } from '../models/index.js';
 import type { Backend } from '../tensor/index.js';
 
 /** Parses an integer of at least `least` and at most `most`. */
@@ -57,6 +58,10 @@ export function withComputeOptions(command: Command): Command {
         .default('f32'),
     );
 }
+
+/** `--dtype`, of commands that load a model. */
+export const weightFormat = (): Option =>
+  new Option('--dtype <format>', 'of the large weight matrices (default: as they are stored)').choices(weightDTypes);
 
 /** Runs `body` on the CPU backend and closes it; says on stderr when the slower kernels serve. */
 export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {

@@ -7,6 +7,7 @@ import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
 import * as matmul from './matmul/kernels.js';
+import * as packed from './packed/kernels.js';
 import * as reduction from './reduction/kernels.js';
 import * as rmsNorm from './rms-norm/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
@@ -18,6 +19,7 @@ const byFolder: Readonly<Record<string, object>> = {
   'ops/elementwise': elementwise,
   'ops/reduction': reduction,
   'ops/matmul': matmul,
+  'ops/packed': packed,
   'ops/embedding': embedding,
   'ops/rms-norm': rmsNorm,
   'ops/layer-norm': layerNorm,

@@ -1,17 +1,18 @@
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import type { Backend } from './backend.js';
-import type { DType } from './dtype.js';
-import { formatShape, sizeOf, type Shape } from './shape.js';
+import { bufferSize, isPacked, type DType } from './dtype.js';
+import { formatShape, type Shape } from './shape.js';
 import { Tensor } from './tensor.js';
 
 /** A tensor whose contents are undefined, to be written by a kernel. */
 export function empty(backend: Backend, shape: Shape, dtype: DType = 'f32'): Tensor {
-  return Tensor.over(backend, backend.allocate(dtype, sizeOf(shape)), shape);
+  return Tensor.over(backend, backend.allocate(dtype, bufferSize(dtype, shape)), shape);
 }
 
 /**
  * A tensor with the given values.
- * @param values numbers in row-major order, or a function that makes them (not called by backends that hold no values)
+ * @param values numbers in row-major order (of a packed dtype the bytes of its layout), or a function that makes them (not
+ *   called by backends that hold no values)
  * @throws ArgumentError when there are more or fewer values than the shape has elements
  */
 export function tensor(
@@ -20,15 +21,15 @@ export function tensor(
   shape: Shape,
   dtype: DType = 'f32',
 ): Tensor {
-  const size = sizeOf(shape);
+  const size = bufferSize(dtype, shape);
   const check = (given: ArrayLike<number>): ArrayLike<number> => {
     if (given.length === size) return given;
     throw new ArgumentError(
       describeProblem({
         operation: 'tensor',
         argument: 'values',
-        expected: `${String(size)} numbers for shape ${formatShape(shape)}`,
-        got: `${String(given.length)} numbers`,
+        expected: `${String(size)} ${isPacked(dtype) ? `bytes of ${dtype}` : 'numbers'} for shape ${formatShape(shape)}`,
+        got: `${String(given.length)} ${isPacked(dtype) ? 'bytes' : 'numbers'}`,
       }),
     );
   };

@@ -1,8 +1,46 @@
+import type { Shape } from './shape.js';
+
+/**
+ * Formats of weights for inference: matrices [N,K], one row an output, in an opaque layout made for reading once, in order
+ * (`ops/packed/README.md`). 'bf16' rounds to 8 bits; 'int8' and 'int4' share a scale among 32 inputs of an output.
+ */
+export type PackedDType = 'bf16' | 'int8' | 'int4';
+
 /** Element types of tensors in device memory. */
-export type DType = 'f32' | 'i32';
+export type DType = 'f32' | 'i32' | PackedDType;
 
-/** Bytes an element takes in device memory. The reference backend stores 'f32' as float64; this is the nominal size. */
-export const itemSize: Readonly<Record<DType, number>> = { f32: 4, i32: 4 };
+/** All packed formats, the largest first. */
+export const packedDTypes: readonly PackedDType[] = ['bf16', 'int8', 'int4'];
 
-/** What `Tensor.data()` gives: float64 from the reference backend, float32 from the others, int32 for 'i32'. */
-export type HostArray = Float32Array | Float64Array | Int32Array;
+export const isPacked = (dtype: DType): dtype is PackedDType => dtype !== 'f32' && dtype !== 'i32';
+
+/**
+ * Bytes an item of a buffer takes in device memory; the items of packed buffers are bytes. The reference backend stores
+ * 'f32' as float64; this is the nominal size.
+ */
+export const itemSize: Readonly<Record<DType, number>> = { f32: 4, i32: 4, bf16: 1, int8: 1, int4: 1 };
+
+/** Outputs (rows of a weight) of a panel, and inputs of a block, which are what shares a scale. */
+export const panelRows = 16;
+export const blockDepth = 32;
+
+/** Inputs of a panel's unit, the step in which it is read: one block, or, of integers, two. */
+export const unitDepth: Readonly<Record<PackedDType, number>> = { bf16: 32, int8: 64, int4: 64 };
+
+/** Bytes of a unit, a multiple of a cache line's 64: of integers the 2 × 16 scales of two bytes go before the codes. */
+export const unitBytes: Readonly<Record<PackedDType, number>> = { bf16: 1024, int8: 64 + 1024, int4: 64 + 512 };
+
+/** Bytes of a packed weight [rows, columns]. */
+export const packedSizeBytes = (dtype: PackedDType, rows: number, columns: number): number =>
+  Math.ceil(rows / panelRows) * Math.ceil(columns / unitDepth[dtype]) * unitBytes[dtype];
+
+/** Items of the buffer of a tensor: its elements, or the bytes of a packed weight. */
+export function bufferSize(dtype: DType, shape: Shape): number {
+  return isPacked(dtype) ? packedSizeBytes(dtype, shape[0] ?? 0, shape[1] ?? 0) : shape.reduce((size, extent) => size * extent, 1);
+}
+
+/**
+ * What `Tensor.data()` gives: float64 from the reference backend, float32 from the others, int32 for 'i32', the bytes of
+ * the layout for packed weights.
+ */
+export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array;

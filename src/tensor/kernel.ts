@@ -1,4 +1,4 @@
-import type { DType } from './dtype.js';
+import type { DType, PackedDType } from './dtype.js';
 
 /** How a kernel uses one of its buffers. */
 export interface BufferSpec {
@@ -13,9 +13,9 @@ export type ParameterKind = 'int' | 'float' | 'flag';
 export type BufferSpecs = Readonly<Record<string, BufferSpec>>;
 export type ParameterSpecs = Readonly<Record<string, ParameterKind>>;
 
-type ReferenceArray<S extends BufferSpec> = S['dtype'] extends 'i32' ? Int32Array : Float64Array;
+type ReferenceArray<S extends BufferSpec> = S['dtype'] extends 'i32' ? Int32Array : S['dtype'] extends PackedDType ? Uint8Array : Float64Array;
 
-/** The arrays a reference kernel works on: float64 for 'f32' buffers, null for an optional one that was not given. */
+/** The arrays a reference kernel works on: float64 for 'f32' buffers, bytes for packed ones, null for one not given. */
 export type ReferenceBuffers<B extends BufferSpecs> = {
   readonly [K in keyof B]: B[K]['optional'] extends true ? ReferenceArray<B[K]> | null : ReferenceArray<B[K]>;
 };
@@ -48,11 +48,21 @@ const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean
   optional,
 });
 
-/** Buffer declarations: `input.f32`, `optionalInput.f32`, `output.f32`, … */
-export const input = { f32: spec('in', 'f32', false), i32: spec('in', 'i32', false) };
+const packed = <A extends BufferSpec['access']>(access: A) => ({
+  bf16: spec(access, 'bf16', false),
+  int8: spec(access, 'int8', false),
+  int4: spec(access, 'int4', false),
+});
+
+/** Buffer declarations: `input.f32`, `optionalInput.f32`, `output.f32`, `input.int8`, … */
+export const input = { f32: spec('in', 'f32', false), i32: spec('in', 'i32', false), ...packed('in') };
 export const optionalInput = { f32: spec('in', 'f32', true), i32: spec('in', 'i32', true) };
-export const output = { f32: spec('out', 'f32', false), i32: spec('out', 'i32', false) };
-export const optionalOutput = { f32: spec('out', 'f32', true), i32: spec('out', 'i32', true) };
+export const output = { f32: spec('out', 'f32', false), i32: spec('out', 'i32', false), ...packed('out') };
+export const optionalOutput = {
+  f32: spec('out', 'f32', true),
+  i32: spec('out', 'i32', true),
+  bf16: spec('out', 'bf16', true),
+};
 export const inout = { f32: spec('inout', 'f32', false), i32: spec('inout', 'i32', false) };
 export const optionalInout = { f32: spec('inout', 'f32', true), i32: spec('inout', 'i32', true) };
 

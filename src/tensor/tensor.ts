@@ -1,6 +1,6 @@
-import { ArgumentError, describeProblem, DisposedError, ShapeError } from '../util/errors.js';
+import { ArgumentError, describeProblem, DisposedError, DTypeError, ShapeError } from '../util/errors.js';
 import type { Backend, BufferView, DeviceBuffer } from './backend.js';
-import type { DType, HostArray } from './dtype.js';
+import { isPacked, type DType, type HostArray } from './dtype.js';
 import { formatShape, sizeOf, type Shape } from './shape.js';
 
 /** A buffer and the number of tensors that use it. */
@@ -91,16 +91,17 @@ export class Tensor {
     return this.#storage === null;
   }
 
-  /** The memory this tensor covers, from its first element to its last. */
+  /** The memory this tensor covers, from its first element to its last; of a packed weight, all of it. */
   get view(): BufferView {
     const { buffer } = this.#live();
+    if (isPacked(this.dtype)) return { buffer, offset: 0, size: buffer.size };
     const { rows, columns } = this;
     return { buffer, offset: this.#offset, size: rows === 0 || columns === 0 ? 0 : (rows - 1) * this.pitch + columns };
   }
 
   /**
-   * The values, dense, after everything launched so far: Float32Array (Float64Array from the reference backend), or
-   * Int32Array.
+   * The values, dense, after everything launched so far: Float32Array (Float64Array from the reference backend),
+   * Int32Array, or the bytes of a packed weight as Uint8Array.
    */
   async data(): Promise<HostArray> {
     const { rows, columns, pitch, dense } = this;
@@ -127,8 +128,10 @@ export class Tensor {
   /**
    * Overwrites the values, in stream order.
    * @throws ArgumentError when `values` has another length, or the tensor has gaps between its rows
+   * @throws DTypeError when the tensor is a packed weight
    */
   write(values: ArrayLike<number>): void {
+    this.#expectNumbers('write');
     if (values.length !== this.size || !this.dense) {
       throw new ArgumentError(
         describeProblem({
@@ -150,9 +153,10 @@ export class Tensor {
   /**
    * The same memory in another shape, without a gradient: `reshape` is the operation.
    * @param start first element of the view, counted from this tensor's first
-   * @throws nothing: callers check
+   * @throws DTypeError when this is a packed weight, which has no parts; extents are checked by callers
    */
   aliased(shape: Shape, start = 0, pitch = shape.at(-1) ?? 1): Tensor {
+    this.#expectNumbers('view');
     return new Tensor(this.#live().share(), shape, this.#offset + start, pitch);
   }
 
@@ -165,6 +169,19 @@ export class Tensor {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  #expectNumbers(operation: string): void {
+    if (!isPacked(this.dtype)) return;
+    throw new DTypeError(
+      describeProblem({
+        operation,
+        argument: 'tensor',
+        expected: 'f32 or i32',
+        got: `${this.dtype}, a packed weight, which is used whole`,
+        hint: 'unpackWeight gives its values as f32',
+      }),
+    );
   }
 
   #live(): Storage {

@@ -4,7 +4,7 @@ import { runCli } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 
-const computing = ['--threads', '--kernels', '--debug', '--help'];
+const computing = ['--threads', '--kernels', '--matmul', '--debug', '--help'];
 const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text]'],
@@ -17,11 +17,12 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   generate: {
     arguments: ['<model>', '[prompt]'],
     options: [
-      ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', ...computing],
+      ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', '--dtype', ...computing],
     ],
   },
-  eval: { arguments: ['<model>', '<text>'], options: ['--chunk', '--limit', '--json', ...computing] },
-  inspect: { arguments: ['<model>'], options: ['--json', '--debug', '--help'] },
+  eval: { arguments: ['<model>', '<text>'], options: ['--chunk', '--limit', '--json', '--dtype', ...computing] },
+  inspect: { arguments: ['<model>'], options: ['--dtype', '--json', '--debug', '--help'] },
+  quantize: { arguments: ['<model>'], options: ['--dtype', '--out', ...computing] },
   plot: { arguments: ['<runs...>'], options: ['--out', '--x', '--debug', '--help'] },
 };
 

@@ -13,7 +13,7 @@ import {
 import { Counters } from '../counters.js';
 import { copyRows, copyRowsI32, fill } from '../memory/kernels.js';
 import { BufferPool, sizeClass, type Block } from './buffer-pool.js';
-import type { Engine } from './engine.js';
+import type { DeviceArray, Engine } from './engine.js';
 
 /** Launches encoded before they are handed to the executor, so that it starts while JavaScript goes on encoding. */
 const launchesPerSubmission = 32;
@@ -87,7 +87,9 @@ export class CpuBackend implements MappingBackend {
 
   allocate(dtype: DType, size: number): DeviceBuffer {
     const buffer = this.#take(dtype, size, false);
-    if (this.#poison && dtype === 'f32') this.launch(fill as unknown as Kernel, [{ buffer, offset: 0, size }], [NaN, size]);
+    // Packed weights too, four bytes at a time: their sizes are multiples of a block's.
+    const numbers = (size * itemSize[dtype]) / 4;
+    if (this.#poison && dtype !== 'i32') this.launch(fill as unknown as Kernel, [{ buffer, offset: 0, size }], [NaN, numbers]);
     return buffer;
   }
 
@@ -113,7 +115,7 @@ export class CpuBackend implements MappingBackend {
     this.#copy(view, { buffer: staged, offset: 0, size });
     try {
       await this.synchronize();
-      const values = buffer.dtype === 'f32' ? new Float32Array(size) : new Int32Array(size);
+      const values = hostArray(buffer.dtype, size);
       this.#engine.copyOut(staged.address, values);
       return values;
     } finally {
@@ -247,8 +249,10 @@ export class CpuBackend implements MappingBackend {
   }
 
   #copy(from: BufferView, to: BufferView): void {
-    const kernel = (from.buffer.dtype === 'f32' ? copyRows : copyRowsI32) as unknown as Kernel;
-    this.launch(kernel, [from, to], [1, to.size, to.size, to.size]);
+    const { dtype } = from.buffer;
+    const kernel = (dtype === 'f32' ? copyRows : copyRowsI32) as unknown as Kernel;
+    const words = (to.size * itemSize[dtype]) / 4;
+    this.launch(kernel, [from, to], [1, words, words, words]);
   }
 
   /** Unmaps when the launches that may read the pages are done. */
@@ -300,7 +304,12 @@ export class CpuBackend implements MappingBackend {
   }
 }
 
-function toHostArray(dtype: DType, data: ArrayLike<number>): Float32Array | Int32Array {
+function hostArray(dtype: DType, size: number): DeviceArray {
+  return dtype === 'f32' ? new Float32Array(size) : dtype === 'i32' ? new Int32Array(size) : new Uint8Array(size);
+}
+
+function toHostArray(dtype: DType, data: ArrayLike<number>): DeviceArray {
   if (dtype === 'f32') return data instanceof Float32Array ? data : Float32Array.from(data);
-  return data instanceof Int32Array ? data : Int32Array.from(data);
+  if (dtype === 'i32') return data instanceof Int32Array ? data : Int32Array.from(data);
+  return data instanceof Uint8Array ? data : Uint8Array.from(data);
 }

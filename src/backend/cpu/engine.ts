@@ -1,3 +1,6 @@
+/** What is copied to and from device memory, as it lies there. */
+export type DeviceArray = Float32Array | Int32Array | Uint8Array;
+
 /** Memory and an in-order queue of command buffers: what the native addon and the wasm module both provide. */
 export interface Engine {
   /** `native AVX-512 kernels, 2 threads` */
@@ -10,8 +13,8 @@ export interface Engine {
    */
   allocate(sizeBytes: number): number | undefined;
   free(address: number, sizeBytes: number): void;
-  copyIn(address: number, data: Float32Array | Int32Array): void;
-  copyOut(address: number, data: Float32Array | Int32Array): void;
+  copyIn(address: number, data: DeviceArray): void;
+  copyOut(address: number, data: DeviceArray): void;
   /** Maps a range of an open file and returns its address; undefined where that cannot be done. */
   mapFile?(descriptor: number, offset: number, sizeBytes: number): number | undefined;
   unmapFile?(address: number, sizeBytes: number): void;

@@ -1,11 +1,11 @@
-import type { Engine } from './engine.js';
+import type { DeviceArray, Engine } from './engine.js';
 
 /** What build/elapid.node exports; see native/addon.cc. */
 export interface Addon {
   allocate(sizeBytes: number): number;
   free(address: number): void;
-  copyIn(address: number, data: Float32Array | Int32Array): void;
-  copyOut(address: number, data: Float32Array | Int32Array): void;
+  copyIn(address: number, data: DeviceArray): void;
+  copyOut(address: number, data: DeviceArray): void;
   mapFile(descriptor: number, offset: number, sizeBytes: number): number;
   unmapFile(address: number, sizeBytes: number): void;
   targets(): string[];

@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import { BackendError } from '../../util/errors.js';
 import type { KernelWorker } from '../../platform/platform.js';
-import type { Engine } from './engine.js';
+import type { DeviceArray, Engine } from './engine.js';
 import { WasmHeap } from './wasm-heap.js';
 
 /** What the module exports; see native/wasm.cc. */
@@ -135,7 +135,8 @@ function readText(memory: WebAssembly.Memory, address: number): string {
   return new TextDecoder().decode(bytes.slice(0, bytes.indexOf(0)));
 }
 
-function viewLike(memory: WebAssembly.Memory, data: Float32Array | Int32Array, address: number) {
+function viewLike(memory: WebAssembly.Memory, data: DeviceArray, address: number): DeviceArray {
+  if (data instanceof Uint8Array) return new Uint8Array(memory.buffer, address, data.length);
   return data instanceof Float32Array
     ? new Float32Array(memory.buffer, address, data.length)
     : new Int32Array(memory.buffer, address, data.length);

@@ -1,18 +1,33 @@
 import { BackendError, DisposedError } from '../../util/errors.js';
-import type { Backend, BufferView, DeviceBuffer, DType, HostArray, Kernel, MatmulPrecision, Program } from '../../tensor/index.js';
+import {
+  isPacked,
+  type Backend,
+  type BufferView,
+  type DeviceBuffer,
+  type DType,
+  type HostArray,
+  type Kernel,
+  type MatmulPrecision,
+  type Program,
+} from '../../tensor/index.js';
 import { Counters } from '../counters.js';
 
 interface ReferenceBuffer extends DeviceBuffer {
   /** Null once released. */
-  values: Float64Array | Int32Array | null;
+  values: ReferenceArray | null;
 }
 
+type ReferenceArray = Float64Array | Int32Array | Uint8Array;
+
 /** The memory a view covers, shared, not copied. */
-function memory({ buffer, offset, size }: BufferView): Float64Array | Int32Array {
+function memory({ buffer, offset, size }: BufferView): ReferenceArray {
   const { values } = buffer as ReferenceBuffer;
   if (values === null) throw new DisposedError('reference backend: a launch uses a buffer that was released');
   return values.subarray(offset, offset + size);
 }
+
+/** Numbers are counted as float64, packed weights as the bytes they are. */
+const sizeBytes = (dtype: DType, size: number) => (isPacked(dtype) ? size : 8 * size);
 
 /**
  * The truth: every kernel's plain TypeScript declaration, in float64, at once. Slow by design.
@@ -31,8 +46,8 @@ export class ReferenceBackend implements Backend {
   }
 
   allocate(dtype: DType, size: number): DeviceBuffer {
-    this.#counters.allocated(8 * size);
-    const values = dtype === 'f32' ? new Float64Array(size) : new Int32Array(size);
+    const values = dtype === 'f32' ? new Float64Array(size) : dtype === 'i32' ? new Int32Array(size) : new Uint8Array(size);
+    this.#counters.allocated(sizeBytes(dtype, size));
     if (this.#poison) values.fill(NaN);
     const buffer: ReferenceBuffer = { dtype, size, values };
     return buffer;
@@ -54,14 +69,14 @@ export class ReferenceBackend implements Backend {
   }
 
   release(buffer: DeviceBuffer): void {
-    this.#counters.released(8 * buffer.size);
+    this.#counters.released(sizeBytes(buffer.dtype, buffer.size));
     // Recorded launches keep their memory: a program owns it.
     if (this.#recording === null) (buffer as ReferenceBuffer).values = null;
   }
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     this.#counters.launches++;
-    const buffers: Record<string, Float64Array | Int32Array | null> = {};
+    const buffers: Record<string, ReferenceArray | null> = {};
     Object.keys(kernel.buffers).forEach((name, i) => {
       const view = views[i];
       buffers[name] = view ? memory(view) : null;

@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import { loadTextFile, type TokenArray } from '../../data/index.js';
-import { loadMamba } from '../../models/index.js';
+import { loadMamba, type WeightDType } from '../../models/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
-import { exitCodes, integer, interruption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, weightFormat, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 
 interface Options extends ComputeOptions {
+  readonly dtype?: WeightDType;
   readonly chunk: number;
   readonly limit?: number;
   readonly json?: boolean;
@@ -25,6 +26,7 @@ export function addEval(program: Command): void {
       )
       .argument('<model>', 'folder of a Mamba checkpoint, or of a training run')
       .argument('<text>', 'a UTF-8 text file')
+      .addOption(weightFormat())
       .option('--chunk <n>', 'tokens a pass', integer(1), 1024)
       .option('--limit <n>', 'only the first n tokens', integer(2))
       .option('--json', 'print one JSON object'),
@@ -38,7 +40,7 @@ async function run(model: string, text: string, options: Options): Promise<void>
   const progress = new ProgressLine();
   try {
     await withBackend(options, async (backend) => {
-      const loaded = await loadMamba(model, backend);
+      const loaded = await loadMamba(model, backend, { dtype: options.dtype });
       try {
         const tokenizer = await loadTokenizer(model, loaded.config.vocabularySize);
         const all = await loadTextFile(text, tokenizer);

@@ -3,16 +3,19 @@ import type { Command } from 'commander';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { Decoder } from '../../generate/index.js';
 import { openCheckpoint } from '../../io/index.js';
-import { MambaLM, parseMambaConfig, State, type MambaConfig } from '../../models/index.js';
-import { countParameters } from '../../nn/index.js';
-import { sizeOf } from '../../tensor/index.js';
+import { MambaLM, packedParameters, parseMambaConfig, State, storedWeightDType, type MambaConfig, type WeightDType } from '../../models/index.js';
+import { countParameters, initialParameters } from '../../nn/index.js';
+import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
 import { CheckpointError } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
+import { weightFormat } from '../options.js';
 
 /** What `inspect` finds out about a model. */
 interface Inspection {
   readonly config: MambaConfig;
-  readonly parameters: { readonly total: number; readonly parts: Readonly<Record<string, number>> };
+  /** Format of the large matrices. */
+  readonly dtype: WeightDType;
+  readonly parameters: { readonly total: number; readonly bytes: number; readonly parts: Readonly<Record<string, number>> };
   /** Of one sequence, in float32. */
   readonly stateBytes: number;
   /** One token of one sequence. */
@@ -35,17 +38,19 @@ export function addInspect(program: Command): void {
         'launches, bytes moved and floating-point operations. Computes nothing and reads no weights.',
     )
     .argument('<model>', 'folder of a Mamba checkpoint or of a training run, or a config.json')
+    .addOption(weightFormat())
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExample:\n  elapid inspect runs/austen')
     .action(run);
 }
 
-async function run(model: string, options: { readonly json?: boolean }): Promise<void> {
-  const inspection = inspect(await readConfig(model));
+async function run(model: string, options: { readonly dtype?: WeightDType; readonly json?: boolean }): Promise<void> {
+  const { config, dtype } = await readConfig(model);
+  const inspection = inspect(config, options.dtype ?? dtype);
   process.stdout.write(options.json === true ? `${JSON.stringify(inspection)}\n` : describe(inspection));
 }
 
-async function readConfig(path: string): Promise<MambaConfig> {
+async function readConfig(path: string): Promise<{ config: MambaConfig; dtype: WeightDType }> {
   if (path.endsWith('.json')) {
     let json: unknown;
     try {
@@ -53,20 +58,22 @@ async function readConfig(path: string): Promise<MambaConfig> {
     } catch (cause) {
       throw new CheckpointError(`cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { file: path }, { cause });
     }
-    return parseMambaConfig(json, path);
+    return { config: parseMambaConfig(json, path), dtype: 'f32' };
   }
   const checkpoint = await openCheckpoint(path);
   await checkpoint.close();
-  return parseMambaConfig(checkpoint.config, checkpoint.configName);
+  return { config: parseMambaConfig(checkpoint.config, checkpoint.configName), dtype: storedWeightDType(checkpoint) };
 }
 
-function inspect(config: MambaConfig): Inspection {
+function inspect(config: MambaConfig, dtype: WeightDType): Inspection {
   const backend = new PlanBackend();
-  const model = MambaLM.initial(config, backend, 0);
+  const model = new MambaLM(config, backend, packedParameters(initialParameters(backend, 0), dtype));
   const parts: Record<string, number> = {};
+  let bytes = 0;
   for (const { key, tensor } of model.parameters) {
     const part = key.replace(/^backbone\./, '').replace(/layers\.\d+\./, 'layers.*.').replace(/\.(weight|bias)$/, '');
     parts[part] = (parts[part] ?? 0) + sizeOf(tensor.shape);
+    bytes += bufferSize(tensor.dtype, tensor.shape) * itemSize[tensor.dtype];
   }
   const state = model.newState(1);
   const decoder = new Decoder(model, state);
@@ -82,16 +89,16 @@ function inspect(config: MambaConfig): Inspection {
     operations: sum('operations'),
     kernels,
   };
-  return { config, parameters: { total: countParameters(model.parameters), parts }, stateBytes: State.sizeBytes(config), decodeStep };
+  return { config, dtype, parameters: { total: countParameters(model.parameters), bytes, parts }, stateBytes: State.sizeBytes(config), decodeStep };
 }
 
-function describe({ config, parameters, stateBytes, decodeStep }: Inspection): string {
+function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspection): string {
   const rows: [string, string][] = [
     ['layers', `${String(config.layers)} Mamba blocks, ${config.norm === 'rms' ? 'RMS' : 'layer'} norm`],
     ['sizes', `d_model ${String(config.dModel)}, d_inner ${String(config.dInner)}, d_state ${String(config.dState)}, d_conv ${String(config.dConv)}, dt_rank ${String(config.dtRank)}`],
     ['vocabulary', `${grouped(config.vocabularySize)} (${config.tiedHead ? 'tied' : 'untied'} head)`],
     ['', ''],
-    ['parameters', grouped(parameters.total)],
+    ['parameters', `${grouped(parameters.total)}, ${byteSize(parameters.bytes)} with weights in ${dtype}`],
     ...Object.entries(parameters.parts).map(([part, count]): [string, string] => [
       `  ${part}`,
       `${grouped(count).padStart(13)}  ${((100 * count) / parameters.total).toFixed(1).padStart(5)} %`,

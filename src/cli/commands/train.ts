@@ -10,6 +10,7 @@ import { ArgumentError } from '../../util/errors.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
+import { copyTokenizer } from '../tokenizer-files.js';
 import { readRunFile, writeRunFile, type RunFile } from '../run-file.js';
 
 interface Options extends ComputeOptions {
@@ -181,13 +182,5 @@ async function train(backend: Backend, folder: string, settings: RunFile, resume
     progress.clear();
     trainer.dispose();
     model.dispose();
-  }
-}
-
-async function copyTokenizer(from: string, to: string): Promise<void> {
-  for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
-    const source = platform.joinPath(from, name);
-    if ((await platform.pathKind(source)) !== 'file') continue;
-    await platform.writeFileAtomically(platform.joinPath(to, name), [await platform.readFile(source)]);
   }
 }

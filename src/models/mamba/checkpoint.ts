@@ -1,26 +1,42 @@
-import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint, type CheckpointEntry } from '../../io/index.js';
+import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint, type CheckpointEntry, type SafetensorsSource } from '../../io/index.js';
 import type { Parameter } from '../../nn/index.js';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { platform } from '#platform';
 import { CheckpointError } from '../../util/errors.js';
-import { formatShape, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend } from '../../tensor/index.js';
+import { packWeight } from '../../ops/index.js';
+import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
 import { parseMambaConfig, toTransformersConfig, type MambaConfig } from './config.js';
 import { MambaLM } from './language-model.js';
+import { checkPackedEntry, packedMetadata, readPackedMetadata } from './packed-checkpoint.js';
+import { checkWeightDType, isPackable, type WeightDType } from './packing.js';
+
+/** How `loadMamba` loads. */
+export interface LoadOptions {
+  /**
+   * Format of the large matrices: packed while they are read, one at a time. Default: as they are stored, packed
+   * (`elapid quantize`) or 'f32'.
+   */
+  readonly dtype?: WeightDType | undefined;
+}
 
 /**
  * Loads a Mamba language model from a folder of either dialect: the official `config.json` + `pytorch_model.bin`, or
  * transformers' `config.json` + `model.safetensors`; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
- * are mapped, not copied, where the platform can.
- * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape
+ * are mapped, not copied, where the platform can. With `dtype`, or from a checkpoint with packed weights, the large matrices
+ * are in a format for inference (`isPackable` tells which).
+ * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape, or
+ *   packed in another format than `dtype`
+ * @throws ArgumentError when dtype is unknown
  */
-export async function loadMamba(path: string, backend: Backend): Promise<MambaLM> {
+export async function loadMamba(path: string, backend: Backend, options: LoadOptions = {}): Promise<MambaLM> {
+  if (options.dtype !== undefined) checkWeightDType('loadMamba', options.dtype);
   const checkpoint = await openCheckpoint(path);
   try {
     if (checkpoint.config === undefined) {
       throw new CheckpointError('no config.json beside the weights; expected one that says what the model is', { file: checkpoint.name });
     }
     const config = parseMambaConfig(checkpoint.config, checkpoint.configName);
-    const tensors = await loadTensors(checkpoint, config, backend);
+    const tensors = await loadTensors(checkpoint, config, backend, options.dtype);
     return new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
   } finally {
     await checkpoint.close();
@@ -28,7 +44,13 @@ export async function loadMamba(path: string, backend: Backend): Promise<MambaLM
 }
 
 /** Reads all parameters; on any fault frees those it has read. */
-async function loadTensors(checkpoint: Checkpoint, config: MambaConfig, backend: Backend): Promise<Map<string, Tensor>> {
+async function loadTensors(
+  checkpoint: Checkpoint,
+  config: MambaConfig,
+  backend: Backend,
+  dtype: WeightDType | undefined,
+): Promise<Map<string, Tensor>> {
+  const packed = readPackedMetadata(checkpoint);
   const shapes = new Map(
     MambaLM.initial(config, new PlanBackend(), 0).parameters.map(({ key, tensor: { shape } }) => [key, shape] as const),
   );
@@ -51,6 +73,11 @@ async function loadTensors(checkpoint: Checkpoint, config: MambaConfig, backend:
     for (const [key, shape] of shapes) {
       const entry = entries.get(key);
       if (entry === undefined) throw new CheckpointError('is missing', { file: checkpoint.name, key });
+      const format = isPackable(key) ? packed[entry.key] : undefined;
+      if (format !== undefined) {
+        tensors.set(key, await loadPacked(checkpoint, entry, { ...format, expected: shape, wanted: dtype }, backend));
+        continue;
+      }
       if (!sameShape(entry.shape, shape)) {
         throw new CheckpointError(`has shape ${formatShape(entry.shape)}; expected ${formatShape(shape)} from config.json`, {
           file: entry.file,
@@ -66,16 +93,35 @@ async function loadTensors(checkpoint: Checkpoint, config: MambaConfig, backend:
         });
       }
       const loaded = mapped(backend, entry, checkpoint.descriptor(entry)) ?? toFloat32(await checkpoint.read(entry), entry.dtype);
-      tensors.set(
-        key,
-        withoutScope(() => (loaded instanceof Tensor ? loaded : tensor(backend, loaded, shape))),
-      );
+      const whole = withoutScope(() => (loaded instanceof Tensor ? loaded : tensor(backend, loaded, shape)));
+      tensors.set(key, whole);
+      if (dtype === undefined || dtype === 'f32' || !isPackable(key)) continue;
+      tensors.set(key, withoutScope(() => packWeight(whole, dtype)));
+      whole.dispose();
+      // One matrix at a time: its memory is free before the next is read.
+      await backend.synchronize();
     }
   } catch (error) {
     for (const loaded of tensors.values()) loaded.dispose();
     throw error;
   }
   return tensors;
+}
+
+/** Reads a packed weight. */
+async function loadPacked(
+  checkpoint: Checkpoint,
+  entry: CheckpointEntry,
+  { dtype, shape, expected, wanted }: { dtype: PackedDType; shape: Shape; expected: Shape; wanted: WeightDType | undefined },
+  backend: Backend,
+): Promise<Tensor> {
+  checkPackedEntry(entry, { dtype, shape }, expected);
+  if (wanted !== undefined && wanted !== dtype) {
+    const { file, key, offset } = entry;
+    throw new CheckpointError(`is packed as ${dtype}; it cannot be loaded as ${wanted}. Hint: load the checkpoint it was made of`, { file, key, offset });
+  }
+  const bytes = await checkpoint.read(entry);
+  return withoutScope(() => tensor(backend, bytes, shape, dtype));
 }
 
 function mapped(
@@ -89,22 +135,28 @@ function mapped(
 }
 
 /**
- * Saves a model as transformers' `AutoModelForCausalLM` reads it: config.json and model.safetensors, in float32. Each file
- * is replaced at once or not at all.
+ * Saves a model as transformers' `AutoModelForCausalLM` reads it: config.json and model.safetensors, in float32; packed weights
+ * as the bytes they are, which `loadMamba` reads back. Each file is replaced at once or not at all.
  */
 export async function saveMamba(model: MambaLM, folder: string): Promise<void> {
   const config = JSON.stringify(toTransformersConfig(model.config), null, 2);
   await platform.makeFolder(folder);
   const weights = await readParameters(model.parameters);
-  await platform.writeFileAtomically(platform.joinPath(folder, 'model.safetensors'), safetensorsChunks(weights, { format: 'pt' }));
+  await platform.writeFileAtomically(platform.joinPath(folder, 'model.safetensors'), safetensorsChunks(weights, { format: 'pt', ...packedMetadata(model.parameters) }));
   await platform.writeFileAtomically(platform.joinPath(folder, 'config.json'), [new TextEncoder().encode(`${config}\n`)]);
 }
 
-/** Host copies of parameters, ready to be written. */
+/** Host copies of parameters, ready to be written: float32, of packed weights the bytes. */
 export async function readParameters(parameters: readonly Parameter[]) {
-  const sources = [];
+  const sources: SafetensorsSource[] = [];
   for (const { key, tensor: value } of parameters) {
-    const data = Float32Array.from(await value.data());
+    const values = await value.data();
+    if (isPacked(value.dtype)) {
+      const packed = Uint8Array.from(values);
+      sources.push({ key, dtype: 'U8' as const, shape: [packed.length], sizeBytes: packed.length, bytes: () => packed });
+      continue;
+    }
+    const data = Float32Array.from(values);
     const bytes = () => new Uint8Array(data.buffer);
     sources.push({ key, dtype: 'F32' as const, shape: value.shape, sizeBytes: data.byteLength, bytes });
   }

@@ -3,4 +3,6 @@ export * from './checkpoint.js';
 export * from './config.js';
 export * from './language-model.js';
 export * from './mixer.js';
+export { storedWeightDType } from './packed-checkpoint.js';
+export * from './packing.js';
 export * from './state.js';

@@ -1,8 +1,10 @@
 import { fill } from '../../backend/memory/kernels.js';
-import { empty, expectRank, expectShape, isRecording, launch, record, scope, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, isRecording, launch, record, scope, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { expectIntegers } from '../embedding/integers.js';
 import { gemmInto } from '../matmul/gemm.js';
+import { linearInto } from '../matmul/linear.js';
+import { noPackedGradient } from '../packed/packed.js';
 import { contiguous } from '../view/view.js';
 import * as kernels from './kernels.js';
 
@@ -32,7 +34,7 @@ export function defaultChunkRows(vocabulary: number): number {
  * Besides its result it needs chunkRows·V floats, and while recording the gradients of all three inputs.
  *
  * @param hidden [...,D] f32, differentiable
- * @param weight [V,D] f32, differentiable: the vocabulary projection, often the embedding itself
+ * @param weight [V,D] f32, differentiable: the vocabulary projection, often the embedding itself; packed where nothing records
  * @param targets [...] i32; −1 is left out, see `crossEntropy`
  * @returns []
  * @throws DTypeError, ShapeError when the arguments do not fit one another
@@ -50,6 +52,7 @@ export function linearCrossEntropy(
 ): Tensor {
   const { bias = null, chunkRows = defaultChunkRows(weight.rows) } = options;
   check('linearCrossEntropy', hidden, weight, targets, bias, chunkRows);
+  if (isRecording() && isPacked(weight.dtype)) throw noPackedGradient('linearCrossEntropy', weight.dtype);
   return scope(() => {
     const { backend, rows } = hidden;
     const dense = contiguous(targets);
@@ -101,7 +104,7 @@ export function linearCrossEntropy(
  * The losses −ln softmax(hidden·weightᵀ + bias)[target] of each token, for evaluation: not differentiable. Chunked as
  * `linearCrossEntropy`.
  * @param hidden [...,D] f32
- * @param weight [V,D] f32
+ * @param weight [V,D] f32 or packed
  * @param targets [...] i32; the loss of −1 is 0
  * @returns [...]
  * @throws DTypeError, ShapeError, ArgumentError as `linearCrossEntropy`
@@ -151,7 +154,7 @@ function forEachChunk(
     const count = Math.min(chunkRows, rows - start);
     const logits = memory.aliased([count, vocabulary]);
     const rowsOf = (tensor: Tensor) => tensor.aliased([count, columns], first * tensor.pitch, tensor.pitch);
-    gemmInto(rowsOf(hidden), weight, logits, { transposeB: true, bias });
+    linearInto(rowsOf(hidden), weight, logits, bias);
     body({ start, count, logits, rowsOf });
   }
   memory.dispose();

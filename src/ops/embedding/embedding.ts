@@ -1,4 +1,5 @@
-import { empty, expectRank, launch, record, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, isPacked, launch, record, type Tensor } from '../../tensor/index.js';
+import { embeddingPackedInto, noPackedGradient } from '../packed/packed.js';
 import { contiguous } from '../view/view.js';
 import { expectIntegers } from './integers.js';
 import * as kernels from './kernels.js';
@@ -10,7 +11,7 @@ import * as kernels from './kernels.js';
  * `weight`. Whoever holds the ids on the host checks them there.
  *
  * @param ids [...] i32
- * @param weight [V,D] f32, differentiable; equal ids add their gradients in the order in which they stand, the same to the
+ * @param weight [V,D] f32, differentiable, or packed (`packWeight`), which is not; equal ids add their gradients in the order in which they stand, the same to the
  *   bit in every run
  * @returns [...,D]
  * @throws DTypeError when ids are not i32
@@ -23,7 +24,9 @@ export function embedding(ids: Tensor, weight: Tensor): Tensor {
   const dense = contiguous(ids);
   const tokens = dense.size;
   const y = empty(weight.backend, [...ids.shape, columns]);
-  launch(kernels.embedding, { ids: dense, weight, y }, { tokens, vocabulary, columns, weightPitch: weight.pitch });
+  const { dtype, pitch: weightPitch } = weight;
+  if (isPacked(dtype)) embeddingPackedInto(dense, weight, y);
+  else launch(kernels.embedding, { ids: dense, weight, y }, { tokens, vocabulary, columns, weightPitch });
   record({
     operation: 'embedding',
     inputs: [weight],
@@ -31,6 +34,7 @@ export function embedding(ids: Tensor, weight: Tensor): Tensor {
     saved: { ids: dense },
     backward({ cotangents: [dy], saved, sums: [sum] }) {
       if (!dy) return [null];
+      if (isPacked(dtype)) throw noPackedGradient('embedding', dtype);
       const dWeight = sum?.total ?? empty(dy.backend, [vocabulary, columns]);
       const extents = { tokens, vocabulary, columns, dyPitch: dy.pitch, accumulate: sum?.empty === false };
       launch(kernels.embeddingBackward, { ids: saved.ids, dy, dWeight }, extents);

@@ -2,7 +2,7 @@ import { launch, type Tensor } from '../../tensor/index.js';
 import { gemm } from './kernels.js';
 
 /** Products of so few rows read their weights and little else: rounding would lose digits and win nothing. */
-const fewRows = 8;
+export const fewRows = 8;
 
 /** Which form of product `gemmInto` launches. */
 export interface GemmOptions {

@@ -1,7 +1,14 @@
-import { empty, expectRank, expectShape, record, type GradientSum, type Shape, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type Shape, type Tensor } from '../../tensor/index.js';
+import { linearPackedInto, noPackedGradient } from '../packed/packed.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
 import { gemmInto } from './gemm.js';
+
+/** Launches y = x·weightᵀ + bias, whatever the weight's dtype. Not recorded and not checked: operations check. */
+export function linearInto(x: Tensor, weight: Tensor, y: Tensor, bias: Tensor | null): void {
+  if (isPacked(weight.dtype)) linearPackedInto(x, weight, y, bias);
+  else gemmInto(x, weight, y, { transposeB: true, bias });
+}
 
 /**
  * A fully connected layer: y = x·weightᵀ + bias.
@@ -9,7 +16,7 @@ import { gemmInto } from './gemm.js';
  * The weight lies as in the published checkpoints and PyTorch, one row an output, so that no copy of it is ever needed.
  *
  * @param x [..., K] f32, of any pitch
- * @param weight [N, K] f32
+ * @param weight [N, K] f32, or packed (`packWeight`), which is for inference: it is an error to ask for a gradient through y
  * @param bias [N] f32
  * @returns [..., N] f32
  * @throws ShapeError when the shapes do not fit
@@ -21,7 +28,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
   expectShape('linear', 'x', x.shape, [...outer, inputs], x.rank === 1 ? '[K]' : '[…,K]', 'weight is [N,K]: one row an output');
   if (bias) expectShape('linear', 'bias', bias.shape, [outputs], '[N]');
   const y = empty(x.backend, [...outer, outputs]);
-  gemmInto(x, weight, y, { transposeB: true, bias: bias ?? null });
+  linearInto(x, weight, y, bias ?? null);
   record({
     operation: 'linear',
     inputs: [x, weight, bias],
@@ -29,6 +36,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
     saved: { x, weight },
     backward({ cotangents: [dy], saved, needed, sums: [, weightSum] }) {
       if (!dy) return [null, null, null];
+      if (isPacked(saved.weight.dtype)) throw noPackedGradient('linear', saved.weight.dtype);
       return [
         needed[0] ? inputGradient(dy, saved.weight, saved.x.shape) : null,
         needed[1] ? weightGradient(dy, saved.x, weightSum ?? null) : null,

@@ -14,6 +14,7 @@ namespace elapid {
 using i64 = int64_t;
 using i32 = int32_t;
 using u32 = uint32_t;
+using u8 = uint8_t;
 
 namespace ELAPID_TARGET {
 

@@ -1,0 +1,133 @@
+// Packed weights: making them, reading them, and multiplying with them as fast as memory delivers them.
+#include "../matmul/packed-bf16.h"
+#include "format.h"
+#include "pack.h"
+#include "product.h"
+
+namespace elapid {
+namespace ELAPID_TARGET {
+
+// Bytes of weights that a task reads at least: some microseconds' work, so that the threads end together.
+constexpr i64 kPackedGrain = i64(24) << 10;
+
+template <class F, class Arguments>
+void pack_weight(const Arguments& a, Pool& pool) {
+  const i64 bytes = panel_bytes<F>(a.columns);
+  pool.each(ceil_div(a.rows, kPanelRows), [&](i64 panel, int) {
+    const i64 row = panel * kPanelRows;
+    pack_panel<F>(a.weight + row * a.weightPitch, min(kPanelRows, a.rows - row), a.columns, a.weightPitch, a.packed + panel * bytes);
+  });
+}
+
+void pack_bf16(const PackBf16& a, Pool& pool) { pack_weight<Bf16Format>(a, pool); }
+void pack_int8(const PackInt8& a, Pool& pool) { pack_weight<Int8Format>(a, pool); }
+void pack_int4(const PackInt4& a, Pool& pool) { pack_weight<Int4Format>(a, pool); }
+
+// The 16 numbers of a panel at depth k.
+template <class F>
+ELAPID_INLINE void panel_column(const u8* panel, i64 k, float* column) {
+  const u8* unit = panel + k / F::kUnitDepth * F::kUnitBytes;
+  const int within = int(k % F::kUnitDepth);
+  for (int p = 0; p < kParts; p++) {
+    vf value = F::decode(load_words(unit + kLines<F> + within / F::kPerWord * 64 + p * 4 * kLanes), within % F::kPerWord);
+    if constexpr (F::kScaled) value *= load_scales(unit + within / kBlockDepth * 2 * kPanelRows + p * 2 * kLanes);
+    store(column + p * kLanes, value);
+  }
+}
+
+template <class F, class Arguments>
+void unpack_weight(const Arguments& a, Pool& pool) {
+  const i64 bytes = panel_bytes<F>(a.columns);
+  pool.each(ceil_div(a.rows, kPanelRows), [&](i64 panel, int) {
+    const i64 row = panel * kPanelRows, rows = min(kPanelRows, a.rows - row);
+    for (i64 k = 0; k < a.columns; k++) {
+      float column[kPanelRows];
+      panel_column<F>(a.packed + panel * bytes, k, column);
+      for (i64 r = 0; r < rows; r++) a.weight[(row + r) * a.columns + k] = column[r];
+    }
+  });
+}
+
+void unpack_bf16(const UnpackBf16& a, Pool& pool) { unpack_weight<Bf16Format>(a, pool); }
+void unpack_int8(const UnpackInt8& a, Pool& pool) { unpack_weight<Int8Format>(a, pool); }
+void unpack_int4(const UnpackInt4& a, Pool& pool) { unpack_weight<Int4Format>(a, pool); }
+
+// Panels of integers as panels of bfloat16.
+template <class F>
+void convert_panels(const u8* from, i64 panels, i64 depth, u8* to, Pool& pool) {
+  const i64 bytes = panel_bytes<F>(depth), to_bytes = panel_bytes<Bf16Format>(depth), pairs = to_bytes / 64;
+  pool.each(panels, [&](i64 panel, int) {
+    for (i64 pair = 0; pair < pairs; pair++) {
+      float lower[kPanelRows], upper[kPanelRows];
+      panel_column<F>(from + panel * bytes, 2 * pair, lower);
+      panel_column<F>(from + panel * bytes, 2 * pair + 1, upper);
+      for (int p = 0; p < kParts; p++) {
+        const vi words = upper_half(load(lower + p * kLanes)) | (upper_half(load(upper + p * kLanes)) << 16);
+        store_words(to + panel * to_bytes + pair * 64 + p * 4 * kLanes, words);
+      }
+    }
+  });
+}
+
+template <class F, class Arguments>
+void linear_packed_bf16(const Arguments& a, Pool& pool) {
+  const auto multiply = [&](const u8* packed, i64 first, i64 n) {
+    multiply_packed_bf16(a.a, a.lda, reinterpret_cast<const uint16_t*>(packed), a.m, n, a.k,
+                         a.bias == nullptr ? nullptr : a.bias + first, a.c + first, a.ldc, pool);
+  };
+  if constexpr (!F::kScaled) return multiply(a.weight, 0, a.n);
+  for (i64 first = 0; first < a.n; first += a.chunk) {
+    const i64 n = min(a.chunk, a.n - first);
+    convert_panels<F>(a.weight + first / kPanelRows * panel_bytes<F>(a.k), ceil_div(n, kPanelRows), a.k, a.space, pool);
+    multiply(a.space, first, n);
+  }
+}
+
+template <class F, class Arguments>
+void linear_packed(const Arguments& a, Pool& pool) {
+  if (a.bf16) return linear_packed_bf16<F>(a, pool);
+  const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k), units = a.k / F::kUnitDepth, rest = a.k % F::kUnitDepth;
+  const i64 group = max(i64(1), kPackedGrain / max(bytes, i64(1)));
+  pool.each(ceil_div(panels, group), [&](i64 task, int) {
+    float tail[kPackedRows * F::kUnitDepth] = {};
+    // A group of panels stays in a cache while the rows pass by, a few at a time.
+    for (i64 row = 0; row < a.m; row += kPackedRows) {
+      const int count = int(min(a.m - row, i64(kPackedRows)));
+      const float* x = a.a + row * a.lda;
+      for (int m = 0; m < count; m++)
+        for (i64 k = 0; k < rest; k++) tail[m * F::kUnitDepth + k] = x[m * a.lda + units * F::kUnitDepth + k];
+      for (i64 panel = task * group; panel < min((task + 1) * group, panels); panel++) {
+        const i64 n = panel * kPanelRows;
+        const PanelRows rows{x, a.lda, rest == 0 ? nullptr : tail, a.c + row * a.ldc + n, a.ldc};
+        panel_rows<F>(count, a.weight + panel * bytes, units, rows, a.bias == nullptr ? nullptr : a.bias + n, min(kPanelRows, a.n - n));
+      }
+    }
+  });
+}
+
+void linear_bf16(const LinearBf16& a, Pool& pool) { linear_packed<Bf16Format>(a, pool); }
+void linear_int8(const LinearInt8& a, Pool& pool) { linear_packed<Int8Format>(a, pool); }
+void linear_int4(const LinearInt4& a, Pool& pool) { linear_packed<Int4Format>(a, pool); }
+
+template <class F, class Arguments>
+void embedding_packed(const Arguments& a, Pool& pool) {
+  const i64 bytes = panel_bytes<F>(a.columns);
+  each_block(pool, a.tokens, max(i64(1), kElementwiseGrain / max(kPanelRows * a.columns, i64(1))), [&](i64 begin, i64 end) {
+    for (i64 t = begin; t < end; t++) {
+      const i64 id = a.ids[t];
+      float* y = a.y + t * a.columns;
+      for (i64 k = 0; k < a.columns; k++) {
+        float column[kPanelRows];
+        if (id >= 0 && id < a.vocabulary) panel_column<F>(a.weight + id / kPanelRows * bytes, k, column);
+        y[k] = id >= 0 && id < a.vocabulary ? column[id % kPanelRows] : __builtin_nanf("");
+      }
+    }
+  });
+}
+
+void embedding_bf16(const EmbeddingBf16& a, Pool& pool) { embedding_packed<Bf16Format>(a, pool); }
+void embedding_int8(const EmbeddingInt8& a, Pool& pool) { embedding_packed<Int8Format>(a, pool); }
+void embedding_int4(const EmbeddingInt4& a, Pool& pool) { embedding_packed<Int4Format>(a, pool); }
+
+}  // namespace ELAPID_TARGET
+}  // namespace elapid

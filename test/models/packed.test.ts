@@ -1,0 +1,158 @@
+import { mkdirSync, writeFileSync, readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { Decoder } from '../../src/generate/index.js';
+import { loadMamba, MambaLM, packedParameters, saveMamba, weightDTypes } from '../../src/models/index.js';
+import { initialParameters } from '../../src/nn/index.js';
+import { packedDTypes, type Backend, type Tensor } from '../../src/tensor/index.js';
+import { ArgumentError } from '../../src/util/errors.js';
+import { useBackend, compiledKernels } from '../support/backends.js';
+import { checkpointErrorOf, rewriteSafetensors, type EditableContent } from '../support/checkpoints.js';
+import { expectClose, relativeError } from '../support/compare.js';
+import { useFolder } from '../support/folders.js';
+import { Goldens, goldenPath } from '../support/goldens.js';
+import { idTensor, randomIds, read, smallConfig } from '../support/models.js';
+
+const golden = new Goldens(goldenPath('hf-mamba/golden.safetensors'));
+const ids = golden.integers('input_ids');
+const shape = golden.shape('input_ids');
+const folder = goldenPath('hf-mamba');
+
+const logitsOf = (backend: Backend, model: MambaLM) => read(() => model.forward(idTensor(backend, ids, shape)));
+
+async function bytesOf(model: MambaLM): Promise<Map<string, Buffer>> {
+  const bytes = new Map<string, Buffer>();
+  for (const { key, tensor } of model.parameters) {
+    const data = await tensor.data();
+    bytes.set(key, Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+  }
+  return bytes;
+}
+
+/** How far a format moves the golden's logits, relative to the largest: stated limits, about twice what is measured. */
+const limits = { f32: 1e-5, bf16: 1e-2, int8: 1e-2, int4: 0.15 };
+
+describe.each(compiledKernels)('goldens in every format, %s kernels', (kernels) => {
+  const backend = useBackend('cpu', { kernels });
+
+  test.each(weightDTypes)('%s: the logits', async (dtype) => {
+    const model = await loadMamba(folder, backend(), { dtype });
+    expectClose(await logitsOf(backend(), model), golden.floats('logits'), limits[dtype], 'logits');
+    model.dispose();
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+
+  test.each(packedDTypes)('%s: captured steps give what the whole sequence gives', async (dtype) => {
+    const config = smallConfig({ initialisation: { embeddingDeviation: 0.5 } });
+    const model = new MambaLM(config, backend(), packedParameters(initialParameters(backend(), 3), dtype));
+    const sequences = [randomIds(9, 23, 1), randomIds(9, 23, 2), randomIds(9, 23, 3)];
+    const state = model.newState(3);
+    const decoder = new Decoder(model, state);
+    let stepped: Float32Array = new Float32Array();
+    for (let t = 0; t < 9; t++) stepped = await decoder.step(sequences.map((sequence) => sequence[t] ?? 0));
+    const all = Int32Array.from(sequences.flatMap((sequence) => [...sequence]));
+    expectClose(stepped, await read(() => model.forwardLast(idTensor(backend(), all, [3, 9]))), 1e-5, 'logits');
+    decoder.dispose();
+    state.dispose();
+    model.dispose();
+  });
+});
+
+describe('formats on the reference', () => {
+  const backend = useBackend('reference');
+
+  test('fewer bits move the logits further', async () => {
+    const errors: number[] = [];
+    for (const dtype of weightDTypes) {
+      const model = await loadMamba(folder, backend(), { dtype });
+      errors.push(relativeError(await logitsOf(backend(), model), golden.floats('logits')));
+      model.dispose();
+    }
+    const [f32 = 1, , int8 = 1, int4 = 1] = errors;
+    expect(f32).toBeLessThan(int8);
+    expect(int8).toBeLessThan(int4);
+  });
+});
+
+describe('checkpoints with packed weights', () => {
+  const backend = useBackend('cpu');
+  const path = useFolder();
+
+  /** Saves the golden model in a format and gives its folder. */
+  async function saved(dtype: (typeof packedDTypes)[number], name: string): Promise<string> {
+    const model = await loadMamba(folder, backend(), { dtype });
+    await saveMamba(model, path(name));
+    model.dispose();
+    return path(name);
+  }
+
+  test.each(packedDTypes)('%s: reads back equal to the bit to packing on load', async (dtype) => {
+    const at = await saved(dtype, dtype);
+    const [packed, read] = [await loadMamba(folder, backend(), { dtype }), await loadMamba(at, backend())];
+    expect(await bytesOf(read)).toEqual(await bytesOf(packed));
+    expect(read.parameters.map(({ tensor }) => tensor.dtype)).toEqual(packed.parameters.map(({ tensor }) => tensor.dtype));
+    for (const model of [packed, read, await loadMamba(at, backend(), { dtype })]) model.dispose();
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+
+  test('another format than it is packed in is refused', async () => {
+    const at = await saved('int8', 'int8');
+    const error = await checkpointErrorOf(() => loadMamba(at, backend(), { dtype: 'int4' }));
+    expect(error.message).toContain('is packed as int8; it cannot be loaded as int4. Hint: load the checkpoint it was made of');
+    await expect(loadMamba(at, backend(), { dtype: 'f16' as 'f32' })).rejects.toThrow(ArgumentError);
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+
+  const key = 'backbone.layers.0.mixer.in_proj.weight';
+  const metadata = ({ metadata: fields }: EditableContent, change: (value: Description) => unknown) => {
+    const value = JSON.parse(fields['elapid.packed'] ?? '') as Description;
+    change(value);
+    fields['elapid.packed'] = JSON.stringify(value);
+  };
+  interface Description {
+    version: unknown;
+    tensors: Record<string, unknown>;
+    more?: unknown;
+  }
+
+  test.each([
+    ['metadata that is not JSON', ({ metadata: fields }: EditableContent) => (fields['elapid.packed'] = '{"version"'), /elapid\.packed': is not JSON/],
+    ['no metadata', ({ metadata: fields }: EditableContent) => delete fields['elapid.packed'], /has shape \[\d+\]; expected \[\d+,\d+\] from config\.json/],
+    ['a version to come', (c: EditableContent) => { metadata(c, (d) => (d.version = 2)); }, /version is 2; expected 1 for packed weights/],
+    ['another field', (c: EditableContent) => { metadata(c, (d) => (d.more = 1)); }, /more is "more"; expected never/],
+    ['an unknown format', (c: EditableContent) => { metadata(c, (d) => (d.tensors[key] = { dtype: 'int3', shape: [2, 2] })); }, /dtype is "int3"/],
+    ['a shape that is none', (c: EditableContent) => { metadata(c, (d) => (d.tensors[key] = { dtype: 'int8', shape: [-16, 32] })); }, /shape\.0 is -16/],
+    ['another shape', (c: EditableContent) => { metadata(c, (d) => (d.tensors[key] = { dtype: 'int8', shape: [32, 32] })); }, /in_proj\.weight', byte \d+: has shape \[32,32\]; expected/],
+    ['another format', (c: EditableContent) => { metadata(c, (d) => (d.tensors[key] = { ...(d.tensors[key] as object), dtype: 'int4' })); }, /is U8 \[\d+\]; expected U8 \[\d+\], the bytes of int4/],
+    ['a tensor that is not there', (c: EditableContent) => { metadata(c, (d) => (d.tensors['nothing'] = { dtype: 'int8', shape: [1, 1] })); }, /names 'nothing', which the checkpoint does not hold/],
+    ['bytes cut short', ({ tensors }: EditableContent) => tensors.set(key, { dtype: 'U8', shape: [100], bytes: new Uint8Array(100) }), /is U8 \[100\]; expected U8 \[\d+\], the bytes of int8/],
+    ['numbers in place of bytes', ({ tensors }: EditableContent) => tensors.set(key, { dtype: 'F32', shape: [4, 4], bytes: new Uint8Array(64) }), /is F32 \[4,4\]; expected U8/],
+    ['a small parameter packed', (c: EditableContent) => {
+      const norm = 'backbone.norm_f.weight';
+      c.tensors.set(norm, { dtype: 'U8', shape: [1088], bytes: new Uint8Array(1088) });
+      metadata(c, (d) => (d.tensors[norm] = { dtype: 'int8', shape: [1, 16] }));
+    }, /norm_f\.weight', byte \d+: has shape \[1088\]; expected/],
+  ] satisfies [string, (content: EditableContent) => unknown, RegExp][])('%s', async (_, change, message) => {
+    const at = await saved('int8', 'int8');
+    mkdirSync(path('broken'), { recursive: true });
+    writeFileSync(path('broken', 'config.json'), readFileSync(`${at}/config.json`));
+    writeFileSync(path('broken', 'model.safetensors'), rewriteSafetensors(readFileSync(`${at}/model.safetensors`), change));
+    const error = await checkpointErrorOf(async () => {
+      const model: MambaLM = await loadMamba(path('broken'), backend());
+      model.dispose();
+    });
+    expect(error.message).toMatch(message);
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+});
+
+describe('memory while loading', () => {
+  const backend = useBackend('cpu', { poison: false });
+
+  test('one f32 matrix at a time beyond the packed ones', async () => {
+    const model = await loadMamba(folder, backend(), { dtype: 'int4' });
+    const { liveBytes, peakBytes } = backend().statistics();
+    const largest = Math.max(...model.parameters.map(({ tensor }: { tensor: Tensor }) => 4 * tensor.size));
+    expect(peakBytes).toBeLessThanOrEqual(liveBytes + largest);
+    model.dispose();
+  });
+});
