@@ -60,7 +60,7 @@ export function withComputeOptions(command: Command): Command {
 }
 
 /** `--dtype`, of commands that load a model. */
-export const weightFormat = (): Option =>
+export const dtypeOption = (): Option =>
   new Option('--dtype <format>', 'of the large weight matrices (default: as they are stored)').choices(weightDTypes);
 
 /** Runs `body` on the CPU backend and closes it; says on stderr when the slower kernels serve. */

@@ -4,7 +4,7 @@ import { loadMamba, type WeightDType } from '../../models/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
-import { exitCodes, integer, interruption, weightFormat, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 
 interface Options extends ComputeOptions {
@@ -26,7 +26,7 @@ export function addEval(program: Command): void {
       )
       .argument('<model>', 'folder of a Mamba checkpoint, or of a training run')
       .argument('<text>', 'a UTF-8 text file')
-      .addOption(weightFormat())
+      .addOption(dtypeOption())
       .option('--chunk <n>', 'tokens a pass', integer(1), 1024)
       .option('--limit <n>', 'only the first n tokens', integer(2))
       .option('--json', 'print one JSON object'),

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { generateText } from '../../generate/index.js';
 import { loadMamba, type WeightDType } from '../../models/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
-import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, weightFormat, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 
 interface Options extends ComputeOptions {
   readonly dtype?: WeightDType;
@@ -25,7 +25,7 @@ export function addGenerate(program: Command): void {
       .description('Continues a text with a model and streams it to standard output.')
       .argument('<model>', 'folder of a Mamba checkpoint (official or transformers), or of a training run')
       .argument('[prompt]', "text to continue; '-' reads it from standard input", '\n')
-      .addOption(weightFormat())
+      .addOption(dtypeOption())
       .option('-n, --max-tokens <n>', 'the most tokens to generate', integer(0), 256)
       .option('-t, --temperature <t>', 'randomness: 0 takes the likeliest token, 1 samples as the model says', number(0, 100), 0.8)
       .option('--top-k <k>', 'only the k likeliest tokens', integer(1))

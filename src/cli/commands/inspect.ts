@@ -8,7 +8,7 @@ import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
 import { CheckpointError } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
-import { weightFormat } from '../options.js';
+import { dtypeOption } from '../options.js';
 
 /** What `inspect` finds out about a model. */
 interface Inspection {
@@ -38,7 +38,7 @@ export function addInspect(program: Command): void {
         'launches, bytes moved and floating-point operations. Computes nothing and reads no weights.',
     )
     .argument('<model>', 'folder of a Mamba checkpoint or of a training run, or a config.json')
-    .addOption(weightFormat())
+    .addOption(dtypeOption())
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExample:\n  elapid inspect runs/austen')
     .action(run);

@@ -8,7 +8,7 @@ import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Ba
 import { parseMambaConfig, toTransformersConfig, type MambaConfig } from './config.js';
 import { MambaLM } from './language-model.js';
 import { checkPackedEntry, packedMetadata, readPackedMetadata } from './packed-checkpoint.js';
-import { checkWeightDType, isPackable, type WeightDType } from './packing.js';
+import { checkWeightDType, weightFormat, type WeightDType } from './packing.js';
 
 /** How `loadMamba` loads. */
 export interface LoadOptions {
@@ -23,7 +23,7 @@ export interface LoadOptions {
  * Loads a Mamba language model from a folder of either dialect: the official `config.json` + `pytorch_model.bin`, or
  * transformers' `config.json` + `model.safetensors`; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
  * are mapped, not copied, where the platform can. With `dtype`, or from a checkpoint with packed weights, the large matrices
- * are in a format for inference (`isPackable` tells which).
+ * are in a format for inference (`weightFormat` tells which).
  * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape, or
  *   packed in another format than `dtype`
  * @throws ArgumentError when dtype is unknown
@@ -73,9 +73,10 @@ async function loadTensors(
     for (const [key, shape] of shapes) {
       const entry = entries.get(key);
       if (entry === undefined) throw new CheckpointError('is missing', { file: checkpoint.name, key });
-      const format = isPackable(key) ? packed[entry.key] : undefined;
-      if (format !== undefined) {
-        tensors.set(key, await loadPacked(checkpoint, entry, { ...format, expected: shape, wanted: dtype }, backend));
+      const wanted = dtype === undefined ? undefined : weightFormat(key, dtype);
+      const stored = weightFormat(key, 'int8') === 'f32' ? undefined : packed[entry.key];
+      if (stored !== undefined) {
+        tensors.set(key, await loadPacked(checkpoint, entry, { ...stored, expected: shape, wanted }, backend));
         continue;
       }
       if (!sameShape(entry.shape, shape)) {
@@ -95,8 +96,8 @@ async function loadTensors(
       const loaded = mapped(backend, entry, checkpoint.descriptor(entry)) ?? toFloat32(await checkpoint.read(entry), entry.dtype);
       const whole = withoutScope(() => (loaded instanceof Tensor ? loaded : tensor(backend, loaded, shape)));
       tensors.set(key, whole);
-      if (dtype === undefined || dtype === 'f32' || !isPackable(key)) continue;
-      tensors.set(key, withoutScope(() => packWeight(whole, dtype)));
+      if (wanted === undefined || wanted === 'f32') continue;
+      tensors.set(key, withoutScope(() => packWeight(whole, wanted)));
       whole.dispose();
       // One matrix at a time: its memory is free before the next is read.
       await backend.synchronize();

@@ -66,7 +66,7 @@ export function readPackedMetadata(checkpoint: Checkpoint): PackedTensors {
  * @throws CheckpointError as `readPackedMetadata`
  */
 export function storedWeightDType(checkpoint: Checkpoint): WeightDType {
-  return Object.values(readPackedMetadata(checkpoint))[0]?.dtype ?? 'f32';
+  return readPackedMetadata(checkpoint)['backbone.embeddings.weight']?.dtype ?? 'f32';
 }
 
 /**

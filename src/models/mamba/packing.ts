@@ -10,19 +10,25 @@ export type WeightDType = 'f32' | PackedDType;
 export const weightDTypes: readonly WeightDType[] = ['f32', ...packedDTypes];
 
 /**
- * Whether a parameter is one of the large matrices, which a format for inference applies to: the projections in, to Δ, B and
- * C, and out, the embedding and the head. The others are small, or decide the dynamics of the state (A, Δ), and stay f32.
+ * The format of a parameter of a model loaded in `dtype`: that format for the projections in, to Δ, B and C, and out, the
+ * embedding and the head. The projection to the step sizes, which decide how long the state remembers, has at least int8.
+ * The others are small, or are the dynamics themselves (A, D, Δ's bias), and stay f32.
  */
-export const isPackable = (key: string): boolean => /(^|\.)(in_proj|x_proj|out_proj|embeddings|lm_head)\.weight$/.test(key);
+export function weightFormat(key: string, dtype: WeightDType): WeightDType {
+  if (/(^|\.)dt_proj\.weight$/.test(key)) return dtype === 'int4' ? 'int8' : dtype;
+  return /(^|\.)(in_proj|x_proj|out_proj|embeddings|lm_head)\.weight$/.test(key) ? dtype : 'f32';
+}
 
 /**
- * Parameters of `source`, the large matrices among them packed; what `source` made of those is freed.
+ * Parameters of `source`, the large matrices among them packed (`weightFormat`); what `source` made of those is freed.
  * @throws ArgumentError when dtype is not one of `weightDTypes`
  */
 export function packedParameters(source: TensorSource, dtype: WeightDType): TensorSource {
   checkWeightDType('packedParameters', dtype);
-  if (dtype === 'f32') return source;
-  return (key, request) => (isPackable(key) ? scope(() => packWeight(source(key, request), dtype)) : source(key, request));
+  return (key, request) => {
+    const format = weightFormat(key, dtype);
+    return format === 'f32' ? source(key, request) : scope(() => packWeight(source(key, request), format));
+  };
 }
 
 /** @throws ArgumentError when dtype is not one of `weightDTypes` */

@@ -7,8 +7,9 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-// Bytes of weights that a task reads at least: some microseconds' work, so that the threads end together.
-constexpr i64 kPackedGrain = i64(24) << 10;
+// Bytes of weights that a task reads: so few that the threads end together, and of large weights so many that streams from
+// memory, which take a while to get going, are long.
+constexpr i64 kLeastPackedGrain = i64(24) << 10, kMostPackedGrain = i64(192) << 10, kPackedTasks = 12;
 
 template <class F, class Arguments>
 void pack_weight(const Arguments& a, Pool& pool) {
@@ -87,7 +88,8 @@ template <class F, class Arguments>
 void linear_packed(const Arguments& a, Pool& pool) {
   if (a.bf16) return linear_packed_bf16<F>(a, pool);
   const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k), units = a.k / F::kUnitDepth, rest = a.k % F::kUnitDepth;
-  const i64 group = max(i64(1), kPackedGrain / max(bytes, i64(1)));
+  const i64 grain = min(max(panels * bytes / (kPackedTasks * pool.threads()), kLeastPackedGrain), kMostPackedGrain);
+  const i64 group = max(i64(1), grain / max(bytes, i64(1)));
   pool.each(ceil_div(panels, group), [&](i64 task, int) {
     float tail[kPackedRows * F::kUnitDepth] = {};
     // A group of panels stays in a cache while the rows pass by, a few at a time.
