@@ -1,4 +1,3 @@
-// @ts-nocheck: plain JavaScript over dist, which need not be built where types are checked
 // Checks products in bf16 on this machine's processor, then times them next to f32. Needs node, package.json, dist and build:
 //
 //   taskset -c 0,1 node bench/amx-check.mjs [--check]

@@ -14,6 +14,7 @@ export {
   type BackendStatistics,
   type DType,
   type HostArray,
+  type MatmulPrecision,
   type Program,
   type Shape,
 } from './tensor/index.js';

@@ -1,7 +1,8 @@
 import { fill } from '../backend/memory/kernels.js';
 import { accumulateInto, add } from '../ops/elementwise/elementwise.js';
+import { copyInto } from '../ops/view/view.js';
 import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
-import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
+import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 type Saved = Record<string, Tensor | null>;
 
@@ -57,14 +58,16 @@ export class Tape implements Recorder {
     outputs: readonly Tensor[],
     cotangents: readonly Tensor[],
     by: readonly Tensor[],
-    options: { into?: ReadonlyMap<Tensor, Tensor> } = {},
+    options: { into?: ReadonlyMap<Tensor, GradientSum> } = {},
   ): (Tensor | null)[] {
     const gradients = new Map<number, Tensor>();
-    const into = new Map([...(options.into ?? [])].map(([tensor, total]) => [tensor.id, total]));
+    const into = new Map([...(options.into ?? [])].map(([tensor, sum]) => [tensor.id, sum]));
     const collect = (id: number, gradient: Tensor) => {
-      const total = into.get(id);
-      if (total !== undefined) {
-        accumulateInto(gradient, total);
+      const sum = into.get(id);
+      if (sum !== undefined) {
+        if (sum.empty) copyInto(gradient, sum.total);
+        else accumulateInto(gradient, sum.total);
+        sum.empty = false;
         return;
       }
       const earlier = gradients.get(id);
@@ -146,7 +149,7 @@ function release(saved: Saved): void {
 export function valueAndGradients(
   by: readonly Tensor[],
   body: () => Tensor,
-  options: { into?: ReadonlyMap<Tensor, Tensor>; scale?: number } = {},
+  options: { into?: ReadonlyMap<Tensor, GradientSum>; scale?: number } = {},
 ): { value: Tensor; gradients: (Tensor | null)[] } {
   const { into, scale = 1 } = options;
   return scope(() => {

@@ -1,5 +1,12 @@
 import type { Tensor } from './tensor.js';
 
+/** Where gradients of one tensor are added up over several backward passes. */
+export interface GradientSum {
+  readonly total: Tensor;
+  /** Nothing was added yet and the memory holds no value: the first gradient is written, not added. */
+  empty: boolean;
+}
+
 /** A differentiable operation that has just been launched, as a tape keeps it. */
 export interface RecordedOperation<Saved extends Record<string, Tensor | null>> {
   readonly operation: string;
@@ -10,14 +17,14 @@ export interface RecordedOperation<Saved extends Record<string, Tensor | null>> 
   /**
    * The gradient rule: from the cotangents of the outputs (null for an output that nothing used) to those of the inputs,
    * in order. `needed[i]` tells whether input i wants one; the rule may return null where it does not. `sums[i]`, where
-   * there is one, is where the gradient of input i ends up being added: a rule may add it there itself, and return null,
-   * which saves a pass over memory. It runs inside a scope and launches kernels that are not recorded themselves.
+   * there is one, is where the gradient of input i ends up: a rule may write or add it there itself, clear `empty`, and
+   * return null, which saves passes over memory. It runs inside a scope and launches kernels that are not recorded themselves.
    */
   readonly backward: (context: {
     cotangents: readonly (Tensor | null)[];
     saved: Saved;
     needed: readonly boolean[];
-    sums: readonly (Tensor | null)[];
+    sums: readonly (GradientSum | null)[];
   }) => readonly (Tensor | null)[];
 }
 

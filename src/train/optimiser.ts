@@ -2,7 +2,7 @@ import { fill } from '../backend/memory/kernels.js';
 import type { Parameter } from '../nn/index.js';
 import { adamwStep, copyInto, globalNorm } from '../ops/index.js';
 import { noPackedGradient } from '../ops/packed/packed.js';
-import { empty, isPacked, launch, withoutScope, type Backend, type Tensor } from '../tensor/index.js';
+import { empty, isPacked, launch, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
 
 export interface AdamWOptions {
   readonly beta1: number;
@@ -30,7 +30,7 @@ export class FlatAdamW {
   readonly #secondMoments: Tensor;
   readonly #decayCount: number;
   readonly #ranges = new Map<Parameter, number>();
-  readonly #into = new Map<Tensor, Tensor>();
+  readonly #sums = new Map<Tensor, GradientSum>();
   /** Steps taken so far. */
   step = 0;
 
@@ -59,18 +59,19 @@ export class FlatAdamW {
         copyInto(parameter.tensor, place);
         parameter.tensor.dispose();
         parameter.tensor = place;
-        this.#into.set(place, this.#gradients.aliased(shape, at));
+        this.#sums.set(place, { total: this.#gradients.aliased(shape, at), empty: true });
       }
     });
   }
 
   /** Where the backward pass adds the gradients: for `valueAndGradients`. */
-  get gradientSums(): ReadonlyMap<Tensor, Tensor> {
-    return this.#into;
+  get gradientSums(): ReadonlyMap<Tensor, GradientSum> {
+    return this.#sums;
   }
 
+  /** Begins new sums: the next gradients replace the old ones. */
   clearGradients(): void {
-    launch(fill, { values: this.#gradients }, { value: 0, count: this.#gradients.size });
+    for (const sum of this.#sums.values()) sum.empty = true;
   }
 
   /**
@@ -79,6 +80,11 @@ export class FlatAdamW {
    */
   update(learningRate: number): Tensor {
     this.step++;
+    for (const sum of this.#sums.values()) {
+      // A parameter the loss does not depend on.
+      if (sum.empty) launch(fill, { values: sum.total }, { value: 0, count: sum.total.size });
+      sum.empty = false;
+    }
     const norm = withoutScope(() => globalNorm(this.#gradients));
     const { maxGradientNorm, ...rest } = this.options;
     adamwStep(
@@ -111,7 +117,7 @@ export class FlatAdamW {
 
   /** Frees gradients and moments; the parameters stay with the model. */
   dispose(): void {
-    for (const sum of this.#into.values()) sum.dispose();
+    for (const { total } of this.#sums.values()) total.dispose();
     for (const storage of [this.#flat, this.#gradients, this.#firstMoments, this.#secondMoments]) storage.dispose();
   }
 }

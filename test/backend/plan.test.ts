@@ -118,11 +118,10 @@ describe('launches of a model of two layers', () => {
     await expect(run.trainer.trainStep()).rejects.toThrow(BackendError);
     expect(countByKernel(backend.launches)).toEqual({
       ...gradientLaunches,
-      // Gradients begin at zero and are added up in place: by the products themselves for the eight projections, by their
-      // own kernels for the embedding and the tied head, by `accumulate` for the rest.
-      fill: 2,
-      accumulate: run.trainer.model.parameters.length - 9,
-      accumulate_scaled: 1,
+      // Gradients are written where the optimiser wants them: by the products themselves for the eight projections, by their
+      // own kernels for the embedding and the tied head, by copies for the rest.
+      copy_rows: 10 + run.trainer.model.parameters.length - 9,
+      scale_into: 1,
       multiply_in_place: 1,
       binary: 3,
       global_norm: 1,

@@ -104,10 +104,14 @@ void multiply_in_place(const MultiplyInPlace& a, Pool& pool) {
   });
 }
 
-void accumulate_scaled(const AccumulateScaled& a, Pool& pool) {
+void scale_into(const ScaleInto& a, Pool& pool) {
   const float factor = a.factor[0];
   each_block(pool, a.count, kElementwiseGrain, [&](i64 begin, i64 end) {
-    for (i64 i = begin; i < end; i++) a.sums[i] += factor * a.values[i];
+    if (a.accumulate) {
+      for (i64 i = begin; i < end; i++) a.sums[i] += factor * a.values[i];
+    } else {
+      for (i64 i = begin; i < end; i++) a.sums[i] = factor * a.values[i];
+    }
   });
 }
 

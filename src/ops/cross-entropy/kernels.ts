@@ -100,13 +100,15 @@ export const multiplyInPlace = defineKernel('multiply_in_place', {
   },
 });
 
-/** sums[i] += factor·values[i] */
-export const accumulateScaled = defineKernel('accumulate_scaled', {
-  buffers: { factor: input.f32, values: input.f32, sums: inout.f32 },
-  parameters: { count: 'int' },
+/** sums[i] = factor·values[i], or += with `accumulate` (sums is then read as well) */
+export const scaleInto = defineKernel('scale_into', {
+  buffers: { factor: input.f32, values: input.f32, sums: output.f32 },
+  parameters: { count: 'int', accumulate: 'flag' },
   operations: (p) => 2 * p.count,
-  reference({ factor, values, sums }, { count }) {
-    for (let i = 0; i < count; i++) sums[i] = (sums[i] ?? NaN) + (factor[0] ?? NaN) * (values[i] ?? NaN);
+  reference({ factor, values, sums }, { count, accumulate }) {
+    for (let i = 0; i < count; i++) {
+      sums[i] = (accumulate ? (sums[i] ?? NaN) : 0) + (factor[0] ?? NaN) * (values[i] ?? NaN);
+    }
   },
 });
 

@@ -84,9 +84,11 @@ export function linearCrossEntropy(
         // The tape lets go of these after the rule, so they are scaled where they lie.
         return [saved.hidden, saved.weight, saved.bias].map((gradient, i) => {
           if (!upstream || !gradient || needed[i] !== true) return null;
-          const total = sums[i];
-          if (total) {
-            launch(kernels.accumulateScaled, { factor: upstream, values: gradient, sums: total }, { count: gradient.size });
+          const sum = sums[i];
+          if (sum) {
+            const extents = { count: gradient.size, accumulate: !sum.empty };
+            launch(kernels.scaleInto, { factor: upstream, values: gradient, sums: sum.total }, extents);
+            sum.empty = false;
             return null;
           }
           launch(kernels.multiplyInPlace, { factor: upstream, values: gradient }, { count: gradient.size });

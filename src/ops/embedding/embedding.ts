@@ -35,10 +35,12 @@ export function embedding(ids: Tensor, weight: Tensor): Tensor {
     backward({ cotangents: [dy], saved, sums: [sum] }) {
       if (!dy) return [null];
       if (isPacked(dtype)) throw noPackedGradient('embedding', dtype);
-      const dWeight = sum ?? empty(dy.backend, [vocabulary, columns]);
-      const extents = { tokens, vocabulary, columns, dyPitch: dy.pitch, accumulate: Boolean(sum) };
+      const dWeight = sum?.total ?? empty(dy.backend, [vocabulary, columns]);
+      const extents = { tokens, vocabulary, columns, dyPitch: dy.pitch, accumulate: sum?.empty === false };
       launch(kernels.embeddingBackward, { ids: saved.ids, dy, dWeight }, extents);
-      return [sum ? null : dWeight];
+      if (!sum) return [dWeight];
+      sum.empty = false;
+      return [null];
     },
   });
   dense.dispose();

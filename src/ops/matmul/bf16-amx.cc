@@ -33,12 +33,13 @@ struct Amx {
   static ELAPID_INLINE void multiply(i64 steps, const uint16_t* a, const uint16_t* b, i64 next, const Output& to) {
     constexpr i64 kTile = 16 * kStep;
     for (i64 s = 0; s < steps; s++) {
-      // C is fetched a few rows a step, not all at once in front of the first tiles.
+      // C is fetched a few rows a step, not all at once in front of the first tiles, and into the second level: its rows are
+      // often some multiple of 4 KiB apart, and 32 of them would evict one another, and A and B, from the first.
       if (s < 8) {
         for (int i = 0; i < 2 * Rows; i++) {
           const float* c = to.c + (2 * Rows * s + i) * to.ldc;
-          __builtin_prefetch(c);
-          if (Columns == 2) __builtin_prefetch(c + 16);
+          __builtin_prefetch(c, 0, 2);
+          if (Columns == 2) __builtin_prefetch(c + 16, 0, 2);
         }
       }
       _tile_loadd(6, b, 64);

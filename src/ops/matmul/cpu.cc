@@ -22,7 +22,7 @@ constexpr i64 kSerialWork = i64(1) << 19;
 // each, the later ones from the caches.
 constexpr i64 kFewRows = 2 * kSkinnyRows, kFewRowsDepth = 16 * kLanes;
 // Elements of W that a task of a skinny product reads at least.
-constexpr i64 kSkinnyGrain = i64(1) << 15;
+constexpr i64 kSkinnyGrain = i64(1) << 14;
 
 constexpr i64 kScratchFloats = kThreadScratchBytes / sizeof(float);
 constexpr i64 kSharedFloats = kSharedScratchBytes / sizeof(float);

@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, isPacked, record, type Shape, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type Shape, type Tensor } from '../../tensor/index.js';
 import { linearPackedInto, noPackedGradient } from '../packed/packed.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
@@ -53,9 +53,14 @@ function inputGradient(dy: Tensor, weight: Tensor, shape: Shape): Tensor {
   return dx;
 }
 
-/** dyᵀ·x, or null when it was added to `sum`. */
-function weightGradient(dy: Tensor, x: Tensor, sum: Tensor | null): Tensor | null {
-  const dWeight = sum ?? empty(dy.backend, [dy.columns, x.columns]);
-  gemmInto(dy, x, dWeight, { transposeA: true, accumulate: sum !== null });
-  return sum === null ? dWeight : null;
+/** dyᵀ·x, or null when it went to `sum`. */
+function weightGradient(dy: Tensor, x: Tensor, sum: GradientSum | null): Tensor | null {
+  if (sum === null) {
+    const dWeight = empty(dy.backend, [dy.columns, x.columns]);
+    gemmInto(dy, x, dWeight, { transposeA: true });
+    return dWeight;
+  }
+  gemmInto(dy, x, sum.total, { transposeA: true, accumulate: !sum.empty });
+  sum.empty = false;
+  return null;
 }

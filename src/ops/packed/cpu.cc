@@ -7,9 +7,8 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-// Bytes of weights that a task reads: so few that the threads end together, and of large weights so many that streams from
-// memory, which take a while to get going, are long.
-constexpr i64 kLeastPackedGrain = i64(24) << 10, kMostPackedGrain = i64(192) << 10, kPackedTasks = 12;
+// Bytes of weights that a task reads: so few that the threads end together. Tasks of a thread follow one another in memory.
+constexpr i64 kLeastPackedGrain = i64(24) << 10, kMostPackedGrain = i64(48) << 10, kPackedTasks = 12;
 
 template <class F, class Arguments>
 void pack_weight(const Arguments& a, Pool& pool) {

@@ -50,7 +50,8 @@ void step_channels(const SelectiveScanStep& a, i64 batch, i64 first, i64 count) 
 
 void selective_scan_step(const SelectiveScanStep& a, Pool& pool) {
   const i64 vectors = ceil_div(a.channels, i64(kLanes));
-  each_block(pool, a.batch * vectors, max(i64(1), kElementwiseGrain / (a.stateSize * kLanes)), [&](i64 begin, i64 end) {
+  // A state takes some ten instructions, so a quarter of an elementwise task's elements is as much work.
+  each_block(pool, a.batch * vectors, max(i64(1), kElementwiseGrain / 4 / (a.stateSize * kLanes)), [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; i++) {
       const i64 batch = i / vectors, first = i % vectors * kLanes, count = a.channels - first;
       a.hold ? step_channels<true>(a, batch, first, count) : step_channels<false>(a, batch, first, count);

@@ -236,6 +236,7 @@ struct Gemm {
   i64 strideB;
   i64 strideC;
   bool accumulate;
+  bool bf16;
   explicit Gemm(const double* w)
       : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         b(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -253,9 +254,232 @@ struct Gemm {
         strideA(i64(w[13])),
         strideB(i64(w[14])),
         strideC(i64(w[15])),
-        accumulate(w[16] != 0) {}
+        accumulate(w[16] != 0),
+        bf16(w[17] != 0) {}
 };
 void gemm(const Gemm& a, Pool& pool);
+
+struct EmbeddingBf16 {
+  const i32* ids;
+  const u8* weight;
+  float* y;
+  i64 tokens;
+  i64 vocabulary;
+  i64 columns;
+  explicit EmbeddingBf16(const double* w)
+      : ids(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const u8*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        tokens(i64(w[3])),
+        vocabulary(i64(w[4])),
+        columns(i64(w[5])) {}
+};
+void embedding_bf16(const EmbeddingBf16& a, Pool& pool);
+
+struct EmbeddingInt4 {
+  const i32* ids;
+  const u8* weight;
+  float* y;
+  i64 tokens;
+  i64 vocabulary;
+  i64 columns;
+  explicit EmbeddingInt4(const double* w)
+      : ids(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const u8*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        tokens(i64(w[3])),
+        vocabulary(i64(w[4])),
+        columns(i64(w[5])) {}
+};
+void embedding_int4(const EmbeddingInt4& a, Pool& pool);
+
+struct EmbeddingInt8 {
+  const i32* ids;
+  const u8* weight;
+  float* y;
+  i64 tokens;
+  i64 vocabulary;
+  i64 columns;
+  explicit EmbeddingInt8(const double* w)
+      : ids(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const u8*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        tokens(i64(w[3])),
+        vocabulary(i64(w[4])),
+        columns(i64(w[5])) {}
+};
+void embedding_int8(const EmbeddingInt8& a, Pool& pool);
+
+struct LinearBf16 {
+  const float* a;
+  const u8* weight;
+  const float* bias;  // may be null
+  u8* space;  // may be null
+  float* c;
+  i64 m;
+  i64 n;
+  i64 k;
+  i64 lda;
+  i64 ldc;
+  bool bf16;
+  i64 chunk;
+  explicit LinearBf16(const double* w)
+      : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const u8*>(uintptr_t(w[1]))),
+        bias(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        space(reinterpret_cast<u8*>(uintptr_t(w[3]))),
+        c(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        m(i64(w[5])),
+        n(i64(w[6])),
+        k(i64(w[7])),
+        lda(i64(w[8])),
+        ldc(i64(w[9])),
+        bf16(w[10] != 0),
+        chunk(i64(w[11])) {}
+};
+void linear_bf16(const LinearBf16& a, Pool& pool);
+
+struct LinearInt4 {
+  const float* a;
+  const u8* weight;
+  const float* bias;  // may be null
+  u8* space;  // may be null
+  float* c;
+  i64 m;
+  i64 n;
+  i64 k;
+  i64 lda;
+  i64 ldc;
+  bool bf16;
+  i64 chunk;
+  explicit LinearInt4(const double* w)
+      : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const u8*>(uintptr_t(w[1]))),
+        bias(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        space(reinterpret_cast<u8*>(uintptr_t(w[3]))),
+        c(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        m(i64(w[5])),
+        n(i64(w[6])),
+        k(i64(w[7])),
+        lda(i64(w[8])),
+        ldc(i64(w[9])),
+        bf16(w[10] != 0),
+        chunk(i64(w[11])) {}
+};
+void linear_int4(const LinearInt4& a, Pool& pool);
+
+struct LinearInt8 {
+  const float* a;
+  const u8* weight;
+  const float* bias;  // may be null
+  u8* space;  // may be null
+  float* c;
+  i64 m;
+  i64 n;
+  i64 k;
+  i64 lda;
+  i64 ldc;
+  bool bf16;
+  i64 chunk;
+  explicit LinearInt8(const double* w)
+      : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<const u8*>(uintptr_t(w[1]))),
+        bias(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        space(reinterpret_cast<u8*>(uintptr_t(w[3]))),
+        c(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        m(i64(w[5])),
+        n(i64(w[6])),
+        k(i64(w[7])),
+        lda(i64(w[8])),
+        ldc(i64(w[9])),
+        bf16(w[10] != 0),
+        chunk(i64(w[11])) {}
+};
+void linear_int8(const LinearInt8& a, Pool& pool);
+
+struct PackBf16 {
+  const float* weight;
+  u8* packed;
+  i64 rows;
+  i64 columns;
+  i64 weightPitch;
+  explicit PackBf16(const double* w)
+      : weight(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        packed(reinterpret_cast<u8*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])),
+        weightPitch(i64(w[4])) {}
+};
+void pack_bf16(const PackBf16& a, Pool& pool);
+
+struct PackInt4 {
+  const float* weight;
+  u8* packed;
+  i64 rows;
+  i64 columns;
+  i64 weightPitch;
+  explicit PackInt4(const double* w)
+      : weight(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        packed(reinterpret_cast<u8*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])),
+        weightPitch(i64(w[4])) {}
+};
+void pack_int4(const PackInt4& a, Pool& pool);
+
+struct PackInt8 {
+  const float* weight;
+  u8* packed;
+  i64 rows;
+  i64 columns;
+  i64 weightPitch;
+  explicit PackInt8(const double* w)
+      : weight(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        packed(reinterpret_cast<u8*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])),
+        weightPitch(i64(w[4])) {}
+};
+void pack_int8(const PackInt8& a, Pool& pool);
+
+struct UnpackBf16 {
+  const u8* packed;
+  float* weight;
+  i64 rows;
+  i64 columns;
+  explicit UnpackBf16(const double* w)
+      : packed(reinterpret_cast<const u8*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])) {}
+};
+void unpack_bf16(const UnpackBf16& a, Pool& pool);
+
+struct UnpackInt4 {
+  const u8* packed;
+  float* weight;
+  i64 rows;
+  i64 columns;
+  explicit UnpackInt4(const double* w)
+      : packed(reinterpret_cast<const u8*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])) {}
+};
+void unpack_int4(const UnpackInt4& a, Pool& pool);
+
+struct UnpackInt8 {
+  const u8* packed;
+  float* weight;
+  i64 rows;
+  i64 columns;
+  explicit UnpackInt8(const double* w)
+      : packed(reinterpret_cast<const u8*>(uintptr_t(w[0]))),
+        weight(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        rows(i64(w[2])),
+        columns(i64(w[3])) {}
+};
+void unpack_int8(const UnpackInt8& a, Pool& pool);
 
 struct Embedding {
   const i32* ids;
@@ -797,19 +1021,6 @@ struct SoftmaxBackward {
 };
 void softmax_backward(const SoftmaxBackward& a, Pool& pool);
 
-struct AccumulateScaled {
-  const float* factor;
-  const float* values;
-  float* sums;
-  i64 count;
-  explicit AccumulateScaled(const double* w)
-      : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        sums(reinterpret_cast<float*>(uintptr_t(w[2]))),
-        count(i64(w[3])) {}
-};
-void accumulate_scaled(const AccumulateScaled& a, Pool& pool);
-
 struct ColumnSums {
   const float* x;
   float* y;
@@ -846,6 +1057,21 @@ struct MultiplyInPlace {
         count(i64(w[2])) {}
 };
 void multiply_in_place(const MultiplyInPlace& a, Pool& pool);
+
+struct ScaleInto {
+  const float* factor;
+  const float* values;
+  float* sums;
+  i64 count;
+  bool accumulate;
+  explicit ScaleInto(const double* w)
+      : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        sums(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        count(i64(w[3])),
+        accumulate(w[4] != 0) {}
+};
+void scale_into(const ScaleInto& a, Pool& pool);
 
 struct ScaledSum {
   const float* values;
@@ -967,7 +1193,7 @@ struct GlobalNorm {
 };
 void global_norm(const GlobalNorm& a, Pool& pool);
 
-constexpr int kKernelCount = 39;
+constexpr int kKernelCount = 51;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -982,7 +1208,19 @@ inline const char* const kSignatures[] = {
     "reduce_max(in f32 x, out f32 y, out i32 positions?; int outer, int length, int inner)",
     "reduce_sum(in f32 x, out f32 y; int outer, int length, int inner, float scale)",
     "scatter_to_max(in f32 dy, in i32 positions, out f32 dx; int outer, int length, int inner)",
-    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate)",
+    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate, flag bf16)",
+    "embedding_bf16(in i32 ids, in bf16 weight, out f32 y; int tokens, int vocabulary, int columns)",
+    "embedding_int4(in i32 ids, in int4 weight, out f32 y; int tokens, int vocabulary, int columns)",
+    "embedding_int8(in i32 ids, in int8 weight, out f32 y; int tokens, int vocabulary, int columns)",
+    "linear_bf16(in f32 a, in bf16 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, int chunk)",
+    "linear_int4(in f32 a, in int4 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, int chunk)",
+    "linear_int8(in f32 a, in int8 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, int chunk)",
+    "pack_bf16(in f32 weight, out bf16 packed; int rows, int columns, int weightPitch)",
+    "pack_int4(in f32 weight, out int4 packed; int rows, int columns, int weightPitch)",
+    "pack_int8(in f32 weight, out int8 packed; int rows, int columns, int weightPitch)",
+    "unpack_bf16(in bf16 packed, out f32 weight; int rows, int columns)",
+    "unpack_int4(in int4 packed, out f32 weight; int rows, int columns)",
+    "unpack_int8(in int8 packed, out f32 weight; int rows, int columns)",
     "embedding(in i32 ids, in f32 weight, out f32 y; int tokens, int vocabulary, int columns, int weightPitch)",
     "embedding_backward(in i32 ids, in f32 dy, out f32 dWeight; int tokens, int vocabulary, int columns, int dyPitch, flag accumulate)",
     "rms_norm(in f32 x, in f32 residual?, in f32 weight, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
@@ -999,10 +1237,10 @@ inline const char* const kSignatures[] = {
     "log_softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
     "softmax(in f32 x, out f32 y; int rows, int columns, int xPitch)",
     "softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
-    "accumulate_scaled(in f32 factor, in f32 values, inout f32 sums; int count)",
     "column_sums(in f32 x, out f32 y; int rows, int columns, flag accumulate)",
     "counted_scale(in i32 targets, out f32 scale; int count)",
     "multiply_in_place(in f32 factor, inout f32 values; int count)",
+    "scale_into(in f32 factor, in f32 values, out f32 sums; int count, flag accumulate)",
     "scaled_sum(in f32 values, in f32 scale, out f32 total; int count)",
     "token_losses(in f32 logits, in i32 targets, out f32 losses, out f32 normalisers?; int rows, int columns, int logitsPitch)",
     "token_losses_backward(in f32 logits, in i32 targets, in f32 normalisers, in f32 scale, in f32 upstream, out f32 dlogits; int rows, int columns, int logitsPitch)",
@@ -1025,6 +1263,18 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { reduce_sum(ReduceSum(w), pool); },
     [](const double* w, Pool& pool) { scatter_to_max(ScatterToMax(w), pool); },
     [](const double* w, Pool& pool) { gemm(Gemm(w), pool); },
+    [](const double* w, Pool& pool) { embedding_bf16(EmbeddingBf16(w), pool); },
+    [](const double* w, Pool& pool) { embedding_int4(EmbeddingInt4(w), pool); },
+    [](const double* w, Pool& pool) { embedding_int8(EmbeddingInt8(w), pool); },
+    [](const double* w, Pool& pool) { linear_bf16(LinearBf16(w), pool); },
+    [](const double* w, Pool& pool) { linear_int4(LinearInt4(w), pool); },
+    [](const double* w, Pool& pool) { linear_int8(LinearInt8(w), pool); },
+    [](const double* w, Pool& pool) { pack_bf16(PackBf16(w), pool); },
+    [](const double* w, Pool& pool) { pack_int4(PackInt4(w), pool); },
+    [](const double* w, Pool& pool) { pack_int8(PackInt8(w), pool); },
+    [](const double* w, Pool& pool) { unpack_bf16(UnpackBf16(w), pool); },
+    [](const double* w, Pool& pool) { unpack_int4(UnpackInt4(w), pool); },
+    [](const double* w, Pool& pool) { unpack_int8(UnpackInt8(w), pool); },
     [](const double* w, Pool& pool) { embedding(Embedding(w), pool); },
     [](const double* w, Pool& pool) { embedding_backward(EmbeddingBackward(w), pool); },
     [](const double* w, Pool& pool) { rms_norm(RmsNorm(w), pool); },
@@ -1041,10 +1291,10 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { log_softmax_backward(LogSoftmaxBackward(w), pool); },
     [](const double* w, Pool& pool) { softmax(Softmax(w), pool); },
     [](const double* w, Pool& pool) { softmax_backward(SoftmaxBackward(w), pool); },
-    [](const double* w, Pool& pool) { accumulate_scaled(AccumulateScaled(w), pool); },
     [](const double* w, Pool& pool) { column_sums(ColumnSums(w), pool); },
     [](const double* w, Pool& pool) { counted_scale(CountedScale(w), pool); },
     [](const double* w, Pool& pool) { multiply_in_place(MultiplyInPlace(w), pool); },
+    [](const double* w, Pool& pool) { scale_into(ScaleInto(w), pool); },
     [](const double* w, Pool& pool) { scaled_sum(ScaledSum(w), pool); },
     [](const double* w, Pool& pool) { token_losses(TokenLosses(w), pool); },
     [](const double* w, Pool& pool) { token_losses_backward(TokenLossesBackward(w), pool); },

@@ -18,10 +18,15 @@ inline void pause() {
 }  // namespace
 
 void Pool::take_tasks(int thread) {
-  for (;;) {
-    const int64_t task = __atomic_fetch_add(&next_, 1, __ATOMIC_RELAXED);
-    if (task >= count_) return;
-    task_(context_, task, thread);
+  for (int i = 0; i < threads_; i++) {
+    Run& run = runs_[(thread + i) % threads_];
+    const int64_t end = run.end;
+    // Looking first keeps threads that find a finished run from counting it up.
+    while (__atomic_load_n(&run.next, __ATOMIC_RELAXED) < end) {
+      const int64_t task = __atomic_fetch_add(&run.next, 1, __ATOMIC_RELAXED);
+      if (task >= end) break;
+      task_(context_, task, thread);
+    }
   }
 }
 
@@ -32,8 +37,10 @@ void Pool::run(int64_t count, Task task, void* context) {
   }
   task_ = task;
   context_ = context;
-  count_ = count;
-  __atomic_store_n(&next_, 0, __ATOMIC_RELAXED);
+  for (int i = 0; i < threads_; i++) {
+    runs_[i].end = count * (i + 1) / threads_;
+    __atomic_store_n(&runs_[i].next, count * i / threads_, __ATOMIC_RELAXED);
+  }
   __atomic_store_n(&state_, kOpen, __ATOMIC_RELEASE);
   __atomic_fetch_add(&generation_, 1, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&sleepers_, __ATOMIC_SEQ_CST) != 0) wake_all(&generation_);

@@ -19,6 +19,8 @@ class Pool {
   int threads() const { return threads_; }
 
   // Runs tasks 0 … count − 1, each once, on all threads; returns when all are done. The caller is thread 0.
+  // A thread begins with a run of tasks of its own, in order, and helps the others when it is done: what neighbouring tasks
+  // read from memory is one long stream, and the same part of an array comes to the same thread's caches again.
   void run(int64_t count, Task task, void* context);
 
   // The same for a callable (int64_t task, int thread).
@@ -54,12 +56,16 @@ class Pool {
  private:
   void take_tasks(int thread);
 
+  struct alignas(64) Run {
+    int64_t next = 0;
+    int64_t end = 0;
+  };
+
   int threads_ = 1;
   char* scratch_ = nullptr;
   Task task_ = nullptr;
   void* context_ = nullptr;
-  int64_t count_ = 0;
-  alignas(64) int64_t next_ = 0;
+  Run runs_[kMaxThreads];
   // Bit 31: a job is open; the rest: workers that have joined it. A job's fields change only while this is zero.
   alignas(64) uint32_t state_ = 0;
   alignas(64) uint32_t generation_ = 0;

@@ -3,6 +3,7 @@
 #include "../../../ops/elementwise/cpu.cc"
 #include "../../../ops/reduction/cpu.cc"
 #include "../../../ops/matmul/cpu.cc"
+#include "../../../ops/packed/cpu.cc"
 #include "../../../ops/embedding/cpu.cc"
 #include "../../../ops/rms-norm/cpu.cc"
 #include "../../../ops/layer-norm/cpu.cc"

@@ -1,0 +1,80 @@
+// Models as the rows run them, and whether this build has what a row is about.
+import { loadMamba, matmul, openBackend, scope, tensor } from 'elapid';
+import { checkpointFolder, config } from './model.mjs';
+import { NotAvailable } from './row.mjs';
+
+/** Formats of weights that `loadMamba` may offer. @typedef {'f32' | 'bf16' | 'int8' | 'int4'} Format */
+
+/** Values of the matrices that products read for a token, the head included, and of all parameters. */
+export const parameterCounts = (() => {
+  const { layers, dModel: D, dInner: E, dState: N, dConv: K, dtRank: R, vocabularySize: V } = config;
+  const matrices = layers * (2 * E * D + (R + 2 * N) * E + E * R + D * E) + V * D;
+  return { matrices, all: matrices + layers * (E * N + E * K + 3 * E + D) + D };
+})();
+
+/**
+ * Opens the CPU backend.
+ * @param {{threads: number, bf16?: boolean, kernels?: 'wasm'}} options bf16: matrix products in bfloat16
+ * @throws NotAvailable when the build has no such products: they would give the bits of float32
+ */
+export async function openCpu({ threads, bf16 = false, kernels }) {
+  const options = { threads, ...(kernels === undefined ? {} : { kernels }) };
+  if (!bf16) return openBackend('cpu', options);
+  const backend = await openBackend('cpu', /** @type {import('elapid').BackendOptions} */ ({ ...options, matmul: 'bf16' }));
+  const plain = await openBackend('cpu', options);
+  const [rounded, exact] = await Promise.all([product(backend), product(plain)]);
+  await plain.close();
+  if (rounded.some((x, i) => x !== exact[i])) return backend;
+  await backend.close();
+  throw new NotAvailable("bf16 products (openBackend's option matmul: 'bf16') are not available in this build");
+}
+
+/** A product of matrices large enough for any kernel's fast path. @param {import('elapid').Backend} backend */
+async function product(backend) {
+  const size = 128;
+  const values = Float32Array.from({ length: size * size }, (_, i) => Math.sin(i));
+  const result = scope(() => matmul(tensor(backend, values, [size, size]), tensor(backend, values, [size, size])));
+  const data = await result.data();
+  result.dispose();
+  return data;
+}
+
+/**
+ * Opens a backend and loads the model; `sizeBytes` is what its parameters take.
+ * @param {Format} format
+ * @param {{threads: number, bf16?: boolean}} options
+ * @throws NotAvailable when this build loads no such format: the weights would take the memory of float32
+ */
+export async function loadModel(format, options) {
+  const folder = await checkpointFolder();
+  const backend = await openCpu(options);
+  const load = /** @type {(path: string, on: typeof backend, options?: {dtype: Format}) => ReturnType<typeof loadMamba>} */ (loadMamba);
+  try {
+    const model = await (format === 'f32' ? load(folder, backend) : load(folder, backend, { dtype: format }));
+    const close = async () => {
+      model.dispose();
+      await backend.close();
+    };
+    // Nothing but the parameters lives yet.
+    const { liveBytes: sizeBytes } = backend.statistics();
+    if (format === 'f32' || sizeBytes < 0.9 * 4 * parameterCounts.all) return { model, backend, sizeBytes, close };
+    await close();
+  } catch (error) {
+    await backend.close();
+    throw error;
+  }
+  throw new NotAvailable(`weights in ${format} (loadMamba's option dtype) are not available in this build`);
+}
+
+/** Ids all over the vocabulary. @param {number} count */
+export const promptIds = (count) => Array.from({ length: count }, (_, i) => ((i * 7919) % 50000) + 10);
+
+/** Floating-point operations of the matrix products of `tokens` tokens through the blocks, and of `logits` rows of logits. */
+export function productOperations(/** @type {number} */ tokens, /** @type {number} */ logits) {
+  const head = config.vocabularySize * config.dModel;
+  return 2 * (tokens * (parameterCounts.matrices - head) + logits * head);
+}
+
+/** Exponentials of the decays of `tokens` tokens. @param {number} tokens */
+export const decays = (tokens) => tokens * config.layers * config.dInner * config.dState;
+

@@ -1,0 +1,9 @@
+// All rows, in the order they are run.
+import { modelRows, threadRows } from './models.mjs';
+import { operationRows } from './operations.mjs';
+import { rooflineRows } from './roofline.mjs';
+import { lengthRows } from './scaling.mjs';
+import { scanThreads, singleRows } from './single.mjs';
+
+/** @type {readonly import('../lib/row.mjs').Row[]} */
+export const rows = [...rooflineRows, ...modelRows, ...singleRows, ...operationRows, ...lengthRows, ...threadRows, scanThreads];

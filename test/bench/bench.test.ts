@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { toFloat16Bits } from '../../bench/lib/gguf.mjs';
+import { section, withSection, type Results } from '../../bench/lib/report.mjs';
+import { newestResults } from '../../bench/lib/results.mjs';
+import { NotAvailable, runRow, type Row } from '../../bench/lib/row.mjs';
+import { median, summarise } from '../../bench/lib/statistics.mjs';
+import { toFloat32 } from '../../src/io/index.js';
+
+const context = { threads: 1, quick: false };
+
+/** A row that takes its figures from lists. */
+const row = (better: 'more' | 'less', ours: number[], peer: number[]): Row => ({
+  name: 'row',
+  what: 'a row',
+  unit: better === 'more' ? 'tok/s' : 'ms',
+  better,
+  runs: 3,
+  prepare: () =>
+    Promise.resolve({
+      ours: () => Promise.resolve(ours.shift() ?? NaN),
+      peer: { name: 'peer', source: 'measured', run: () => Promise.resolve(peer.shift() ?? NaN) },
+      close: () => Promise.resolve(),
+    }),
+});
+
+describe('bench', () => {
+  test('median and spread', () => {
+    expect(median([3, 1, 2])).toBe(2);
+    expect(median([4, 1, 2, 3])).toBe(2.5);
+    expect(summarise([3, 1, 2])).toEqual({ median: 2, runs: 3, spread: [1, 3] });
+  });
+
+  test('a ratio says how many times better ours is, whichever way is better; the warm-up does not count', async () => {
+    expect(await runRow(row('more', [999, 6, 4, 8], [999, 2, 3, 1]), context)).toMatchObject({
+      ours: 6,
+      runs: 3,
+      spread: [4, 8],
+      peer: 2,
+      ratio: 3,
+      limit: null,
+    });
+    expect(await runRow(row('less', [1, 6, 4, 8], [1, 2, 3, 1]), context)).toMatchObject({ ours: 6, peer: 2, ratio: 0.3333 });
+  });
+
+  test('a row that this build cannot run is listed with the reason', async () => {
+    const missing = { ...row('more', [], []), prepare: () => Promise.reject(new NotAvailable('no such format')) };
+    expect(await runRow(missing, context)).toEqual({ name: 'row', what: 'a row', unit: 'tok/s', better: 'more', skipped: 'no such format' });
+  });
+
+  test('float16 is rounded to nearest, ties to even', () => {
+    const numbers = [0, -0, 1, -2, 65504, 65520, 1e9, 2 ** -14, 2 ** -24, 1.5 * 2 ** -24, 2 ** -25, 1 + 2 ** -11, 1 + 3 * 2 ** -11, Infinity];
+    const expected = [0, -0, 1, -2, 65504, Infinity, Infinity, 2 ** -14, 2 ** -24, 2 ** -23, 0, 1, 1 + 2 ** -9, Infinity];
+    const bits = toFloat16Bits(Float32Array.from(numbers));
+    expect([...toFloat32(new Uint8Array(bits.buffer), 'F16')]).toEqual(expected);
+  });
+
+  test('the report shows rows that have figures', () => {
+    const what = { name: 'decode-f32', what: 'decoding', unit: 'tok/s' };
+    const results: Results = {
+      machine: { processor: 'P', kernels: 'K', node: 'v20', date: '2026-01-01' },
+      threads: 2,
+      rows: [
+        { ...what, ours: 60, peer: 30, peerName: 'llama.cpp', peerSource: 'measured', ratio: 2, limitShare: 0.8 },
+        { name: 'decode-int8', what: 'decoding in int8', unit: 'tok/s', skipped: 'no' },
+      ],
+    };
+    const text = section(results, 'f.json');
+    expect(text).toContain('| decoding | 60.0 tok/s | 30.0 (llama.cpp) | 2.00× | 80 % |');
+    expect(text).not.toContain('int8');
+    expect(withSection('a\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nb', 'new')).toBe(
+      'a\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nb',
+    );
+  });
+
+  const newest = newestResults();
+  test.skipIf(newest === undefined)('README shows the newest committed results (else: npm run bench:report)', () => {
+    const readme = readFileSync(join(fileURLToPath(new URL('../..', import.meta.url)), 'README.md'), 'utf8');
+    if (newest !== undefined) expect(withSection(readme, section(newest.results, newest.file))).toBe(readme);
+  });
+});
