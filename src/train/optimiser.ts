@@ -1,7 +1,8 @@
 import { fill } from '../backend/memory/kernels.js';
 import type { Parameter } from '../nn/index.js';
 import { adamwStep, copyInto, globalNorm } from '../ops/index.js';
-import { empty, launch, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
+import { noPackedGradient } from '../ops/packed/packed.js';
+import { empty, isPacked, launch, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
 
 export interface AdamWOptions {
   readonly beta1: number;
@@ -33,7 +34,10 @@ export class FlatAdamW {
   /** Steps taken so far. */
   step = 0;
 
+  /** @throws ArgumentError when a parameter is packed: such are for inference */
   constructor(backend: Backend, parameters: readonly Parameter[], options: AdamWOptions) {
+    const packed = parameters.find(({ tensor }) => isPacked(tensor.dtype));
+    if (packed !== undefined) throw noPackedGradient('AdamW', packed.tensor.dtype);
     this.options = options;
     this.parameters = [...parameters.filter(({ decay }) => decay), ...parameters.filter(({ decay }) => !decay)];
     let size = 0;

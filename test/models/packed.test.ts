@@ -1,9 +1,11 @@
 import { mkdirSync, writeFileSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { splitText } from '../../src/data/index.js';
 import { Decoder } from '../../src/generate/index.js';
 import { loadMamba, MambaLM, packedParameters, saveMamba, weightDTypes } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import { packedDTypes, type Backend, type Tensor } from '../../src/tensor/index.js';
+import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
 import { ArgumentError } from '../../src/util/errors.js';
 import { useBackend, compiledKernels } from '../support/backends.js';
 import { checkpointErrorOf, rewriteSafetensors, type EditableContent } from '../support/checkpoints.js';
@@ -141,6 +143,19 @@ describe('checkpoints with packed weights', () => {
       model.dispose();
     });
     expect(error.message).toMatch(message);
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+});
+
+describe('training', () => {
+  const backend = useBackend('cpu');
+
+  test('a packed model is refused, and nothing is left behind', async () => {
+    const model = await loadMamba(folder, backend(), { dtype: 'int8' });
+    expect(() => new Trainer(model, splitText(new Uint8Array(8000), 0.5), defaultTrainingOptions(10))).toThrow(
+      /AdamW: weight is int8; expected f32 where gradients are wanted\. Hint: packed weights are for inference/,
+    );
+    model.dispose();
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 });
