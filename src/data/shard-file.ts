@@ -49,7 +49,7 @@ export function encodeShard(documents: readonly ArrayLike<number>[], vocabularyS
     at += document.length;
   });
   setCount(offsets, 8 * documents.length, at);
-  const pieces = [header, offsets, body].map(({ buffer }) => new Uint8Array(buffer as ArrayBuffer));
+  const pieces = [header, offsets, body].map(({ buffer }) => new Uint8Array(buffer));
   new TextEncoder().encodeInto(magic, pieces[0] as Uint8Array);
   header.setUint32(8, version, true);
   header.setUint32(12, tokenBytes, true);

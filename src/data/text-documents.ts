@@ -59,7 +59,9 @@ export async function openTextDocuments(paths: readonly string[], options: TextD
 async function findDocuments(path: string, separator: Uint8Array | null): Promise<{ ranges: Float64Array; checksum: number }> {
   const file = await openData(operation, path);
   const ranges: number[] = [];
-  const add = (start: number, end: number) => void (end > start && ranges.push(start, end));
+  const add = (start: number, end: number) => {
+    if (end > start) ranges.push(start, end);
+  };
   try {
     let checksum: number;
     if (isJsonLines(path)) {
