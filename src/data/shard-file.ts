@@ -21,6 +21,12 @@ const headerBytes = 64;
 const magic = 'ELTOKENS';
 const version = 1;
 
+/**
+ * What a document reads at a time where less is asked for. A read costs some 70 µs however short it is: of long documents a
+ * batch of 8 rows of 256 took 540 µs to read, and takes 60 with this.
+ */
+const readAheadBytes = 1 << 16;
+
 /** An open shard. */
 export interface Shard {
   readonly file: Awaited<ReturnType<typeof openData>>;
@@ -94,17 +100,26 @@ export async function openShard(path: string, vocabularySize: number): Promise<S
     });
     const open = (document: number): TokenDocument => {
       const [begin = 0, end = 0] = offsets.subarray(document);
+      const readTokens = async (from: number, to: number) => {
+        const at = bodyStart + (begin + from) * tokenBytes;
+        const read = decodeTokens(await file.read(at, (to - from) * tokenBytes), tokenBytes);
+        const wrong = read.findIndex((token) => token < 0 || token >= vocabularySize);
+        if (wrong >= 0) fail(`token ${String(read[wrong])}; expected one in [0, ${String(vocabularySize)})`, at + wrong * tokenBytes);
+        return read;
+      };
+      let [aheadFrom, ahead] = [0, new Int32Array(0) as Uint8Array | Int32Array];
       return {
         length: end - begin,
         async read(from, to) {
-          const at = bodyStart + (begin + from) * tokenBytes;
-          const read = decodeTokens(await file.read(at, (to - from) * tokenBytes), tokenBytes);
-          const wrong = read.findIndex((token) => token < 0 || token >= vocabularySize);
-          if (wrong >= 0) fail(`token ${String(read[wrong])}; expected one in [0, ${String(vocabularySize)})`, at + wrong * tokenBytes);
-          return read;
+          if (to - from >= aheadTokens) return readTokens(from, to);
+          if (from < aheadFrom || to > aheadFrom + ahead.length) {
+            [aheadFrom, ahead] = [from, await readTokens(from, Math.min(end - begin, from + aheadTokens))];
+          }
+          return ahead.subarray(from - aheadFrom, to - aheadFrom);
         },
       };
     };
+    const aheadTokens = readAheadBytes / tokenBytes;
     return { file, documents, tokens, checksum: header.getUint32(32, true), open };
   } catch (error) {
     await file.close();

@@ -82,8 +82,8 @@ export interface ShardSource extends DocumentSource {
 }
 
 /**
- * Opens a folder that `writeTokenShards` wrote. In memory are 8 bytes a document; rows are read from the files when they
- * are due, so that neither the corpus nor a document needs to fit.
+ * Opens a folder that `writeTokenShards` wrote. In memory are 8 bytes a document, and 64 KiB of each that is being read:
+ * neither the corpus nor a document needs to fit.
  * @throws CheckpointError naming the file and the byte where it is damaged
  */
 export async function openTokenShards(folder: string): Promise<ShardSource> {

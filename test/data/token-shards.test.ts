@@ -29,8 +29,10 @@ describe.each([
       const document = await source.open(i);
       expect(document.length).toBe(expected.length);
       expect(Int32Array.from(await document.read(0, document.length))).toEqual(expected);
-      const [from, to] = [Math.floor(document.length / 3), Math.ceil(document.length / 2)];
-      expect(Int32Array.from(await document.read(from, to))).toEqual(expected.slice(from, to));
+      for (const [low, high] of [[0.3, 0.5], [0.5, 1], [0, 0.4], [0, 0]] as const) {
+        const [from, to] = [Math.floor(low * document.length), Math.ceil(high * document.length)];
+        expect(Int32Array.from(await document.read(from, to))).toEqual(expected.slice(from, to));
+      }
     }
     await source.close();
     const size = readFileSync(folder(`round${String(bytes)}`, '00000.tokens')).length;
@@ -48,9 +50,9 @@ describe.each([
 });
 
 describe('token shards', () => {
-  test('read what a row holds, however large corpus and documents are', async () => {
+  test('read the documents that rows are in, 64 KiB of each at most, however large corpus and documents are', async () => {
     const reads: Record<number, { bytes: number; longest: number }> = {};
-    for (const scale of [1, 100]) {
+    for (const scale of [1, 200]) {
       const name = folder(`scale${String(scale)}`);
       await writeTokenShards(new MemoryDocuments(randomDocuments(Array<number>(20).fill(500 * scale))), name, { vocabularySize: 256, shardTokens: 5000 * scale });
       const source = await openTokenShards(name);
@@ -67,8 +69,8 @@ describe('token shards', () => {
       expect(counted.closed).toBe(counted.opened);
       vi.restoreAllMocks();
     }
-    expect(reads[1]).toEqual({ bytes: 4 * 4 * 101, longest: 101 });
-    expect(reads[100]?.bytes).toBe(reads[1]?.bytes);
+    expect(reads[1]).toEqual({ bytes: 4 * 500, longest: 500 });
+    expect(reads[200]).toEqual({ bytes: 4 * 65_536, longest: 65_536 });
   });
 
   test('write to a new folder only', async () => {
@@ -124,5 +126,18 @@ describe('token shards', () => {
     writeFileSync(`${place}/tokens.json`, content);
     await expect(openTokenShards(place)).rejects.toThrow(message);
     await expect(openTokenShards(folder('absent'))).rejects.toThrow(/absent\/tokens\.json: is missing; expected a folder that elapid tokenize/);
+  });
+});
+
+describe('a document longer than what is read at a time', () => {
+  test.each([256, 50_000])('is the same in rows as in memory: vocabulary %d', async (vocabularySize) => {
+    const documents = randomDocuments([70_001, 140_000], vocabularySize);
+    const place = folder(`long${String(vocabularySize)}`);
+    await writeTokenShards(new MemoryDocuments(documents), place, { vocabularySize });
+    const source = await openTokenShards(place);
+    const options = { batchSize: 2, length: 999, seed: 3 };
+    const [fromDisk, fromMemory] = [new PackedSampler(source, options), new PackedSampler(new MemoryDocuments(documents), options)];
+    for (let i = 0; i < 150; i++) expect(await fromDisk.next()).toEqual(await fromMemory.next());
+    await source.close();
   });
 });
