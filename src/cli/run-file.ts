@@ -7,7 +7,11 @@ const positive = v.pipe(v.number(), v.integer(), v.minValue(1));
 const real = v.pipe(v.number(), v.finite());
 
 const runSchema = v.strictObject({
-  text: v.string(),
+  /** One file or folder, or several files. */
+  text: v.union([v.string(), v.array(v.string())]),
+  documentSeparator: v.optional(v.string()),
+  textField: v.optional(v.string()),
+  validation: v.optional(v.string()),
   tokenizer: v.nullable(v.string()),
   model: v.strictObject({ dModel: positive, layers: positive, dState: positive, dConv: positive, expand: positive }),
   training: v.strictObject({

@@ -1,6 +1,14 @@
 export { BatchSampler } from './batch-sampler.js';
 export type { BatchSamplerOptions, BatchSamplerState } from './batch-sampler.js';
+export { documentOf, splitDocuments } from './documents.js';
+export type { DocumentDataset, DocumentSource, TokenDocument } from './documents.js';
+export { PackedSampler, packedPass } from './packed-batches.js';
+export type { PackedBatch, PackedSamplerState } from './packed-batches.js';
+export { isJsonLines, openTextDocuments } from './text-documents.js';
+export type { TextDocumentsOptions } from './text-documents.js';
 export { loadTextFile } from './text-file.js';
+export { openTokenShards, shardIndexName, writeTokenShards } from './token-shards.js';
+export type { ShardSource, ShardTotals } from './token-shards.js';
 export { ignoredTarget, splitText } from './tokens.js';
 export type { Batch, BatchShape, TokenArray, TokenDataset } from './tokens.js';
 export { validationBatches } from './validation-batches.js';

@@ -15,6 +15,11 @@ export interface Batch {
   inputs: Int32Array;
   /** [B, L]: the token after each input, or `ignoredTarget` where there is none. */
   targets: Int32Array;
+  /**
+   * [B, L], nonzero where a document starts. A batch that has it is packed: row b goes on where row b of the batch before
+   * it ended, so the model's state is carried from one to the next.
+   */
+  starts?: Int32Array;
 }
 
 /** The shape of batches. */

@@ -1,5 +1,5 @@
 import { ignoredTarget, type Batch, type BatchShape } from '../data/index.js';
-import type { MambaLM } from '../models/index.js';
+import type { MambaLM, State } from '../models/index.js';
 import { scope, tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 
@@ -22,22 +22,46 @@ export function bitsPerByte({ loss, tokens }: Evaluation, bytes: number): number
 }
 
 /**
- * Mean loss over batches, each row on its own (from a zero state).
+ * Mean loss over batches: each row on its own (from a zero state), or, where batches are packed, going on from the batch
+ * before.
  * @throws ArgumentError when there is nothing to predict
  */
-export async function evaluate(model: MambaLM, batches: Iterable<Batch>, { batchSize, length }: BatchShape): Promise<Evaluation> {
+export async function evaluate(
+  model: MambaLM,
+  batches: Iterable<Batch> | AsyncIterable<Batch>,
+  { batchSize, length }: BatchShape,
+): Promise<Evaluation> {
   let sum = 0;
   let tokens = 0;
-  for (const { inputs, targets } of batches) {
-    const shape = [batchSize, length];
-    const losses = scope(() =>
-      model.tokenLosses(tensor(model.backend, inputs, shape, 'i32'), tensor(model.backend, targets, shape, 'i32')),
-    );
-    for (const loss of await losses.data()) sum += loss;
-    losses.dispose();
-    for (const target of targets) if (target !== ignoredTarget) tokens++;
+  let state: State | undefined;
+  try {
+    for await (const { inputs, targets, starts } of batches) {
+      const put = (ids: Int32Array) => tensor(model.backend, ids, [batchSize, length], 'i32');
+      if (starts !== undefined) state ??= model.newState(batchSize);
+      const losses = scope(() =>
+        model.tokenLosses(put(inputs), put(targets), {
+          ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
+          ...(state === undefined ? {} : { state }),
+        }),
+      );
+      try {
+        for (const loss of await losses.data()) sum += loss;
+      } finally {
+        losses.dispose();
+      }
+      tokens += countTargets(targets);
+    }
+  } finally {
+    state?.dispose();
   }
   return mean(sum, tokens);
+}
+
+/** How many targets a loss counts. */
+export function countTargets(targets: Int32Array): number {
+  let count = 0;
+  for (const target of targets) if (target !== ignoredTarget) count++;
+  return count;
 }
 
 /**

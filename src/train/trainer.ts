@@ -1,9 +1,10 @@
 import { valueAndGradients } from '../autograd/index.js';
-import { BatchSampler, validationBatches, type TokenArray, type TokenDataset } from '../data/index.js';
-import type { MambaLM } from '../models/index.js';
+import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
+import type { Batch, DocumentDataset, DocumentSource, TokenArray, TokenDataset } from '../data/index.js';
+import type { MambaLM, State } from '../models/index.js';
 import { tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
-import { evaluate, type Evaluation } from './evaluate.js';
+import { countTargets, evaluate, type Evaluation } from './evaluate.js';
 import { FlatAdamW, type AdamWOptions } from './optimiser.js';
 import { learningRateAt, type LearningRateSchedule } from './schedule.js';
 
@@ -40,7 +41,7 @@ export function defaultTrainingOptions(steps: number): TrainingOptions {
 export interface StepResult {
   /** Steps done, this one included. */
   readonly step: number;
-  /** Mean training loss of the step's batches, nats a token, before the update. */
+  /** Mean training loss of the step's targets, nats a token, before the update. */
   readonly loss: number;
   /** Global norm before clipping. */
   readonly gradientNorm: number;
@@ -48,19 +49,31 @@ export interface StepResult {
   readonly tokens: number;
 }
 
-/** Trains a Mamba language model on a token array. One step at a time; saving and showing is the caller's. */
-export class Trainer {
+/** What a trainer trains on: tokens in memory, or documents. */
+export type TrainingData = TokenDataset | DocumentDataset;
+
+/**
+ * Trains a Mamba language model on a token array, in windows, or on documents, packed into rows. One step at a time; saving
+ * and showing is the caller's.
+ *
+ * On documents, the state after a batch is where the next begins (truncated back-propagation through time): a document longer
+ * than a row is seen whole, its gradients reach back to the row's beginning. The state was worked out with the weights as
+ * they were then.
+ */
+export class Trainer<Data extends TrainingData = TokenDataset> {
   readonly model: MambaLM;
   readonly options: TrainingOptions;
-  readonly dataset: TokenDataset;
+  readonly dataset: Data;
   readonly optimiser: FlatAdamW;
-  readonly sampler: BatchSampler;
+  readonly sampler: Data extends TokenDataset ? BatchSampler : PackedSampler;
+  /** What the model remembers of the documents its rows are in; null where it trains on windows. */
+  readonly carried: State | null;
 
   /**
    * @param model its parameters move to the optimiser's storage
    * @throws ArgumentError when an option is out of range or the text too short
    */
-  constructor(model: MambaLM, dataset: TokenDataset, options: TrainingOptions) {
+  constructor(model: MambaLM, dataset: Data, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
       throw new ArgumentError(
         describeProblem({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) }),
@@ -70,7 +83,10 @@ export class Trainer {
     this.model = model;
     this.options = options;
     this.dataset = dataset;
-    this.sampler = new BatchSampler(dataset.training, options);
+    const { training } = dataset;
+    const sampler = isTokens(training) ? new BatchSampler(training, options) : new PackedSampler(training, options);
+    this.sampler = sampler as typeof this.sampler;
+    this.carried = sampler instanceof PackedSampler ? model.newState(options.batchSize) : null;
     this.optimiser = new FlatAdamW(model.backend, model.parameters, options);
   }
 
@@ -85,19 +101,25 @@ export class Trainer {
     const { backend } = this.model;
     const learningRate = learningRateAt(schedule, this.step);
     const by = this.model.parameters.map((parameter) => parameter.tensor);
+    const batches: Batch[] = [];
+    for (let micro = 0; micro < accumulation; micro++) batches.push(await this.sampler.next());
+    // Every target weighs the same, in whichever micro-batch it is: packed batches have unequal numbers of them.
+    const counts = batches.map(({ targets }) => countTargets(targets));
+    const total = Math.max(1, counts.reduce((sum, count) => sum + count, 0));
+    const divisors = counts.map((count) => total / count);
     this.optimiser.clearGradients();
     const losses: Tensor[] = [];
-    for (let micro = 0; micro < accumulation; micro++) {
-      const { inputs, targets } = this.sampler.next();
+    const put = (ids: Int32Array) => tensor(backend, ids, [batchSize, length], 'i32');
+    for (const [micro, { inputs, targets, starts }] of batches.entries()) {
       const { value } = withoutScope(() =>
         valueAndGradients(
           by,
           () =>
-            this.model.loss(
-              tensor(backend, inputs, [batchSize, length], 'i32'),
-              tensor(backend, targets, [batchSize, length], 'i32'),
-            ),
-          { into: this.optimiser.gradientSums, scale: 1 / accumulation },
+            this.model.loss(put(inputs), put(targets), {
+              ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
+              ...(this.carried === null ? {} : { state: this.carried }),
+            }),
+          { into: this.optimiser.gradientSums, scale: 1 / (divisors[micro] as number) },
         ),
       );
       losses.push(value);
@@ -105,7 +127,7 @@ export class Trainer {
     const norm = this.optimiser.update(learningRate);
     try {
       let loss = 0;
-      for (const value of losses) loss += (await value.item()) / accumulation;
+      for (const [micro, value] of losses.entries()) loss += (await value.item()) / (divisors[micro] as number);
       const gradientNorm = await norm.item();
       return { step: this.step, loss, gradientNorm, learningRate, tokens: batchSize * length * accumulation };
     } finally {
@@ -116,25 +138,31 @@ export class Trainer {
 
   /** Mean loss over the held-out tokens, or over the first `limitBatches` batches of them. */
   async evaluate(limitBatches = Infinity): Promise<Evaluation> {
-    return evaluate(this.model, limit(validationBatches(this.dataset.validation, this.options), limitBatches), this.options);
+    const { validation } = this.dataset;
+    const batches = isTokens(validation) ? validationBatches(validation, this.options) : packedPass(validation, this.options);
+    return evaluate(this.model, limit(batches, limitBatches), this.options);
   }
 
-  /** Frees the optimiser's memory; the model stays. */
+  /** Frees the optimiser's memory and the carried state; the model stays. */
   dispose(): void {
+    this.carried?.dispose();
     this.optimiser.dispose();
   }
 }
 
-function* limit<T>(items: Iterable<T>, count: number): Generator<T> {
+async function* limit<T>(items: Iterable<T> | AsyncIterable<T>, count: number): AsyncGenerator<T> {
   let taken = 0;
-  for (const item of items) {
+  for await (const item of items) {
     if (taken++ >= count) return;
     yield item;
   }
 }
 
-/** A number that changes when the tokens do: FNV-1a over the token values. */
-export function fingerprint(tokens: TokenArray): string {
+const isTokens = (part: TokenArray | DocumentSource): part is TokenArray => ArrayBuffer.isView(part);
+
+/** A text that changes when the tokens do: of an array, FNV-1a over its values. */
+export function fingerprint(tokens: TokenArray | DocumentSource): string {
+  if (!isTokens(tokens)) return tokens.fingerprint;
   let value = 0x811c9dc5;
   for (const token of tokens) value = Math.imul(value ^ token, 0x01000193);
   return `${String(tokens.length)}:${(value >>> 0).toString(16)}`;

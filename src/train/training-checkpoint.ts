@@ -1,10 +1,11 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
-import type { BatchSamplerState } from '../data/index.js';
+import { BatchSampler, type BatchSamplerState, type PackedSamplerState } from '../data/index.js';
 import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
-import { fingerprint, type Trainer } from './trainer.js';
+import type { FlatAdamW } from './optimiser.js';
+import { fingerprint, type Trainer, type TrainingData } from './trainer.js';
 
 /** The file of a run's folder that holds everything a run goes on from. */
 export const trainingCheckpointName = 'training.safetensors';
@@ -13,19 +14,25 @@ const progressSchema = v.object({
   kind: v.literal('elapid-training'),
   step: v.pipe(v.string(), v.regex(/^\d+$/)),
   seconds: v.string(),
-  sampler: v.pipe(v.string(), v.parseJson(), v.object({ seed: v.number(), epoch: v.number(), position: v.number() })),
+  sampler: v.pipe(
+    v.string(),
+    v.parseJson(),
+    v.object({
+      ...{ seed: v.number(), epoch: v.number(), position: v.number() },
+      slots: v.optional(v.array(v.nullable(v.tuple([v.number(), v.number()])))),
+    }),
+  ),
   text: v.string(),
 });
 
 /**
- * Writes weights, moments, the step and the position in the data as one file, replaced at once or not at all: a run that
+ * Writes weights, moments, the carried state, the step and the position in the data as one file, replaced at once or not at all: a run that
  * is killed at any moment goes on from the last one.
  * @param seconds time spent training so far
  */
-export async function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
-  const named: [string, Tensor][] = trainer.model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
+export async function saveTraining(trainer: Trainer<TrainingData>, path: string, seconds: number): Promise<void> {
   const moments = trainer.optimiser.moments();
-  for (const { key, first, second } of moments) named.push([`first.${key}`, first], [`second.${key}`, second]);
+  const named = tensorsOf(trainer, moments);
   try {
     const sources = [];
     for (const [key, value] of named) {
@@ -52,7 +59,7 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
  * @throws CheckpointError when the file is damaged, or was made with another model, text or batches; the trainer is then
  *   as it was before
  */
-export async function restoreTraining(trainer: Trainer, path: string): Promise<number> {
+export async function restoreTraining(trainer: Trainer<TrainingData>, path: string): Promise<number> {
   const checkpoint = await openCheckpoint(path);
   const moments = trainer.optimiser.moments();
   try {
@@ -65,8 +72,7 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
       throw new CheckpointError('was made with another text. Hint: resume with the text, tokenizer and split it began with', { file: path });
     }
     // Everything is read before anything changes: a damaged file leaves the trainer as it was.
-    const expected: [string, Tensor][] = trainer.model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
-    for (const { key, first, second } of moments) expected.push([`first.${key}`, first], [`second.${key}`, second]);
+    const expected = tensorsOf(trainer, moments);
     const expectedKeys = new Set(expected.map(([key]) => key));
     const writes: [Tensor, Float32Array][] = [];
     for (const [key, tensor] of expected) writes.push([tensor, await read(checkpoint, key, tensor)]);
@@ -84,9 +90,25 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
   }
 }
 
-function restoreSampler(trainer: Trainer, state: BatchSamplerState, file: string): void {
+type Moments = ReturnType<FlatAdamW['moments']>;
+
+/** Every tensor that a run goes on from, by its key in the file. */
+function tensorsOf({ model, carried }: Trainer<TrainingData>, moments: Moments): [string, Tensor][] {
+  const named: [string, Tensor][] = model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
+  for (const { key, first, second } of moments) named.push([`first.${key}`, first], [`second.${key}`, second]);
+  for (const [i, { conv, ssm }] of (carried?.layers ?? []).entries()) {
+    if (conv.size > 0) named.push([`state.${String(i)}.conv`, conv]);
+    named.push([`state.${String(i)}.ssm`, ssm]);
+  }
+  return named;
+}
+
+type StoredSampler = BatchSamplerState & { slots?: PackedSamplerState['slots'] | undefined };
+
+function restoreSampler({ sampler }: Trainer<TrainingData>, state: StoredSampler, file: string): void {
   try {
-    trainer.sampler.restore(state);
+    if (sampler instanceof BatchSampler) sampler.restore(state);
+    else sampler.restore({ ...state, slots: state.slots ?? [] });
   } catch (cause) {
     throw new CheckpointError(cause instanceof Error ? cause.message : String(cause), { file, key: '__metadata__' }, { cause });
   }
@@ -101,7 +123,7 @@ async function read(checkpoint: Checkpoint, key: string, expected: Tensor): Prom
   return toFloat32(await checkpoint.read(entry), 'F32');
 }
 
-function disposeMoments(moments: readonly { first: Tensor; second: Tensor }[]): void {
+function disposeMoments(moments: Moments): void {
   for (const { first, second } of moments) {
     first.dispose();
     second.dispose();

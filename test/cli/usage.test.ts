@@ -7,13 +7,14 @@ import { goldenPath } from '../support/goldens.js';
 const computing = ['--threads', '--kernels', '--matmul', '--debug', '--help'];
 const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
-    arguments: ['[text]'],
+    arguments: ['[text...]'],
     options: [
       ...['--out', '--resume', '--tokenizer', '--steps', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
       ...['--length', '--accumulation', '--learning-rate', '--warmup', '--final-fraction', '--weight-decay', '--clip', '--seed'],
-      ...['--validation-share', '--evaluate-every', '--save-every', ...computing],
+      ...['--document-separator', '--text-field', '--validation', '--validation-share', '--evaluate-every', '--save-every', ...computing],
     ],
   },
+  tokenize: { arguments: ['<files...>'], options: ['--out', '--tokenizer', '--document-separator', '--text-field', '--debug', '--help'] },
   generate: {
     arguments: ['<model>', '[prompt]'],
     options: [

@@ -1,19 +1,18 @@
 import { platform } from '#platform';
 import type { Command } from 'commander';
-import { loadTextFile, splitText } from '../../data/index.js';
 import { mambaConfig, MambaLM } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
-import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
-import { defaultTrainingOptions, runTraining, Trainer, trainingCheckpointName, type TrainingOptions } from '../../train/index.js';
+import { defaultTrainingOptions, runTraining, Trainer, trainingCheckpointName, type TrainingData, type TrainingOptions } from '../../train/index.js';
 import { ArgumentError } from '../../util/errors.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { copyTokenizer } from '../tokenizer-files.js';
 import { readRunFile, writeRunFile, type RunFile } from '../run-file.js';
+import { copyTokenizer, documentOptions, openTrainingData, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
 
-interface Options extends ComputeOptions {
+interface Options extends ComputeOptions, DocumentOptions {
   readonly out?: string;
   readonly resume?: string;
   readonly tokenizer?: string;
@@ -32,24 +31,25 @@ interface Options extends ComputeOptions {
   readonly weightDecay: number;
   readonly clip: number;
   readonly seed: number;
+  readonly validation?: string;
   readonly validationShare: number;
   readonly evaluateEvery?: number;
   readonly saveEvery?: number;
 }
 
-/** `elapid train TEXT --out FOLDER` */
+/** `elapid train TEXT… --out FOLDER` */
 export function addTrain(program: Command): void {
   const defaults = defaultTrainingOptions(1000);
   withComputeOptions(
-    program
-      .command('train')
+    documentOptions(program.command('train'))
       .summary('train a language model on a text')
       .description(
-        'Trains a Mamba language model on a text file, on bytes or with a tokenizer. The run’s folder gets the model in\n' +
-          'transformers’ format (config.json, model.safetensors), a training checkpoint, and metrics.jsonl (a line a step).\n' +
+        'Trains a Mamba language model on text, on bytes or with a tokenizer: one plain file as one stream; documents (several\n' +
+          'files, a separator, JSON lines, or a folder that elapid tokenize made) packed into rows, each seen whole however long.\n' +
+          'The run’s folder gets the model in transformers’ format (config.json, model.safetensors), a training checkpoint, and metrics.jsonl (a line a step).\n' +
           'Ctrl-C saves and ends; --resume goes on as if nothing had happened.',
       )
-      .argument('[text]', 'a UTF-8 text file')
+      .argument('[text...]', 'UTF-8 text files, .jsonl files, or a folder of token shards')
       .option('-o, --out <folder>', 'folder of the run')
       .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with')
       .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes)')
@@ -68,7 +68,8 @@ export function addTrain(program: Command): void {
       .option('--weight-decay <w>', 'decoupled decay of matrices', number(0, 10), defaults.weightDecay)
       .option('--clip <n>', 'largest gradient norm', number(1e-12, 1e12), defaults.maxGradientNorm)
       .option('--seed <n>', 'of the weights and of the order of the data', seedNumber, defaults.seed)
-      .option('--validation-share <s>', 'part of the text, at its end, that is held out', number(0, 0.9), 0.1)
+      .option('--validation <file>', 'a file (or folder of shards) of its own that is held out')
+      .option('--validation-share <s>', 'held out otherwise: the end of a text, every n-th of documents', number(0, 0.9), 0.1)
       .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the steps)', integer(1))
       .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1)),
   )
@@ -79,19 +80,19 @@ export function addTrain(program: Command): void {
     .action(run);
 }
 
-async function run(text: string | undefined, options: Options, command: Command): Promise<void> {
+async function run(text: readonly string[], options: Options, command: Command): Promise<void> {
   const resume = options.resume !== undefined;
   const folder = options.resume ?? options.out;
   if (folder === undefined) command.error("error: one of '--out <folder>' and '--resume <folder>' is needed");
-  if (!resume && text === undefined) command.error("error: missing argument 'text'");
-  if (resume && (text !== undefined || options.out !== undefined)) {
+  if (!resume && text.length === 0) command.error("error: missing argument 'text'");
+  if (resume && (text.length > 0 || options.out !== undefined)) {
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
   const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
   if (!resume && begun) {
     throw new ArgumentError(`train: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
   }
-  const settings = resume ? await readRunFile(folder) : fromOptions(text ?? '', options);
+  const settings = resume ? await readRunFile(folder) : fromOptions(text, options);
   if (resume && !begun) {
     throw new ArgumentError(`train: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
   }
@@ -103,12 +104,16 @@ async function run(text: string | undefined, options: Options, command: Command)
   }
 }
 
-function fromOptions(text: string, options: Options): RunFile {
+function fromOptions(text: readonly string[], options: Options): RunFile {
   const { steps } = options;
   const tenth = Math.ceil(steps / 10);
   const { dModel, layers, dState, dConv, expand, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
+  const { documentSeparator, textField, validation } = options;
   return {
-    text,
+    text: text.length === 1 ? (text[0] as string) : [...text],
+    ...(documentSeparator === undefined ? {} : { documentSeparator }),
+    ...(textField === undefined ? {} : { textField }),
+    ...(validation === undefined ? {} : { validation }),
     tokenizer: options.tokenizer ?? null,
     model: { dModel, layers, dState, dConv, expand },
     training: {
@@ -136,24 +141,36 @@ function trainingOptions({ training: t }: RunFile): TrainingOptions {
 }
 
 async function train(backend: Backend, folder: string, settings: RunFile, resume: boolean, signal: AbortSignal): Promise<void> {
-  const tokenizer: Tokenizer =
-    settings.tokenizer === null ? new ByteTokenizer() : await loadTokenizer(settings.tokenizer, Number.MAX_SAFE_INTEGER);
-  const tokens = await loadTextFile(settings.text, tokenizer);
-  const dataset = splitText(tokens, settings.validationShare);
-  // Tokenizers' vocabularies are padded to a multiple of 8, as the published models' are.
-  const vocabularySize = Math.ceil(tokenizer.vocabularySize / 8) * 8;
-  const model = MambaLM.initial(mambaConfig({ vocabularySize, ...settings.model }), backend, settings.training.seed);
+  const { tokenizer, folder: tokenizerFolder } = await tokenizerFor(settings);
+  const { dataset, size, close } = await openTrainingData(settings, tokenizer);
+  try {
+    const model = MambaLM.initial(mambaConfig({ vocabularySize: vocabularyOf(tokenizer), ...settings.model }), backend, settings.training.seed);
+    await trainModel(model, dataset, { folder, settings, tokenizerFolder, resume, signal, size });
+  } finally {
+    await close();
+  }
+}
+
+interface Run {
+  readonly folder: string;
+  readonly settings: RunFile;
+  readonly tokenizerFolder: string | null;
+  readonly resume: boolean;
+  readonly signal: AbortSignal;
+  /** Of the data, for the first line. */
+  readonly size: string;
+}
+
+async function trainModel(model: MambaLM, dataset: TrainingData, run: Run): Promise<void> {
+  const { folder, settings, tokenizerFolder, resume, signal, size } = run;
   const trainer = new Trainer(model, dataset, trainingOptions(settings));
   const progress = new ProgressLine();
   const { steps } = settings.training;
   let latest = '';
   try {
     if (!resume) await writeRunFile(folder, settings);
-    if (settings.tokenizer !== null) await copyTokenizer(settings.tokenizer, folder);
-    progress.print(
-      `${grouped(countParameters(model.parameters))} parameters, ${grouped(dataset.training.length)} training and ` +
-        `${grouped(dataset.validation.length)} held-out tokens, on ${backend.description}`,
-    );
+    if (tokenizerFolder !== null) await copyTokenizer(tokenizerFolder, folder);
+    progress.print(`${grouped(countParameters(model.parameters))} parameters, ${size}, on ${model.backend.description}`);
     const result = await runTraining(trainer, {
       folder,
       evaluateEvery: settings.evaluateEvery,

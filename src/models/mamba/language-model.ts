@@ -1,6 +1,6 @@
 import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
-import { keep, scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
+import { isRecording, keep, scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
@@ -9,7 +9,10 @@ import { State } from './state.js';
 
 /** What a forward pass may be told besides the ids. */
 export interface ForwardOptions {
-  /** The state before the first id; afterwards it is the state after the last one. Not differentiated. */
+  /**
+   * The state before the first id; afterwards it is the state after the last one. Not differentiated: gradients stop at it,
+   * which truncates back-propagation through time to the ids of this call.
+   */
   readonly state?: State;
   /** [B,L] i32, nonzero where a document starts: nothing of an earlier document reaches a later one. */
   readonly sequenceStarts?: Tensor;
@@ -174,8 +177,10 @@ export class MambaLM {
       let x = this.embeddings.forward(ids);
       let residual: Tensor | null = null;
       const finalStates: MixerState[] = [];
+      // The gradient rules read the state as it was, and `state` is overwritten below: they get a copy.
+      const before = isRecording() ? state?.copy() : state;
       this.blocks.forEach((block, i) => {
-        const initialState = state?.layers[i];
+        const initialState = before?.layers[i];
         // A scope for each block: what only the forward pass needs is freed before the next block.
         const result = scope(() => {
           const { finalState, ...streams } = block.forward(x, residual, {
@@ -192,6 +197,7 @@ export class MambaLM {
         if (result.finalState) finalStates.push(result.finalState);
       });
       state?.assign(finalStates, state.position + length);
+      if (before !== state) before?.dispose();
       const { y, residual: last } = this.finalNorm.forward(x, residual);
       residuals?.push(keep(last.retain()));
       return y;
