@@ -89,12 +89,3 @@ async function openDocuments(paths: readonly string[], settings: DataSettings, t
     ...(settings.textField === undefined ? {} : { textField: settings.textField }),
   });
 }
-
-/** Copies a tokenizer's files beside what was made with it. */
-export async function copyTokenizer(from: string, to: string): Promise<void> {
-  for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
-    const source = platform.joinPath(from, name);
-    if ((await platform.pathKind(source)) !== 'file') continue;
-    await platform.writeFileAtomically(platform.joinPath(to, name), [await platform.readFile(source)]);
-  }
-}

@@ -5,7 +5,8 @@ import { ByteTokenizer, loadTokenizer } from '../../tokenizer/index.js';
 import { grouped } from '../format.js';
 import { exitCodes, interruption } from '../options.js';
 import { ProgressLine } from '../progress.js';
-import { copyTokenizer, documentOptions, type DocumentOptions } from '../training-data.js';
+import { copyTokenizer } from '../tokenizer-files.js';
+import { documentOptions, type DocumentOptions } from '../training-data.js';
 
 interface Options extends DocumentOptions {
   readonly out: string;

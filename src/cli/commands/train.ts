@@ -10,7 +10,7 @@ import { exitCodes, integer, interruption, number, seedNumber, withBackend, with
 import { ProgressLine } from '../progress.js';
 import { copyTokenizer } from '../tokenizer-files.js';
 import { readRunFile, writeRunFile, type RunFile } from '../run-file.js';
-import { copyTokenizer, documentOptions, openTrainingData, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
+import { documentOptions, openTrainingData, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
 
 interface Options extends ComputeOptions, DocumentOptions {
   readonly out?: string;
