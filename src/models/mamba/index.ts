@@ -3,4 +3,5 @@ export * from './checkpoint.js';
 export * from './config.js';
 export * from './language-model.js';
 export * from './mixer.js';
+export * from './selection.js';
 export * from './state.js';
