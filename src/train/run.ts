@@ -63,8 +63,9 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const evaluate = async () => {
     const evaluation = await trainer.evaluate();
     last = { evaluation, step: trainer.step };
-    const { loss: validationLoss, tokens: validationTokens } = evaluation;
-    await appendMetrics(folder, { step: trainer.step, validationLoss, validationTokens, seconds: seconds() });
+    const { loss: validationLoss, tokens: validationTokens, accuracy } = evaluation;
+    const measured = { validationLoss, validationTokens, ...(accuracy === undefined ? {} : { validationAccuracy: accuracy }) };
+    await appendMetrics(folder, { step: trainer.step, ...measured, seconds: seconds() });
     onEvaluation?.(evaluation, trainer.step);
     return evaluation;
   };

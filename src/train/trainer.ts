@@ -1,5 +1,5 @@
 import { valueAndGradients } from '../autograd/index.js';
-import { BatchSampler, validationBatches, type TokenArray, type TokenDataset } from '../data/index.js';
+import { BatchSampler, validationBatches, type BatchSource, type TokenArray, type TokenDataset } from '../data/index.js';
 import type { MambaLM } from '../models/index.js';
 import { tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
@@ -48,19 +48,28 @@ export interface StepResult {
   readonly tokens: number;
 }
 
-/** Trains a Mamba language model on a token array. One step at a time; saving and showing is the caller's. */
+/** What a trainer trains on, where it is not simply a text. */
+export interface TrainingData {
+  readonly source: BatchSource;
+  /** Changes when the data do: a training checkpoint goes on only with the data it was made with. */
+  readonly fingerprint: string;
+  /** Measures a model on data that `source` does not give; on the first `limitBatches` batches of them. */
+  evaluate(model: MambaLM, limitBatches: number): Promise<Evaluation>;
+}
+
+/** Trains a Mamba language model on a text or on batches of any source. One step at a time; saving and showing is the caller's. */
 export class Trainer {
   readonly model: MambaLM;
   readonly options: TrainingOptions;
-  readonly dataset: TokenDataset;
+  readonly data: TrainingData;
   readonly optimiser: FlatAdamW;
-  readonly sampler: BatchSampler;
 
   /**
    * @param model its parameters move to the optimiser's storage
+   * @param data a text, cut into windows by `BatchSampler`; or another source, whose batches are [batchSize, length]
    * @throws ArgumentError when an option is out of range or the text too short
    */
-  constructor(model: MambaLM, dataset: TokenDataset, options: TrainingOptions) {
+  constructor(model: MambaLM, data: TokenDataset | TrainingData, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
       throw new ArgumentError(
         describeProblem({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) }),
@@ -69,8 +78,7 @@ export class Trainer {
     learningRateAt(options.schedule, 0);
     this.model = model;
     this.options = options;
-    this.dataset = dataset;
-    this.sampler = new BatchSampler(dataset.training, options);
+    this.data = 'training' in data ? textData(data, options) : data;
     this.optimiser = new FlatAdamW(model.backend, model.parameters, options);
   }
 
@@ -88,7 +96,7 @@ export class Trainer {
     this.optimiser.clearGradients();
     const losses: Tensor[] = [];
     for (let micro = 0; micro < accumulation; micro++) {
-      const { inputs, targets } = this.sampler.next();
+      const { inputs, targets } = this.data.source.next();
       const { value } = withoutScope(() =>
         valueAndGradients(
           by,
@@ -114,15 +122,23 @@ export class Trainer {
     }
   }
 
-  /** Mean loss over the held-out tokens, or over the first `limitBatches` batches of them. */
+  /** Mean loss over the held-out data, or over the first `limitBatches` batches of them. */
   async evaluate(limitBatches = Infinity): Promise<Evaluation> {
-    return evaluate(this.model, limit(validationBatches(this.dataset.validation, this.options), limitBatches), this.options);
+    return this.data.evaluate(this.model, limitBatches);
   }
 
   /** Frees the optimiser's memory; the model stays. */
   dispose(): void {
     this.optimiser.dispose();
   }
+}
+
+function textData({ training, validation }: TokenDataset, options: TrainingOptions): TrainingData {
+  return {
+    source: new BatchSampler(training, options),
+    fingerprint: fingerprint(training),
+    evaluate: (model, limitBatches) => evaluate(model, limit(validationBatches(validation, options), limitBatches), options),
+  };
 }
 
 function* limit<T>(items: Iterable<T>, count: number): Generator<T> {
@@ -134,7 +150,7 @@ function* limit<T>(items: Iterable<T>, count: number): Generator<T> {
 }
 
 /** A number that changes when the tokens do: FNV-1a over the token values. */
-export function fingerprint(tokens: TokenArray): string {
+function fingerprint(tokens: TokenArray): string {
   let value = 0x811c9dc5;
   for (const token of tokens) value = Math.imul(value ^ token, 0x01000193);
   return `${String(tokens.length)}:${(value >>> 0).toString(16)}`;

@@ -1,10 +1,9 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
-import type { BatchSamplerState } from '../data/index.js';
 import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
-import { fingerprint, type Trainer } from './trainer.js';
+import type { Trainer } from './trainer.js';
 
 /** The file of a run's folder that holds everything a run goes on from. */
 export const trainingCheckpointName = 'training.safetensors';
@@ -13,7 +12,7 @@ const progressSchema = v.object({
   kind: v.literal('elapid-training'),
   step: v.pipe(v.string(), v.regex(/^\d+$/)),
   seconds: v.string(),
-  sampler: v.pipe(v.string(), v.parseJson(), v.object({ seed: v.number(), epoch: v.number(), position: v.number() })),
+  sampler: v.pipe(v.string(), v.parseJson(), v.record(v.string(), v.number())),
   text: v.string(),
 });
 
@@ -37,8 +36,8 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
       kind: 'elapid-training',
       step: String(trainer.step),
       seconds: String(seconds),
-      sampler: JSON.stringify(trainer.sampler.state()),
-      text: fingerprint(trainer.dataset.training),
+      sampler: JSON.stringify(trainer.data.source.state()),
+      text: trainer.data.fingerprint,
     };
     await platform.writeFileAtomically(path, safetensorsChunks(sources, metadata));
   } finally {
@@ -61,7 +60,7 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
       throw new CheckpointError('is not a training checkpoint of elapid', { file: path, key: '__metadata__' });
     }
     const { step, seconds, sampler, text } = parsed.output;
-    if (text !== fingerprint(trainer.dataset.training)) {
+    if (text !== trainer.data.fingerprint) {
       throw new CheckpointError('was made with another text. Hint: resume with the text, tokenizer and split it began with', { file: path });
     }
     // Everything is read before anything changes: a damaged file leaves the trainer as it was.
@@ -74,7 +73,7 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
     if (more !== undefined) {
       throw new CheckpointError('is no weight or moment of this model', { file: path, key: more.key, offset: more.offset });
     }
-    restoreSampler(trainer, sampler, path);
+    restoreSource(trainer, sampler, path);
     for (const [tensor, values] of writes) tensor.write(values);
     trainer.optimiser.step = Number(step);
     return Number(seconds);
@@ -84,9 +83,9 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
   }
 }
 
-function restoreSampler(trainer: Trainer, state: BatchSamplerState, file: string): void {
+function restoreSource(trainer: Trainer, state: object, file: string): void {
   try {
-    trainer.sampler.restore(state);
+    trainer.data.source.restore(state);
   } catch (cause) {
     throw new CheckpointError(cause instanceof Error ? cause.message : String(cause), { file, key: '__metadata__' }, { cause });
   }
