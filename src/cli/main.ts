@@ -5,6 +5,7 @@ import { addEval } from './commands/eval.js';
 import { addGenerate } from './commands/generate.js';
 import { addInspect } from './commands/inspect.js';
 import { addPlot } from './commands/plot.js';
+import { addTask } from './commands/task.js';
 import { addTrain } from './commands/train.js';
 import { exitCodes } from './options.js';
 
@@ -20,7 +21,7 @@ const program = new Command('elapid')
       '  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
       '  elapid generate runs/austen "It is a truth universally"',
   );
-for (const add of [addTrain, addGenerate, addEval, addInspect, addPlot]) add(program);
+for (const add of [addTrain, addGenerate, addEval, addInspect, addPlot, addTask]) add(program);
 for (const command of [program, ...program.commands]) {
   command.exitOverride((error) => {
     throw error;
