@@ -32,11 +32,11 @@ export interface TaskSizes {
 export const taskPresets: Readonly<Record<TaskName, Readonly<Record<PresetName, TaskSizes>>>> = {
   'selective-copying': {
     paper: { length: 4096, tokens: 16, steps: 400_000, batchSize: 64, learningRate: 1e-4, constantRate: true, testLength: 4096 },
-    quick: { length: 128, tokens: 8, steps: 2500, batchSize: 16, learningRate: 3e-3, constantRate: false, testLength: 128 },
+    quick: { length: 256, tokens: 4, steps: 2000, batchSize: 16, learningRate: 6e-3, constantRate: false, testLength: 256 },
   },
   'induction-heads': {
     paper: { length: 256, tokens: 1, steps: 204_800, batchSize: 8, learningRate: 1e-3, constantRate: true, testLength: 2 ** 20 },
-    quick: { length: 256, tokens: 1, steps: 3000, batchSize: 8, learningRate: 2e-3, constantRate: false, testLength: 2 ** 14 },
+    quick: { length: 256, tokens: 1, steps: 2500, batchSize: 8, learningRate: 2e-3, constantRate: false, testLength: 2 ** 14 },
   },
 };
 
