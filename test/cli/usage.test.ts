@@ -111,7 +111,7 @@ describe('a failure exits with 1 and one line', () => {
     { name: 'another kind of model', args: () => ['inspect', goldenPath('hf-mamba2/config.json')], message: /config\.json, key 'model_type': is "mamba2"/ },
     { name: 'no run', args: () => ['train', '--resume', path('nowhere')], message: /run\.json: is missing; expected a folder that elapid train --out made/ },
     { name: 'no run of a task', args: () => ['task', '--resume', path('nowhere')], message: /task\.json: is missing; expected a folder that elapid task --out made/ },
-    { name: 'more tokens than places', args: () => ['task', 'selective-copying', '--length', '4', '--out', path('e')], message: /tokens is \d+; expected an integer from 1 to 4/ },
+    { name: 'more tokens than places', args: () => ['task', 'selective-copying', '--length', '3', '--out', path('e')], message: /tokens is \d+; expected an integer from 1 to 3/ },
     { name: 'a text that is too short', args: () => ['train', textOf('short', 'abc'), '--out', path('a')], message: /at least B·L \+ 1 = 2049/ },
     { name: 'an empty text', args: () => ['train', textOf('empty', ''), '--out', path('b')], message: /empty; expected a file of UTF-8 text/ },
     { name: 'no UTF-8', args: () => ['train', textOf('latin', Uint8Array.of(0xe9, 0x20)), '--out', path('c')], message: /not UTF-8.*expected a file of UTF-8 text/ },
