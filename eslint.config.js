@@ -14,6 +14,7 @@ const models = below(...nn, 'platform', 'io', 'models');
 const data = below('util', 'platform', 'tokenizer', 'data');
 const generate = below(...models, 'tokenizer', 'generate');
 const train = below(...generate, 'data', 'train');
+const tasks = below(...train, 'tasks');
 const layers = {
   util,
   platform,
@@ -28,7 +29,8 @@ const layers = {
   data,
   generate,
   train,
-  cli: below(...train, 'cli'),
+  tasks,
+  cli: below(...tasks, 'cli'),
 };
 
 const importRules = Object.entries(layers).map(([folder, allowed]) => {

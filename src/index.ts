@@ -1,6 +1,7 @@
 /**
  * The public API: tensors, operations and gradients, layers and models. Files, tokenizers, generation, data and training
- * are in `elapid/io`, `elapid/tokenizer`, `elapid/generate`, `elapid/data` and `elapid/train`.
+ * are in `elapid/io`, `elapid/tokenizer`, `elapid/generate`, `elapid/data` and `elapid/train`; the paper's synthetic tasks in
+ * `elapid/tasks`.
  */
 export * from './util/errors.js';
 export { Random } from './util/random.js';

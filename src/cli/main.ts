@@ -6,6 +6,7 @@ import { addGenerate } from './commands/generate.js';
 import { addInspect } from './commands/inspect.js';
 import { addPlot } from './commands/plot.js';
 import { addQuantize } from './commands/quantize.js';
+import { addTask } from './commands/task.js';
 import { addTokenize } from './commands/tokenize.js';
 import { addTrain } from './commands/train.js';
 import { exitCodes } from './options.js';
@@ -22,7 +23,8 @@ const program = new Command('elapid')
       '  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
       '  elapid generate runs/austen "It is a truth universally"',
   );
-for (const add of [addTrain, addTokenize, addGenerate, addEval, addInspect, addQuantize, addPlot]) add(program);
+const commands = [addTrain, addTokenize, addGenerate, addEval, addInspect, addQuantize, addPlot, addTask];
+for (const add of commands) add(program);
 for (const command of [program, ...program.commands]) {
   command.exitOverride((error) => {
     throw error;

@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
+import { taskNames } from '../tasks/index.js';
 import { CheckpointError } from '../util/errors.js';
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -34,23 +35,58 @@ const runSchema = v.strictObject({
 /** What `elapid train` was asked for: kept in the run's folder, so that `--resume` needs nothing but the folder. */
 export type RunFile = v.InferOutput<typeof runSchema>;
 
-const name = 'run.json';
-
 /** Writes a run's settings to its folder. */
-export async function writeRunFile(folder: string, run: RunFile): Promise<void> {
-  await platform.makeFolder(folder);
-  const text = `${JSON.stringify(run, null, 2)}\n`;
-  await platform.writeFileAtomically(platform.joinPath(folder, name), [new TextEncoder().encode(text)]);
-}
+export const writeRunFile = (folder: string, run: RunFile): Promise<void> => writeSettings(folder, 'run.json', run);
 
 /**
  * Reads a run's settings.
  * @throws CheckpointError when the folder has none, or they are damaged
  */
-export async function readRunFile(folder: string): Promise<RunFile> {
+export const readRunFile = (folder: string): Promise<RunFile> => readSettings(folder, 'run.json', runSchema, 'elapid train');
+
+const taskSchema = v.strictObject({
+  task: v.picklist(taskNames),
+  ssm: v.picklist(['s6', 'lti']),
+  sizes: v.strictObject({
+    length: positive,
+    tokens: positive,
+    steps: positive,
+    batchSize: positive,
+    learningRate: real,
+    constantRate: v.boolean(),
+    testLength: positive,
+  }),
+  examples: positive,
+  seed: count,
+});
+
+/** What `elapid task` was asked for. */
+export type TaskFile = v.InferOutput<typeof taskSchema>;
+
+/** Writes a task run's settings to its folder. */
+export const writeTaskFile = (folder: string, run: TaskFile): Promise<void> => writeSettings(folder, 'task.json', run);
+
+/**
+ * Reads a task run's settings.
+ * @throws CheckpointError when the folder has none, or they are damaged
+ */
+export const readTaskFile = (folder: string): Promise<TaskFile> => readSettings(folder, 'task.json', taskSchema, 'elapid task');
+
+async function writeSettings(folder: string, name: string, settings: object): Promise<void> {
+  await platform.makeFolder(folder);
+  const text = `${JSON.stringify(settings, null, 2)}\n`;
+  await platform.writeFileAtomically(platform.joinPath(folder, name), [new TextEncoder().encode(text)]);
+}
+
+async function readSettings<const S extends v.GenericSchema>(
+  folder: string,
+  name: string,
+  schema: S,
+  command: string,
+): Promise<v.InferOutput<S>> {
   const file = platform.joinPath(folder, name);
   if ((await platform.pathKind(file)) !== 'file') {
-    throw new CheckpointError('is missing; expected a folder that elapid train --out made', { file });
+    throw new CheckpointError(`is missing; expected a folder that ${command} --out made`, { file });
   }
   let json: unknown;
   try {
@@ -58,7 +94,7 @@ export async function readRunFile(folder: string): Promise<RunFile> {
   } catch (cause) {
     throw new CheckpointError('is not JSON', { file }, { cause });
   }
-  const parsed = v.safeParse(runSchema, json);
+  const parsed = v.safeParse(schema, json);
   if (parsed.success) return parsed.output;
   const [issue] = parsed.issues;
   throw new CheckpointError(`is ${issue.received}; expected ${issue.expected ?? 'another value'}`, {

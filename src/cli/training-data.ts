@@ -1,10 +1,8 @@
 import { platform } from '#platform';
 import type { Command } from 'commander';
-import {
-  isJsonLines, loadTextFile, openTextDocuments, openTokenShards, shardIndexName, splitDocuments, splitText, type DocumentSource,
-} from '../data/index.js';
+import { isJsonLines, loadTextFile, openTextDocuments, openTokenShards, shardIndexName, splitDocuments, splitText } from '../data/index.js';
+import type { DocumentDataset, DocumentSource, TokenDataset } from '../data/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
-import type { TrainingData } from '../train/index.js';
 import { ArgumentError } from '../util/errors.js';
 import { grouped } from './format.js';
 import type { RunFile } from './run-file.js';
@@ -42,7 +40,7 @@ export const vocabularyOf = (tokenizer: Tokenizer): number => Math.ceil(tokenize
 export async function openTrainingData(
   settings: DataSettings,
   tokenizer: Tokenizer,
-): Promise<{ dataset: TrainingData; size: string; close: () => Promise<void> }> {
+): Promise<{ dataset: TokenDataset | DocumentDataset; size: string; close: () => Promise<void> }> {
   const { validation, validationShare, documentSeparator } = settings;
   const paths = [settings.text].flat();
   const [path = ''] = paths;

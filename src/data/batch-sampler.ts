@@ -1,5 +1,6 @@
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { Random } from '../util/random.js';
+import type { BatchSource } from './batch-source.js';
 import { checkBatchShape, fillRow } from './tokens.js';
 import type { Batch, BatchShape, TokenArray } from './tokens.js';
 
@@ -25,7 +26,7 @@ export interface BatchSamplerState {
  * An epoch leaves out the tokens before its start and after its last window (fewer than L each) and the windows that fill
  * no batch (fewer than B); which they are is different in each epoch.
  */
-export class BatchSampler {
+export class BatchSampler implements BatchSource {
   readonly #tokens: TokenArray;
   readonly #shape: BatchShape;
   #seed: number;

@@ -6,6 +6,7 @@ export { PackedSampler, packedPass } from './packed-batches.js';
 export type { PackedBatch, PackedSamplerState } from './packed-batches.js';
 export { isJsonLines, openTextDocuments } from './text-documents.js';
 export type { TextDocumentsOptions } from './text-documents.js';
+export type { BatchSource } from './batch-source.js';
 export { loadTextFile } from './text-file.js';
 export { openTokenShards, shardIndexName, writeTokenShards } from './token-shards.js';
 export type { ShardSource, ShardTotals } from './token-shards.js';

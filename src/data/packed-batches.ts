@@ -138,7 +138,7 @@ export class PackedSampler {
    * Goes on where the sampler that gave `state` was; it must have had the same documents and the same shape.
    * @throws ArgumentError where the state cannot be one of such a sampler; this one then stays as it was
    */
-  restore({ seed, epoch, position, slots }: PackedSamplerState): void {
+  restore({ seed, epoch, position, slots = [] }: Omit<PackedSamplerState, 'slots'> & Partial<PackedSamplerState>): void {
     const { count } = this.#source;
     checkInteger('state.seed', seed, 0, 2 ** 32);
     checkInteger('state.epoch', epoch, 0, 2 ** 32);

@@ -9,6 +9,8 @@ export interface Evaluation {
   readonly loss: number;
   /** Tokens predicted. */
   readonly tokens: number;
+  /** Where it was asked for: the share of targets that the model thought likeliest. */
+  readonly accuracy?: number;
 }
 
 /** e^loss: the perplexity a token. */

@@ -21,6 +21,7 @@ export interface EvaluationMetrics {
   readonly step: number;
   readonly validationLoss: number;
   readonly validationTokens: number;
+  readonly validationAccuracy?: number;
   readonly seconds: number;
 }
 

@@ -4,7 +4,7 @@ import { ElapidError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
 import { appendMetrics, truncateMetrics } from './metrics.js';
 import { restoreTraining, saveTraining, trainingCheckpointName } from './training-checkpoint.js';
-import type { StepResult, Trainer, TrainingData } from './trainer.js';
+import type { StepResult, Trainer } from './trainer.js';
 
 export interface RunOptions {
   /** The run's folder: model.safetensors and config.json, training.safetensors, metrics.jsonl. */
@@ -43,7 +43,7 @@ export interface RunResult {
  * @throws ElapidError when the loss is not finite: the last good checkpoint stays as it is
  * @throws CheckpointError when `resume` finds none, or one that does not fit
  */
-export async function runTraining(trainer: Trainer<TrainingData>, options: RunOptions): Promise<RunResult> {
+export async function runTraining(trainer: Trainer, options: RunOptions): Promise<RunResult> {
   const { folder, evaluateEvery, saveEvery, resume, signal, onStep, onEvaluation } = options;
   const checkpointPath = platform.joinPath(folder, trainingCheckpointName);
   await platform.makeFolder(folder);
@@ -63,8 +63,9 @@ export async function runTraining(trainer: Trainer<TrainingData>, options: RunOp
   const evaluate = async () => {
     const evaluation = await trainer.evaluate();
     last = { evaluation, step: trainer.step };
-    const { loss: validationLoss, tokens: validationTokens } = evaluation;
-    await appendMetrics(folder, { step: trainer.step, validationLoss, validationTokens, seconds: seconds() });
+    const { loss: validationLoss, tokens: validationTokens, accuracy } = evaluation;
+    const measured = { validationLoss, validationTokens, ...(accuracy === undefined ? {} : { validationAccuracy: accuracy }) };
+    await appendMetrics(folder, { step: trainer.step, ...measured, seconds: seconds() });
     onEvaluation?.(evaluation, trainer.step);
     return evaluation;
   };

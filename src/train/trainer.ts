@@ -1,6 +1,6 @@
 import { valueAndGradients } from '../autograd/index.js';
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
-import type { Batch, DocumentDataset, DocumentSource, TokenArray, TokenDataset } from '../data/index.js';
+import type { Batch, BatchSource, DocumentDataset, TokenArray, TokenDataset } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
 import { tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
@@ -49,31 +49,38 @@ export interface StepResult {
   readonly tokens: number;
 }
 
-/** What a trainer trains on: tokens in memory, or documents. */
-export type TrainingData = TokenDataset | DocumentDataset;
+/** What a trainer trains on, where it is not simply a text or documents. */
+export interface TrainingData {
+  readonly source: BatchSource;
+  /** Changes when the data do: a training checkpoint goes on only with the data it was made with. */
+  readonly fingerprint: string;
+  /** Whether the rows of a batch go on where those of the batch before ended, so that the state is carried over. */
+  readonly continuous: boolean;
+  /** Measures a model on data that `source` does not give; on the first `limitBatches` batches of them. */
+  evaluate(model: MambaLM, limitBatches: number): Promise<Evaluation>;
+}
 
 /**
- * Trains a Mamba language model on a token array, in windows, or on documents, packed into rows. One step at a time; saving
- * and showing is the caller's.
+ * Trains a Mamba language model on a text, in windows, on documents, packed into rows, or on batches of any source. One step
+ * at a time; saving and showing is the caller's.
  *
  * On documents, the state after a batch is where the next begins (truncated back-propagation through time): a document longer
  * than a row is seen whole, its gradients reach back to the row's beginning. The state was worked out with the weights as
  * they were then.
  */
-export class Trainer<Data extends TrainingData = TokenDataset> {
+export class Trainer {
   readonly model: MambaLM;
   readonly options: TrainingOptions;
-  readonly dataset: Data;
+  readonly data: TrainingData;
   readonly optimiser: FlatAdamW;
-  readonly sampler: Data extends TokenDataset ? BatchSampler : PackedSampler;
-  /** What the model remembers of the documents its rows are in; null where it trains on windows. */
+  /** What the model remembers of the documents its rows are in; null where every row begins anew. */
   readonly carried: State | null;
 
   /**
    * @param model its parameters move to the optimiser's storage
    * @throws ArgumentError when an option is out of range or the text too short
    */
-  constructor(model: MambaLM, dataset: Data, options: TrainingOptions) {
+  constructor(model: MambaLM, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
       throw new ArgumentError(
         describeProblem({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) }),
@@ -82,11 +89,8 @@ export class Trainer<Data extends TrainingData = TokenDataset> {
     learningRateAt(options.schedule, 0);
     this.model = model;
     this.options = options;
-    this.dataset = dataset;
-    const { training } = dataset;
-    const sampler = isTokens(training) ? new BatchSampler(training, options) : new PackedSampler(training, options);
-    this.sampler = sampler as typeof this.sampler;
-    this.carried = sampler instanceof PackedSampler ? model.newState(options.batchSize) : null;
+    this.data = trainingData(data, options);
+    this.carried = this.data.continuous ? model.newState(options.batchSize) : null;
     this.optimiser = new FlatAdamW(model.backend, model.parameters, options);
   }
 
@@ -102,7 +106,7 @@ export class Trainer<Data extends TrainingData = TokenDataset> {
     const learningRate = learningRateAt(schedule, this.step);
     const by = this.model.parameters.map((parameter) => parameter.tensor);
     const batches: Batch[] = [];
-    for (let micro = 0; micro < accumulation; micro++) batches.push(await this.sampler.next());
+    for (let micro = 0; micro < accumulation; micro++) batches.push(await this.data.source.next());
     // Every target weighs the same, in whichever micro-batch it is: packed batches have unequal numbers of them.
     const counts = batches.map(({ targets }) => countTargets(targets));
     const total = Math.max(1, counts.reduce((sum, count) => sum + count, 0));
@@ -136,11 +140,9 @@ export class Trainer<Data extends TrainingData = TokenDataset> {
     }
   }
 
-  /** Mean loss over the held-out tokens, or over the first `limitBatches` batches of them. */
+  /** Mean loss over the held-out data, or over the first `limitBatches` batches of them. */
   async evaluate(limitBatches = Infinity): Promise<Evaluation> {
-    const { validation } = this.dataset;
-    const batches = isTokens(validation) ? validationBatches(validation, this.options) : packedPass(validation, this.options);
-    return evaluate(this.model, limit(batches, limitBatches), this.options);
+    return this.data.evaluate(this.model, limitBatches);
   }
 
   /** Frees the optimiser's memory and the carried state; the model stays. */
@@ -158,11 +160,30 @@ async function* limit<T>(items: Iterable<T> | AsyncIterable<T>, count: number): 
   }
 }
 
-const isTokens = (part: TokenArray | DocumentSource): part is TokenArray => ArrayBuffer.isView(part);
+function trainingData(data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions): TrainingData {
+  if ('source' in data) return data;
+  const measure = (batches: Iterable<Batch> | AsyncIterable<Batch>, model: MambaLM, limitBatches: number) =>
+    evaluate(model, limit(batches, limitBatches), options);
+  if (isText(data)) {
+    return {
+      source: new BatchSampler(data.training, options),
+      fingerprint: fingerprint(data.training),
+      continuous: false,
+      evaluate: (model, limitBatches) => measure(validationBatches(data.validation, options), model, limitBatches),
+    };
+  }
+  return {
+    source: new PackedSampler(data.training, options),
+    fingerprint: data.training.fingerprint,
+    continuous: true,
+    evaluate: (model, limitBatches) => measure(packedPass(data.validation, options), model, limitBatches),
+  };
+}
 
-/** A text that changes when the tokens do: of an array, FNV-1a over its values. */
-export function fingerprint(tokens: TokenArray | DocumentSource): string {
-  if (!isTokens(tokens)) return tokens.fingerprint;
+const isText = (data: TokenDataset | DocumentDataset): data is TokenDataset => ArrayBuffer.isView(data.training);
+
+/** A text that changes when the tokens do: FNV-1a over their values. */
+function fingerprint(tokens: TokenArray): string {
   let value = 0x811c9dc5;
   for (const token of tokens) value = Math.imul(value ^ token, 0x01000193);
   return `${String(tokens.length)}:${(value >>> 0).toString(16)}`;

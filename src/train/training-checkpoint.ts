@@ -1,11 +1,10 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
-import { BatchSampler, type BatchSamplerState, type PackedSamplerState } from '../data/index.js';
 import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
 import type { FlatAdamW } from './optimiser.js';
-import { fingerprint, type Trainer, type TrainingData } from './trainer.js';
+import type { Trainer } from './trainer.js';
 
 /** The file of a run's folder that holds everything a run goes on from. */
 export const trainingCheckpointName = 'training.safetensors';
@@ -14,14 +13,7 @@ const progressSchema = v.object({
   kind: v.literal('elapid-training'),
   step: v.pipe(v.string(), v.regex(/^\d+$/)),
   seconds: v.string(),
-  sampler: v.pipe(
-    v.string(),
-    v.parseJson(),
-    v.object({
-      ...{ seed: v.number(), epoch: v.number(), position: v.number() },
-      slots: v.optional(v.array(v.nullable(v.tuple([v.number(), v.number()])))),
-    }),
-  ),
+  sampler: v.pipe(v.string(), v.parseJson(), v.looseObject({})),
   text: v.string(),
 });
 
@@ -30,7 +22,7 @@ const progressSchema = v.object({
  * is killed at any moment goes on from the last one.
  * @param seconds time spent training so far
  */
-export async function saveTraining(trainer: Trainer<TrainingData>, path: string, seconds: number): Promise<void> {
+export async function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
   const moments = trainer.optimiser.moments();
   const named = tensorsOf(trainer, moments);
   try {
@@ -44,8 +36,8 @@ export async function saveTraining(trainer: Trainer<TrainingData>, path: string,
       kind: 'elapid-training',
       step: String(trainer.step),
       seconds: String(seconds),
-      sampler: JSON.stringify(trainer.sampler.state()),
-      text: fingerprint(trainer.dataset.training),
+      sampler: JSON.stringify(trainer.data.source.state()),
+      text: trainer.data.fingerprint,
     };
     await platform.writeFileAtomically(path, safetensorsChunks(sources, metadata));
   } finally {
@@ -59,7 +51,7 @@ export async function saveTraining(trainer: Trainer<TrainingData>, path: string,
  * @throws CheckpointError when the file is damaged, or was made with another model, text or batches; the trainer is then
  *   as it was before
  */
-export async function restoreTraining(trainer: Trainer<TrainingData>, path: string): Promise<number> {
+export async function restoreTraining(trainer: Trainer, path: string): Promise<number> {
   const checkpoint = await openCheckpoint(path);
   const moments = trainer.optimiser.moments();
   try {
@@ -68,7 +60,7 @@ export async function restoreTraining(trainer: Trainer<TrainingData>, path: stri
       throw new CheckpointError('is not a training checkpoint of elapid', { file: path, key: '__metadata__' });
     }
     const { step, seconds, sampler, text } = parsed.output;
-    if (text !== fingerprint(trainer.dataset.training)) {
+    if (text !== trainer.data.fingerprint) {
       throw new CheckpointError('was made with another text. Hint: resume with the text, tokenizer and split it began with', { file: path });
     }
     // Everything is read before anything changes: a damaged file leaves the trainer as it was.
@@ -80,7 +72,7 @@ export async function restoreTraining(trainer: Trainer<TrainingData>, path: stri
     if (more !== undefined) {
       throw new CheckpointError('is no weight or moment of this model', { file: path, key: more.key, offset: more.offset });
     }
-    restoreSampler(trainer, sampler, path);
+    restoreSource(trainer, sampler, path);
     for (const [tensor, values] of writes) tensor.write(values);
     trainer.optimiser.step = Number(step);
     return Number(seconds);
@@ -93,7 +85,7 @@ export async function restoreTraining(trainer: Trainer<TrainingData>, path: stri
 type Moments = ReturnType<FlatAdamW['moments']>;
 
 /** Every tensor that a run goes on from, by its key in the file. */
-function tensorsOf({ model, carried }: Trainer<TrainingData>, moments: Moments): [string, Tensor][] {
+function tensorsOf({ model, carried }: Trainer, moments: Moments): [string, Tensor][] {
   const named: [string, Tensor][] = model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
   for (const { key, first, second } of moments) named.push([`first.${key}`, first], [`second.${key}`, second]);
   for (const [i, { conv, ssm }] of (carried?.layers ?? []).entries()) {
@@ -103,12 +95,9 @@ function tensorsOf({ model, carried }: Trainer<TrainingData>, moments: Moments):
   return named;
 }
 
-type StoredSampler = BatchSamplerState & { slots?: PackedSamplerState['slots'] | undefined };
-
-function restoreSampler({ sampler }: Trainer<TrainingData>, state: StoredSampler, file: string): void {
+function restoreSource({ data }: Trainer, state: object, file: string): void {
   try {
-    if (sampler instanceof BatchSampler) sampler.restore(state);
-    else sampler.restore({ ...state, slots: state.slots ?? [] });
+    data.source.restore(state);
   } catch (cause) {
     throw new CheckpointError(cause instanceof Error ? cause.message : String(cause), { file, key: '__metadata__' }, { cause });
   }

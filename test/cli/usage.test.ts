@@ -24,6 +24,13 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   eval: { arguments: ['<model>', '<text>'], options: ['--chunk', '--limit', '--json', '--dtype', ...computing] },
   inspect: { arguments: ['<model>'], options: ['--dtype', '--json', '--debug', '--help'] },
   quantize: { arguments: ['<model>'], options: ['--dtype', '--out', ...computing] },
+  task: {
+    arguments: ['[task]'],
+    options: [
+      ...['--out', '--resume', '--preset', '--ssm', '--length', '--tokens', '--steps', '--batch-size', '--learning-rate'],
+      ...['--test-length', '--examples', '--seed', ...computing],
+    ],
+  },
   plot: { arguments: ['<runs...>'], options: ['--out', '--x', '--debug', '--help'] },
 };
 
@@ -72,6 +79,11 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['train', '--out', 'runs/x'], message: "missing argument 'text'" },
     { args: ['train', 'text', '--resume', 'runs/x'], message: "'--resume' takes the text and all settings from the run's folder" },
     { args: ['train', 'text', '--out', 'runs/x', '--seed', '-1'], message: 'expected an integer from 0 to 4294967295' },
+    { args: ['task', 'copying', '--out', 'runs/x'], message: 'Allowed choices are selective-copying, induction-heads' },
+    { args: ['task', '--out', 'runs/x'], message: "missing argument 'task'" },
+    { args: ['task', 'induction-heads'], message: "one of '--out <folder>' and '--resume <folder>' is needed" },
+    { args: ['task', 'induction-heads', '--resume', 'runs/x'], message: "'--resume' takes the task and all settings from the run's folder" },
+    { args: ['task', 'induction-heads', '--out', 'runs/x', '--ssm', 's4'], message: 'Allowed choices are s6, lti' },
   ])('$args', async ({ args, message }) => {
     const { code, stdout, stderr } = await runCli(...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
@@ -100,6 +112,8 @@ describe('a failure exits with 1 and one line', () => {
     { name: 'no text', args: () => ['eval', model, path('no.txt')], message: /no tokenizer\.json, and the model has 97 ids/ },
     { name: 'another kind of model', args: () => ['inspect', goldenPath('hf-mamba2/config.json')], message: /config\.json, key 'model_type': is "mamba2"/ },
     { name: 'no run', args: () => ['train', '--resume', path('nowhere')], message: /run\.json: is missing; expected a folder that elapid train --out made/ },
+    { name: 'no run of a task', args: () => ['task', '--resume', path('nowhere')], message: /task\.json: is missing; expected a folder that elapid task --out made/ },
+    { name: 'more tokens than places', args: () => ['task', 'selective-copying', '--length', '3', '--out', path('e')], message: /tokens is \d+; expected an integer from 1 to 3/ },
     { name: 'a text that is too short', args: () => ['train', textOf('short', 'abc'), '--out', path('a')], message: /at least B·L \+ 1 = 2049/ },
     { name: 'an empty text', args: () => ['train', textOf('empty', ''), '--out', path('b')], message: /empty; expected a file of UTF-8 text/ },
     { name: 'no UTF-8', args: () => ['train', textOf('latin', Uint8Array.of(0xe9, 0x20)), '--out', path('c')], message: /not UTF-8.*expected a file of UTF-8 text/ },

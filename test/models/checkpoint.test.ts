@@ -29,6 +29,7 @@ describe.each(compiledKernels)('checkpoints on %s', (kernels) => {
   test.each([
     { name: 'the usual model', options: {} },
     { name: 'biases, a head of its own, no convolution bias', options: { projectionBias: true, convBias: false, tiedHead: false } },
+    { name: 'a time-invariant one', options: { ssm: 'lti' as const } },
     { name: 'other sizes', options: { dConv: 1, dInner: 36, dtRank: 7, normEpsilon: 1e-6, initialisation: { dtMin: 0.01, rescaleOutput: false } } },
   ])('saved and loaded to the bit: $name', async ({ name, options }) => {
     const folder = path(name);

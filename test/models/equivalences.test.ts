@@ -18,7 +18,7 @@ const runs = [
 
 describe.each(runs)('$name', ({ kind, options }) => {
   const backend = useBackend(kind, options);
-  const variants = [{}, { norm: 'layer', projectionBias: true, convBias: false, tiedHead: false, dConv: 1 }] as const;
+  const variants = [{}, { norm: 'layer', projectionBias: true, convBias: false, tiedHead: false, dConv: 1 }, { ssm: 'lti' }] as const;
 
   test.each(variants)('step by step equals the whole sequence: %o', async (variant) => {
     const model = smallModel(backend(), variant);

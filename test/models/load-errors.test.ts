@@ -101,7 +101,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
     copyFileSync(goldenPath('hf-mamba2/config.json'), config());
     const error = await refusal();
     expect(error).toMatchObject({ file: config(), key: 'model_type' });
-    expect(error.message).toContain('is "mamba2"; expected "mamba" for a Mamba model');
+    expect(error.message).toContain('is "mamba2"; expected ("mamba" | "elapid-mamba-lti") for a Mamba model');
   });
 
   test('a config that is wrong is named even where the weights were given as a file', async () => {

@@ -1,4 +1,4 @@
-import { splitText } from '../../src/data/index.js';
+import { splitText, type TokenDataset } from '../../src/data/index.js';
 import { mambaConfig, MambaLM } from '../../src/models/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, Trainer, type TrainingOptions } from '../../src/train/index.js';
@@ -21,6 +21,7 @@ export const tinyOptions: TrainingOptions = {
 /** A trainer and its model, to be freed together. */
 export class TinyRun {
   readonly trainer: Trainer;
+  readonly dataset: TokenDataset;
 
   constructor(backend: Backend, { options = {}, text = tinyText, config = tinyConfig, seed = 3 }: {
     options?: Partial<TrainingOptions>;
@@ -28,7 +29,8 @@ export class TinyRun {
     config?: MambaLM['config'];
     seed?: number;
   } = {}) {
-    this.trainer = new Trainer(MambaLM.initial(config, backend, seed), splitText(text, 0.2), { ...tinyOptions, ...options });
+    this.dataset = splitText(text, 0.2);
+    this.trainer = new Trainer(MambaLM.initial(config, backend, seed), this.dataset, { ...tinyOptions, ...options });
   }
 
   /** Takes `count` steps and returns their losses and gradient norms. */
@@ -43,8 +45,8 @@ export class TinyRun {
 
   /** Everything the next steps depend on, by name. */
   async snapshot(): Promise<Record<string, unknown>> {
-    const { model, optimiser, sampler } = this.trainer;
-    const snapshot: Record<string, unknown> = { step: this.trainer.step, sampler: sampler.state() };
+    const { model, optimiser, data } = this.trainer;
+    const snapshot: Record<string, unknown> = { step: this.trainer.step, sampler: data.source.state() };
     for (const { key, tensor } of model.parameters) snapshot[key] = await tensor.data();
     for (const { key, first, second } of optimiser.moments()) {
       snapshot[`first.${key}`] = await first.data();

@@ -44,7 +44,7 @@ describe.each(compiledKernels)('evaluation on %s', (kernels) => {
     const run = new TinyRun(backend());
     const { trainer } = run;
     await run.steps(2);
-    const { validation } = trainer.dataset;
+    const { validation } = run.dataset;
     const { length: row, batchSize } = trainer.options;
     let sum = 0;
     for (let start = 0; start + 1 < validation.length; start += row) {
@@ -97,7 +97,7 @@ describe('evaluation of what cannot be', () => {
 
   test('a text without a held-out part', () => {
     const run = new TinyRun(backend(), { text: tinyText.subarray(0, 40), options: { batchSize: 1 } });
-    const { dataset, options } = run.trainer;
+    const { dataset, trainer: { options } } = run;
     expect(() => validationBatches(dataset.validation.subarray(0, 1), options)).toThrow(/expected at least 2 tokens\. Hint: a longer text/);
     run.dispose();
   });

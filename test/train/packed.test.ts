@@ -166,7 +166,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
       trainer.model.dispose();
     };
     const end = async (trainer: ReturnType<typeof make>) => {
-      const values: unknown[] = [trainer.sampler.state(), await trainer.evaluate()];
+      const values: unknown[] = [trainer.data.source.state(), await trainer.evaluate()];
       for (const { tensor: t } of trainer.model.parameters) values.push(await t.data());
       for (const { conv, ssm } of trainer.carried?.layers ?? []) values.push(await conv.data(), await ssm.data());
       return values;

@@ -1,9 +1,10 @@
 import { platform } from '#platform';
 import type { Command } from 'commander';
+import type { DocumentDataset, TokenDataset } from '../../data/index.js';
 import { mambaConfig, MambaLM } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
-import { defaultTrainingOptions, runTraining, Trainer, trainingCheckpointName, type TrainingData, type TrainingOptions } from '../../train/index.js';
+import { defaultTrainingOptions, runTraining, Trainer, trainingCheckpointName, type TrainingOptions } from '../../train/index.js';
 import { ArgumentError } from '../../util/errors.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
@@ -161,7 +162,7 @@ interface Run {
   readonly size: string;
 }
 
-async function trainModel(model: MambaLM, dataset: TrainingData, run: Run): Promise<void> {
+async function trainModel(model: MambaLM, dataset: TokenDataset | DocumentDataset, run: Run): Promise<void> {
   const { folder, settings, tokenizerFolder, resume, signal, size } = run;
   const trainer = new Trainer(model, dataset, trainingOptions(settings));
   const progress = new ProgressLine();

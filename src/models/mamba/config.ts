@@ -16,6 +16,11 @@ export interface MambaConfig {
   readonly dInner: number;
   /** R: rank of the step-size projection. */
   readonly dtRank: number;
+  /**
+   * What stands between convolution and gate: 's6', the selective scan, whose Δ, B and C are functions of the input; or
+   * 'lti', the same recurrence with Δ, B and C as parameters (S4D-real), to see what selection is worth.
+   */
+  readonly ssm: 's6' | 'lti';
   readonly norm: 'rms' | 'layer';
   readonly normEpsilon: number;
   /** Whether in_proj and out_proj have biases. */
@@ -67,6 +72,7 @@ export function mambaConfig(
     dConv: 4,
     dInner: expand * options.dModel,
     dtRank: Math.ceil(options.dModel / 16),
+    ssm: 's6',
     norm: 'rms',
     normEpsilon: 1e-5,
     projectionBias: false,
@@ -85,9 +91,12 @@ export function mambaConfig(
 const size = v.pipe(v.number(), v.integer(), v.minValue(1));
 const rank = v.optional(v.union([v.literal('auto'), size]), 'auto');
 
+/** The `model_type` of LTI models, which transformers does not have: other programs refuse it by name. */
+const ltiType = 'elapid-mamba-lti';
+
 /** config.json as transformers writes it for `MambaForCausalLM`. */
 const transformersSchema = v.object({
-  model_type: v.literal('mamba'),
+  model_type: v.picklist(['mamba', ltiType]),
   vocab_size: size,
   hidden_size: size,
   num_hidden_layers: size,
@@ -171,6 +180,7 @@ function fromTransformers(c: v.InferOutput<typeof transformersSchema>): MambaCon
     dConv: c.conv_kernel,
     dInner: c.intermediate_size ?? Math.floor(c.expand * c.hidden_size),
     dtRank: rankOf(c.time_step_rank, c.hidden_size),
+    ssm: c.model_type === ltiType ? 'lti' : 's6',
     normEpsilon: c.layer_norm_epsilon,
     projectionBias: c.use_bias,
     convBias: c.use_conv_bias,
@@ -214,7 +224,7 @@ function fromOfficial(c: v.InferOutput<typeof officialSchema>): MambaConfig {
 const rankOf = (value: number | 'auto', dModel: number) => (value === 'auto' ? Math.ceil(dModel / 16) : value);
 
 /**
- * The config in transformers' dialect, as `config.json` holds it.
+ * The config in transformers' dialect, as `config.json` holds it; an LTI model has a `model_type` of its own.
  * @throws ArgumentError for layer norm, which transformers' Mamba does not have
  */
 export function toTransformersConfig(config: MambaConfig): Record<string, unknown> {
@@ -223,8 +233,7 @@ export function toTransformersConfig(config: MambaConfig): Record<string, unknow
   }
   const { initialisation: i } = config;
   return {
-    architectures: ['MambaForCausalLM'],
-    model_type: 'mamba',
+    ...(config.ssm === 's6' ? { architectures: ['MambaForCausalLM'], model_type: 'mamba' } : { model_type: ltiType }),
     vocab_size: config.vocabularySize,
     hidden_size: config.dModel,
     num_hidden_layers: config.layers,

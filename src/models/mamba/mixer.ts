@@ -1,8 +1,9 @@
-import { exp, linear, negate, selectiveScan, selectiveScanStep, split } from '../../ops/index.js';
+import { exp, negate, selectiveScan, selectiveScanStep, split } from '../../ops/index.js';
 import { CausalConv1d, fanIn, Linear, type Parameter, type ParameterStore } from '../../nn/index.js';
 import type { Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
 import { mambaInitialisers } from './initialisers.js';
+import { ConstantParameters, SelectiveParameters, type Selection } from './selection.js';
 
 /** The recurrent state of one mixer: the last K−1 inputs of the convolution and the scan's state. */
 export interface MixerState {
@@ -14,31 +15,27 @@ export interface MixerState {
 
 /**
  * The Mamba mixer (paper, figure 3 and algorithm 2): project to x and z, convolve x, let it choose Δ, B and C, scan, gate
- * by z, project back. Keys: in_proj, conv1d, x_proj, dt_proj, A_log, D, out_proj.
+ * by z, project back. With `ssm: 'lti'`, Δ, B and C are parameters instead. Keys: in_proj, conv1d, A_log, D, out_proj, and
+ * those of `SelectiveParameters` or `ConstantParameters`.
  */
 export class MambaMixer {
   readonly config: MambaConfig;
   readonly inProj: Linear;
   readonly conv: CausalConv1d;
-  readonly xProj: Linear;
-  readonly dtWeight: Parameter;
-  readonly dtBias: Parameter;
+  readonly selection: Selection;
   readonly aLog: Parameter;
   readonly skip: Parameter;
   readonly outProj: Linear;
 
   constructor(parameters: ParameterStore, config: MambaConfig) {
-    const { dModel, dInner, dState, dtRank, dConv, projectionBias, convBias } = config;
-    const { aLog, dtBias, dtWeight, skip, outputGain } = mambaInitialisers(config);
+    const { dModel, dInner, dState, dConv, ssm, projectionBias, convBias } = config;
+    const { aLog, skip, outputGain } = mambaInitialisers(config);
     this.config = config;
     this.aLog = parameters.get('A_log', { shape: [dInner, dState], initialiser: aLog, decay: false });
     this.skip = parameters.get('D', { shape: [dInner], initialiser: skip, decay: false });
     this.inProj = new Linear(parameters.at('in_proj'), { inputs: dModel, outputs: 2 * dInner, bias: projectionBias });
     this.conv = new CausalConv1d(parameters.at('conv1d'), { channels: dInner, width: dConv, bias: convBias });
-    this.xProj = new Linear(parameters.at('x_proj'), { inputs: dInner, outputs: dtRank + 2 * dState, bias: false });
-    const dt = parameters.at('dt_proj');
-    this.dtWeight = dt.get('weight', { shape: [dInner, dtRank], initialiser: dtWeight });
-    this.dtBias = dt.get('bias', { shape: [dInner], initialiser: dtBias, decay: false });
+    this.selection = ssm === 's6' ? new SelectiveParameters(parameters, config) : new ConstantParameters(parameters, config);
     this.outProj = new Linear(parameters.at('out_proj'), {
       inputs: dInner,
       outputs: dModel,
@@ -67,7 +64,7 @@ export class MambaMixer {
     const starts = sequenceStarts === undefined ? {} : { sequenceStarts };
     const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
     const conv = this.conv.forward(inner, { ...starts, ...(initialState ? { initialState: initialState.conv } : {}) });
-    const { delta, B, C } = this.#select(conv.y);
+    const { delta, B, C } = this.selection.select(conv.y);
     const scan = selectiveScan(conv.y, delta, this.transition(), B, C, {
       ...this.#scanOptions(z),
       ...starts,
@@ -86,18 +83,11 @@ export class MambaMixer {
   step(x: Tensor, state: MixerState, transition: Tensor): Tensor {
     const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
     const u = this.conv.step(inner, state.conv);
-    const { delta, B, C } = this.#select(u);
+    const { delta, B, C } = this.selection.select(u);
     return this.outProj.forward(selectiveScanStep(state.ssm, u, delta, transition, B, C, this.#scanOptions(z)));
   }
 
-  /** Selection: Δ (before bias and softplus), B and C as functions of the input. */
-  #select(u: Tensor): { delta: Tensor; B: Tensor; C: Tensor } {
-    const { dtRank, dState } = this.config;
-    const [dt, B, C] = split(this.xProj.forward(u), [dtRank, dState, dState]) as [Tensor, Tensor, Tensor];
-    return { delta: linear(dt, this.dtWeight.tensor), B, C };
-  }
-
   #scanOptions(z: Tensor) {
-    return { D: this.skip.tensor, z, deltaBias: this.dtBias.tensor, deltaSoftplus: true };
+    return { D: this.skip.tensor, z, deltaBias: this.selection.dtBias.tensor, deltaSoftplus: true };
   }
 }

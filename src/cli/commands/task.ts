@@ -1,0 +1,148 @@
+import { platform } from '#platform';
+import { Argument, Option, type Command } from 'commander';
+import { MambaLM, type MambaConfig } from '../../models/index.js';
+import { countParameters } from '../../nn/index.js';
+import { inductionByLength, makeTask, presetNames, taskData, taskModelConfig, taskNames, taskPresets, taskTrainingOptions, type PresetName, type TaskName } from '../../tasks/index.js';
+import type { Backend } from '../../tensor/index.js';
+import { runTraining, Trainer, trainingCheckpointName } from '../../train/index.js';
+import { ArgumentError } from '../../util/errors.js';
+import { compact, duration, grouped } from '../format.js';
+import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { ProgressLine } from '../progress.js';
+import { readTaskFile, writeTaskFile, type TaskFile } from '../run-file.js';
+
+interface Options extends ComputeOptions {
+  readonly out?: string;
+  readonly resume?: string;
+  readonly preset: PresetName;
+  readonly ssm: MambaConfig['ssm'];
+  readonly length?: number;
+  readonly tokens?: number;
+  readonly steps?: number;
+  readonly batchSize?: number;
+  readonly learningRate?: number;
+  readonly testLength?: number;
+  readonly examples: number;
+  readonly seed: number;
+}
+
+/** `elapid task TASK --out FOLDER` */
+export function addTask(program: Command): void {
+  withComputeOptions(
+    program
+      .command('task')
+      .summary('train on the synthetic tasks of the Mamba paper')
+      .description(
+        'Trains two Mamba layers on selective copying or induction heads (section 4.1 of the paper) and measures how many\n' +
+          'answers are right on examples it was not trained on. --ssm lti puts a time-invariant layer in S6’s place, to see\n' +
+          'what selection is worth. Induction heads end with a test at lengths from 64 up.',
+      )
+      .addArgument(new Argument('[task]', 'what to learn').choices(taskNames))
+      .option('-o, --out <folder>', 'folder of the run')
+      .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with')
+      .addOption(new Option('--preset <name>', 'sizes: the paper’s, or for a minute or two on a CPU').choices(presetNames).default('quick'))
+      .addOption(new Option('--ssm <kind>', 'selective layer, or time-invariant').choices(['s6', 'lti']).default('s6'))
+      .option('--length <n>', 'positions of an example (default: the preset’s, as below)', integer(3))
+      .option('--tokens <n>', 'tokens to copy, of selective copying', integer(1))
+      .option('--steps <n>', 'optimiser steps', integer(1))
+      .option('--batch-size <n>', 'examples a step', integer(1))
+      .option('--learning-rate <r>', 'at its peak', number(1e-12, 10))
+      .option('--test-length <n>', 'longest example of the test of induction heads', integer(64, 2 ** 24))
+      .option('--examples <n>', 'examples behind an accuracy', integer(1), 64)
+      .option('--seed <n>', 'of the weights and of the examples', seedNumber, 1),
+  )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  elapid task selective-copying --out runs/copying\n  elapid task selective-copying --ssm lti --out runs/copying-lti\n' +
+        '  elapid task induction-heads --out runs/induction',
+    )
+    .action(run);
+}
+
+async function run(task: TaskName | undefined, options: Options, command: Command): Promise<void> {
+  const resume = options.resume !== undefined;
+  const folder = options.resume ?? options.out;
+  if (folder === undefined) command.error("error: one of '--out <folder>' and '--resume <folder>' is needed");
+  if (!resume && task === undefined) command.error("error: missing argument 'task'");
+  if (resume && (task !== undefined || options.out !== undefined)) {
+    command.error("error: '--resume' takes the task and all settings from the run's folder");
+  }
+  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
+  if (!resume && begun) {
+    throw new ArgumentError(`task: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
+  }
+  const settings = task === undefined ? await readTaskFile(folder) : fromOptions(task, options);
+  if (resume && !begun) {
+    throw new ArgumentError(`task: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
+  }
+  const { signal, stop } = interruption();
+  try {
+    await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));
+  } finally {
+    stop();
+  }
+}
+
+function fromOptions(task: TaskName, options: Options): TaskFile {
+  const { ssm, examples, seed } = options;
+  const preset = taskPresets[task][options.preset];
+  const { length = preset.length, tokens = preset.tokens, steps = preset.steps, batchSize = preset.batchSize } = options;
+  const { learningRate = preset.learningRate, testLength = preset.testLength } = options;
+  return { task, ssm, sizes: { ...preset, length, tokens, steps, batchSize, learningRate, testLength }, examples, seed };
+}
+
+const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
+
+async function train(backend: Backend, folder: string, settings: TaskFile, resume: boolean, signal: AbortSignal): Promise<void> {
+  const { ssm, sizes, examples, seed } = settings;
+  const { steps, batchSize, testLength } = sizes;
+  const task = makeTask(settings.task, sizes);
+  const model = MambaLM.initial(taskModelConfig(task, ssm), backend, seed);
+  const data = taskData(task, { batchSize, batches: Math.ceil(examples / batchSize), seed });
+  const trainer = new Trainer(model, data, taskTrainingOptions(task, sizes, seed));
+  const progress = new ProgressLine();
+  let latest = '';
+  try {
+    if (!resume) await writeTaskFile(folder, settings);
+    progress.print(`${task.description}; ${ssm}, ${grouped(countParameters(model.parameters))} parameters, on ${backend.description}`);
+    const every = Math.min(1000, Math.ceil(steps / 10));
+    const result = await runTraining(trainer, {
+      folder,
+      evaluateEvery: every,
+      saveEvery: every,
+      resume,
+      signal,
+      onStep({ step, loss }, { tokensPerSecond, secondsLeft }) {
+        progress.show(
+          `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  ${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
+        );
+      },
+      onEvaluation({ accuracy = NaN, loss }, step) {
+        latest = `  accuracy ${percent(accuracy)}`;
+        progress.print(`step ${String(step)}/${String(steps)}  accuracy ${percent(accuracy)}  loss ${loss.toFixed(4)} nats an answer`);
+      },
+    });
+    progress.clear();
+    if (result.interrupted) {
+      process.stderr.write(`interrupted at step ${String(trainer.step)} and saved. Go on with: elapid task --resume ${folder}\n`);
+      process.exitCode = exitCodes.interrupted;
+      return;
+    }
+    const { accuracy = NaN, tokens } = result.evaluation;
+    process.stdout.write(`${settings.task}  ${ssm}  accuracy ${percent(accuracy)} of ${grouped(tokens)} answers\n`);
+    if (settings.task === 'induction-heads') {
+      process.stdout.write('   length  accuracy\n');
+      for await (const { length, accuracy: share } of inductionByLength(model, { longest: testLength, examples, seed, signal })) {
+        process.stdout.write(`${grouped(length).padStart(9)}  ${percent(share)}\n`);
+      }
+    }
+    process.stderr.write(`done in ${duration(result.seconds)} of training, model in ${folder}\n`);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    process.exitCode = exitCodes.interrupted;
+  } finally {
+    progress.clear();
+    trainer.dispose();
+    model.dispose();
+  }
+}

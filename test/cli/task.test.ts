@@ -1,0 +1,40 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { readMetrics, runCli } from '../support/cli.js';
+import { useFolder } from '../support/folders.js';
+
+const tiny = ['--length', '12', '--steps', '4', '--batch-size', '2', '--examples', '4', '--threads', '1'];
+
+describe('elapid task', () => {
+  const path = useFolder();
+
+  test('selective copying: a run’s folder, progress on stderr, the accuracy on stdout', async () => {
+    const { code, stdout, stderr } = await runCli('task', 'selective-copying', '--out', path('copying'), '--tokens', '3', ...tiny);
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    expect(stdout).toMatch(/^selective-copying {2}s6 {2}accuracy \d+\.\d\d % of 12 answers\n$/);
+    expect(stderr).toMatch(/^selective-copying, length 12, 3 tokens, vocabulary 16; s6, [\d,]+ parameters, on cpu/);
+    expect(stderr).toMatch(/^step 4\/4 {2}accuracy \d+\.\d\d % {2}loss \d\.\d{4} nats an answer$/m);
+    expect(readdirSync(path('copying')).sort()).toEqual(['config.json', 'metrics.jsonl', 'model.safetensors', 'task.json', 'training.safetensors']);
+    const lines = readMetrics(path('copying', 'metrics.jsonl'));
+    expect(lines.filter((line) => line.loss !== undefined)).toHaveLength(4);
+    expect(lines.at(-1)).toMatchObject({ step: 4, validationTokens: 12 });
+    expect(lines.at(-1)).toHaveProperty('validationAccuracy');
+  });
+
+  test('induction heads with a time-invariant layer: a table of lengths', async () => {
+    const { code, stdout } = await runCli('task', 'induction-heads', '--ssm', 'lti', '--out', path('induction'), '--test-length', '130', ...tiny);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^induction-heads {2}lti {2}accuracy .* of 4 answers\n {3}length {2}accuracy\n {7}64 {2}[\d.]+ %\n {6}128 {2}[\d.]+ %\n$/);
+    expect(JSON.parse(readFileSync(path('induction', 'config.json'), 'utf8'))).toMatchObject({ model_type: 'elapid-mamba-lti' });
+  });
+
+  test('goes on from its folder alone, and does not begin twice', async () => {
+    const before = readFileSync(path('copying', 'model.safetensors'));
+    const resumed = await runCli('task', '--resume', path('copying'), '--threads', '1');
+    expect(resumed.stdout).toMatch(/^selective-copying {2}s6 {2}accuracy/);
+    expect(readFileSync(path('copying', 'model.safetensors')).equals(before)).toBe(true);
+    const again = await runCli('task', 'selective-copying', '--out', path('copying'));
+    expect(again).toMatchObject({ code: 1, stdout: '' });
+    expect(again.stderr).toMatch(/already holds a run\. Hint: --resume/);
+  });
+});
