@@ -78,6 +78,7 @@ export class Trainer {
 
   /**
    * @param model its parameters move to the optimiser's storage
+   * @param data a text, documents, or another source of batches [batchSize, length]
    * @throws ArgumentError when an option is out of range or the text too short
    */
   constructor(model: MambaLM, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {

@@ -9,7 +9,7 @@ namespace ELAPID_TARGET {
 // Rows that share a decoded line: as many as registers hold the sums of, twice where a block has a scale.
 constexpr int kPackedRows = kLanes == 16 ? 8 : kLanes == 8 ? 3 : 2;
 // Bytes between a line and its prefetch: what memory delivers in the time it takes to answer.
-constexpr i64 kPanelAhead = 2048;
+constexpr i64 kPanelAhead = 4096;
 
 // Separate sums for one row, so that additions do not wait for one another.
 template <int M>
