@@ -1,7 +1,8 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
 import { taskNames } from '../tasks/index.js';
-import { CheckpointError } from '../util/errors.js';
+import { trainingCheckpointName } from '../train/index.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const positive = v.pipe(v.number(), v.integer(), v.minValue(1));
@@ -101,4 +102,18 @@ async function readSettings<const S extends v.GenericSchema>(
     file,
     key: v.getDotPath(issue) ?? '(root)',
   });
+}
+
+/**
+ * Sees to it that a new run overwrites none, and that a resumed one has something to go on from.
+ * @throws ArgumentError when the folder's training checkpoint is there and should not be, or the other way round
+ */
+export async function checkRunFolder(operation: string, folder: string, resume: boolean): Promise<void> {
+  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
+  if (!resume && begun) {
+    throw new ArgumentError(`${operation}: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
+  }
+  if (resume && !begun) {
+    throw new ArgumentError(`${operation}: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
+  }
 }

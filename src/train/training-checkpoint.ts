@@ -1,6 +1,7 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
 import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
+import { float32Source } from '../models/tensor-source.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
 import type { FlatAdamW } from './optimiser.js';
@@ -27,11 +28,7 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
   const named = tensorsOf(trainer, moments);
   try {
     const sources = [];
-    for (const [key, value] of named) {
-      const data = Float32Array.from(await value.data());
-      const bytes = () => new Uint8Array(data.buffer);
-      sources.push({ key, dtype: 'F32' as const, shape: value.shape, sizeBytes: data.byteLength, bytes });
-    }
+    for (const [key, value] of named) sources.push(await float32Source(key, value));
     const metadata = {
       kind: 'elapid-training',
       step: String(trainer.step),

@@ -1,15 +1,13 @@
-import { platform } from '#platform';
 import { Argument, Option, type Command } from 'commander';
 import { MambaLM, type MambaConfig } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import { inductionByLength, makeTask, presetNames, taskData, taskModelConfig, taskNames, taskPresets, taskTrainingOptions, type PresetName, type TaskName } from '../../tasks/index.js';
 import type { Backend } from '../../tensor/index.js';
-import { runTraining, Trainer, trainingCheckpointName } from '../../train/index.js';
-import { ArgumentError } from '../../util/errors.js';
+import { runTraining, Trainer } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
-import { readTaskFile, writeTaskFile, type TaskFile } from '../run-file.js';
+import { checkRunFolder, readTaskFile, writeTaskFile, type TaskFile } from '../run-file.js';
 
 interface Options extends ComputeOptions {
   readonly out?: string;
@@ -67,14 +65,8 @@ async function run(task: TaskName | undefined, options: Options, command: Comman
   if (resume && (task !== undefined || options.out !== undefined)) {
     command.error("error: '--resume' takes the task and all settings from the run's folder");
   }
-  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
-  if (!resume && begun) {
-    throw new ArgumentError(`task: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
-  }
   const settings = task === undefined ? await readTaskFile(folder) : fromOptions(task, options);
-  if (resume && !begun) {
-    throw new ArgumentError(`task: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
-  }
+  await checkRunFolder('task', folder, resume);
   const { signal, stop } = interruption();
   try {
     await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));

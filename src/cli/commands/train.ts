@@ -1,16 +1,14 @@
-import { platform } from '#platform';
 import type { Command } from 'commander';
 import type { DocumentDataset, TokenDataset } from '../../data/index.js';
 import { mambaConfig, MambaLM } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
-import { defaultTrainingOptions, runTraining, Trainer, trainingCheckpointName, type TrainingOptions } from '../../train/index.js';
-import { ArgumentError } from '../../util/errors.js';
+import { defaultTrainingOptions, runTraining, Trainer, type TrainingOptions } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { copyTokenizer } from '../tokenizer-files.js';
-import { readRunFile, writeRunFile, type RunFile } from '../run-file.js';
+import { checkRunFolder, readRunFile, writeRunFile, type RunFile } from '../run-file.js';
 import { documentOptions, openTrainingData, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
 
 interface Options extends ComputeOptions, DocumentOptions {
@@ -89,14 +87,8 @@ async function run(text: readonly string[], options: Options, command: Command):
   if (resume && (text.length > 0 || options.out !== undefined)) {
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
-  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
-  if (!resume && begun) {
-    throw new ArgumentError(`train: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
-  }
   const settings = resume ? await readRunFile(folder) : fromOptions(text, options);
-  if (resume && !begun) {
-    throw new ArgumentError(`train: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
-  }
+  await checkRunFolder('train', folder, resume);
   const { signal, stop } = interruption();
   try {
     await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));

@@ -5,6 +5,7 @@ import { platform } from '#platform';
 import { CheckpointError } from '../../util/errors.js';
 import { packWeight } from '../../ops/index.js';
 import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
+import { float32Source } from '../tensor-source.js';
 import { parseMambaConfig, toTransformersConfig, type MambaConfig } from './config.js';
 import { MambaLM } from './language-model.js';
 import { checkPackedEntry, packedMetadata, readPackedMetadata } from './packed-checkpoint.js';
@@ -151,15 +152,12 @@ export async function saveMamba(model: MambaLM, folder: string): Promise<void> {
 export async function readParameters(parameters: readonly Parameter[]) {
   const sources: SafetensorsSource[] = [];
   for (const { key, tensor: value } of parameters) {
-    const values = await value.data();
-    if (isPacked(value.dtype)) {
-      const packed = Uint8Array.from(values);
-      sources.push({ key, dtype: 'U8' as const, shape: [packed.length], sizeBytes: packed.length, bytes: () => packed });
+    if (!isPacked(value.dtype)) {
+      sources.push(await float32Source(key, value));
       continue;
     }
-    const data = Float32Array.from(values);
-    const bytes = () => new Uint8Array(data.buffer);
-    sources.push({ key, dtype: 'F32' as const, shape: value.shape, sizeBytes: data.byteLength, bytes });
+    const packed = Uint8Array.from(await value.data());
+    sources.push({ key, dtype: 'U8' as const, shape: [packed.length], sizeBytes: packed.length, bytes: () => packed });
   }
   return sources;
 }

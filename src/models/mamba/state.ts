@@ -3,6 +3,7 @@ import { fill } from '../../backend/memory/kernels.js';
 import { CheckpointError, describeProblem, ArgumentError } from '../../util/errors.js';
 import { empty, formatShape, launch, sameShape, tensor, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../../ops/index.js';
+import { float32Source } from '../tensor-source.js';
 import type { MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';
 
@@ -64,16 +65,7 @@ export class State {
   /** The state as a safetensors file in memory. */
   async serialize(): Promise<Uint8Array> {
     const sources: SafetensorsSource[] = [];
-    for (const [key, value] of this.#named()) {
-      const data = Float32Array.from(await value.data());
-      sources.push({
-        key,
-        dtype: 'F32',
-        shape: value.shape,
-        sizeBytes: data.byteLength,
-        bytes: () => new Uint8Array(data.buffer),
-      });
-    }
+    for (const [key, value] of this.#named()) sources.push(await float32Source(key, value));
     const chunks = [...safetensorsChunks(sources, { kind: 'elapid-mamba-state', position: String(this.position) })];
     const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
