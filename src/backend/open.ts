@@ -6,6 +6,8 @@ import { openNativeEngine, type Addon } from './cpu/native-engine.js';
 import { openWasmEngine } from './cpu/wasm-engine.js';
 import { PlanBackend } from './plan/plan-backend.js';
 import { ReferenceBackend } from './reference/reference-backend.js';
+import { openGpuDevice } from './webgpu/device.js';
+import { WebGpuBackend } from './webgpu/webgpu-backend.js';
 
 export interface BackendOptions {
   /**
@@ -14,9 +16,9 @@ export interface BackendOptions {
    */
   kernels?: 'auto' | 'native' | 'wasm' | 'avx512' | 'avx2' | 'sse2' | 'neon';
   /**
-   * Precision of matrix products: 'f32' (default), or 'bf16', which rounds the factors of products with more than 8 rows to
-   * bfloat16 and sums in float32. It is faster where the processor multiplies bfloat16 (AMX, AVX512-BF16); everywhere the
-   * rounding is the same.
+   * Precision of matrix products: 'f32' (default), or a format that the factors of products with more than 8 rows are rounded
+   * to while sums stay float32. 'bf16', of the CPU, is faster where the processor multiplies bfloat16 (AMX, AVX512-BF16);
+   * 'f16', of WebGPU, where the GPU has half precision or matrix units. The reference backend rounds to either.
    */
   matmul?: MatmulPrecision;
   /** Threads of the CPU backend; default: the processors this process may use. */
@@ -32,22 +34,25 @@ export interface OpenedBackend {
   notice: string | undefined;
 }
 
+/** What a backend may be opened as. */
+export type BackendKind = 'cpu' | 'webgpu' | 'reference' | 'plan';
+
 /**
- * Opens a backend: 'cpu', 'reference' (float64, slow, for comparison) or 'plan' (records launches, computes nothing).
+ * Opens a backend: 'cpu', 'webgpu' (a GPU; in Node through the package `webgpu`, to be installed beside), 'reference' (float64, slow, for comparison) or 'plan' (records launches, computes nothing).
  * @throws ArgumentError for an unknown kind or bad options
  * @throws BackendError when the kernels asked for cannot run here
  */
-export async function openBackend(kind: 'cpu' | 'reference' | 'plan' = 'cpu', options: BackendOptions = {}): Promise<Backend> {
+export async function openBackend(kind: BackendKind = 'cpu', options: BackendOptions = {}): Promise<Backend> {
   return (await openBackendWithNotice(kind, options)).backend;
 }
 
 /** `openBackend`, and whether the choice is worth a word to the user. */
 export async function openBackendWithNotice(
-  kind: 'cpu' | 'reference' | 'plan',
+  kind: BackendKind,
   options: BackendOptions = {},
 ): Promise<OpenedBackend> {
   const poison = options.poison ?? false;
-  const matmul = checkedMatmul(options.matmul);
+  const matmul = checkedMatmul(kind, options.matmul);
   switch (kind) {
     case 'reference':
       return { backend: new ReferenceBackend({ poison, matmul }), notice: undefined };
@@ -55,9 +60,19 @@ export async function openBackendWithNotice(
       return { backend: new PlanBackend(), notice: undefined };
     case 'cpu':
       return openCpu(options.kernels ?? 'auto', checkedThreads(options.threads), { poison, matmul });
+    case 'webgpu': {
+      const gpu = await openGpuDevice();
+      if (matmul === 'f16' && !gpu.features.f16) throw new BackendError(`openBackend: ${gpu.description} has no f16 for matmul 'f16'`);
+      return { backend: new WebGpuBackend(gpu, { poison, matmul }), notice: undefined };
+    }
     default:
       throw new ArgumentError(
-        describeProblem({ operation: 'openBackend', argument: 'kind', expected: "'cpu', 'reference' or 'plan'", got: String(kind) }),
+        describeProblem({
+          operation: 'openBackend',
+          argument: 'kind',
+          expected: "'cpu', 'webgpu', 'reference' or 'plan'",
+          got: String(kind),
+        }),
       );
   }
 }
@@ -83,11 +98,18 @@ async function openCpu(
   return { backend: new CpuBackend(openNativeEngine(addon, target, threads), options), notice: undefined };
 }
 
-function checkedMatmul(matmul: MatmulPrecision = 'f32'): MatmulPrecision {
-  if ((['f32', 'bf16'] as readonly string[]).includes(matmul)) return matmul;
-  throw new ArgumentError(
-    describeProblem({ operation: 'openBackend', argument: 'matmul', expected: "'f32' or 'bf16'", got: matmul }),
-  );
+const precisions: Readonly<Record<BackendKind, readonly MatmulPrecision[]>> = {
+  cpu: ['f32', 'bf16'],
+  webgpu: ['f32', 'f16'],
+  reference: ['f32', 'bf16', 'f16'],
+  plan: ['f32', 'bf16', 'f16'],
+};
+
+function checkedMatmul(kind: BackendKind, matmul: MatmulPrecision = 'f32'): MatmulPrecision {
+  const possible = (precisions as Readonly<Record<string, readonly MatmulPrecision[]>>)[kind] ?? [];
+  if (possible.length === 0 || possible.includes(matmul)) return matmul;
+  const expected = `${possible.map((name) => `'${name}'`).join(' or ')} on ${kind}`;
+  throw new ArgumentError(describeProblem({ operation: 'openBackend', argument: 'matmul', expected, got: matmul }));
 }
 
 function checkedThreads(threads = platform.processors): number {

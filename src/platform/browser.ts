@@ -89,4 +89,9 @@ export const platform: Platform = {
     return new Uint8Array(await (await fetched(new URL('../../wasm/elapid.wasm', import.meta.url).href)).arrayBuffer());
   },
   startKernelWorker,
+  loadGpu() {
+    // Absent in older browsers and on pages that are not secure, whatever the types say.
+    const { gpu } = navigator as Partial<Navigator>;
+    return Promise.resolve(gpu === undefined ? { reason: 'this browser has none, or the page is not secure (https)' } : { gpu });
+  },
 };

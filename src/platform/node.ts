@@ -97,6 +97,31 @@ function startKernelWorker(): KernelWorker {
   };
 }
 
+/**
+ * Switches of Dawn: f16 and matrix units are experimental there, and timestamps are rounded to 0.1 ms unless told otherwise.
+ */
+const dawnFlags = [
+  'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia',
+  'disable-dawn-features=timestamp_quantization',
+];
+
+/** Dawn corrupts its heap when this object is collected: it stays for the life of the process. */
+let dawn: GPU | undefined;
+
+async function loadGpu(): Promise<{ gpu: GPU } | { reason: string }> {
+  try {
+    if (dawn === undefined) {
+      const { create, globals } = await import('webgpu');
+      Object.assign(globalThis, globals);
+      dawn = create(dawnFlags);
+    }
+    return { gpu: dawn };
+  } catch (error) {
+    const message = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
+    return { reason: `the package webgpu does not load (${message}). Hint: npm install webgpu` };
+  }
+}
+
 export const platform: Platform = {
   kind: 'node',
   processors: availableParallelism(),
@@ -117,4 +142,5 @@ export const platform: Platform = {
   loadAddon,
   readWasm: () => readWholeFile(new URL('wasm/elapid.wasm', packageRoot)),
   startKernelWorker,
+  loadGpu,
 };

@@ -49,4 +49,6 @@ export interface Platform {
   readWasm(): Promise<Uint8Array>;
   /** Starts the wasm worker, or returns undefined where shared memory may not be sent to workers. */
   startKernelWorker(): KernelWorker | undefined;
+  /** WebGPU, or why there is none. */
+  loadGpu(): Promise<{ gpu: GPU } | { reason: string }>;
 }

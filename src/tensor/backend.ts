@@ -2,10 +2,11 @@ import type { DType, HostArray } from './dtype.js';
 import type { Kernel } from './kernel.js';
 
 /**
- * How exact matrix products are: 'f32', or 'bf16', which rounds both factors of products with more than a few rows to
- * bfloat16 (8 significant bits) and sums in float32. Tensors stay f32 either way.
+ * How exact matrix products are: 'f32', or a format that both factors of products with more than a few rows are rounded to
+ * while sums stay float32: 'bf16' (8 significant bits; CPU and reference) or 'f16' (11 bits, up to 65504; WebGPU and
+ * reference). Tensors stay f32 either way.
  */
-export type MatmulPrecision = 'f32' | 'bf16';
+export type MatmulPrecision = 'f32' | 'bf16' | 'f16';
 
 /** Device memory of one allocation. Only its backend knows what is behind it. */
 export interface DeviceBuffer {
@@ -45,7 +46,7 @@ export interface Program {
  * effect in order; `read` and `synchronize` wait for everything before them.
  */
 export interface Backend {
-  /** 'reference', 'cpu', 'plan', … */
+  /** 'reference', 'cpu', 'webgpu', 'plan', … */
   readonly kind: string;
   /** What is behind it, for people: `cpu (native AVX-512 kernels, 2 threads)`. */
   readonly description: string;

@@ -6,19 +6,22 @@ import type { Shape } from './shape.js';
  */
 export type PackedDType = 'bf16' | 'int8' | 'int4';
 
-/** Element types of tensors in device memory. */
-export type DType = 'f32' | 'i32' | PackedDType;
+/**
+ * Element types of tensors in device memory. 'f16' is storage only, on backends that have it (WebGPU): kernels compute in
+ * float32.
+ */
+export type DType = 'f32' | 'f16' | 'i32' | PackedDType;
 
 /** All packed formats, the largest first. */
 export const packedDTypes: readonly PackedDType[] = ['bf16', 'int8', 'int4'];
 
-export const isPacked = (dtype: DType): dtype is PackedDType => dtype !== 'f32' && dtype !== 'i32';
+export const isPacked = (dtype: DType): dtype is PackedDType => (packedDTypes as readonly DType[]).includes(dtype);
 
 /**
  * Bytes an item of a buffer takes in device memory; the items of packed buffers are bytes. The reference backend stores
  * 'f32' as float64; this is the nominal size.
  */
-export const itemSize: Readonly<Record<DType, number>> = { f32: 4, i32: 4, bf16: 1, int8: 1, int4: 1 };
+export const itemSize: Readonly<Record<DType, number>> = { f32: 4, f16: 2, i32: 4, bf16: 1, int8: 1, int4: 1 };
 
 /** Outputs (rows of a weight) of a panel, and inputs of a block, which are what shares a scale. */
 export const panelRows = 16;
@@ -40,7 +43,7 @@ export function bufferSize(dtype: DType, shape: Shape): number {
 }
 
 /**
- * What `Tensor.data()` gives: float64 from the reference backend, float32 from the others, int32 for 'i32', the bytes of
- * the layout for packed weights.
+ * What `Tensor.data()` gives: float64 from the reference backend, float32 from the others (of 'f16' as well), int32 for
+ * 'i32', the bytes of the layout for packed weights.
  */
 export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array;

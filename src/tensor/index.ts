@@ -1,6 +1,7 @@
 export * from './backend.js';
 export * from './create.js';
 export * from './dtype.js';
+export * from './gpu-kernel.js';
 export * from './kernel.js';
 export * from './launch.js';
 export * from './recorder.js';

@@ -1,10 +1,13 @@
 import type { DType, PackedDType } from './dtype.js';
+import type { GpuKernel } from './gpu-kernel.js';
 
 /** How a kernel uses one of its buffers. */
 export interface BufferSpec {
   readonly access: 'in' | 'out' | 'inout';
   readonly dtype: DType;
   readonly optional: boolean;
+  /** Whether an f16 tensor may be given in place of an f32 one, on a backend that has them. */
+  readonly half: boolean;
 }
 
 /** What a kernel parameter is: all travel as numbers; the C++ side gets int64, float or bool. */
@@ -40,12 +43,21 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly operations: (parameters: ParameterValues<P>) => number;
   /** Elements a launch really reads or writes, of the buffers of which that is fewer than their views hold. */
   readonly touched: (parameters: ParameterValues<P>) => Partial<Record<keyof B & string, number>>;
+  /** How a GPU runs it. */
+  readonly webgpu: GpuKernel<keyof B & string, keyof P & string> | undefined;
 }
 
-const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O) => ({
+const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O, half = false) => ({
   access,
   dtype,
   optional,
+  half,
+});
+
+const numbers = <A extends BufferSpec['access'], O extends boolean>(access: A, optional: O) => ({
+  f32: spec(access, 'f32', optional),
+  float: spec(access, 'f32', optional, true),
+  i32: spec(access, 'i32', optional),
 });
 
 const packed = <A extends BufferSpec['access']>(access: A) => ({
@@ -54,17 +66,13 @@ const packed = <A extends BufferSpec['access']>(access: A) => ({
   int4: spec(access, 'int4', false),
 });
 
-/** Buffer declarations: `input.f32`, `optionalInput.f32`, `output.f32`, `input.int8`, … */
-export const input = { f32: spec('in', 'f32', false), i32: spec('in', 'i32', false), ...packed('in') };
-export const optionalInput = { f32: spec('in', 'f32', true), i32: spec('in', 'i32', true) };
-export const output = { f32: spec('out', 'f32', false), i32: spec('out', 'i32', false), ...packed('out') };
-export const optionalOutput = {
-  f32: spec('out', 'f32', true),
-  i32: spec('out', 'i32', true),
-  bf16: spec('out', 'bf16', true),
-};
-export const inout = { f32: spec('inout', 'f32', false), i32: spec('inout', 'i32', false) };
-export const optionalInout = { f32: spec('inout', 'f32', true), i32: spec('inout', 'i32', true) };
+/** Buffer declarations: `input.f32`, `optionalInput.float` (f32 or f16), `output.i32`, `input.int8`, … */
+export const input = { ...numbers('in', false), ...packed('in') };
+export const optionalInput = numbers('in', true);
+export const output = { ...numbers('out', false), ...packed('out') };
+export const optionalOutput = { ...numbers('out', true), bf16: spec('out', 'bf16', true) };
+export const inout = numbers('inout', false);
+export const optionalInout = numbers('inout', true);
 
 /** Declares a kernel; see `Kernel`. */
 export function defineKernel<const B extends BufferSpecs, const P extends ParameterSpecs>(
@@ -75,13 +83,14 @@ export function defineKernel<const B extends BufferSpecs, const P extends Parame
     reference: Kernel<B, P>['reference'];
     operations?: Kernel<B, P>['operations'];
     touched?: Kernel<B, P>['touched'];
+    webgpu?: Kernel<B, P>['webgpu'];
   },
 ): Kernel<B, P> {
-  const { buffers, parameters, reference, operations = () => 0, touched = () => ({}) } = declaration;
+  const { buffers, parameters, reference, operations = () => 0, touched = () => ({}), webgpu } = declaration;
   const bufferList = Object.entries(buffers).map(
     ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
   );
   const parameterList = Object.entries(parameters).map(([key, kind]) => `${kind} ${key}`);
   const signature = `${name}(${bufferList.join(', ')}; ${parameterList.join(', ')})`;
-  return { name, buffers, parameters, signature, reference, operations, touched };
+  return { name, buffers, parameters, signature, reference, operations, touched, webgpu };
 }

@@ -26,11 +26,10 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
       views.push(null);
       continue;
     }
-    const { dtype } = kernel.buffers[name] as BufferSpecs[string];
-    if (tensor.dtype !== dtype) {
-      throw new DTypeError(
-        describeProblem({ operation: kernel.name, argument: name, expected: dtype, got: tensor.dtype }),
-      );
+    const { dtype, half } = kernel.buffers[name] as BufferSpecs[string];
+    if (tensor.dtype !== dtype && !(half && tensor.dtype === 'f16')) {
+      const expected = half ? `${dtype} or f16` : dtype;
+      throw new DTypeError(describeProblem({ operation: kernel.name, argument: name, expected, got: tensor.dtype }));
     }
     backend ??= tensor.backend;
     if (tensor.backend !== backend) {

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
+import { operationCases } from '../../src/ops/all-cases.js';
 import type { OperationCase } from '../../src/ops/cases.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
-import { centralDifferences, runCase, type CaseResult } from '../support/run-case.js';
+import { centralDifferences, runCase, type CaseResult } from '../support/cases.js';
 
-const modules = import.meta.glob<{ cases: readonly OperationCase[] }>('../../src/ops/*/cases.ts', { eager: true });
-const operations = Object.entries(modules).map(([path, { cases }]) => ({ folder: path.split('/').at(-2) ?? path, cases }));
+const operations = Object.entries(operationCases).map(([folder, cases]) => ({ folder, cases }));
 
 const reference = useBackend('reference');
 const expectations = new Map<OperationCase, Promise<CaseResult>>();

@@ -18,8 +18,23 @@ function nativeTargets(): NonNullable<BackendOptions['kernels']>[] {
   return [];
 }
 
+/**
+ * Whether WebGPU can be tested here, in software if need be. Where it cannot it says why; under CI that is a failure.
+ */
+export const gpuIsHere = await (async (): Promise<boolean> => {
+  try {
+    await (await openBackend('webgpu')).close();
+    return true;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (process.env['CI'] === 'true') throw new Error(`CI must test WebGPU: ${reason}`, { cause: error });
+    console.warn(`WebGPU is not tested: ${reason}`);
+    return false;
+  }
+})();
+
 /** A backend for the tests of a `describe` block, closed after them. Each test must leave no live buffer. */
-export function useBackend(kind: 'cpu' | 'reference', options: BackendOptions = {}): () => Backend {
+export function useBackend(kind: 'cpu' | 'reference' | 'webgpu', options: BackendOptions = {}): () => Backend {
   let backend: Backend | undefined;
   beforeAll(async () => {
     backend = await openBackend(kind, { poison: true, threads: 2, ...options });

@@ -12,7 +12,8 @@ import {
 } from '../../tensor/index.js';
 import { Counters } from '../counters.js';
 import { copyRows, copyRowsI32, fill } from '../memory/kernels.js';
-import { BufferPool, sizeClass, type Block } from './buffer-pool.js';
+import { sizeClass } from '../size-class.js';
+import { BufferPool, type Block } from './buffer-pool.js';
 import type { DeviceArray, Engine } from './engine.js';
 
 /** Launches encoded before they are handed to the executor, so that it starts while JavaScript goes on encoding. */
@@ -86,6 +87,7 @@ export class CpuBackend implements MappingBackend {
   }
 
   allocate(dtype: DType, size: number): DeviceBuffer {
+    if (dtype === 'f16') throw new BackendError('allocate: the CPU has no f16 tensors. Hint: the webgpu backend has');
     const buffer = this.#take(dtype, size, false);
     // Packed weights too, four bytes at a time: their sizes are multiples of a block's.
     const numbers = (size * itemSize[dtype]) / 4;

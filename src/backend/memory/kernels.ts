@@ -1,9 +1,11 @@
 import { defineKernel, input, output } from '../../tensor/index.js';
+import { copyRowsGpu, fillGpu } from './webgpu.js';
 
 /** values[i] = value */
 export const fill = defineKernel('fill', {
-  buffers: { values: output.f32 },
+  buffers: { values: output.float },
   parameters: { value: 'float', count: 'int' },
+  webgpu: fillGpu,
   reference({ values }, { value, count }) {
     values.fill(value, 0, count);
   },
@@ -21,10 +23,11 @@ const copyReference = (
 
 const copyParameters = { rows: 'int', columns: 'int', sourcePitch: 'int', destinationPitch: 'int' } as const;
 
-/** destination[r, c] = source[r, c], rows `pitch` elements apart */
+/** destination[r, c] = source[r, c], rows `pitch` elements apart; rounds or widens where one is f16 */
 export const copyRows = defineKernel('copy_rows', {
-  buffers: { source: input.f32, destination: output.f32 },
+  buffers: { source: input.float, destination: output.float },
   parameters: copyParameters,
+  webgpu: copyRowsGpu,
   reference: copyReference,
 });
 
@@ -32,5 +35,6 @@ export const copyRows = defineKernel('copy_rows', {
 export const copyRowsI32 = defineKernel('copy_rows_i32', {
   buffers: { source: input.i32, destination: output.i32 },
   parameters: copyParameters,
+  webgpu: copyRowsGpu,
   reference: copyReference,
 });

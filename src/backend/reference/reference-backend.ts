@@ -10,6 +10,7 @@ import {
   type MatmulPrecision,
   type Program,
 } from '../../tensor/index.js';
+import { roundToHalf } from '../../util/half.js';
 import { Counters } from '../counters.js';
 
 interface ReferenceBuffer extends DeviceBuffer {
@@ -46,7 +47,7 @@ export class ReferenceBackend implements Backend {
   }
 
   allocate(dtype: DType, size: number): DeviceBuffer {
-    const values = dtype === 'f32' ? new Float64Array(size) : dtype === 'i32' ? new Int32Array(size) : new Uint8Array(size);
+    const values = isPacked(dtype) ? new Uint8Array(size) : dtype === 'i32' ? new Int32Array(size) : new Float64Array(size);
     this.#counters.allocated(sizeBytes(dtype, size));
     if (this.#poison) values.fill(NaN);
     const buffer: ReferenceBuffer = { dtype, size, values };
@@ -61,7 +62,8 @@ export class ReferenceBackend implements Backend {
 
   write(view: BufferView, data: ArrayLike<number>): void {
     if (this.#recording !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
-    memory(view).set(data);
+    // f16 tensors hold what such a number can, where it comes from the host; results stay as exact as they are.
+    memory(view).set(view.buffer.dtype === 'f16' ? Array.from(data, roundToHalf) : data);
   }
 
   read(view: BufferView): Promise<HostArray> {

@@ -9,7 +9,7 @@ const unaryNumbers = Object.keys(unaryFunctions) as UnaryFunction[];
 const binaryNumbers = Object.keys(binaryFunctions) as BinaryFunction[];
 
 function unary(name: UnaryFunction, x: Tensor): Tensor {
-  const y = empty(x.backend, x.shape);
+  const y = empty(x.backend, x.shape, x.dtype);
   const number = unaryNumbers.indexOf(name);
   const { rows, columns } = x;
   launch(kernels.unary, { x, y }, { function: number, rows, columns, xPitch: x.pitch });
@@ -20,7 +20,7 @@ function unary(name: UnaryFunction, x: Tensor): Tensor {
     saved: { x },
     backward({ cotangents: [dy], saved }) {
       if (!dy) return [null];
-      const dx = empty(dy.backend, dy.shape);
+      const dx = empty(dy.backend, dy.shape, saved.x.dtype);
       const pitches = { xPitch: saved.x.pitch, dyPitch: dy.pitch };
       launch(kernels.unaryBackward, { x: saved.x, dy, dx }, { function: number, rows, columns, ...pitches });
       return [dx];
@@ -57,7 +57,7 @@ export const relu = (x: Tensor): Tensor => unary('relu', x);
  * @param x any shape, f32
  */
 export function affine(x: Tensor, scale: number, shift = 0): Tensor {
-  const y = empty(x.backend, x.shape);
+  const y = empty(x.backend, x.shape, x.dtype);
   launch(kernels.affine, { x, y }, { scale, shift, rows: x.rows, columns: x.columns, xPitch: x.pitch });
   record({
     operation: 'affine',
@@ -108,7 +108,7 @@ function binary(name: BinaryFunction, a: Tensor, b: Tensor): Tensor {
   const aStretch = stretchOf(a, larger);
   const bStretch = stretchOf(b, larger);
   if (aStretch === undefined || bStretch === undefined) throw mismatch(name, a, b);
-  const y = empty(a.backend, larger.shape);
+  const y = empty(a.backend, larger.shape, larger.dtype);
   const [aRow, aColumn] = strides(a, aStretch);
   const [bRow, bColumn] = strides(b, bStretch);
   const { rows, columns } = larger;

@@ -1,14 +1,16 @@
 import { defineKernel, input, inout, output } from '../../tensor/index.js';
 import { binaryFunctions, unaryFunctions } from './functions.js';
+import { accumulateGpu, affineGpu, binaryGpu, unaryBackwardGpu, unaryGpu } from './webgpu.js';
 
 const unaryByNumber = Object.values(unaryFunctions);
 const binaryByNumber = Object.values(binaryFunctions);
 
 /** y[r, c] = f(x[r, c]) */
 export const unary = defineKernel('unary', {
-  buffers: { x: input.f32, y: output.f32 },
+  buffers: { x: input.float, y: output.float },
   parameters: { function: 'int', rows: 'int', columns: 'int', xPitch: 'int' },
   operations: (p) => p.rows * p.columns,
+  webgpu: unaryGpu,
   reference({ x, y }, p) {
     const f = unaryByNumber[p.function] ?? fail();
     forEach(p, (r, c) => {
@@ -19,9 +21,10 @@ export const unary = defineKernel('unary', {
 
 /** dx[r, c] = dy[r, c]·f′(x[r, c]) */
 export const unaryBackward = defineKernel('unary_backward', {
-  buffers: { x: input.f32, dy: input.f32, dx: output.f32 },
+  buffers: { x: input.float, dy: input.float, dx: output.float },
   parameters: { function: 'int', rows: 'int', columns: 'int', xPitch: 'int', dyPitch: 'int' },
   operations: (p) => 2 * p.rows * p.columns,
+  webgpu: unaryBackwardGpu,
   reference({ x, dy, dx }, p) {
     const f = unaryByNumber[p.function] ?? fail();
     forEach(p, (r, c) => {
@@ -35,9 +38,10 @@ export const unaryBackward = defineKernel('unary_backward', {
  * y[r, c] = f(a[r, c], b[r, c]); element [r, c] of a is at r·aRow + c·aColumn, so that a stride of 0 broadcasts; likewise b.
  */
 export const binary = defineKernel('binary', {
-  buffers: { a: input.f32, b: input.f32, y: output.f32 },
+  buffers: { a: input.float, b: input.float, y: output.float },
   parameters: { function: 'int', rows: 'int', columns: 'int', aRow: 'int', aColumn: 'int', bRow: 'int', bColumn: 'int' },
   operations: (p) => p.rows * p.columns,
+  webgpu: binaryGpu,
   reference({ a, b, y }, p) {
     const f = binaryByNumber[p.function] ?? fail();
     forEach(p, (r, c) => {
@@ -48,9 +52,10 @@ export const binary = defineKernel('binary', {
 
 /** y[r, c] = scale·x[r, c] + shift */
 export const affine = defineKernel('affine', {
-  buffers: { x: input.f32, y: output.f32 },
+  buffers: { x: input.float, y: output.float },
   parameters: { scale: 'float', shift: 'float', rows: 'int', columns: 'int', xPitch: 'int' },
   operations: (p) => 2 * p.rows * p.columns,
+  webgpu: affineGpu,
   reference({ x, y }, p) {
     forEach(p, (r, c) => {
       y[r * p.columns + c] = p.scale * (x[r * p.xPitch + c] ?? NaN) + p.shift;
@@ -60,9 +65,10 @@ export const affine = defineKernel('affine', {
 
 /** y[r, c] += x[r, c] */
 export const accumulate = defineKernel('accumulate', {
-  buffers: { x: input.f32, y: inout.f32 },
+  buffers: { x: input.float, y: inout.float },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', yPitch: 'int' },
   operations: (p) => p.rows * p.columns,
+  webgpu: accumulateGpu,
   reference({ x, y }, p) {
     forEach(p, (r, c) => {
       const at = r * p.yPitch + c;

@@ -4,7 +4,7 @@ import { empty, formatShape, launch, record, sizeOf, type Shape, type Tensor } f
 
 /** Copies `source` over `destination`, both [rows, columns] of any pitch. Not recorded. */
 export function copyInto(source: Tensor, destination: Tensor): void {
-  const kernel = source.dtype === 'f32' ? copyRows : copyRowsI32;
+  const kernel = source.dtype === 'i32' ? copyRowsI32 : copyRows;
   launch(
     kernel as typeof copyRows,
     { source, destination },
@@ -74,14 +74,14 @@ export function split(x: Tensor, sizes: readonly number[]): Tensor[] {
   const outer = x.shape.slice(0, -1);
   const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
   const parts = sizes.map((size, i) => x.aliased([...outer, size], starts[i] ?? 0, x.pitch));
-  const { shape, backend } = x;
+  const { shape, backend, dtype } = x;
   record({
     operation: 'split',
     inputs: [x],
     outputs: parts,
     saved: {},
     backward({ cotangents }) {
-      const dx = empty(backend, shape);
+      const dx = empty(backend, shape, dtype);
       if (cotangents.includes(null)) launch(fill, { values: dx }, { value: 0, count: dx.size });
       cotangents.forEach((dy, i) => {
         if (!dy) return;

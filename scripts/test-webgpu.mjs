@@ -1,0 +1,24 @@
+// Every operation's cases on this machine's GPU against the reference backend, in f32 and, where the GPU has it, f16; of the
+// built package (npm run build). Prints a summary; exits with 1 where something disagrees.
+//   node scripts/test-webgpu.mjs [regular expression of names]
+import * as elapid from '../dist/index.js';
+import * as operations from '../dist/ops/all-cases.js';
+import { checkCase, listCases } from '../test/webgpu/agreement.js';
+
+const gpu = await elapid.openBackend('webgpu', { poison: true });
+const reference = await elapid.openBackend('reference');
+console.log(gpu.description);
+const filter = new RegExp(process.argv[2] ?? '');
+const listed = listCases(operations, /** @type {any} */ (gpu).features.f16, filter);
+const start = performance.now();
+let failed = 0;
+for (const entry of listed) {
+  const { name, failures } = await checkCase(elapid, { gpu, reference }, entry);
+  if (failures.length === 0) continue;
+  failed++;
+  console.log(`FAILED ${name}\n  ${failures.join('\n  ')}`);
+}
+const seconds = (performance.now() - start) / 1000;
+console.log(`${String(listed.length)} cases, ${String(listed.length - failed)} passed, ${String(failed)} failed, ${seconds.toFixed(1)} s`);
+await Promise.all([gpu.close(), reference.close()]);
+process.exitCode = failed === 0 && listed.length > 0 ? 0 : 1;

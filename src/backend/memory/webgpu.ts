@@ -1,0 +1,43 @@
+import type { GpuKernel } from '../../tensor/index.js';
+import { perElement } from '../webgpu/per-element.js';
+
+export const fillGpu: GpuKernel<'values', 'value' | 'count'> = ({ parameters, dtype }) => ({
+  dispatches: [
+    perElement({
+      variant: 'fill',
+      count: parameters.count,
+      buffers: ['values'],
+      body: `values[p.values_at + i] = ${dtype('values') ?? 'f32'}(p.value);`,
+    }),
+  ],
+});
+
+/** Converts where the dtypes differ. */
+export const copyRowsGpu: GpuKernel<'source' | 'destination', 'rows' | 'columns' | 'sourcePitch' | 'destinationPitch'> = ({
+  parameters: { rows, columns, sourcePitch, destinationPitch },
+  dtype,
+  aligned,
+}) => {
+  const element = (name: 'source' | 'destination', lanes: number) => {
+    const scalar = dtype(name) ?? 'f32';
+    return lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`;
+  };
+  const lanes = [columns, sourcePitch, destinationPitch].every((extent) => extent % 4 === 0) && aligned(4, 'source', 'destination') ? 4 : 1;
+  return {
+    dispatches: [
+      perElement({
+        variant: `copy${String(lanes)}`,
+        count: (rows * columns) / lanes,
+        buffers: [
+          { name: 'source', as: element('source', lanes) },
+          { name: 'destination', as: element('destination', lanes) },
+        ],
+        body: `
+          let row = i / (p.columns / ${String(lanes)});
+          let column = i % (p.columns / ${String(lanes)});
+          destination[p.destination_at + row * (p.destinationPitch / ${String(lanes)}) + column] =
+            ${element('destination', lanes)}(source[p.source_at + row * (p.sourcePitch / ${String(lanes)}) + column]);`,
+      }),
+    ],
+  };
+};

@@ -1,0 +1,71 @@
+import { sizeClass } from '../size-class.js';
+
+/** A block of GPU memory; `id` names it in the keys of bind groups. */
+export interface GpuBlock {
+  readonly id: number;
+  readonly buffer: GPUBuffer;
+  readonly sizeBytes: number;
+}
+
+/** The alignment of blocks' sizes: bindings are rounded up to whole words of four bytes, copies too. */
+const leastBytes = 256;
+
+/**
+ * Blocks by size class, reused at once: the stream is in order, so a launch that reuses a block comes after those that used it
+ * before.
+ */
+export class GpuBufferPool {
+  readonly #device: GPUDevice;
+  readonly #free = new Map<number, GpuBlock[]>();
+  readonly #used = new Set<GpuBlock>();
+  #freeBytes = 0;
+  #usedBytes = 0;
+  #nextId = 1;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+  }
+
+  take(sizeBytes: number): GpuBlock {
+    const size = Math.max(leastBytes, sizeClass(sizeBytes));
+    let block = this.#free.get(size)?.pop();
+    if (block === undefined) {
+      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      block = { id: this.#nextId++, buffer: this.#device.createBuffer({ size, usage }), sizeBytes: size };
+    } else {
+      this.#freeBytes -= size;
+    }
+    this.#used.add(block);
+    this.#usedBytes += size;
+    return block;
+  }
+
+  give(block: GpuBlock): void {
+    this.#used.delete(block);
+    this.#usedBytes -= block.sizeBytes;
+    this.#freeBytes += block.sizeBytes;
+    const list = this.#free.get(block.sizeBytes);
+    if (list === undefined) this.#free.set(block.sizeBytes, [block]);
+    else list.push(block);
+  }
+
+  /** Whether so much lies idle that it should go back: more than twice what is in use, and at least 256 MiB. */
+  get crowded(): boolean {
+    return this.#freeBytes > Math.max(2 * this.#usedBytes, 256 * 2 ** 20);
+  }
+
+  /** Destroys idle blocks. Everything that uses them must have been submitted. */
+  trim(): void {
+    for (const { buffer } of [...this.#free.values()].flat()) buffer.destroy();
+    this.#free.clear();
+    this.#freeBytes = 0;
+  }
+
+  /** Destroys all blocks. */
+  destroy(): void {
+    this.trim();
+    for (const { buffer } of this.#used) buffer.destroy();
+    this.#used.clear();
+    this.#usedBytes = 0;
+  }
+}

@@ -1,0 +1,212 @@
+import { BackendError } from '../../util/errors.js';
+import { uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
+import type { GpuProfile } from './profile.js';
+
+/** A dispatch that is ready to be encoded. */
+export interface EncodedDispatch {
+  readonly kernel: string;
+  readonly pipeline: Pipeline;
+  readonly group: GPUBindGroup;
+  /** The uniforms' words, to be put into the stream's own uniform buffer; a number where they lie in a program's already. */
+  readonly uniforms: Uint32Array | number;
+  readonly workgroups: readonly [number, number, number];
+}
+
+/** What the stream holds, in order. */
+type Entry =
+  | { readonly kind: 'dispatch'; readonly dispatch: EncodedDispatch }
+  | { readonly kind: 'write'; readonly buffer: GPUBuffer; readonly offset: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  | { readonly kind: 'copy'; readonly from: GPUBuffer; readonly fromOffset: number; readonly to: GPUBuffer; readonly toOffset: number; readonly sizeBytes: number }
+  | { readonly kind: 'mark'; readonly resolve: () => void; readonly reject: (error: Error) => void };
+
+/** Dispatches in a submission, at most: the room for their uniforms. */
+const dispatchesPerSubmission = 1024;
+/** Dispatches after which a submission goes out though more follow, so that the GPU starts early. */
+const earlySubmission = 96;
+
+/**
+ * The in-order stream of a device: dispatches, writes and copies are queued, encoded as soon as their pipelines are compiled,
+ * and submitted many at a time.
+ */
+export class GpuStream {
+  /** Where the uniforms of a submission's dispatches lie. */
+  readonly uniforms: GPUBuffer;
+  readonly #device: GPUDevice;
+  readonly #words = new Uint32Array(dispatchesPerSubmission * uniformWords);
+  #entries: Entry[] = [];
+  #next = 0;
+  #encoder: GPUCommandEncoder | null = null;
+  #pass: GPUComputePassEncoder | null = null;
+  /** Dispatches encoded and not yet submitted, and those of them whose uniforms are in `#words`. */
+  #encoded = 0;
+  #slots = 0;
+  #waiting = false;
+  #scheduled = false;
+  #failure: Error | null = null;
+  #profile: GpuProfile | null = null;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+    this.uniforms = device.createBuffer({
+      label: 'uniforms',
+      size: this.#words.byteLength,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+  }
+
+  dispatch(dispatch: EncodedDispatch): void {
+    this.#push({ kind: 'dispatch', dispatch });
+  }
+
+  write(buffer: GPUBuffer, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+    this.#push({ kind: 'write', buffer, offset, bytes });
+  }
+
+  copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, sizeBytes: number): void {
+    this.#push({ kind: 'copy', from, fromOffset, to, toOffset, sizeBytes });
+  }
+
+  /** Resolves when everything before has been submitted. */
+  submitted(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#push({ kind: 'mark', resolve, reject });
+      this.#advance(true);
+    });
+  }
+
+  /** Submits what is encoded, and calls `then` when nothing is left in the stream; not at all while pipelines compile. */
+  whenEmpty(then: () => void): void {
+    this.#advance(true);
+    if (this.#entries.length === 0) then();
+  }
+
+  /** Ends the stream: what waits is rejected with `error`, and what comes later as well. */
+  fail(error: Error): void {
+    if (this.#failure !== null) return;
+    this.#failure = error;
+    this.#pass = null;
+    this.#encoder = null;
+    for (const entry of this.#entries.splice(0)) if (entry.kind === 'mark') entry.reject(error);
+    this.#next = 0;
+  }
+
+  /** Times every dispatch from now on, each in a pass of its own, or no longer. */
+  set profile(profile: GpuProfile | null) {
+    this.#advance(true);
+    this.#profile = profile;
+  }
+
+  #push(entry: Entry): void {
+    if (this.#failure !== null) {
+      if (entry.kind === 'mark') entry.reject(this.#failure);
+      return;
+    }
+    this.#entries.push(entry);
+    if (this.#scheduled || this.#waiting) return;
+    if (this.#entries.length - this.#next >= earlySubmission) {
+      this.#advance(true);
+      return;
+    }
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#advance(true);
+    });
+  }
+
+  /** Encodes entries up to the first whose pipeline is not compiled. */
+  #advance(submit: boolean): void {
+    if (this.#waiting || this.#failure !== null) return;
+    let marks: Extract<Entry, { kind: 'mark' }>[] = [];
+    const flush = () => {
+      this.#submit();
+      for (const { resolve } of marks) resolve();
+      marks = [];
+    };
+    try {
+      for (; this.#next < this.#entries.length; this.#next++) {
+        const entry = this.#entries[this.#next] as Entry;
+        if (entry.kind === 'dispatch') {
+          if (entry.dispatch.pipeline.compiled === undefined) {
+            this.#wait(entry.dispatch);
+            break;
+          }
+          if (this.#encoded >= dispatchesPerSubmission) flush();
+          this.#encode(entry.dispatch, entry.dispatch.pipeline.compiled);
+        } else if (entry.kind === 'copy') {
+          this.#endPass();
+          this.#commands().copyBufferToBuffer(entry.from, entry.fromOffset, entry.to, entry.toOffset, entry.sizeBytes);
+        } else if (entry.kind === 'write') {
+          // The queue writes between submissions: what was encoded before must go first.
+          this.#submit();
+          this.#device.queue.writeBuffer(entry.buffer, entry.offset, entry.bytes);
+        } else {
+          marks.push(entry);
+        }
+      }
+      if (submit || marks.length > 0) flush();
+    } catch (error) {
+      const failure = error instanceof Error ? error : new BackendError(String(error));
+      this.fail(failure);
+      for (const { reject } of marks) reject(failure);
+    }
+    if (this.#next === this.#entries.length) {
+      this.#entries = [];
+      this.#next = 0;
+    }
+  }
+
+  #wait({ kernel, pipeline }: EncodedDispatch): void {
+    this.#waiting = true;
+    pipeline.ready.then(
+      () => {
+        this.#waiting = false;
+        this.#advance(true);
+      },
+      (error: unknown) => {
+        this.#waiting = false;
+        const message = error instanceof Error ? error.message : String(error);
+        this.fail(new BackendError(`${kernel}: the GPU's compiler rejects the kernel: ${message}`));
+      },
+    );
+  }
+
+  #commands(): GPUCommandEncoder {
+    this.#encoder ??= this.#device.createCommandEncoder();
+    return this.#encoder;
+  }
+
+  #encode({ kernel, group, uniforms, workgroups }: EncodedDispatch, pipeline: GPUComputePipeline): void {
+    if (this.#profile !== null) this.#endPass();
+    this.#pass ??= this.#commands().beginComputePass(this.#profile?.nextPass(kernel) ?? {});
+    let offset: number;
+    if (typeof uniforms === 'number') {
+      offset = uniforms;
+    } else {
+      offset = this.#slots * uniformBytes;
+      this.#words.set(uniforms, this.#slots * uniformWords);
+      this.#slots++;
+    }
+    this.#pass.setPipeline(pipeline);
+    this.#pass.setBindGroup(0, group, [offset]);
+    this.#pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
+    this.#encoded++;
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = null;
+  }
+
+  #submit(): void {
+    if (this.#encoder === null) return;
+    this.#endPass();
+    if (this.#slots > 0) this.#device.queue.writeBuffer(this.uniforms, 0, this.#words, 0, this.#slots * uniformWords);
+    this.#profile?.resolve(this.#encoder);
+    this.#device.queue.submit([this.#encoder.finish()]);
+    this.#profile?.submitted();
+    this.#encoder = null;
+    this.#encoded = 0;
+    this.#slots = 0;
+  }
+}

@@ -1,0 +1,405 @@
+import { BackendError } from '../../util/errors.js';
+import {
+  isPacked,
+  itemSize,
+  type Backend,
+  type BufferView,
+  type DeviceBuffer,
+  type DType,
+  type GpuFeatures,
+  type GpuLaunch,
+  type HostArray,
+  type Kernel,
+  type MatmulPrecision,
+  type Program,
+} from '../../tensor/index.js';
+import { Counters } from '../counters.js';
+import { copyRows, fill } from '../memory/kernels.js';
+import { sizeClass } from '../size-class.js';
+import { bindRanges, type BoundRange } from './binding.js';
+import { GpuBufferPool, type GpuBlock } from './buffer-pool.js';
+import type { GpuDevice } from './device.js';
+import { Pipelines, uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
+import { GpuProfile } from './profile.js';
+import { shaderBuffer, shaderKey, shaderModule } from './shader.js';
+import { GpuStream, type EncodedDispatch } from './stream.js';
+
+/** Bind groups kept for launches that come again. */
+const mostGroups = 8192;
+
+interface GpuBuffer extends DeviceBuffer {
+  readonly block: GpuBlock;
+}
+
+/** A dispatch of a captured step, whose uniforms are put into the program's buffer at the end. */
+interface CapturedDispatch {
+  readonly kernel: string;
+  readonly pipeline: Pipeline;
+  readonly ranges: readonly BoundRange[];
+  readonly uniforms: Uint32Array;
+  readonly workgroups: readonly [number, number, number];
+}
+
+type Captured =
+  | CapturedDispatch
+  | { readonly from: GPUBuffer; readonly fromOffset: number; readonly to: GPUBuffer; readonly toOffset: number; readonly sizeBytes: number };
+
+/** Kernels in WGSL, on the GPU that WebGPU gives. */
+export class WebGpuBackend implements Backend {
+  readonly kind = 'webgpu';
+  readonly description: string;
+  readonly matmul: MatmulPrecision;
+  readonly features: GpuFeatures;
+  readonly #device: GPUDevice;
+  readonly #hasTimestamps: boolean;
+  readonly #pool: GpuBufferPool;
+  readonly #pipelines: Pipelines;
+  readonly #stream: GpuStream;
+  readonly #counters = new Counters();
+  readonly #poison: boolean;
+  readonly #groups = new Map<string, GPUBindGroup>();
+  #profile: GpuProfile | null = null;
+  #failure: Error | null = null;
+  #closed = false;
+  /** Memory freed while capturing, for reuse within the program only. */
+  #capture: { entries: Captured[]; launches: number; owned: Map<number, GpuBlock[]>; blocks: Set<GpuBlock> } | null = null;
+
+  constructor(gpu: GpuDevice, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
+    this.#device = gpu.device;
+    this.#hasTimestamps = gpu.timestamps;
+    this.features = gpu.features;
+    this.#poison = options.poison ?? false;
+    this.matmul = options.matmul ?? 'f32';
+    this.description = `webgpu (${gpu.description}${this.matmul === 'f32' ? '' : `; ${this.matmul} products`})`;
+    this.#pool = new GpuBufferPool(gpu.device);
+    this.#pipelines = new Pipelines(gpu.device);
+    this.#stream = new GpuStream(gpu.device);
+    gpu.device.addEventListener('uncapturederror', ({ error }) => {
+      const memory = error instanceof GPUOutOfMemoryError;
+      const hint = memory ? '. Hint: a smaller batch or chunk, or scope() around intermediate results' : '';
+      this.#fail(new BackendError(`webgpu: ${memory ? 'the GPU has no more memory: ' : ''}${error.message}${hint}`));
+    });
+    void gpu.device.lost.then(({ message }) => {
+      this.#fail(new BackendError(`webgpu: the device was lost: ${message}. Hint: open a backend again and load the model again`));
+    });
+  }
+
+  allocate(dtype: DType, size: number): DeviceBuffer {
+    const buffer = this.#take(dtype, size);
+    if (this.#poison && (dtype === 'f32' || dtype === 'f16')) {
+      this.launch(fill as unknown as Kernel, [{ buffer, offset: 0, size }], [NaN, size]);
+    }
+    return buffer;
+  }
+
+  upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
+    if (this.#capture !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    const buffer = this.#take(dtype, size);
+    this.write({ buffer, offset: 0, size }, data());
+    return buffer;
+  }
+
+  write(view: BufferView, data: ArrayLike<number>): void {
+    if (this.#capture !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
+    if (view.size === 0) return;
+    const { dtype, block } = view.buffer as GpuBuffer;
+    if (dtype === 'f16') {
+      // The kernel that copies also converts.
+      const staged = this.upload('f32', view.size, () => data);
+      this.#copyNumbers({ buffer: staged, offset: 0, size: view.size }, view);
+      this.release(staged);
+      return;
+    }
+    // The values are copied now: the caller may change them before the stream comes to the write.
+    const bytes = new Uint8Array(view.size * itemSize[dtype]);
+    const values = dtype === 'f32' ? new Float32Array(bytes.buffer) : dtype === 'i32' ? new Int32Array(bytes.buffer) : bytes;
+    values.set(data);
+    this.#stream.write(block.buffer, view.offset * itemSize[dtype], bytes);
+  }
+
+  async read(view: BufferView): Promise<HostArray> {
+    if (this.#capture !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
+    const { dtype, block } = view.buffer as GpuBuffer;
+    if (view.size === 0) return hostArray(dtype, new ArrayBuffer(0));
+    if (dtype === 'f16') {
+      const converted = this.#take('f32', view.size);
+      this.#copyNumbers(view, { buffer: converted, offset: 0, size: view.size });
+      try {
+        return await this.read({ buffer: converted, offset: 0, size: view.size });
+      } finally {
+        this.release(converted);
+      }
+    }
+    const sizeBytes = view.size * itemSize[dtype];
+    const staging = this.#device.createBuffer({ size: sizeBytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    try {
+      this.#stream.copy(block.buffer, view.offset * itemSize[dtype], staging, 0, sizeBytes);
+      await this.#stream.submitted();
+      await staging.mapAsync(GPUMapMode.READ).catch((error: unknown) => {
+        throw this.#failure ?? error;
+      });
+      if (this.#failure !== null) throw this.#failure;
+      return hostArray(dtype, staging.getMappedRange().slice(0));
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  release(buffer: DeviceBuffer): void {
+    const { block } = buffer as GpuBuffer;
+    this.#counters.released(buffer.size * itemSize[buffer.dtype]);
+    if (this.#closed) return;
+    if (this.#capture?.blocks.has(block)) {
+      const list = this.#capture.owned.get(block.sizeBytes);
+      if (list === undefined) this.#capture.owned.set(block.sizeBytes, [block]);
+      else list.push(block);
+      return;
+    }
+    this.#give(block);
+  }
+
+  launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
+    if (this.#failure !== null) throw this.#failure;
+    if (kernel.webgpu === undefined) throw new BackendError(`${kernel.name}: there is no WebGPU kernel for it`);
+    const names = Object.keys(kernel.buffers);
+    const given = new Map<string, BufferView>();
+    names.forEach((name, i) => {
+      const view = views[i];
+      if (view) given.set(name, view);
+    });
+    const launch: GpuLaunch = {
+      gpu: this.features,
+      parameters: Object.fromEntries(Object.keys(kernel.parameters).map((name, i) => [name, parameters[i] ?? 0])),
+      dtype: (name) => given.get(name)?.buffer.dtype,
+      has: (name) => given.has(name),
+      aligned: (elements, ...some) => some.every((name) => (given.get(name)?.offset ?? 0) % elements === 0),
+    };
+    const { dispatches, scratch = {} } = kernel.webgpu(launch);
+    const temporary = Object.entries(scratch).map(([name, { dtype, size }]) => {
+      const buffer = this.#take(dtype, size);
+      given.set(name, { buffer, offset: 0, size });
+      return buffer;
+    });
+    this.#counters.launches++;
+    if (this.#capture !== null) this.#capture.launches++;
+    for (const dispatch of dispatches) {
+      const [x, y = 1, z = 1] = dispatch.workgroups;
+      if (x * y * z === 0) continue;
+      const buffers = dispatch.buffers.map((use) => {
+        const binding = typeof use === 'string' ? { name: use } : use;
+        const view = given.get(binding.name);
+        if (view === undefined) throw new BackendError(`${kernel.name}: ${binding.name} was not given to the launch`);
+        const access = kernel.buffers[binding.name]?.access === 'in' ? 'read' : 'read_write';
+        return { shader: shaderBuffer(binding, view.buffer.dtype, access), view };
+      });
+      const shaders = buffers.map(({ shader }) => shader);
+      const numbers = Object.keys(dispatch.numbers ?? {});
+      const key = `${kernel.name}|${dispatch.variant}|${shaderKey(shaders)}|${numbers.join()}`;
+      const pipeline = this.#pipelines.get(
+        key,
+        kernel.name,
+        shaders.map(({ access }) => access),
+        () => shaderModule(kernel, shaders, numbers, dispatch.code()),
+      );
+      const { ranges, starts, before, after } = bindRanges(
+        kernel.name,
+        buffers.map(({ shader, view }) => ({ ...shader, block: (view.buffer as GpuBuffer).block, view })),
+        this.#device.limits,
+        (sizeBytes) => {
+          const buffer = this.#take('int8', sizeBytes);
+          temporary.push(buffer);
+          return buffer.block;
+        },
+      );
+      const uniforms = encodeUniforms(kernel, parameters, starts, Object.values(dispatch.numbers ?? {}));
+      for (const copy of before) this.#copy(copy);
+      this.#dispatch({ kernel: kernel.name, pipeline, ranges, uniforms, workgroups: [x, y, z] });
+      for (const copy of after) this.#copy(copy);
+    }
+    for (const buffer of temporary) this.release(buffer);
+  }
+
+  async synchronize(): Promise<void> {
+    await this.#stream.submitted();
+    await this.#device.queue.onSubmittedWorkDone();
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  capture(step: () => void): Program {
+    if (this.#capture !== null) throw new BackendError('capture: already capturing');
+    const capture = { entries: [] as Captured[], launches: 0, owned: new Map<number, GpuBlock[]>(), blocks: new Set<GpuBlock>() };
+    this.#capture = capture;
+    try {
+      step();
+    } catch (error) {
+      for (const block of [...capture.owned.values()].flat()) this.#pool.give(block);
+      throw error;
+    } finally {
+      this.#capture = null;
+    }
+    const { entries, launches } = capture;
+    const uniforms = this.#device.createBuffer({
+      size: Math.max(1, entries.length) * uniformBytes,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    const words = new Uint32Array(entries.length * uniformWords);
+    let program = entries.map((entry, i) => {
+      if (!('pipeline' in entry)) return entry;
+      words.set(entry.uniforms, i * uniformWords);
+      return { ...entry, group: this.#group(entry, uniforms), uniforms: i * uniformBytes };
+    });
+    this.#device.queue.writeBuffer(uniforms, 0, words);
+    let owned = [...capture.owned.values()].flat();
+    return {
+      launches,
+      replay: () => {
+        if (this.#failure !== null) throw this.#failure;
+        this.#counters.launches += launches;
+        for (const entry of program) {
+          if ('pipeline' in entry) this.#stream.dispatch(entry);
+          else this.#copy(entry);
+        }
+      },
+      dispose: () => {
+        program = [];
+        if (!this.#closed) for (const block of owned) this.#give(block);
+        owned = [];
+        this.#stream.whenEmpty(() => {
+          uniforms.destroy();
+        });
+      },
+    };
+  }
+
+  /** Times every dispatch from now on; for measurements, as it slows them down. @throws BackendError where the GPU has no clock */
+  startProfile(): void {
+    if (!this.#hasTimestamps) throw new BackendError('startProfile: this GPU has no timestamps');
+    this.#profile = new GpuProfile(this.#device);
+    this.#stream.profile = this.#profile;
+  }
+
+  /** Ends the profile. @returns milliseconds of the GPU in each kernel, longest first */
+  async kernelTimes(): Promise<{ kernel: string; milliseconds: number }[]> {
+    await this.synchronize();
+    this.#stream.profile = null;
+    return (await this.#profile?.times()) ?? [];
+  }
+
+  statistics() {
+    return this.#counters.statistics();
+  }
+
+  resetStatistics(): void {
+    this.#counters.reset();
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    if (this.#failure === null) await this.synchronize();
+    this.#closed = true;
+    this.#failure ??= new BackendError('the backend was closed');
+    this.#stream.fail(this.#failure);
+    this.#pool.destroy();
+    this.#device.destroy();
+  }
+
+  #fail(error: BackendError): void {
+    if (this.#closed || this.#failure !== null) return;
+    this.#failure = error;
+    this.#stream.fail(error);
+  }
+
+  #take(dtype: DType, size: number): GpuBuffer {
+    if (this.#failure !== null) throw this.#failure;
+    if (dtype === 'f16' && !this.features.f16) {
+      throw new BackendError(`allocate: ${this.description} has no f16. Hint: f32, or another GPU`);
+    }
+    const sizeBytes = size * itemSize[dtype];
+    const { maxBufferSize } = this.#device.limits;
+    if (sizeBytes > maxBufferSize) {
+      throw new BackendError(
+        `allocate: ${String(sizeBytes)} bytes are more than one buffer may have here (${String(maxBufferSize)}). ` +
+          'Hint: a smaller batch or chunk',
+      );
+    }
+    const block = this.#capture?.owned.get(Math.max(256, sizeClass(sizeBytes)))?.pop() ?? this.#pool.take(sizeBytes);
+    this.#capture?.blocks.add(block);
+    this.#counters.allocated(sizeBytes);
+    return { dtype, size, block };
+  }
+
+  #give(block: GpuBlock): void {
+    this.#pool.give(block);
+    if (!this.#pool.crowded) return;
+    // Bind groups keep their buffers alive; blocks are destroyed when nothing that is still to be submitted names them.
+    this.#stream.whenEmpty(() => {
+      this.#groups.clear();
+      this.#pool.trim();
+    });
+  }
+
+  #dispatch(dispatch: CapturedDispatch): void {
+    if (this.#capture !== null) this.#capture.entries.push(dispatch);
+    else this.#stream.dispatch({ ...dispatch, group: this.#cachedGroup(dispatch) } satisfies EncodedDispatch);
+  }
+
+  #copy(copy: Exclude<Captured, CapturedDispatch>): void {
+    if (this.#capture !== null) this.#capture.entries.push(copy);
+    else this.#stream.copy(copy.from, copy.fromOffset, copy.to, copy.toOffset, copy.sizeBytes);
+  }
+
+  /** Copies and converts between f32 and f16. */
+  #copyNumbers(from: BufferView, to: BufferView): void {
+    this.launch(copyRows as unknown as Kernel, [from, to], [1, to.size, to.size, to.size]);
+  }
+
+  #cachedGroup({ pipeline, ranges }: CapturedDispatch): GPUBindGroup {
+    let key = '';
+    for (const { block, offset, sizeBytes, access } of ranges) key += `${String(block.id)}:${String(offset)}:${String(sizeBytes)}${access};`;
+    const known = this.#groups.get(key);
+    if (known !== undefined) return known;
+    if (this.#groups.size >= mostGroups) this.#groups.clear();
+    const made = this.#group({ pipeline, ranges }, this.#stream.uniforms);
+    this.#groups.set(key, made);
+    return made;
+  }
+
+  #group({ pipeline, ranges }: Pick<CapturedDispatch, 'pipeline' | 'ranges'>, uniforms: GPUBuffer): GPUBindGroup {
+    return this.#device.createBindGroup({
+      layout: pipeline.layout,
+      entries: [
+        { binding: 0, resource: { buffer: uniforms, offset: 0, size: uniformBytes } },
+        ...ranges.map(({ block, offset, sizeBytes }, i) => ({
+          binding: i + 1,
+          resource: { buffer: block.buffer, offset, size: sizeBytes },
+        })),
+      ],
+    });
+  }
+}
+
+/** The words of `p`: parameters, the first elements of the buffers, the dispatch's own numbers. */
+function encodeUniforms(
+  kernel: Kernel,
+  parameters: readonly number[],
+  starts: readonly number[],
+  numbers: readonly number[],
+): Uint32Array {
+  const kinds = Object.values(kernel.parameters);
+  const count = kinds.length + starts.length + numbers.length;
+  if (count > uniformWords) throw new BackendError(`${kernel.name}: ${String(count)} uniforms are too many`);
+  const words = new Uint32Array(count);
+  const floats = new Float32Array(words.buffer);
+  kinds.forEach((kind, i) => {
+    if (kind === 'float') floats[i] = parameters[i] ?? NaN;
+    else words[i] = parameters[i] ?? 0;
+  });
+  words.set(starts, kinds.length);
+  words.set(numbers, kinds.length + starts.length);
+  return words;
+}
+
+function hostArray(dtype: DType, bytes: ArrayBuffer): HostArray {
+  if (isPacked(dtype)) return new Uint8Array(bytes);
+  return dtype === 'i32' ? new Int32Array(bytes) : new Float32Array(bytes);
+}

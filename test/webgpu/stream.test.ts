@@ -1,0 +1,56 @@
+import { describe, expect, test } from 'vitest';
+import { add, contiguous, copyInto, split } from '../../src/ops/index.js';
+import { empty, scope, tensor, type Tensor } from '../../src/tensor/index.js';
+import { gpuIsHere, useBackend } from '../support/backends.js';
+
+describe.runIf(gpuIsHere)('the webgpu stream', () => {
+  const backend = useBackend('webgpu', { poison: false });
+  const counting = (size: number) => Float32Array.from({ length: size }, (_, i) => i);
+
+  test('values go there and back, of odd sizes and from odd places', async () => {
+    const x = tensor(backend(), counting(105), [5, 21]);
+    const parts = split(x, [2, 19]) as [Tensor, Tensor];
+    const dense = contiguous(parts[1]);
+    expect(await parts[1].data()).toEqual(await dense.data());
+    expect([...(await dense.data())].slice(0, 21)).toEqual([...counting(21).slice(2), 23, 24]);
+    for (const made of [x, ...parts, dense]) made.dispose();
+  });
+
+  test('a tensor may be overwritten and freed right after its values were asked for', async () => {
+    const x = tensor(backend(), [1, 2, 3], [3]);
+    const before = x.data();
+    x.write([4, 5, 6]);
+    const after = x.data();
+    x.dispose();
+    expect([[...(await before)], [...(await after)]]).toEqual([[1, 2, 3], [4, 5, 6]]);
+  });
+
+  test('a launch may write beside what it reads, in one buffer', async () => {
+    const x = tensor(backend(), counting(16), [16]);
+    const [from, to] = [x.aliased([5], 1), x.aliased([5], 8)];
+    copyInto(from, to);
+    expect([...(await x.data())]).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 13, 14, 15]);
+    for (const made of [x, from, to]) made.dispose();
+  });
+
+  test('a captured step is replayed with what its inputs hold then, in memory of its own', async () => {
+    const [x, y] = [tensor(backend(), [1, 2], [2]), empty(backend(), [2])];
+    const step = () => {
+      scope(() => {
+        copyInto(add(add(x, x), x), y);
+      });
+    };
+    step(); // compiles
+    const program = backend().capture(step);
+    x.write([10, 20]);
+    program.replay();
+    const first = y.data();
+    x.write([100, 200]);
+    program.replay();
+    program.replay();
+    expect([[...(await first)], [...(await y.data())]]).toEqual([[30, 60], [300, 600]]);
+    expect(program.launches).toBe(3);
+    program.dispose();
+    for (const made of [x, y]) made.dispose();
+  });
+});
