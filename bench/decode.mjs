@@ -4,7 +4,7 @@
 //
 // Formats take turns, with the read of a large buffer before each, so that what else the machine does meets all alike; medians.
 import { parseArgs } from 'node:util';
-import { mambaConfig, MambaLM, openBackend, packedParameters, scope, sum, tensor, weightDTypes } from '../dist/index.js';
+import { mambaConfig, MambaLM, openBackend, packedParameters, scope, sum, tensor, portableWeightDTypes } from '../dist/index.js';
 import { Decoder } from '../dist/generate/index.js';
 import { initialParameters } from '../dist/nn/index.js';
 
@@ -13,7 +13,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     batch: { type: 'string', default: '1' },
     rounds: { type: 'string', default: '15' },
-    formats: { type: 'string', default: weightDTypes.join() },
+    formats: { type: 'string', default: portableWeightDTypes.join() },
   },
 });
 const threads = Number(values.threads);
@@ -42,7 +42,7 @@ const readOnce = async () => {
 
 // Drawn once: the formats are made from the same weights.
 const source = initialParameters(backend, 0);
-const formats = weightDTypes.filter((dtype) => values.formats.split(',').includes(dtype));
+const formats = portableWeightDTypes.filter((dtype) => values.formats.split(',').includes(dtype));
 const runs = formats.map((dtype) => {
   const model = new MambaLM(config, backend, packedParameters(source, dtype));
   const state = model.newState(batch);

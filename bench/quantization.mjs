@@ -4,7 +4,7 @@
 //   node bench/quantization.mjs MODEL TEXT [--limit TOKENS] [--decode TOKENS] [--threads N]
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { loadMamba, openBackend, weightDTypes } from '../dist/index.js';
+import { loadMamba, openBackend, portableWeightDTypes } from '../dist/index.js';
 import { Decoder } from '../dist/generate/index.js';
 import { loadTokenizer } from '../dist/tokenizer/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../dist/train/index.js';
@@ -49,7 +49,7 @@ async function decodeMs(model, count) {
 }
 
 const rows = [];
-for (const dtype of weightDTypes) {
+for (const dtype of portableWeightDTypes) {
   const model = await loadMamba(folder, backend, { dtype });
   const tokenizer = await loadTokenizer(folder, model.config.vocabularySize);
   const all = tokenizer.encode(text);

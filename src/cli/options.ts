@@ -38,23 +38,32 @@ export const repeated = (value: string, earlier: readonly string[] = []): readon
 
 /** Options of every command that computes. */
 export interface ComputeOptions {
+  readonly backend: 'cpu' | 'webgpu';
   readonly threads?: number;
   readonly kernels: NonNullable<BackendOptions['kernels']>;
   readonly matmul: NonNullable<BackendOptions['matmul']>;
 }
 
-/** Adds `--threads`, `--kernels` and `--matmul`. */
+/** Adds `--backend`, `--threads`, `--kernels` and `--matmul`. */
 export function withComputeOptions(command: Command): Command {
   return command
-    .option('--threads <n>', 'threads to compute with (default: all processors)', integer(1))
     .addOption(
-      new Option('--kernels <kind>', 'compiled kernels to run')
+      new Option('--backend <kind>', 'what to compute on; webgpu is a GPU and needs the package webgpu: npm install webgpu')
+        .choices(['cpu', 'webgpu'])
+        .default('cpu'),
+    )
+    .option('--threads <n>', 'threads of the CPU to compute with (default: all processors)', integer(1))
+    .addOption(
+      new Option('--kernels <kind>', 'compiled kernels of the CPU to run')
         .choices(['auto', 'native', 'wasm', 'avx512', 'avx2', 'sse2', 'neon'])
         .default('auto'),
     )
     .addOption(
-      new Option('--matmul <precision>', 'of matrix products; bf16 rounds their factors, faster with AMX or AVX512-BF16')
-        .choices(['f32', 'bf16'])
+      new Option(
+        '--matmul <precision>',
+        'of matrix products; bf16 (cpu) rounds their factors, faster with AMX or AVX512-BF16; f16 (webgpu) computes in mixed precision',
+      )
+        .choices(['f32', 'bf16', 'f16'])
         .default('f32'),
     );
 }
@@ -63,10 +72,10 @@ export function withComputeOptions(command: Command): Command {
 export const dtypeOption = (): Option =>
   new Option('--dtype <format>', 'of the large weight matrices (default: as they are stored)').choices(weightDTypes);
 
-/** Runs `body` on the CPU backend and closes it; says on stderr when the slower kernels serve. */
+/** Runs `body` on the backend asked for and closes it; says on stderr when the slower kernels serve. */
 export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {
-  const { threads, kernels, matmul } = options;
-  const { backend, notice } = await openBackendWithNotice('cpu', { kernels, matmul, ...(threads === undefined ? {} : { threads }) });
+  const { backend: kind, threads, kernels, matmul } = options;
+  const { backend, notice } = await openBackendWithNotice(kind, { kernels, matmul, ...(threads === undefined ? {} : { threads }) });
   if (notice !== undefined) process.stderr.write(`elapid: ${notice}\n`);
   try {
     return await body(backend);

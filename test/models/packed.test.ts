@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
 import { Decoder } from '../../src/generate/index.js';
-import { loadMamba, MambaLM, packedParameters, saveMamba, weightDTypes } from '../../src/models/index.js';
+import { loadMamba, MambaLM, packedParameters, saveMamba, portableWeightDTypes } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import { packedDTypes, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
@@ -36,7 +36,7 @@ const limits = { f32: 1e-5, bf16: 1e-2, int8: 1e-2, int4: 0.15 };
 describe.each(compiledKernels)('goldens in every format, %s kernels', (kernels) => {
   const backend = useBackend('cpu', { kernels });
 
-  test.each(weightDTypes)('%s: the logits', async (dtype) => {
+  test.each(portableWeightDTypes)('%s: the logits', async (dtype) => {
     const model = await loadMamba(folder, backend(), { dtype });
     expectClose(await logitsOf(backend(), model), golden.floats('logits'), limits[dtype], 'logits');
     model.dispose();
@@ -64,7 +64,7 @@ describe('formats on the reference', () => {
 
   test('fewer bits move the logits further', async () => {
     const errors: number[] = [];
-    for (const dtype of weightDTypes) {
+    for (const dtype of portableWeightDTypes) {
       const model = await loadMamba(folder, backend(), { dtype });
       errors.push(relativeError(await logitsOf(backend(), model), golden.floats('logits')));
       model.dispose();

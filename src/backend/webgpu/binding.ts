@@ -4,6 +4,7 @@ import { itemSize } from '../../tensor/index.js';
 import { BackendError } from '../../util/errors.js';
 import type { GpuBlock } from './buffer-pool.js';
 import type { ShaderBuffer } from './shader.js';
+import type { EncodedCopy } from './stream.js';
 
 /** A part of a block, as bound. */
 export interface BoundRange {
@@ -11,15 +12,6 @@ export interface BoundRange {
   readonly offset: number;
   readonly sizeBytes: number;
   readonly access: 'read' | 'read_write';
-}
-
-/** A copy that goes before or after a dispatch. */
-export interface RangeCopy {
-  readonly from: GPUBuffer;
-  readonly fromOffset: number;
-  readonly to: GPUBuffer;
-  readonly toOffset: number;
-  readonly sizeBytes: number;
 }
 
 /** A buffer to be bound. */
@@ -39,11 +31,11 @@ export function bindRanges(
   buffers: readonly ToBind[],
   limits: { readonly minStorageBufferOffsetAlignment: number; readonly maxStorageBufferBindingSize: number },
   temporary: (sizeBytes: number) => GpuBlock,
-): { ranges: BoundRange[]; starts: number[]; before: RangeCopy[]; after: RangeCopy[] } {
+): { ranges: BoundRange[]; starts: number[]; before: EncodedCopy[]; after: EncodedCopy[] } {
   const ranges: BoundRange[] = [];
   const starts: number[] = [];
-  const before: RangeCopy[] = [];
-  const after: RangeCopy[] = [];
+  const before: EncodedCopy[] = [];
+  const after: EncodedCopy[] = [];
   for (const { name, block, view, access, elementBytes } of buffers) {
     const itemBytes = itemSize[view.buffer.dtype];
     const firstByte = view.offset * itemBytes;

@@ -12,11 +12,21 @@ export interface EncodedDispatch {
   readonly workgroups: readonly [number, number, number];
 }
 
-/** What the stream holds, in order. */
+/** A copy from buffer to buffer, in bytes. */
+export interface EncodedCopy {
+  readonly from: GPUBuffer;
+  readonly fromOffset: number;
+  readonly to: GPUBuffer;
+  readonly toOffset: number;
+  readonly sizeBytes: number;
+}
+
+/** What the stream holds, in order; `step` is a captured one, whole. */
 type Entry =
   | { readonly kind: 'dispatch'; readonly dispatch: EncodedDispatch }
+  | { readonly kind: 'step'; readonly work: readonly (EncodedDispatch | EncodedCopy)[] }
   | { readonly kind: 'write'; readonly buffer: GPUBuffer; readonly offset: number; readonly bytes: Uint8Array<ArrayBuffer> }
-  | { readonly kind: 'copy'; readonly from: GPUBuffer; readonly fromOffset: number; readonly to: GPUBuffer; readonly toOffset: number; readonly sizeBytes: number }
+  | { readonly kind: 'copy'; readonly copy: EncodedCopy }
   | { readonly kind: 'mark'; readonly resolve: () => void; readonly reject: (error: Error) => void };
 
 /** Dispatches in a submission, at most: the room for their uniforms. */
@@ -37,8 +47,7 @@ export class GpuStream {
   #next = 0;
   #encoder: GPUCommandEncoder | null = null;
   #pass: GPUComputePassEncoder | null = null;
-  /** Dispatches encoded and not yet submitted, and those of them whose uniforms are in `#words`. */
-  #encoded = 0;
+  /** Dispatches encoded and not yet submitted whose uniforms are in `#words`. */
   #slots = 0;
   #waiting = false;
   #scheduled = false;
@@ -62,8 +71,13 @@ export class GpuStream {
     this.#push({ kind: 'write', buffer, offset, bytes });
   }
 
-  copy(from: GPUBuffer, fromOffset: number, to: GPUBuffer, toOffset: number, sizeBytes: number): void {
-    this.#push({ kind: 'copy', from, fromOffset, to, toOffset, sizeBytes });
+  copy(copy: EncodedCopy): void {
+    this.#push({ kind: 'copy', copy });
+  }
+
+  /** A captured step: one entry, encoded in one go. */
+  replay(work: readonly (EncodedDispatch | EncodedCopy)[]): void {
+    this.#push({ kind: 'step', work });
   }
 
   /** Resolves when everything before has been submitted. */
@@ -131,11 +145,20 @@ export class GpuStream {
             this.#wait(entry.dispatch);
             break;
           }
-          if (this.#encoded >= dispatchesPerSubmission) flush();
+          if (this.#slots >= dispatchesPerSubmission) flush();
           this.#encode(entry.dispatch, entry.dispatch.pipeline.compiled);
+        } else if (entry.kind === 'step') {
+          const uncompiled = entry.work.find((work) => 'pipeline' in work && work.pipeline.compiled === undefined);
+          if (uncompiled !== undefined) {
+            this.#wait(uncompiled as EncodedDispatch);
+            break;
+          }
+          for (const work of entry.work) {
+            if ('pipeline' in work) this.#encode(work, work.pipeline.compiled as GPUComputePipeline);
+            else this.#encodeCopy(work);
+          }
         } else if (entry.kind === 'copy') {
-          this.#endPass();
-          this.#commands().copyBufferToBuffer(entry.from, entry.fromOffset, entry.to, entry.toOffset, entry.sizeBytes);
+          this.#encodeCopy(entry.copy);
         } else if (entry.kind === 'write') {
           // The queue writes between submissions: what was encoded before must go first.
           this.#submit();
@@ -190,7 +213,11 @@ export class GpuStream {
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, group, [offset]);
     this.#pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
-    this.#encoded++;
+  }
+
+  #encodeCopy({ from, fromOffset, to, toOffset, sizeBytes }: EncodedCopy): void {
+    this.#endPass();
+    this.#commands().copyBufferToBuffer(from, fromOffset, to, toOffset, sizeBytes);
   }
 
   #endPass(): void {
@@ -206,7 +233,6 @@ export class GpuStream {
     this.#device.queue.submit([this.#encoder.finish()]);
     this.#profile?.submitted();
     this.#encoder = null;
-    this.#encoded = 0;
     this.#slots = 0;
   }
 }

@@ -22,7 +22,7 @@ import type { GpuDevice } from './device.js';
 import { Pipelines, uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
 import { GpuProfile } from './profile.js';
 import { shaderBuffer, shaderKey, shaderModule } from './shader.js';
-import { GpuStream, type EncodedDispatch } from './stream.js';
+import { GpuStream, type EncodedCopy, type EncodedDispatch } from './stream.js';
 
 /** Bind groups kept for launches that come again. */
 const mostGroups = 8192;
@@ -40,9 +40,7 @@ interface CapturedDispatch {
   readonly workgroups: readonly [number, number, number];
 }
 
-type Captured =
-  | CapturedDispatch
-  | { readonly from: GPUBuffer; readonly fromOffset: number; readonly to: GPUBuffer; readonly toOffset: number; readonly sizeBytes: number };
+type Captured = CapturedDispatch | EncodedCopy;
 
 /** Kernels in WGSL, on the GPU that WebGPU gives. */
 export class WebGpuBackend implements Backend {
@@ -133,7 +131,7 @@ export class WebGpuBackend implements Backend {
     const sizeBytes = view.size * itemSize[dtype];
     const staging = this.#device.createBuffer({ size: sizeBytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     try {
-      this.#stream.copy(block.buffer, view.offset * itemSize[dtype], staging, 0, sizeBytes);
+      this.#stream.copy({ from: block.buffer, fromOffset: view.offset * itemSize[dtype], to: staging, toOffset: 0, sizeBytes });
       await this.#stream.submitted();
       await staging.mapAsync(GPUMapMode.READ).catch((error: unknown) => {
         throw this.#failure ?? error;
@@ -243,7 +241,7 @@ export class WebGpuBackend implements Backend {
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
     const words = new Uint32Array(entries.length * uniformWords);
-    let program = entries.map((entry, i) => {
+    let program = entries.map((entry, i): EncodedDispatch | EncodedCopy => {
       if (!('pipeline' in entry)) return entry;
       words.set(entry.uniforms, i * uniformWords);
       return { ...entry, group: this.#group(entry, uniforms), uniforms: i * uniformBytes };
@@ -255,10 +253,7 @@ export class WebGpuBackend implements Backend {
       replay: () => {
         if (this.#failure !== null) throw this.#failure;
         this.#counters.launches += launches;
-        for (const entry of program) {
-          if ('pipeline' in entry) this.#stream.dispatch(entry);
-          else this.#copy(entry);
-        }
+        this.#stream.replay(program);
       },
       dispose: () => {
         program = [];
@@ -343,9 +338,9 @@ export class WebGpuBackend implements Backend {
     else this.#stream.dispatch({ ...dispatch, group: this.#cachedGroup(dispatch) } satisfies EncodedDispatch);
   }
 
-  #copy(copy: Exclude<Captured, CapturedDispatch>): void {
+  #copy(copy: EncodedCopy): void {
     if (this.#capture !== null) this.#capture.entries.push(copy);
-    else this.#stream.copy(copy.from, copy.fromOffset, copy.to, copy.toOffset, copy.sizeBytes);
+    else this.#stream.copy(copy);
   }
 
   /** Copies and converts between f32 and f16. */

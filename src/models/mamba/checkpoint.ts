@@ -3,18 +3,17 @@ import type { Parameter } from '../../nn/index.js';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { platform } from '#platform';
 import { CheckpointError } from '../../util/errors.js';
-import { packWeight } from '../../ops/index.js';
 import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
 import { float32Source } from '../tensor-source.js';
 import { parseMambaConfig, toTransformersConfig, type MambaConfig } from './config.js';
 import { MambaLM } from './language-model.js';
 import { checkPackedEntry, packedMetadata, readPackedMetadata } from './packed-checkpoint.js';
-import { checkWeightDType, weightFormat, type WeightDType } from './packing.js';
+import { checkWeightDType, inFormat, weightFormat, type WeightDType } from './packing.js';
 
 /** How `loadMamba` loads. */
 export interface LoadOptions {
   /**
-   * Format of the large matrices: packed while they are read, one at a time. Default: as they are stored, packed
+   * Format of the large matrices: converted while they are read, one at a time. Default: as they are stored, packed
    * (`elapid quantize`) or 'f32'.
    */
   readonly dtype?: WeightDType | undefined;
@@ -98,7 +97,7 @@ async function loadTensors(
       const whole = withoutScope(() => (loaded instanceof Tensor ? loaded : tensor(backend, loaded, shape)));
       tensors.set(key, whole);
       if (wanted === undefined || wanted === 'f32') continue;
-      tensors.set(key, withoutScope(() => packWeight(whole, wanted)));
+      tensors.set(key, withoutScope(() => inFormat(whole, wanted)));
       whole.dispose();
       // One matrix at a time: its memory is free before the next is read.
       await backend.synchronize();

@@ -1,13 +1,16 @@
-import { packWeight } from '../../ops/index.js';
+import { cast, packWeight } from '../../ops/index.js';
 import type { TensorSource } from '../../nn/index.js';
-import { packedDTypes, scope, type PackedDType } from '../../tensor/index.js';
+import { packedDTypes, scope, type PackedDType, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 
-/** The format of a model's large matrices. */
-export type WeightDType = 'f32' | PackedDType;
+/** The format of a model's large matrices. With 'f16', which needs the webgpu backend, activations are f16 as well. */
+export type WeightDType = 'f32' | 'f16' | PackedDType;
 
-/** All formats, the largest first. */
-export const weightDTypes: readonly WeightDType[] = ['f32', ...packedDTypes];
+/** The formats that every backend has, the largest first. */
+export const portableWeightDTypes: readonly Exclude<WeightDType, 'f16'>[] = ['f32', ...packedDTypes];
+
+/** All formats. */
+export const weightDTypes: readonly WeightDType[] = [...portableWeightDTypes, 'f16'];
 
 /**
  * The format of a parameter of a model loaded in `dtype`: that format for the projections in, to Δ, B and C, and out, the
@@ -20,16 +23,20 @@ export function weightFormat(key: string, dtype: WeightDType): WeightDType {
 }
 
 /**
- * Parameters of `source`, the large matrices among them packed (`weightFormat`); what `source` made of those is freed.
+ * Parameters of `source`, the large matrices among them in the format `dtype` (`weightFormat`); what `source` made of those is freed.
  * @throws ArgumentError when dtype is not one of `weightDTypes`
  */
 export function packedParameters(source: TensorSource, dtype: WeightDType): TensorSource {
   checkWeightDType('packedParameters', dtype);
   return (key, request) => {
     const format = weightFormat(key, dtype);
-    return format === 'f32' ? source(key, request) : scope(() => packWeight(source(key, request), format));
+    return format === 'f32' ? source(key, request) : scope(() => inFormat(source(key, request), format));
   };
 }
+
+/** A weight [N,K] f32 in another format. */
+export const inFormat = (weight: Tensor, format: Exclude<WeightDType, 'f32'>): Tensor =>
+  format === 'f16' ? cast(weight, 'f16') : packWeight(weight, format);
 
 /** @throws ArgumentError when dtype is not one of `weightDTypes` */
 export function checkWeightDType(operation: string, dtype: WeightDType): void {

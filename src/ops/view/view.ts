@@ -22,6 +22,21 @@ export function contiguous(x: Tensor): Tensor {
 }
 
 /**
+ * The same values stored in another float dtype; rounds to nearest from f32 to f16. The tensor itself (a new handle) where it
+ * is of that dtype already. The gradient is stored as x is.
+ * @param x f32 or f16
+ * @throws DTypeError when x holds no floats
+ */
+export function cast(x: Tensor, dtype: 'f32' | 'f16'): Tensor {
+  if (x.dtype === dtype) return x.retain();
+  const y = empty(x.backend, x.shape, dtype);
+  const from = x.dtype as 'f32' | 'f16';
+  launch(copyRows, { source: x, destination: y }, { rows: x.rows, columns: x.columns, sourcePitch: x.pitch, destinationPitch: y.pitch });
+  record({ operation: 'cast', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ? cast(dy, from) : null] });
+  return y;
+}
+
+/**
  * The same values in another shape, without a copy where the rows follow one another.
  * @param shape extents with the same product; one may be −1 and is worked out
  * @throws ShapeError when the numbers of elements differ
