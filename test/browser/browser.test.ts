@@ -5,10 +5,12 @@ import { splitText } from '../../src/data/index.js';
 import { generateTokens } from '../../src/generate/index.js';
 import { loadMamba, mambaConfig, MambaLM } from '../../src/models/index.js';
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
+import * as operations from '../../src/ops/all-cases.js';
 import { useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
 import { goldenPath } from '../support/goldens.js';
 import { idTensor, read } from '../support/models.js';
+import { listCases } from '../webgpu/agreement.js';
 import { serve } from './serve.js';
 
 interface Results {
@@ -19,25 +21,33 @@ interface Results {
   liveBuffers: number;
 }
 
+interface Agreements {
+  description: string;
+  checked: number;
+  failures: string[];
+}
+
 const executable = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => existsSync(path));
 if (executable === undefined && process.env['CI'] === 'true') throw new Error('CI must test in a browser: no chromium found');
 const note = executable === undefined ? ' (skipped: no chromium on this machine)' : '';
 
-async function inBrowser(isolated: boolean): Promise<Results> {
+/** What a page of `serve` leaves in globalThis.results. */
+async function inBrowser<T>(path: string, isolated: boolean): Promise<T> {
   const { url, server } = await serve(isolated);
   const browser = await chromium.launch({
     executablePath: executable ?? '',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    // A headless browser gives a WebGPU adapter, SwiftShader where there is no GPU, only when it is told to.
+    args: ['--no-sandbox', '--enable-unsafe-webgpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
   try {
     const page = await browser.newPage();
     const problems: string[] = [];
     page.on('pageerror', (error) => problems.push(error.message));
-    await page.goto(url);
+    await page.goto(new URL(path, url).href);
     await page.waitForFunction('globalThis.results !== undefined', undefined, { timeout: 30_000 }).catch((error: unknown) => {
       throw new Error(`the page did not start: ${problems.join('; ')}`, { cause: error });
     });
-    return await page.evaluate<Results>('globalThis.results');
+    return await page.evaluate<T>('globalThis.results');
   } finally {
     await browser.close();
     server.close();
@@ -48,10 +58,11 @@ describe.skipIf(executable === undefined)(`Chromium${note}`, () => {
   const backend = useBackend('cpu', { kernels: 'wasm' });
 
   test.each([
-    { isolated: true, expected: /wasm SIMD128 kernels, 2 threads/ },
-    { isolated: false, expected: /wasm SIMD128 kernels, 1 thread/ },
-  ])('a cross-origin isolated page ($isolated) equals Node', async ({ isolated, expected }) => {
-    const results = await inBrowser(isolated);
+    { kind: 'cpu', isolated: true, expected: /wasm SIMD128 kernels, 2 threads/ },
+    { kind: 'cpu', isolated: false, expected: /wasm SIMD128 kernels, 1 thread/ },
+    { kind: 'webgpu', isolated: false, expected: /^webgpu \(/ },
+  ])('$kind in a page (cross-origin isolated: $isolated) equals Node', async ({ kind, isolated, expected }) => {
+    const results = await inBrowser<Results>(`model?backend=${kind}`, isolated);
     expect(results.description).toMatch(expected);
     expect(results.liveBuffers).toBe(0);
 
@@ -71,5 +82,12 @@ describe.skipIf(executable === undefined)(`Chromium${note}`, () => {
     trainer.dispose();
     trained.dispose();
     expectClose(results.losses, losses, tolerance(320), 'training losses');
+  });
+
+  test('every webgpu kernel agrees with the reference', { timeout: 600_000 }, async () => {
+    const { description, checked, failures } = await inBrowser<Agreements>('agreement', false);
+    expect(description).toMatch(/^webgpu \(/);
+    expect(failures).toEqual([]);
+    expect(checked).toBe(listCases(operations, false).length);
   });
 });

@@ -26,11 +26,11 @@ const importMap = {
   },
 };
 
-const page = `<!doctype html><script type="importmap">${JSON.stringify(importMap)}</script>
-<script type="module" src="/test/browser/page.js"></script>`;
+const page = (script: string) => `<!doctype html><script type="importmap">${JSON.stringify(importMap)}</script>
+<script type="module" src="/test/browser/${script}.js"></script>`;
 
 /**
- * Serves the repository on a local port.
+ * Serves the repository on a local port, and pages that run a script of this folder: `/model` and `/agreement`.
  * @param isolated whether pages may share memory with workers (the two cross-origin headers)
  */
 export async function serve(isolated: boolean): Promise<{ url: string; server: Server }> {
@@ -41,8 +41,8 @@ export async function serve(isolated: boolean): Promise<{ url: string; server: S
       response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
     }
     const file = join(root, path);
-    if (path === '/') {
-      response.setHeader('Content-Type', 'text/html').end(page);
+    if (path === '/model' || path === '/agreement') {
+      response.setHeader('Content-Type', 'text/html').end(page(path.slice(1)));
     } else if (existsSync(file) && statSync(file).isFile()) {
       response.setHeader('Content-Type', types[extname(file)] ?? 'application/octet-stream');
       createReadStream(file).pipe(response);

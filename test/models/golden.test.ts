@@ -3,7 +3,7 @@ import { valueAndGradients } from '../../src/autograd/index.js';
 import { generateTokens } from '../../src/generate/index.js';
 import { loadMamba, type MambaLM } from '../../src/models/index.js';
 import { scope, withoutScope, type Backend } from '../../src/tensor/index.js';
-import { compiledKernels, useBackend } from '../support/backends.js';
+import { compiledKernels, gpuIsHere, useBackend } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
 import { Goldens, goldenPath } from '../support/goldens.js';
 import { idTensor, read } from '../support/models.js';
@@ -36,6 +36,7 @@ async function withModel(backend: Backend, path: string, body: (model: MambaLM) 
 const runs = [
   { name: 'reference', kind: 'reference' as const, options: {}, limit: 1e-6 },
   ...compiledKernels.map((kernels) => ({ name: kernels, kind: 'cpu' as const, options: { kernels }, limit: 1e-5 })),
+  ...(gpuIsHere ? [{ name: 'webgpu', kind: 'webgpu' as const, options: {}, limit: 1e-5 }] : []),
 ];
 
 describe.each(runs)('transformers’ tiny Mamba on $name', ({ kind, options, limit }) => {

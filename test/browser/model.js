@@ -5,7 +5,8 @@ import { splitText } from 'elapid/data';
 import { defaultTrainingOptions, Trainer } from 'elapid/train';
 
 async function run() {
-  const backend = await openBackend('cpu', { threads: 2, poison: true });
+  const kind = /** @type {'cpu' | 'webgpu'} */ (new URL(location.href).searchParams.get('backend'));
+  const backend = await openBackend(kind, { threads: 2, poison: true });
   const { description } = backend;
 
   const model = await loadMamba(new URL('/test/fixtures/goldens/hf-mamba/', location.href).href, backend);
