@@ -86,6 +86,11 @@ export class CausalConv1d {
     return causalConv1dStep(state, x, reshape(this.weight.tensor, this.#shape), this.#activation());
   }
 
+  /** The weight [E,K] and the bias. */
+  weights(): { convWeight: Tensor; convBias: Tensor | null } {
+    return { convWeight: reshape(this.weight.tensor, this.#shape), convBias: this.bias?.tensor ?? null };
+  }
+
   #activation(): { bias?: Tensor; activation: 'silu' } {
     return { ...(this.bias === null ? {} : { bias: this.bias.tensor }), activation: 'silu' };
   }

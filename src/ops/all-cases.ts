@@ -6,6 +6,7 @@ import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
+import { cases as mixerStep } from './mixer-step/cases.js';
 import { cases as packed } from './packed/cases.js';
 import { cases as reduction } from './reduction/cases.js';
 import { cases as rmsNorm } from './rms-norm/cases.js';
@@ -21,6 +22,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   embedding,
   'layer-norm': layerNorm,
   matmul,
+  'mixer-step': mixerStep,
   packed,
   reduction,
   'rms-norm': rmsNorm,

@@ -62,6 +62,8 @@ export interface Backend {
   read(view: BufferView): Promise<HostArray>;
   /** Gives the buffer back; launches already in the stream may still use it. */
   release(buffer: DeviceBuffer): void;
+  /** Whether this backend has the kernel; operations that can do without compose theirs of others. */
+  supports(kernel: Pick<Kernel, 'signature' | 'optional' | 'webgpu'>): boolean;
   /** Launches a kernel: views in the order of `kernel.buffers`, numbers in the order of `kernel.parameters`. */
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void;
   /** Resolves when everything launched so far is done. */

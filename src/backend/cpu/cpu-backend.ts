@@ -140,6 +140,10 @@ export class CpuBackend implements MappingBackend {
     }
   }
 
+  supports({ signature }: Pick<Kernel, 'signature'>): boolean {
+    return this.#kernelNumbers.has(signature);
+  }
+
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     const number = this.#kernelNumbers.get(kernel.signature);
     if (number === undefined) {

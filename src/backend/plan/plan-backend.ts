@@ -43,6 +43,11 @@ export class PlanBackend implements Backend {
     this.#counters.released(buffer.size * itemSize[buffer.dtype]);
   }
 
+  /** What is fused only elsewhere is planned as the CPU runs it. */
+  supports({ optional }: Pick<Kernel, 'optional'>): boolean {
+    return !optional;
+  }
+
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     this.#counters.launches++;
     const named = Object.fromEntries(Object.keys(kernel.parameters).map((name, i) => [name, parameters[i] ?? 0]));

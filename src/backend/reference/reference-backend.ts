@@ -76,6 +76,10 @@ export class ReferenceBackend implements Backend {
     if (this.#recording === null) (buffer as ReferenceBuffer).values = null;
   }
 
+  supports(): boolean {
+    return true;
+  }
+
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     this.#counters.launches++;
     const buffers: Record<string, ReferenceArray | null> = {};

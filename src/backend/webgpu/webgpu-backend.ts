@@ -156,6 +156,10 @@ export class WebGpuBackend implements Backend {
     this.#give(block);
   }
 
+  supports({ webgpu }: Pick<Kernel, 'webgpu'>): boolean {
+    return webgpu !== undefined;
+  }
+
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     if (this.#failure !== null) throw this.#failure;
     if (kernel.webgpu === undefined) throw new BackendError(`${kernel.name}: there is no WebGPU kernel for it`);

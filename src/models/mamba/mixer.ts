@@ -1,4 +1,4 @@
-import { exp, negate, selectiveScan, selectiveScanStep, split } from '../../ops/index.js';
+import { exp, mixerStep, negate, selectiveScan, selectiveScanStep, split } from '../../ops/index.js';
 import { CausalConv1d, fanIn, Linear, type Parameter, type ParameterStore } from '../../nn/index.js';
 import type { Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
@@ -81,9 +81,20 @@ export class MambaMixer {
    * @returns y [B,D]
    */
   step(x: Tensor, state: MixerState, transition: Tensor): Tensor {
-    const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
+    const xz = this.inProj.forward(x);
+    const { selection } = this;
+    if (selection instanceof SelectiveParameters) {
+      return this.outProj.forward(
+        mixerStep(xz, state, {
+          ...this.conv.weights(),
+          ...{ xProj: selection.xProj.weight.tensor, dtProj: selection.dtWeight.tensor, dtBias: selection.dtBias.tensor },
+          ...{ A: transition, D: this.skip.tensor },
+        }),
+      );
+    }
+    const [inner, z] = split(xz, [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
     const u = this.conv.step(inner, state.conv);
-    const { delta, B, C } = this.selection.select(u);
+    const { delta, B, C } = selection.select(u);
     return this.outProj.forward(selectiveScanStep(state.ssm, u, delta, transition, B, C, this.#scanOptions(z)));
   }
 
