@@ -21,7 +21,9 @@ import { GpuBufferPool, type GpuBlock } from './buffer-pool.js';
 import type { GpuDevice } from './device.js';
 import { Pipelines, uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
 import { GpuProfile } from './profile.js';
+
 import { shaderBuffer, shaderKey, shaderModule } from './shader.js';
+import { StagingPool } from './staging-pool.js';
 import { GpuStream, type EncodedCopy, type EncodedDispatch } from './stream.js';
 
 /** Bind groups kept for launches that come again. */
@@ -51,6 +53,7 @@ export class WebGpuBackend implements Backend {
   readonly #device: GPUDevice;
   readonly #hasTimestamps: boolean;
   readonly #pool: GpuBufferPool;
+  readonly #staging: StagingPool;
   readonly #pipelines: Pipelines;
   readonly #stream: GpuStream;
   readonly #counters = new Counters();
@@ -70,6 +73,7 @@ export class WebGpuBackend implements Backend {
     this.matmul = options.matmul ?? 'f32';
     this.description = `webgpu (${gpu.description}${this.matmul === 'f32' ? '' : `; ${this.matmul} products`})`;
     this.#pool = new GpuBufferPool(gpu.device);
+    this.#staging = new StagingPool(gpu.device);
     this.#pipelines = new Pipelines(gpu.device);
     this.#stream = new GpuStream(gpu.device);
     gpu.device.addEventListener('uncapturederror', ({ error }) => {
@@ -129,17 +133,17 @@ export class WebGpuBackend implements Backend {
       }
     }
     const sizeBytes = view.size * itemSize[dtype];
-    const staging = this.#device.createBuffer({ size: sizeBytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    const staging = this.#staging.take(sizeBytes);
     try {
       this.#stream.copy({ from: block.buffer, fromOffset: view.offset * itemSize[dtype], to: staging, toOffset: 0, sizeBytes });
       await this.#stream.submitted();
-      await staging.mapAsync(GPUMapMode.READ).catch((error: unknown) => {
+      await staging.mapAsync(GPUMapMode.READ, 0, sizeBytes).catch((error: unknown) => {
         throw this.#failure ?? error;
       });
       if (this.#failure !== null) throw this.#failure;
-      return hostArray(dtype, staging.getMappedRange().slice(0));
+      return hostArray(dtype, staging.getMappedRange(0, sizeBytes).slice(0));
     } finally {
-      staging.destroy();
+      this.#staging.give(staging);
     }
   }
 
@@ -299,6 +303,7 @@ export class WebGpuBackend implements Backend {
     this.#failure ??= new BackendError('the backend was closed');
     this.#stream.fail(this.#failure);
     this.#pool.destroy();
+    this.#staging.destroy();
     this.#device.destroy();
   }
 
