@@ -120,7 +120,8 @@ describe('runTraining', () => {
       (thrown: unknown) => thrown,
     );
     expect(error).toBeInstanceOf(ElapidError);
-    expect(String(error)).toMatch(/step 6 has loss NaN and gradient norm NaN; the last checkpoint is untouched\. Hint: a lower learning rate/);
+    expect(String(error)).toMatch(/step 6 has loss NaN and gradient norm NaN; NaN was there before the step: backbone\.layers\.1\.mixer\.D, which selectiveScan in/);
+    expect(String(error)).toMatch(/The checkpoint of step 4 is untouched\. Hint: a lower learning rate/);
     expect(files.map((file) => bytes('poisoned', file))).toEqual(checkpoint);
     tiny.dispose();
 
