@@ -27,15 +27,18 @@ export interface DivergenceOrigin extends Omit<Sighting, 'norm'> {
 export class DivergenceError extends ElapidError {
   override name = 'DivergenceError';
   readonly divergence: Divergence;
+  /** The message without its hint, which ends in no full stop. */
+  readonly explanation: string;
 
   /** @param remarks sentences without full stops: why leaving out the step does not help, what is left of the run */
   constructor(
     divergence: Divergence,
     readonly remarks: readonly string[] = [],
   ) {
-    const sentences = [describeDivergence(divergence), ...remarks].join('. ');
-    super(`train: ${sentences}. Hint: a lower learning rate, a longer warm-up, or leave such steps out (onDivergence: 'skip')`);
+    const explanation = `train: ${[describeDivergence(divergence), ...remarks].join('. ')}`;
+    super(`${explanation}. Hint: a lower learning rate, a longer warm-up, or leave such steps out (onDivergence: 'skip')`);
     this.divergence = divergence;
+    this.explanation = explanation;
   }
 }
 
@@ -57,7 +60,7 @@ function describeNonFinite(origin: DivergenceOrigin | null): string {
 function describeGrowth(origin: DivergenceOrigin | null): string {
   if (origin === null) return 'no gradient stands out';
   const { module, operation, tensor, value } = origin;
-  return `of all gradients that of ${operation} in ${module} grew most, ${value.toPrecision(2)} times: ${tensor}`;
+  return `of all gradients that of ${operation} in ${module} grew most, ${String(Number(value.toPrecision(2)))} times: ${tensor}`;
 }
 
 const shown = (value: number): string => (Number.isFinite(value) ? String(Number(value.toPrecision(4))) : String(value));

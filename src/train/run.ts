@@ -46,7 +46,8 @@ export interface RunResult {
 /**
  * Trains to the end of the schedule, evaluating, logging and saving on the way.
  * @throws DivergenceError where `Trainer.trainStep` does; the last good checkpoint stays as it is
- * @throws ElapidError when a weight or the held-out loss is not finite: nothing is saved then
+ * @throws ElapidError when the run ends, or is interrupted, with weights that are not sound (`Trainer.sound`), which are not
+ *   saved; when the held-out loss is not finite
  * @throws CheckpointError when `resume` finds none, or one that does not fit
  */
 export async function runTraining(trainer: Trainer, options: RunOptions): Promise<RunResult> {
@@ -64,9 +65,6 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   let savedStep = resume ? trainer.step : null;
   const untouched = () => (savedStep === null ? 'There is no checkpoint yet' : `The checkpoint of step ${String(savedStep)} is untouched`);
   const save = async () => {
-    if (!(await trainer.optimiser.finite())) {
-      throw new ElapidError(`train: a weight or moment is not finite after step ${String(trainer.step)}. ${untouched()}. Hint: a lower learning rate`);
-    }
     await saveMamba(trainer.model, folder);
     await saveTraining(trainer, checkpointPath, seconds());
     savedStep = trainer.step;
@@ -75,8 +73,7 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const evaluate = async () => {
     const evaluation = await trainer.evaluate();
     if (!Number.isFinite(evaluation.loss)) {
-      const [at, loss] = [String(trainer.step), String(evaluation.loss)];
-      throw new ElapidError(`train: the held-out loss after step ${at} is ${loss}. ${untouched()}. Hint: a lower learning rate`);
+      throw new ElapidError(`train: the held-out loss after step ${String(trainer.step)} is ${String(evaluation.loss)}. Hint: a lower learning rate`);
     }
     last = { evaluation, step: trainer.step };
     const { loss: validationLoss, tokens: validationTokens, accuracy } = evaluation;
@@ -115,12 +112,15 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
     }
     if (trainer.step % evaluateEvery === 0 && trainer.step < totalSteps) await evaluate();
     if (samples !== undefined && trainer.step % samples.every === 0) await sample();
-    if (trainer.step % saveEvery === 0 && trainer.step < totalSteps) await save();
+    // Of weights that are not sound, the next step tells more.
+    if (trainer.step % saveEvery === 0 && trainer.step < totalSteps && (await trainer.sound())) await save();
   }
-  const interrupted = trainer.step < totalSteps;
-  // A model whose held-out loss is not finite replaces no checkpoint; but who interrupts a run waits for nothing before it is saved.
-  if (!interrupted && last?.step !== trainer.step) await evaluate();
+  if (!(await trainer.sound())) {
+    const expected = 'a loss of the next batches that is finite, and not far above the recent ones';
+    throw new ElapidError(`train: after step ${String(trainer.step)}, the weights do not give ${expected}. ${untouched()}. Hint: a lower learning rate`);
+  }
   await save();
+  const interrupted = trainer.step < totalSteps;
   const evaluation = last?.step === trainer.step ? last.evaluation : await evaluate();
   return { evaluation, seconds: seconds(), interrupted };
 }

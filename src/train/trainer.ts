@@ -2,7 +2,7 @@ import { NormProbe, valueAndGradients } from '../autograd/index.js';
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
 import type { Batch, BatchSource, DocumentDataset, TokenArray, TokenDataset } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
-import { tensor, withoutScope, type Tensor } from '../tensor/index.js';
+import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
@@ -126,20 +126,17 @@ export class Trainer {
   async trainStep(): Promise<StepResult> {
     const { batchSize, length, accumulation, schedule } = this.options;
     const learningRate = learningRateAt(schedule, this.step);
-    const batches: Batch[] = [];
-    for (let micro = 0; micro < accumulation; micro++) batches.push(await this.data.source.next());
-    if (this.carried !== null) this.#carriedBefore?.assign(this.carried.layers, this.carried.position);
-    const weighed = weigh(batches);
+    const weighed = await this.#nextBatches();
+    this.#rememberCarried();
     const losses = this.#differentiate(weighed, this.carried);
     const norm = this.optimiser.gradientNorm();
     try {
-      let loss = 0;
-      for (const [micro, value] of losses.entries()) loss += (await value.item()) * (weighed[micro]?.weight ?? NaN);
+      const loss = await meanLoss(losses, weighed);
       const gradientNorm = await norm.item();
       const measured = { step: this.step + 1, loss, gradientNorm, learningRate, tokens: batchSize * length * accumulation };
       // Where a loss is scaled for half precision, a norm that is not finite is no divergence: the scale is lowered here instead.
       const finite = Number.isFinite(loss) && Number.isFinite(gradientNorm);
-      const spike = finite ? this.#watch.spike(loss, targetsOf(batches)) : null;
+      const spike = finite ? this.#watch.spike(loss, targetsOf(weighed)) : null;
       if (!finite || spike !== null) {
         return { ...measured, skipped: await this.#leaveOut({ step: measured.step, loss, gradientNorm }, weighed, spike) };
       }
@@ -150,6 +147,29 @@ export class Trainer {
     } finally {
       for (const value of losses) value.dispose();
       norm.dispose();
+    }
+  }
+
+  /**
+   * Whether the weights are fit to replace a checkpoint: they and the moments are finite, and the loss of one of the next three
+   * steps' batches is neither infinite nor a spike. An update that spoils the weights is seen in no loss before that of the
+   * next step. Takes a forward pass, as a rule, and changes nothing.
+   */
+  async sound(): Promise<boolean> {
+    if (!(await this.optimiser.finite())) return false;
+    const position = this.data.source.state();
+    try {
+      for (let ahead = 0; ahead < 3; ahead++) {
+        const batches = await this.#nextBatches();
+        this.#rememberCarried();
+        const losses = batches.map(({ batch }) => withoutScope(() => this.#loss(batch, this.#carriedBefore)));
+        const loss = await meanLoss(losses, batches);
+        for (const value of losses) value.dispose();
+        if (Number.isFinite(loss) && this.#watch.spike(loss, targetsOf(batches)) === null) return true;
+      }
+      return false;
+    } finally {
+      this.data.source.restore(position);
     }
   }
 
@@ -178,20 +198,38 @@ export class Trainer {
     this.optimiser.dispose();
   }
 
+  async #nextBatches(): Promise<WeighedBatch[]> {
+    const batches: Batch[] = [];
+    for (let micro = 0; micro < this.options.accumulation; micro++) batches.push(await this.data.source.next());
+    const counts = batches.map(({ targets }) => countTargets(targets));
+    const total = Math.max(1, counts.reduce((sum, count) => sum + count, 0));
+    // Every target weighs the same, in whichever micro-batch it is: packed batches have unequal numbers of them.
+    return batches.map((batch, i) => ({ batch, targets: counts[i] as number, weight: (counts[i] as number) / total }));
+  }
+
+  #rememberCarried(): void {
+    if (this.carried !== null) this.#carriedBefore?.assign(this.carried.layers, this.carried.position);
+  }
+
+  #loss({ inputs, targets, starts }: Batch, state: State | null): Tensor {
+    const { batchSize, length } = this.options;
+    return scope(() => {
+      const put = (ids: Int32Array) => tensor(this.model.backend, ids, [batchSize, length], 'i32');
+      return this.model.loss(put(inputs), put(targets), {
+        ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
+        ...(state === null ? {} : { state }),
+      });
+    });
+  }
+
   /** Sums the gradients of the batches up. @param watch what each forward pass runs in @returns the batches' losses */
   #differentiate(batches: readonly WeighedBatch[], state: State | null, watch = (body: () => Tensor): Tensor => body()): Tensor[] {
-    const { batchSize, length } = this.options;
-    const put = (ids: Int32Array) => tensor(this.model.backend, ids, [batchSize, length], 'i32');
     const by = this.model.parameters.map((parameter) => parameter.tensor);
+    const into = this.optimiser.gradientSums;
     this.optimiser.clearGradients();
-    return batches.map(({ batch: { inputs, targets, starts }, weight }) => {
-      const forward = () =>
-        this.model.loss(put(inputs), put(targets), {
-          ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
-          ...(state === null ? {} : { state }),
-        });
-      return withoutScope(() => valueAndGradients(by, () => watch(forward), { into: this.optimiser.gradientSums, scale: weight }).value);
-    });
+    return batches.map(({ batch, weight: scale }) =>
+      withoutScope(() => valueAndGradients(by, () => watch(() => this.#loss(batch, state)), { into, scale }).value),
+    );
   }
 
   /** Counts the step as left out, or throws. */
@@ -252,17 +290,20 @@ export interface TrainingProgress {
 
 interface WeighedBatch {
   readonly batch: Batch;
-  /** The share of a step's targets that are in the batch. */
+  /** Targets that count. */
+  readonly targets: number;
+  /** Their share of all those of the step. */
   readonly weight: number;
 }
 
-/** Every target weighs the same, in whichever micro-batch it is: packed batches have unequal numbers of them. */
-function weigh(batches: readonly Batch[]): WeighedBatch[] {
-  const total = Math.max(1, targetsOf(batches));
-  return batches.map((batch) => ({ batch, weight: countTargets(batch.targets) / total }));
-}
+const targetsOf = (batches: readonly WeighedBatch[]): number => batches.reduce((sum, { targets }) => sum + targets, 0);
 
-const targetsOf = (batches: readonly Batch[]): number => batches.reduce((sum, { targets }) => sum + countTargets(targets), 0);
+/** The mean loss of a step's targets. */
+async function meanLoss(losses: readonly Tensor[], batches: readonly WeighedBatch[]): Promise<number> {
+  let sum = 0;
+  for (const [i, { weight }] of batches.entries()) sum += ((await losses[i]?.item()) ?? NaN) * weight;
+  return sum;
+}
 
 async function* limit<T>(items: Iterable<T> | AsyncIterable<T>, count: number): AsyncGenerator<T> {
   let taken = 0;

@@ -105,6 +105,19 @@ describe.each(compiledKernels)('numbers that are not finite, on %s', (kernels) =
     run.dispose();
   });
 
+  test('a single bad batch says nothing of the weights, three in a row do', async () => {
+    for (const { bad, sound } of [{ bad: 2, sound: true }, { bad: 3, sound: false }]) {
+      const run = new TinyRun(backend(), { options: { accumulation: 1 } });
+      await run.steps(2);
+      let batch = 0;
+      plant(run.trainer.model, 0, 'forward', () => batch++ < bad);
+      const before = await run.snapshot();
+      expect(await run.trainer.sound()).toBe(sound);
+      expect(await run.snapshot()).toEqual(before);
+      run.dispose();
+    }
+  });
+
   test('saved anywhere around steps that were left out, a resumed run equals the uninterrupted one', async () => {
     const path = folder(`${kernels}-skipping.safetensors`);
     const make = (seed?: number) => {
@@ -143,6 +156,15 @@ describe.each(compiledKernels)('numbers that are not finite, on %s', (kernels) =
       };
       return { trainer, dispose };
     };
+
+    test('looking whether the weights are sound changes nothing', async () => {
+      const [looked, other] = [make({}), make({})];
+      for (let i = 0; i < 4; i++) {
+        expect(await looked.trainer.sound()).toBe(true);
+        expect(await looked.trainer.trainStep()).toEqual(await other.trainer.trainStep());
+      }
+      for (const { dispose } of [looked, other]) dispose();
+    });
 
     test('rows that went bad begin anew, the others go on', async () => {
       const { trainer, dispose } = make({ onDivergence: 'skip' });

@@ -131,6 +131,26 @@ describe('runTraining', () => {
     late.dispose();
   });
 
+  test.each([
+    { what: 'a checkpoint that is due', more: {}, message: /step 9 has loss NaN.*The checkpoint of step 4 is untouched/ },
+    { what: 'an interruption', more: { signal: true }, message: /after step 8, the weights do not give a loss.*The checkpoint of step 4 is untouched/ },
+  ])('weights that the last update spoilt are not saved: $what', async ({ what, more, message }) => {
+    const [tiny, stop] = [run(), new AbortController()];
+    const onStep = ({ step }: { step: number }) => {
+      if (step !== 8) return;
+      const { tensor } = tiny.trainer.model.blocks[0]?.mixer.skip ?? expect.fail('no first block');
+      tensor.write(new Float32Array(tensor.size).fill(Infinity));
+      stop.abort();
+    };
+    const settings = options(what, { onStep, ...('signal' in more ? { signal: stop.signal } : {}) });
+    await expect(runTraining(tiny.trainer, settings)).rejects.toThrow(message);
+    tiny.dispose();
+    const late = run();
+    await runTraining(late.trainer, options(what, { resume: true }));
+    expect(bytes(what, 'model.safetensors').equals(bytes('whole', 'model.safetensors'))).toBe(true);
+    late.dispose();
+  });
+
   test('resuming what is not there is refused before anything is written', async () => {
     const tiny = run();
     await expect(runTraining(tiny.trainer, options('nowhere', { resume: true }))).rejects.toThrow(/nowhere.*training\.safetensors/);
