@@ -36,12 +36,14 @@ let pointed = null;
 
 /** @param {string} id */
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const mostSamplesShown = 50;
+const mostTextsShown = 50;
 
 /** @param {number} value */
 const short = (value) => Number(value.toPrecision(4)).toString();
 /** @param {number} value */
 const grouped = (value) => Math.round(value).toLocaleString('en-US');
+
+const stepsDone = () => Math.max(series.loss.steps.at(-1) ?? 0, series.validationLoss.steps.at(-1) ?? 0, divergences.at(-1)?.step ?? 0);
 
 /** @type {ChartOptions[]} */
 const options = [
@@ -89,7 +91,7 @@ function ticks(low, high, count) {
 function logarithmicTicks(low, high) {
   const all = [];
   for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
-    for (const factor of high / low > 1000 ? [1] : [1, 2, 5]) all.push(factor * 10 ** power);
+    for (const factor of high / low > 100 ? [1] : [1, 2, 5]) all.push(factor * 10 ** power);
   }
   return all.filter((tick) => tick >= low && tick <= high);
 }
@@ -165,11 +167,12 @@ class Chart {
     let low = fromZero ? 0 : (sorted[0] ?? 0);
     let high = sorted[sorted.length - 1] ?? 1;
     if (cutPeaks) high = Math.min(high, 2 * (sorted[sorted.length >> 1] ?? high));
-    if (logarithmic) [low, high] = [low / 1.15, high * 1.15];
+    // Six powers of ten at most: a value next to nothing would leave no room for the others.
+    if (logarithmic) [low, high] = [Math.max(low, high / 1e6) / 1.15, high * 1.15];
     else if (!fromZero) [low, high] = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
     else high *= 1.1;
     if (!(high > low)) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
-    const lastStep = Math.max(1, ...curves.map(({ series: { steps } }) => steps.at(-1) ?? 0));
+    const lastStep = Math.max(1, stepsDone());
     const firstStep = Math.min(...curves.map(({ series: { steps } }) => steps[0] ?? lastStep));
     const [left, right, top, bottom] = [58, width - 8, 8, height - 22];
     const span = Math.max(1, lastStep - firstStep);
@@ -302,7 +305,7 @@ function redraw() {
   due = true;
   requestAnimationFrame(() => {
     due = false;
-    const step = series.loss.steps.at(-1) ?? 0;
+    const step = stepsDone();
     const of = totalSteps > 0 ? ` of ${grouped(totalSteps)}` : '';
     element('progress').textContent = step > 0 ? `step ${grouped(step)}${of} · ${duration(seconds)} of training` : 'no step yet';
     element('done').hidden = totalSteps === 0;
@@ -349,7 +352,7 @@ function take(text) {
   const { step } = line;
   if (typeof step !== 'number') return;
   // A run that was resumed makes the steps after its checkpoint again.
-  if (('loss' in line || 'divergence' in line) && step <= (series.loss.steps.at(-1) ?? 0)) forget(step);
+  if (('loss' in line || 'divergence' in line) && step <= stepsDone()) forget(step);
   for (const [name, { steps, values }] of Object.entries(series)) {
     const value = line[name];
     if (typeof value !== 'number') continue;
@@ -364,16 +367,19 @@ function take(text) {
 function showTexts() {
   element('divergences').hidden = divergences.length === 0;
   element('divergences').replaceChildren(
-    ...divergences.map(({ text }) => {
-      const item = document.createElement('li');
-      item.textContent = text;
-      return item;
-    }),
+    ...divergences
+      .slice(-mostTextsShown)
+      .reverse()
+      .map(({ text }) => {
+        const item = document.createElement('li');
+        item.textContent = text;
+        return item;
+      }),
   );
   element('texts').hidden = samples.length === 0;
   element('samples').replaceChildren(
     ...samples
-      .slice(-mostSamplesShown)
+      .slice(-mostTextsShown)
       .reverse()
       .map(({ step, prompt, sample }) => {
         const item = document.createElement('li');

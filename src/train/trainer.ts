@@ -6,6 +6,7 @@ import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
+import { firstNotFinite, grewMost, isWeight } from './divergence-origin.js';
 import { countTargets, evaluate, type Evaluation } from './evaluate.js';
 import { LossWatch, type LossSpike } from './loss-watch.js';
 import { FlatAdamW, type AdamWOptions } from './optimiser.js';
@@ -160,7 +161,9 @@ export class Trainer {
     const position = this.data.source.state();
     try {
       for (let ahead = 0; ahead < 3; ahead++) {
-        const batches = await this.#nextBatches();
+        const batches = await this.#nextBatches().catch(() => null);
+        // Damaged data say nothing of the weights: the next step will tell of them.
+        if (batches === null) return true;
         this.#rememberCarried();
         const losses = batches.map(({ batch }) => withoutScope(() => this.#loss(batch, this.#carriedBefore)));
         const loss = await meanLoss(losses, batches);
@@ -237,9 +240,7 @@ export class Trainer {
     const origin = await this.#origin(batches, measured.gradientNorm, spike);
     const divergence = { ...measured, ...(spike === null ? {} : { spike }), origin };
     if (this.options.onDivergence === 'stop') throw new DivergenceError(divergence);
-    if (origin?.made === 'given' && origin.tensor !== carriedStateName) {
-      throw new DivergenceError(divergence, ['With such a weight no step can be right']);
-    }
+    if (isWeight(origin)) throw new DivergenceError(divergence, ['With such a weight no step can be right']);
     if (this.#skippedInARow === mostSkippedInARow) {
       throw new DivergenceError(divergence, [`The ${String(mostSkippedInARow)} steps before it were left out already`]);
     }
@@ -251,33 +252,15 @@ export class Trainer {
 
   /** Runs the batches again, from the same weights and state, and looks at every tensor on the way. */
   async #origin(batches: readonly WeighedBatch[], gradientNorm: number, spike: LossSpike | null): Promise<DivergenceOrigin | null> {
-    const keys = new Map(this.model.parameters.map(({ key, tensor: values }) => [values, key]));
-    const probe = new NormProbe(keys);
+    const { parameters } = this.model;
+    const probe = new NormProbe(parameters.map(({ key, tensor: values }) => [values, key]));
     for (const loss of this.#differentiate(batches, this.#carriedBefore, (forward) => probe.watch(forward))) loss.dispose();
     const sightings = await probe.sightings();
-    if (spike === null) {
-      const first = sightings.find(({ norm }) => !Number.isFinite(norm));
-      if (first === undefined) return null;
-      const { norm: value, ...where } = first;
-      const known = where.made !== 'given' || [...keys.values()].includes(where.tensor);
-      return { ...where, value, tensor: known ? where.tensor : carriedStateName };
-    }
+    if (spike === null) return firstNotFinite(sightings, parameters.map(({ key }) => key));
     const clipping = Math.min(1, this.options.maxGradientNorm / (gradientNorm + 1e-6));
-    let most: DivergenceOrigin | null = null;
-    for (const [key, recent] of await this.optimiser.recentGradientNorms()) {
-      // The last of several: a weight with two uses has the sum of both then.
-      const sighting = sightings.findLast(({ tensor: name }) => name === `gradient of ${key}`);
-      if (sighting === undefined || recent === 0) continue;
-      const { norm, ...where } = sighting;
-      const value = (clipping * norm) / recent;
-      if (most === null || value > most.value) most = { ...where, value };
-    }
-    return most;
+    return grewMost(sightings, await this.optimiser.recentGradientNorms(), clipping);
   }
 }
-
-/** A name that no parameter has. */
-const carriedStateName = 'the carried state';
 
 /** What a training checkpoint holds of a trainer besides tensors, step and position in the data. */
 export interface TrainingProgress {
