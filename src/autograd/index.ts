@@ -1,2 +1,3 @@
+export * from './norm-probe.js';
 export * from './tape.js';
 export * from './recompute.js';

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { packageVersion } from '../platform/node.js';
+import { addDashboard } from './commands/dashboard.js';
 import { addEval } from './commands/eval.js';
 import { addGenerate } from './commands/generate.js';
 import { addInspect } from './commands/inspect.js';
@@ -23,7 +24,7 @@ const program = new Command('elapid')
       '  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
       '  elapid generate runs/austen "It is a truth universally"',
   );
-const commands = [addTrain, addTokenize, addGenerate, addEval, addInspect, addQuantize, addPlot, addTask];
+const commands = [addTrain, addTokenize, addGenerate, addEval, addInspect, addQuantize, addPlot, addDashboard, addTask];
 for (const add of commands) add(program);
 for (const command of [program, ...program.commands]) {
   command.exitOverride((error) => {

@@ -27,10 +27,12 @@ const runSchema = v.strictObject({
     weightDecay: real,
     maxGradientNorm: real,
     seed: count,
+    onDivergence: v.picklist(['stop', 'skip']),
   }),
   validationShare: real,
   evaluateEvery: positive,
   saveEvery: positive,
+  sampleEvery: v.optional(positive),
 });
 
 /** What `elapid train` was asked for: kept in the run's folder, so that `--resume` needs nothing but the folder. */

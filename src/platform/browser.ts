@@ -39,7 +39,7 @@ function expectLength(bytes: Uint8Array, length: number, path: string): Uint8Arr
 }
 
 function unsupported(operation: string): never {
-  throw new ArgumentError(`${operation}: a browser has no folders to write to`);
+  throw new ArgumentError(`${operation}: a browser has no folders to write to and serves nothing`);
 }
 
 function startKernelWorker(): KernelWorker | undefined {
@@ -88,6 +88,8 @@ export const platform: Platform = {
   async readWasm() {
     return new Uint8Array(await (await fetched(new URL('../../wasm/elapid.wasm', import.meta.url).href)).arrayBuffer());
   },
+  readPackageFile: () => unsupported('readPackageFile'),
+  serveLocally: () => unsupported('serveLocally'),
   startKernelWorker,
   loadGpu() {
     // Absent in older browsers and on pages that are not secure, whatever the types say.

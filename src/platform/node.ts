@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { ArgumentError } from '../util/errors.js';
+import { serveLocally } from './node-server.js';
 import type { KernelWorker, Platform, RandomAccessFile } from './platform.js';
 
 /** The package's folder: this file is two levels below it, in `src/platform` as in `dist/platform`. */
@@ -141,6 +142,8 @@ export const platform: Platform = {
   appendText: (path, text) => appendFile(path, text),
   loadAddon,
   readWasm: () => readWholeFile(new URL('wasm/elapid.wasm', packageRoot)),
+  readPackageFile: (path) => readWholeFile(new URL(path, packageRoot)),
+  serveLocally,
   startKernelWorker,
   loadGpu,
 };

@@ -25,6 +25,29 @@ export interface KernelWorker {
   terminate(): void;
 }
 
+/** An answer of a local server: all of it at once, or text that comes piece by piece. */
+export interface LocalResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Pieces are asked for as fast as the client takes them; `return` is called when it has gone. */
+  readonly body: Uint8Array | string | AsyncGenerator<string, void, void>;
+}
+
+/** A request to a local server; header names are in lower case. */
+export interface LocalRequest {
+  readonly method: string;
+  /** Without the query. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+}
+
+/** An HTTP server that only programs of this machine reach. */
+export interface LocalServer {
+  readonly port: number;
+  /** Takes no more requests, gives those under way a second to end, and cuts off the rest. */
+  close(): Promise<void>;
+}
+
 export interface Platform {
   readonly kind: 'node' | 'browser';
   /** Number of processors this process may use. */
@@ -47,6 +70,14 @@ export interface Platform {
   loadAddon(): { addon: unknown } | { reason: string };
   /** The wasm kernels' bytes. */
   readWasm(): Promise<Uint8Array>;
+  /** A file of the package, by its path in it. */
+  readPackageFile(path: string): Promise<Uint8Array>;
+  /**
+   * Serves HTTP on 127.0.0.1.
+   * @param port 0: any that is free
+   * @returns undefined where the port is taken
+   */
+  serveLocally(port: number, respond: (request: LocalRequest) => LocalResponse | Promise<LocalResponse>): Promise<LocalServer | undefined>;
   /** Starts the wasm worker, or returns undefined where shared memory may not be sent to workers. */
   startKernelWorker(): KernelWorker | undefined;
   /** WebGPU, or why there is none. */

@@ -53,12 +53,12 @@ export function taskModelConfig({ vocabularySize }: Task, ssm: MambaConfig['ssm'
   return mambaConfig({ vocabularySize, dModel: 64, layers: 2, ssm, initialisation: { embeddingDeviation: 0.25 } });
 }
 
-/** AdamW as for language models, without weight decay: examples never repeat. */
+/** AdamW as for language models, without weight decay: examples never repeat. A step that diverges is left out. */
 export function taskTrainingOptions(task: Task, sizes: TaskSizes, seed: number): TrainingOptions {
   const { steps, batchSize, learningRate, constantRate } = sizes;
   const usual = defaultTrainingOptions(steps);
   const schedule = constantRate
     ? { peak: learningRate, warmupSteps: 0, totalSteps: steps, finalFraction: 1 }
     : { ...usual.schedule, peak: learningRate };
-  return { ...usual, batchSize, length: task.length, weightDecay: 0, schedule, seed };
+  return { ...usual, batchSize, length: task.length, weightDecay: 0, schedule, seed, onDivergence: 'skip' };
 }

@@ -34,6 +34,23 @@ export interface Recorder {
 }
 
 let current: Recorder | null = null;
+const modules: string[] = [];
+
+/** Runs `body` as the part `name` of a model: operations that are recorded meanwhile can be told where they belong. */
+export function inModule<T>(name: string, body: () => T): T {
+  if (current === null) return body();
+  modules.push(name);
+  try {
+    return body();
+  } finally {
+    modules.pop();
+  }
+}
+
+/** The part of a model that runs now, as `layers.3.mixer`; empty outside of all. Known only while a recorder listens. */
+export function modulePath(): string {
+  return modules.join('.');
+}
 
 /** Tells the recorder, if one is listening, of a differentiable operation. */
 export function record<Saved extends Record<string, Tensor | null>>(operation: RecordedOperation<Saved>): void {
@@ -54,4 +71,9 @@ export function withRecorder<T>(recorder: Recorder | null, body: () => T): T {
   } finally {
     current = outer;
   }
+}
+
+/** Runs `body` with a recorder that `wrap` makes around the one that listens, or none where none does. */
+export function withWrappedRecorder<T>(wrap: (outer: Recorder) => Recorder, body: () => T): T {
+  return withRecorder(current === null ? null : wrap(current), body);
 }

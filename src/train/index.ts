@@ -1,4 +1,6 @@
+export * from './divergence.js';
 export * from './evaluate.js';
+export { LossWatch, type LossSpike } from './loss-watch.js';
 export * from './metrics.js';
 export * from './optimiser.js';
 export * from './run.js';

@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import { CheckpointError } from '../util/errors.js';
 
-/** The file of a run's folder with one JSON object a line: steps and evaluations. */
+/** The file of a run's folder with one JSON object a line. */
 export const metricsName = 'metrics.jsonl';
 
 /** A line of a training step. */
@@ -24,6 +24,27 @@ export interface EvaluationMetrics {
   readonly validationAccuracy?: number;
   readonly seconds: number;
 }
+
+/** A line of a text that the model made after a step. */
+export interface SampleMetrics {
+  readonly step: number;
+  readonly prompt: string;
+  /** What the model wrote after the prompt. */
+  readonly sample: string;
+  readonly seconds: number;
+}
+
+/** A line of a step that changed nothing, see `Divergence`. */
+export interface DivergenceMetrics {
+  readonly step: number;
+  /** What happened, for people. */
+  readonly divergence: string;
+  /** Whether the run went on. */
+  readonly skipped: boolean;
+  readonly seconds: number;
+}
+
+export type MetricsLine = StepMetrics | EvaluationMetrics | SampleMetrics | DivergenceMetrics;
 
 /** The metrics of a run, in the order they were written. */
 export interface Metrics {
@@ -55,14 +76,14 @@ export async function truncateMetrics(folder: string, lastStep: number): Promise
 }
 
 /** Appends a line. */
-export async function appendMetrics(folder: string, line: StepMetrics | EvaluationMetrics): Promise<void> {
+export async function appendMetrics(folder: string, line: MetricsLine): Promise<void> {
   await platform.appendText(platform.joinPath(folder, metricsName), `${JSON.stringify(line)}\n`);
 }
 
-function metricsLines(text: string): (StepMetrics | EvaluationMetrics)[] {
+function metricsLines(text: string): MetricsLine[] {
   return text.split('\n').flatMap((line) => {
     try {
-      return line === '' ? [] : [JSON.parse(line) as StepMetrics | EvaluationMetrics];
+      return line === '' ? [] : [JSON.parse(line) as MetricsLine];
     } catch {
       // The process may have been killed in the middle of a line.
       return [];

@@ -74,18 +74,19 @@ export class FlatAdamW {
     for (const sum of this.#sums.values()) sum.empty = true;
   }
 
-  /**
-   * One step with the gradients summed so far.
-   * @returns their global norm before clipping, a scalar the caller disposes
-   */
-  update(learningRate: number): Tensor {
-    this.step++;
+  /** Global norm of the gradients summed so far, before clipping: a scalar the caller disposes. */
+  gradientNorm(): Tensor {
     for (const sum of this.#sums.values()) {
       // A parameter the loss does not depend on.
       if (sum.empty) launch(fill, { values: sum.total }, { value: 0, count: sum.total.size });
       sum.empty = false;
     }
-    const norm = withoutScope(() => globalNorm(this.#gradients));
+    return withoutScope(() => globalNorm(this.#gradients));
+  }
+
+  /** One step with the gradients summed so far. @param norm what `gradientNorm` gave; where it is not finite, nothing changes */
+  update(learningRate: number, norm: Tensor): void {
+    this.step++;
     const { maxGradientNorm, ...rest } = this.options;
     adamwStep(
       {
@@ -99,7 +100,27 @@ export class FlatAdamW {
       },
       { learningRate, ...rest, step: this.step },
     );
-    return norm;
+  }
+
+  /** Whether all parameters and moments are finite. */
+  async finite(): Promise<boolean> {
+    const norms = [this.#flat, this.#firstMoments, this.#secondMoments].map((values) => withoutScope(() => globalNorm(values)));
+    const values = await Promise.all(norms.map((norm) => norm.item()));
+    for (const norm of norms) norm.dispose();
+    return values.every((value) => Number.isFinite(value));
+  }
+
+  /** By key, the norm that each parameter's gradient had of late: the root of its bias-corrected second moments' sum. */
+  async recentGradientNorms(): Promise<Map<string, number>> {
+    const recent = new Map<string, number>();
+    for (const { key, first, second } of this.moments()) {
+      let sum = 0;
+      for (const value of await second.data()) sum += value;
+      recent.set(key, Math.sqrt(sum / (1 - this.options.beta2 ** this.step)));
+      first.dispose();
+      second.dispose();
+    }
+    return recent;
   }
 
   /** The moments of each parameter, as views: to be saved, or written when restored. The caller disposes them. */

@@ -2,7 +2,8 @@ import { platform } from '#platform';
 import { saveMamba } from '../models/index.js';
 import { ElapidError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
-import { appendMetrics, truncateMetrics } from './metrics.js';
+import { describeDivergence, DivergenceError, type Divergence } from './divergence.js';
+import { appendMetrics, truncateMetrics, type DivergenceMetrics, type SampleMetrics } from './metrics.js';
 import { restoreTraining, saveTraining, trainingCheckpointName } from './training-checkpoint.js';
 import type { StepResult, Trainer } from './trainer.js';
 
@@ -19,6 +20,10 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   readonly onStep?: (result: StepResult, timing: RunTiming) => void;
   readonly onEvaluation?: (evaluation: Evaluation, step: number) => void;
+  /** Called for a step that was left out, instead of `onStep`. */
+  readonly onSkip?: (divergence: Divergence) => void;
+  /** Texts by the model as it is then, every so many steps. */
+  readonly samples?: { readonly every: number; readonly make: () => Promise<Pick<SampleMetrics, 'prompt' | 'sample'>> };
 }
 
 export interface RunTiming {
@@ -40,11 +45,13 @@ export interface RunResult {
 
 /**
  * Trains to the end of the schedule, evaluating, logging and saving on the way.
- * @throws ElapidError when the loss is not finite: the last good checkpoint stays as it is
+ * @throws DivergenceError where `Trainer.trainStep` does; the last good checkpoint stays as it is
+ * @throws ElapidError when the run ends, or is interrupted, with weights that are not sound (`Trainer.sound`), which are not
+ *   saved; when the held-out loss is not finite
  * @throws CheckpointError when `resume` finds none, or one that does not fit
  */
 export async function runTraining(trainer: Trainer, options: RunOptions): Promise<RunResult> {
-  const { folder, evaluateEvery, saveEvery, resume, signal, onStep, onEvaluation } = options;
+  const { folder, evaluateEvery, saveEvery, resume, signal, onStep, onEvaluation, onSkip, samples } = options;
   const checkpointPath = platform.joinPath(folder, trainingCheckpointName);
   await platform.makeFolder(folder);
   await removeTemporaries(folder);
@@ -55,13 +62,19 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const { totalSteps } = trainer.options.schedule;
   const started = performance.now();
   const seconds = () => secondsBefore + (performance.now() - started) / 1000;
+  let savedStep = resume ? trainer.step : null;
+  const untouched = () => (savedStep === null ? 'There is no checkpoint yet' : `The checkpoint of step ${String(savedStep)} is untouched`);
   const save = async () => {
     await saveMamba(trainer.model, folder);
     await saveTraining(trainer, checkpointPath, seconds());
+    savedStep = trainer.step;
   };
   let last: { evaluation: Evaluation; step: number } | undefined;
   const evaluate = async () => {
     const evaluation = await trainer.evaluate();
+    if (!Number.isFinite(evaluation.loss)) {
+      throw new ElapidError(`train: the held-out loss after step ${String(trainer.step)} is ${String(evaluation.loss)}. Hint: a lower learning rate`);
+    }
     last = { evaluation, step: trainer.step };
     const { loss: validationLoss, tokens: validationTokens, accuracy } = evaluation;
     const measured = { validationLoss, validationTokens, ...(accuracy === undefined ? {} : { validationAccuracy: accuracy }) };
@@ -70,27 +83,54 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
     return evaluation;
   };
 
+  const sample = async () => {
+    try {
+      const made = await samples?.make();
+      if (made !== undefined) await appendMetrics(folder, { step: trainer.step, ...made, seconds: seconds() });
+    } catch (error) {
+      // A sample under way is not worth waiting for.
+      if (signal?.aborted !== true) throw error;
+    }
+  };
+
   while (trainer.step < totalSteps && signal?.aborted !== true) {
     const stepStarted = performance.now();
-    const result = await trainer.trainStep();
+    const result = await trainer.trainStep().catch(async (error: unknown) => {
+      if (!(error instanceof DivergenceError)) throw error;
+      await appendMetrics(folder, divergenceLine(error.divergence, false, seconds()));
+      throw new DivergenceError(error.divergence, [...error.remarks, untouched()]);
+    });
+    const { skipped, ...measured } = result;
     const tokensPerSecond = result.tokens / ((performance.now() - stepStarted) / 1000);
-    await appendMetrics(folder, { ...result, tokensPerSecond: Math.round(tokensPerSecond), seconds: seconds() });
-    if (!Number.isFinite(result.loss) || !Number.isFinite(result.gradientNorm)) {
-      throw new ElapidError(
-        `train: step ${String(result.step)} has loss ${String(result.loss)} and gradient norm ${String(result.gradientNorm)}; ` +
-          'the last checkpoint is untouched. Hint: a lower learning rate, or a longer warm-up',
-      );
+    if (skipped === undefined) {
+      await appendMetrics(folder, { ...measured, tokensPerSecond: Math.round(tokensPerSecond), seconds: seconds() });
+      const pace = (performance.now() - started) / 1000 / (trainer.step - firstStep);
+      onStep?.(result, { seconds: seconds(), tokensPerSecond, secondsLeft: pace * (totalSteps - trainer.step) });
+    } else {
+      await appendMetrics(folder, divergenceLine(skipped, true, seconds()));
+      onSkip?.(skipped);
     }
-    const pace = (performance.now() - started) / 1000 / (trainer.step - firstStep);
-    onStep?.(result, { seconds: seconds(), tokensPerSecond, secondsLeft: pace * (totalSteps - trainer.step) });
     if (trainer.step % evaluateEvery === 0 && trainer.step < totalSteps) await evaluate();
-    if (trainer.step % saveEvery === 0 && trainer.step < totalSteps) await save();
+    if (samples !== undefined && trainer.step % samples.every === 0) await sample();
+    // Of weights that are not sound, the next step tells more.
+    if (trainer.step % saveEvery === 0 && trainer.step < totalSteps && (await trainer.sound())) await save();
+  }
+  if (!(await trainer.sound())) {
+    const expected = 'a loss of the next batches that is finite, and not far above the recent ones';
+    throw new ElapidError(`train: after step ${String(trainer.step)}, the weights do not give ${expected}. ${untouched()}. Hint: a lower learning rate`);
   }
   await save();
   const interrupted = trainer.step < totalSteps;
   const evaluation = last?.step === trainer.step ? last.evaluation : await evaluate();
   return { evaluation, seconds: seconds(), interrupted };
 }
+
+const divergenceLine = (divergence: Divergence, skipped: boolean, seconds: number): DivergenceMetrics => ({
+  step: divergence.step,
+  divergence: describeDivergence(divergence),
+  skipped,
+  seconds,
+});
 
 /** Removes what a process left behind that was killed while it wrote one of the run's files. */
 async function removeTemporaries(folder: string): Promise<void> {

@@ -1,10 +1,14 @@
-import { valueAndGradients } from '../autograd/index.js';
+import { NormProbe, valueAndGradients } from '../autograd/index.js';
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
 import type { Batch, BatchSource, DocumentDataset, TokenArray, TokenDataset } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
-import { tensor, withoutScope, type Tensor } from '../tensor/index.js';
+import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
+import { clearRowsNotFinite } from './carried-state.js';
+import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
+import { firstNotFinite, grewMost, isWeight } from './divergence-origin.js';
 import { countTargets, evaluate, type Evaluation } from './evaluate.js';
+import { LossWatch, type LossSpike } from './loss-watch.js';
 import { FlatAdamW, type AdamWOptions } from './optimiser.js';
 import { learningRateAt, type LearningRateSchedule } from './schedule.js';
 
@@ -19,7 +23,14 @@ export interface TrainingOptions extends AdamWOptions {
   readonly schedule: LearningRateSchedule;
   /** Seed of the order of the data. */
   readonly seed: number;
+  /**
+   * What becomes of a step whose loss or gradient norm is not finite, or whose loss is a spike (`LossWatch`). It never changes
+   * weights or moments. 'stop' throws; 'skip' goes on with the next batch, at most ten times in a row.
+   */
+  readonly onDivergence: 'stop' | 'skip';
 }
+
+const mostSkippedInARow = 10;
 
 /** The published recipe for small models (Mamba paper, appendix E.2), for a given number of steps. */
 export function defaultTrainingOptions(steps: number): TrainingOptions {
@@ -34,6 +45,7 @@ export function defaultTrainingOptions(steps: number): TrainingOptions {
     weightDecay: 0.1,
     maxGradientNorm: 1,
     seed: 1,
+    onDivergence: 'stop',
   };
 }
 
@@ -47,6 +59,8 @@ export interface StepResult {
   readonly gradientNorm: number;
   readonly learningRate: number;
   readonly tokens: number;
+  /** Why the step was left out, where it was. */
+  readonly skipped?: Divergence;
 }
 
 /** What a trainer trains on, where it is not simply a text or documents. */
@@ -75,6 +89,11 @@ export class Trainer {
   readonly optimiser: FlatAdamW;
   /** What the model remembers of the documents its rows are in; null where every row begins anew. */
   readonly carried: State | null;
+  /** What `carried` was before the step under way. */
+  readonly #carriedBefore: State | null;
+  readonly #watch = new LossWatch();
+  #skipped = 0;
+  #skippedInARow = 0;
 
   /**
    * @param model its parameters move to the optimiser's storage
@@ -92,53 +111,82 @@ export class Trainer {
     this.options = options;
     this.data = trainingData(data, options);
     this.carried = this.data.continuous ? model.newState(options.batchSize) : null;
+    this.#carriedBefore = this.carried?.copy() ?? null;
     this.optimiser = new FlatAdamW(model.backend, model.parameters, options);
   }
 
-  /** Steps done. */
+  /** Steps done, those left out included. */
   get step(): number {
-    return this.optimiser.step;
+    return this.optimiser.step + this.#skipped;
   }
 
-  /** One optimiser step on the next batches. */
+  /**
+   * One optimiser step on the next batches.
+   * @throws DivergenceError, see `TrainingOptions.onDivergence`; weights and moments are then as before, the data are not
+   */
   async trainStep(): Promise<StepResult> {
     const { batchSize, length, accumulation, schedule } = this.options;
-    const { backend } = this.model;
     const learningRate = learningRateAt(schedule, this.step);
-    const by = this.model.parameters.map((parameter) => parameter.tensor);
-    const batches: Batch[] = [];
-    for (let micro = 0; micro < accumulation; micro++) batches.push(await this.data.source.next());
-    // Every target weighs the same, in whichever micro-batch it is: packed batches have unequal numbers of them.
-    const counts = batches.map(({ targets }) => countTargets(targets));
-    const total = Math.max(1, counts.reduce((sum, count) => sum + count, 0));
-    const divisors = counts.map((count) => total / count);
-    this.optimiser.clearGradients();
-    const losses: Tensor[] = [];
-    const put = (ids: Int32Array) => tensor(backend, ids, [batchSize, length], 'i32');
-    for (const [micro, { inputs, targets, starts }] of batches.entries()) {
-      const { value } = withoutScope(() =>
-        valueAndGradients(
-          by,
-          () =>
-            this.model.loss(put(inputs), put(targets), {
-              ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
-              ...(this.carried === null ? {} : { state: this.carried }),
-            }),
-          { into: this.optimiser.gradientSums, scale: 1 / (divisors[micro] as number) },
-        ),
-      );
-      losses.push(value);
-    }
-    const norm = this.optimiser.update(learningRate);
+    const weighed = await this.#nextBatches();
+    this.#rememberCarried();
+    const losses = this.#differentiate(weighed, this.carried);
+    const norm = this.optimiser.gradientNorm();
     try {
-      let loss = 0;
-      for (const [micro, value] of losses.entries()) loss += (await value.item()) / (divisors[micro] as number);
+      const loss = await meanLoss(losses, weighed);
       const gradientNorm = await norm.item();
-      return { step: this.step, loss, gradientNorm, learningRate, tokens: batchSize * length * accumulation };
+      const measured = { step: this.step + 1, loss, gradientNorm, learningRate, tokens: batchSize * length * accumulation };
+      // Where a loss is scaled for half precision, a norm that is not finite is no divergence: the scale is lowered here instead.
+      const finite = Number.isFinite(loss) && Number.isFinite(gradientNorm);
+      const spike = finite ? this.#watch.spike(loss, targetsOf(weighed)) : null;
+      if (!finite || spike !== null) {
+        return { ...measured, skipped: await this.#leaveOut({ step: measured.step, loss, gradientNorm }, weighed, spike) };
+      }
+      this.optimiser.update(learningRate, norm);
+      this.#watch.add(loss);
+      this.#skippedInARow = 0;
+      return measured;
     } finally {
       for (const value of losses) value.dispose();
       norm.dispose();
     }
+  }
+
+  /**
+   * Whether the weights are fit to replace a checkpoint: they and the moments are finite, and the loss of one of the next three
+   * steps' batches is neither infinite nor a spike. An update that spoils the weights is seen in no loss before that of the
+   * next step. Takes a forward pass, as a rule, and changes nothing.
+   */
+  async sound(): Promise<boolean> {
+    if (!(await this.optimiser.finite())) return false;
+    const position = this.data.source.state();
+    try {
+      for (let ahead = 0; ahead < 3; ahead++) {
+        const batches = await this.#nextBatches().catch(() => null);
+        // Damaged data say nothing of the weights: the next step will tell of them.
+        if (batches === null) return true;
+        this.#rememberCarried();
+        const losses = batches.map(({ batch }) => withoutScope(() => this.#loss(batch, this.#carriedBefore)));
+        const loss = await meanLoss(losses, batches);
+        for (const value of losses) value.dispose();
+        if (Number.isFinite(loss) && this.#watch.spike(loss, targetsOf(batches)) === null) return true;
+      }
+      return false;
+    } finally {
+      this.data.source.restore(position);
+    }
+  }
+
+  /** What the next steps depend on besides weights, moments, carried state and data, fit for JSON. */
+  progress(): TrainingProgress {
+    return { skipped: this.#skipped, skippedInARow: this.#skippedInARow, recentLosses: this.#watch.recent };
+  }
+
+  /** Goes on where the trainer was that had done `step` steps and gave `progress`. */
+  restoreProgress(step: number, { skipped, skippedInARow, recentLosses }: TrainingProgress): void {
+    this.#watch.recent = recentLosses;
+    this.#skipped = skipped;
+    this.#skippedInARow = skippedInARow;
+    this.optimiser.step = step - skipped;
   }
 
   /** Mean loss over the held-out data, or over the first `limitBatches` batches of them. */
@@ -149,8 +197,95 @@ export class Trainer {
   /** Frees the optimiser's memory and the carried state; the model stays. */
   dispose(): void {
     this.carried?.dispose();
+    this.#carriedBefore?.dispose();
     this.optimiser.dispose();
   }
+
+  async #nextBatches(): Promise<WeighedBatch[]> {
+    const batches: Batch[] = [];
+    for (let micro = 0; micro < this.options.accumulation; micro++) batches.push(await this.data.source.next());
+    const counts = batches.map(({ targets }) => countTargets(targets));
+    const total = Math.max(1, counts.reduce((sum, count) => sum + count, 0));
+    // Every target weighs the same, in whichever micro-batch it is: packed batches have unequal numbers of them.
+    return batches.map((batch, i) => ({ batch, targets: counts[i] as number, weight: (counts[i] as number) / total }));
+  }
+
+  #rememberCarried(): void {
+    if (this.carried !== null) this.#carriedBefore?.assign(this.carried.layers, this.carried.position);
+  }
+
+  #loss({ inputs, targets, starts }: Batch, state: State | null): Tensor {
+    const { batchSize, length } = this.options;
+    return scope(() => {
+      const put = (ids: Int32Array) => tensor(this.model.backend, ids, [batchSize, length], 'i32');
+      return this.model.loss(put(inputs), put(targets), {
+        ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
+        ...(state === null ? {} : { state }),
+      });
+    });
+  }
+
+  /** Sums the gradients of the batches up. @param watch what each forward pass runs in @returns the batches' losses */
+  #differentiate(batches: readonly WeighedBatch[], state: State | null, watch = (body: () => Tensor): Tensor => body()): Tensor[] {
+    const by = this.model.parameters.map((parameter) => parameter.tensor);
+    const into = this.optimiser.gradientSums;
+    this.optimiser.clearGradients();
+    return batches.map(({ batch, weight: scale }) =>
+      withoutScope(() => valueAndGradients(by, () => watch(() => this.#loss(batch, state)), { into, scale }).value),
+    );
+  }
+
+  /** Counts the step as left out, or throws. */
+  async #leaveOut(measured: Omit<Divergence, 'origin'>, batches: readonly WeighedBatch[], spike: LossSpike | null): Promise<Divergence> {
+    const origin = await this.#origin(batches, measured.gradientNorm, spike);
+    const divergence = { ...measured, ...(spike === null ? {} : { spike }), origin };
+    if (this.options.onDivergence === 'stop') throw new DivergenceError(divergence);
+    if (isWeight(origin)) throw new DivergenceError(divergence, ['With such a weight no step can be right']);
+    if (this.#skippedInARow === mostSkippedInARow) {
+      throw new DivergenceError(divergence, [`The ${String(mostSkippedInARow)} steps before it were left out already`]);
+    }
+    this.#skipped++;
+    this.#skippedInARow++;
+    if (this.carried !== null) await clearRowsNotFinite(this.carried);
+    return divergence;
+  }
+
+  /** Runs the batches again, from the same weights and state, and looks at every tensor on the way. */
+  async #origin(batches: readonly WeighedBatch[], gradientNorm: number, spike: LossSpike | null): Promise<DivergenceOrigin | null> {
+    const { parameters } = this.model;
+    const probe = new NormProbe(parameters.map(({ key, tensor: values }) => [values, key]));
+    for (const loss of this.#differentiate(batches, this.#carriedBefore, (forward) => probe.watch(forward))) loss.dispose();
+    const sightings = await probe.sightings();
+    if (spike === null) return firstNotFinite(sightings, parameters.map(({ key }) => key));
+    const clipping = Math.min(1, this.options.maxGradientNorm / (gradientNorm + 1e-6));
+    return grewMost(sightings, await this.optimiser.recentGradientNorms(), clipping);
+  }
+}
+
+/** What a training checkpoint holds of a trainer besides tensors, step and position in the data. */
+export interface TrainingProgress {
+  /** Steps left out so far. */
+  readonly skipped: number;
+  readonly skippedInARow: number;
+  /** Of the steps that were taken, see `LossWatch`. */
+  readonly recentLosses: readonly number[];
+}
+
+interface WeighedBatch {
+  readonly batch: Batch;
+  /** Targets that count. */
+  readonly targets: number;
+  /** Their share of all those of the step. */
+  readonly weight: number;
+}
+
+const targetsOf = (batches: readonly WeighedBatch[]): number => batches.reduce((sum, { targets }) => sum + targets, 0);
+
+/** The mean loss of a step's targets. */
+async function meanLoss(losses: readonly Tensor[], batches: readonly WeighedBatch[]): Promise<number> {
+  let sum = 0;
+  for (const [i, { weight }] of batches.entries()) sum += ((await losses[i]?.item()) ?? NaN) * weight;
+  return sum;
 }
 
 async function* limit<T>(items: Iterable<T> | AsyncIterable<T>, count: number): AsyncGenerator<T> {

@@ -10,12 +10,15 @@ import type { Trainer } from './trainer.js';
 /** The file of a run's folder that holds everything a run goes on from. */
 export const trainingCheckpointName = 'training.safetensors';
 
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+
 const progressSchema = v.object({
   kind: v.literal('elapid-training'),
   step: v.pipe(v.string(), v.regex(/^\d+$/)),
   seconds: v.string(),
   sampler: v.pipe(v.string(), v.parseJson(), v.looseObject({})),
   text: v.string(),
+  progress: v.pipe(v.string(), v.parseJson(), v.object({ skipped: count, skippedInARow: count, recentLosses: v.array(v.number()) })),
 });
 
 /**
@@ -35,6 +38,7 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
       seconds: String(seconds),
       sampler: JSON.stringify(trainer.data.source.state()),
       text: trainer.data.fingerprint,
+      progress: JSON.stringify(trainer.progress()),
     };
     await platform.writeFileAtomically(path, safetensorsChunks(sources, metadata));
   } finally {
@@ -56,7 +60,7 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
     if (!parsed.success) {
       throw new CheckpointError('is not a training checkpoint of elapid', { file: path, key: '__metadata__' });
     }
-    const { step, seconds, sampler, text } = parsed.output;
+    const { step, seconds, sampler, text, progress } = parsed.output;
     if (text !== trainer.data.fingerprint) {
       throw new CheckpointError('was made with another text. Hint: resume with the text, tokenizer and split it began with', { file: path });
     }
@@ -71,7 +75,7 @@ export async function restoreTraining(trainer: Trainer, path: string): Promise<n
     }
     restoreSource(trainer, sampler, path);
     for (const [tensor, values] of writes) tensor.write(values);
-    trainer.optimiser.step = Number(step);
+    trainer.restoreProgress(Number(step), progress);
     return Number(seconds);
   } finally {
     disposeMoments(moments);

@@ -11,7 +11,8 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
     options: [
       ...['--out', '--resume', '--tokenizer', '--steps', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
       ...['--length', '--accumulation', '--learning-rate', '--warmup', '--final-fraction', '--weight-decay', '--clip', '--seed'],
-      ...['--document-separator', '--text-field', '--validation', '--validation-share', '--evaluate-every', '--save-every', ...computing],
+      ...['--document-separator', '--text-field', '--validation', '--validation-share', '--evaluate-every', '--save-every'],
+      ...['--on-divergence', '--sample-every', '--dashboard', ...computing],
     ],
   },
   tokenize: { arguments: ['<files...>'], options: ['--out', '--tokenizer', '--document-separator', '--text-field', '--debug', '--help'] },
@@ -31,6 +32,7 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
       ...['--test-length', '--examples', '--seed', ...computing],
     ],
   },
+  dashboard: { arguments: ['<run>'], options: ['--port', '--debug', '--help'] },
   plot: { arguments: ['<runs...>'], options: ['--out', '--x', '--debug', '--help'] },
 };
 
@@ -78,6 +80,8 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['train', 'text'], message: "one of '--out <folder>' and '--resume <folder>' is needed" },
     { args: ['train', '--out', 'runs/x'], message: "missing argument 'text'" },
     { args: ['train', 'text', '--resume', 'runs/x'], message: "'--resume' takes the text and all settings from the run's folder" },
+    { args: ['train', 'text', '--out', 'runs/x', '--on-divergence', 'pray'], message: 'Allowed choices are stop, skip' },
+    { args: ['train', 'text', '--out', 'runs/x', '--dashboard', '65536'], message: 'expected an integer from 1 to 65535' },
     { args: ['train', 'text', '--out', 'runs/x', '--seed', '-1'], message: 'expected an integer from 0 to 4294967295' },
     { args: ['task', 'copying', '--out', 'runs/x'], message: 'Allowed choices are selective-copying, induction-heads' },
     { args: ['task', '--out', 'runs/x'], message: "missing argument 'task'" },
@@ -112,6 +116,7 @@ describe('a failure exits with 1 and one line', () => {
     { name: 'no text', args: () => ['eval', model, path('no.txt')], message: /no tokenizer\.json, and the model has 97 ids/ },
     { name: 'another kind of model', args: () => ['inspect', goldenPath('hf-mamba2/config.json')], message: /config\.json, key 'model_type': is "mamba2"/ },
     { name: 'no run', args: () => ['train', '--resume', path('nowhere')], message: /run\.json: is missing; expected a folder that elapid train --out made/ },
+    { name: 'no run to show', args: () => ['dashboard', path('nowhere')], message: /nowhere: is missing; expected a training run/ },
     { name: 'no run of a task', args: () => ['task', '--resume', path('nowhere')], message: /task\.json: is missing; expected a folder that elapid task --out made/ },
     { name: 'more tokens than places', args: () => ['task', 'selective-copying', '--length', '3', '--out', path('e')], message: /tokens is \d+; expected an integer from 1 to 3/ },
     { name: 'a text that is too short', args: () => ['train', textOf('short', 'abc'), '--out', path('a')], message: /at least B·L \+ 1 = 2049/ },

@@ -65,6 +65,10 @@ export interface MetricsLine {
   readonly step: number;
   readonly loss?: number;
   readonly validationLoss?: number;
+  readonly divergence?: string;
+  readonly skipped?: boolean;
+  readonly prompt?: string;
+  readonly sample?: string;
 }
 
 /** The lines of a metrics file: all must be whole. */

@@ -120,13 +120,34 @@ describe('runTraining', () => {
       (thrown: unknown) => thrown,
     );
     expect(error).toBeInstanceOf(ElapidError);
-    expect(String(error)).toMatch(/step 6 has loss NaN and gradient norm NaN; the last checkpoint is untouched\. Hint: a lower learning rate/);
+    expect(String(error)).toMatch(/step 6 has loss NaN and gradient norm NaN; NaN was there before the step: backbone\.layers\.1\.mixer\.D, which selectiveScan in/);
+    expect(String(error)).toMatch(/The checkpoint of step 4 is untouched\. Hint: a lower learning rate/);
     expect(files.map((file) => bytes('poisoned', file))).toEqual(checkpoint);
     tiny.dispose();
 
     const late = run();
     await runTraining(late.trainer, options('poisoned', { resume: true }));
     expect(bytes('poisoned', 'model.safetensors').equals(bytes('whole', 'model.safetensors'))).toBe(true);
+    late.dispose();
+  });
+
+  test.each([
+    { what: 'a checkpoint that is due', more: {}, message: /step 9 has loss NaN.*The checkpoint of step 4 is untouched/ },
+    { what: 'an interruption', more: { signal: true }, message: /after step 8, the weights do not give a loss.*The checkpoint of step 4 is untouched/ },
+  ])('weights that the last update spoilt are not saved: $what', async ({ what, more, message }) => {
+    const [tiny, stop] = [run(), new AbortController()];
+    const onStep = ({ step }: { step: number }) => {
+      if (step !== 8) return;
+      const { tensor } = tiny.trainer.model.blocks[0]?.mixer.skip ?? expect.fail('no first block');
+      tensor.write(new Float32Array(tensor.size).fill(Infinity));
+      stop.abort();
+    };
+    const settings = options(what, { onStep, ...('signal' in more ? { signal: stop.signal } : {}) });
+    await expect(runTraining(tiny.trainer, settings)).rejects.toThrow(message);
+    tiny.dispose();
+    const late = run();
+    await runTraining(late.trainer, options(what, { resume: true }));
+    expect(bytes(what, 'model.safetensors').equals(bytes('whole', 'model.safetensors'))).toBe(true);
     late.dispose();
   });
 

@@ -3,7 +3,7 @@ import { MambaLM, type MambaConfig } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import { inductionByLength, makeTask, presetNames, taskData, taskModelConfig, taskNames, taskPresets, taskTrainingOptions, type PresetName, type TaskName } from '../../tasks/index.js';
 import type { Backend } from '../../tensor/index.js';
-import { runTraining, Trainer } from '../../train/index.js';
+import { describeDivergence, runTraining, Trainer } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
@@ -109,6 +109,7 @@ async function train(backend: Backend, folder: string, settings: TaskFile, resum
           `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  ${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
         );
       },
+      onSkip: (divergence) => progress.print(`left out: ${describeDivergence(divergence)}`),
       onEvaluation({ accuracy = NaN, loss }, step) {
         latest = `  accuracy ${percent(accuracy)}`;
         progress.print(`step ${String(step)}/${String(steps)}  accuracy ${percent(accuracy)}  loss ${loss.toFixed(4)} nats an answer`);

@@ -1,12 +1,17 @@
-import type { Command } from 'commander';
+import { platform } from '#platform';
+import { Option, type Command } from 'commander';
 import type { DocumentDataset, TokenDataset } from '../../data/index.js';
 import { mambaConfig, MambaLM } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
-import { defaultTrainingOptions, runTraining, Trainer, type TrainingOptions } from '../../train/index.js';
+import { defaultTrainingOptions, describeDivergence, DivergenceError, runTraining, Trainer, trainingCheckpointName, type TrainingOptions } from '../../train/index.js';
+import type { Tokenizer } from '../../tokenizer/index.js';
+import { ElapidError } from '../../util/errors.js';
+import { dashboardPort, startDashboard } from '../dashboard.js';
 import { compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
+import { samplePrompt, textSample } from '../text-samples.js';
 import { copyTokenizer } from '../tokenizer-files.js';
 import { checkRunFolder, readRunFile, writeRunFile, type RunFile } from '../run-file.js';
 import { documentOptions, openTrainingData, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
@@ -34,7 +39,15 @@ interface Options extends ComputeOptions, DocumentOptions {
   readonly validationShare: number;
   readonly evaluateEvery?: number;
   readonly saveEvery?: number;
+  readonly onDivergence: 'stop' | 'skip';
+  readonly sampleEvery?: number;
+  readonly dashboard?: number | true;
 }
+
+/** Settings of a run that may be given anew when it is resumed. */
+const changeable = ['learningRate', 'onDivergence', 'sampleEvery'] as const;
+/** Options that are not settings of the run, but of this process. */
+const ofProcess = ['resume', 'dashboard', 'threads', 'kernels', 'matmul', 'debug'];
 
 /** `elapid train TEXT… --out FOLDER` */
 export function addTrain(program: Command): void {
@@ -46,11 +59,12 @@ export function addTrain(program: Command): void {
         'Trains a Mamba language model on text, on bytes or with a tokenizer: one plain file as one stream; documents (several\n' +
           'files, a separator, JSON lines, or a folder that elapid tokenize made) packed into rows, each seen whole however long.\n' +
           'The run’s folder gets the model in transformers’ format (config.json, model.safetensors), a training checkpoint, and metrics.jsonl (a line a step).\n' +
-          'Ctrl-C saves and ends; --resume goes on as if nothing had happened.',
+          'Ctrl-C saves and ends; --resume goes on as if nothing had happened. A step whose loss or gradient is not finite, or whose\n' +
+          'loss is far above the recent ones, changes nothing: the run says where it comes from, and stops or goes on without it.',
       )
       .argument('[text...]', 'UTF-8 text files, .jsonl files, or a folder of token shards')
       .option('-o, --out <folder>', 'folder of the run')
-      .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with')
+      .option('--resume <folder>', 'go on with the run in this folder, with its settings but for --learning-rate, --on-divergence, --sample-every')
       .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes)')
       .option('--steps <n>', 'optimiser steps', integer(1), 1000)
       .option('--d-model <n>', 'width of the residual stream', integer(1), 128)
@@ -70,11 +84,17 @@ export function addTrain(program: Command): void {
       .option('--validation <file>', 'a file (or folder of shards) of its own that is held out')
       .option('--validation-share <s>', 'held out otherwise: the end of a text, every n-th of documents', number(0, 0.9), 0.1)
       .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the steps)', integer(1))
-      .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1)),
+      .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1))
+      .addOption(
+        new Option('--on-divergence <what>', 'stop, or leave the step out and go on, at most ten times in a row').choices(['stop', 'skip']).default('stop'),
+      )
+      .option('--sample-every <n>', 'steps between texts that the model writes after the beginning of the held-out text', integer(1))
+      .option('--dashboard [port]', `serve a page that shows the run as it goes (default port: ${String(dashboardPort)}, or any that is free)`, integer(1, 65535)),
   )
     .addHelpText(
       'after',
-      '\nExamples:\n  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n  elapid train --resume runs/austen',
+      '\nExamples:\n  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
+        '  elapid train data/pride-and-prejudice.txt --out runs/watched --dashboard --sample-every 50\n  elapid train --resume runs/austen',
     )
     .action(run);
 }
@@ -87,21 +107,39 @@ async function run(text: readonly string[], options: Options, command: Command):
   if (resume && (text.length > 0 || options.out !== undefined)) {
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
-  const settings = resume ? await readRunFile(folder) : fromOptions(text, options);
+  const settings = resume ? changed(await readRunFile(folder), options, command) : fromOptions(text, options);
   await checkRunFolder('train', folder, resume);
   const { signal, stop } = interruption();
   try {
-    await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));
+    await withBackend(options, (backend) => train(backend, settings, { folder, resume, signal, dashboard: options.dashboard }));
   } finally {
     stop();
   }
+}
+
+/** The settings of a run that is resumed, with those that were given anew. */
+function changed(settings: RunFile, options: Options, command: Command): RunFile {
+  const given = Object.keys(options).filter((name) => command.getOptionValueSource(name) === 'cli');
+  const fixed = given.find((name) => ![...changeable, ...ofProcess].includes(name));
+  const flag = command.options.find((option) => option.attributeName() === fixed)?.long;
+  if (flag) command.error(`error: '--resume' takes '${flag}' from the run's folder`);
+  const { learningRate, onDivergence, sampleEvery } = options;
+  return {
+    ...settings,
+    training: {
+      ...settings.training,
+      ...(given.includes('learningRate') ? { learningRate } : {}),
+      ...(given.includes('onDivergence') ? { onDivergence } : {}),
+    },
+    ...(sampleEvery === undefined ? {} : { sampleEvery }),
+  };
 }
 
 function fromOptions(text: readonly string[], options: Options): RunFile {
   const { steps } = options;
   const tenth = Math.ceil(steps / 10);
   const { dModel, layers, dState, dConv, expand, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
-  const { documentSeparator, textField, validation } = options;
+  const { documentSeparator, textField, validation, onDivergence, sampleEvery } = options;
   return {
     text: text.length === 1 ? (text[0] as string) : [...text],
     ...(documentSeparator === undefined ? {} : { documentSeparator }),
@@ -120,62 +158,82 @@ function fromOptions(text: readonly string[], options: Options): RunFile {
       weightDecay,
       maxGradientNorm: options.clip,
       seed,
+      onDivergence,
     },
     validationShare: options.validationShare,
     evaluateEvery: options.evaluateEvery ?? tenth,
     saveEvery: options.saveEvery ?? options.evaluateEvery ?? tenth,
+    ...(sampleEvery === undefined ? {} : { sampleEvery }),
   };
 }
 
 function trainingOptions({ training: t }: RunFile): TrainingOptions {
-  const { batchSize, length, accumulation, weightDecay, maxGradientNorm, seed } = t;
+  const { batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, onDivergence } = t;
   const schedule = { peak: t.learningRate, warmupSteps: t.warmupSteps, totalSteps: t.steps, finalFraction: t.finalFraction };
-  return { ...defaultTrainingOptions(t.steps), batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, schedule };
+  return { ...defaultTrainingOptions(t.steps), batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, schedule, onDivergence };
 }
 
-async function train(backend: Backend, folder: string, settings: RunFile, resume: boolean, signal: AbortSignal): Promise<void> {
+/** How this process goes about a run. */
+interface Conduct {
+  readonly folder: string;
+  readonly resume: boolean;
+  readonly signal: AbortSignal;
+  /** The port of the dashboard, or true for one that is free, or undefined for none. */
+  readonly dashboard: number | true | undefined;
+}
+
+async function train(backend: Backend, settings: RunFile, conduct: Conduct): Promise<void> {
   const { tokenizer, folder: tokenizerFolder } = await tokenizerFor(settings);
   const { dataset, size, close } = await openTrainingData(settings, tokenizer);
+  const { folder, dashboard: port } = conduct;
+  const progress = new ProgressLine();
   try {
-    const model = MambaLM.initial(mambaConfig({ vocabularySize: vocabularyOf(tokenizer), ...settings.model }), backend, settings.training.seed);
-    await trainModel(model, dataset, { folder, settings, tokenizerFolder, resume, signal, size });
+    const run = { folder, steps: settings.training.steps };
+    const dashboard = port === undefined ? null : await startDashboard(run, port === true ? undefined : port);
+    try {
+      if (dashboard !== null) progress.print(`dashboard at ${dashboard.url}`);
+      const model = MambaLM.initial(mambaConfig({ vocabularySize: vocabularyOf(tokenizer), ...settings.model }), backend, settings.training.seed);
+      await trainModel(model, { dataset, size, tokenizer, tokenizerFolder, settings }, conduct, progress);
+    } finally {
+      progress.clear();
+      await dashboard?.close();
+    }
   } finally {
     await close();
   }
 }
 
 interface Run {
-  readonly folder: string;
-  readonly settings: RunFile;
-  readonly tokenizerFolder: string | null;
-  readonly resume: boolean;
-  readonly signal: AbortSignal;
+  readonly dataset: TokenDataset | DocumentDataset;
   /** Of the data, for the first line. */
   readonly size: string;
+  readonly tokenizer: Tokenizer;
+  readonly tokenizerFolder: string | null;
+  readonly settings: RunFile;
 }
 
-async function trainModel(model: MambaLM, dataset: TokenDataset | DocumentDataset, run: Run): Promise<void> {
-  const { folder, settings, tokenizerFolder, resume, signal, size } = run;
+async function trainModel(model: MambaLM, run: Run, { folder, resume, signal }: Conduct, progress: ProgressLine): Promise<void> {
+  const { dataset, size, tokenizer, tokenizerFolder, settings } = run;
+  const { evaluateEvery, saveEvery, sampleEvery, training } = settings;
+  const { steps, seed } = training;
   const trainer = new Trainer(model, dataset, trainingOptions(settings));
-  const progress = new ProgressLine();
-  const { steps } = settings.training;
   let latest = '';
   try {
-    if (!resume) await writeRunFile(folder, settings);
+    await writeRunFile(folder, settings);
     if (tokenizerFolder !== null) await copyTokenizer(tokenizerFolder, folder);
     progress.print(`${grouped(countParameters(model.parameters))} parameters, ${size}, on ${model.backend.description}`);
+    const prompt = sampleEvery === undefined ? '' : await samplePrompt(dataset, tokenizer);
+    const make = () => textSample(model, tokenizer, prompt, { seed, signal });
     const result = await runTraining(trainer, {
-      folder,
-      evaluateEvery: settings.evaluateEvery,
-      saveEvery: settings.saveEvery,
-      resume,
-      signal,
+      ...{ folder, evaluateEvery, saveEvery, resume, signal },
+      ...(sampleEvery === undefined ? {} : { samples: { every: sampleEvery, make } }),
       onStep({ step, loss, learningRate }, { tokensPerSecond, secondsLeft }) {
         progress.show(
           `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  rate ${learningRate.toExponential(1)}  ` +
             `${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
         );
       },
+      onSkip: (divergence) => progress.print(`left out: ${describeDivergence(divergence)}`),
       onEvaluation({ loss }, step) {
         latest = `  held-out ${loss.toFixed(3)}`;
         progress.print(`step ${String(step)}/${String(steps)}  held-out loss ${loss.toFixed(4)} nats a token`);
@@ -188,9 +246,19 @@ async function trainModel(model: MambaLM, dataset: TokenDataset | DocumentDatase
     } else {
       process.stderr.write(`done in ${duration(result.seconds)}: held-out loss ${result.evaluation.loss.toFixed(4)} nats a token, model in ${folder}\n`);
     }
+  } catch (error) {
+    throw error instanceof DivergenceError ? await withAdvice(error, folder, training) : error;
   } finally {
-    progress.clear();
     trainer.dispose();
     model.dispose();
   }
+}
+
+/** The same error with what to type next. */
+async function withAdvice(error: DivergenceError, folder: string, { learningRate, onDivergence }: RunFile['training']): Promise<ElapidError> {
+  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
+  const lower = `--learning-rate ${String(Number((learningRate / 2).toPrecision(3)))}`;
+  const skip = onDivergence === 'stop' ? ', or with --on-divergence skip' : '';
+  const hint = begun ? `elapid train --resume ${folder} ${lower}${skip}` : `begin again with ${lower}${skip}`;
+  return new ElapidError(`${error.explanation}. Hint: ${hint}`, { cause: error });
 }

@@ -1,5 +1,5 @@
 import { Norm, type ParameterStore } from '../../nn/index.js';
-import type { Tensor } from '../../tensor/index.js';
+import { inModule, type Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
 import { MambaMixer, type MixerState } from './mixer.js';
 
@@ -19,8 +19,8 @@ export class MambaBlock {
     residual: Tensor | null,
     options: { initialState?: MixerState; sequenceStarts?: Tensor },
   ): { x: Tensor; residual: Tensor; finalState: MixerState } {
-    const normed = this.norm.forward(x, residual);
-    const { y, finalState } = this.mixer.forward(normed.y, options);
+    const normed = inModule('norm', () => this.norm.forward(x, residual));
+    const { y, finalState } = inModule('mixer', () => this.mixer.forward(normed.y, options));
     return { x: y, residual: normed.residual, finalState };
   }
 

@@ -1,6 +1,6 @@
 import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
-import { isRecording, keep, scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
+import { inModule, isRecording, keep, scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
@@ -95,7 +95,8 @@ export class MambaLM {
    * @returns a scalar
    */
   loss(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor {
-    return linearCrossEntropy(this.hidden(ids, options), this.headWeight, targets);
+    const hidden = this.hidden(ids, options);
+    return inModule('lm_head', () => linearCrossEntropy(hidden, this.headWeight, targets));
   }
 
   /** Cross-entropy of every position, [B,L], 0 where the target is −1; for evaluation, without gradient. */
@@ -174,7 +175,7 @@ export class MambaLM {
       );
     }
     return scope(() => {
-      let x = this.embeddings.forward(ids);
+      let x = inModule('embeddings', () => this.embeddings.forward(ids));
       let residual: Tensor | null = null;
       const finalStates: MixerState[] = [];
       // The gradient rules read the state as it was, and `state` is overwritten below: they get a copy.
@@ -183,10 +184,9 @@ export class MambaLM {
         const initialState = before?.layers[i];
         // A scope for each block: what only the forward pass needs is freed before the next block.
         const result = scope(() => {
-          const { finalState, ...streams } = block.forward(x, residual, {
-            ...(initialState ? { initialState } : {}),
-            ...(sequenceStarts ? { sequenceStarts } : {}),
-          });
+          const { finalState, ...streams } = inModule(`layers.${String(i)}`, () =>
+            block.forward(x, residual, { ...(initialState ? { initialState } : {}), ...(sequenceStarts ? { sequenceStarts } : {}) }),
+          );
           return initialState ? { ...streams, finalState } : { ...streams, finalState: null };
         });
         // What a block returns as residual is the stream after the block before it.
@@ -198,7 +198,7 @@ export class MambaLM {
       });
       state?.assign(finalStates, state.position + length);
       if (before !== state) before?.dispose();
-      const { y, residual: last } = this.finalNorm.forward(x, residual);
+      const { y, residual: last } = inModule('norm_f', () => this.finalNorm.forward(x, residual));
       residuals?.push(keep(last.retain()));
       return y;
     });
