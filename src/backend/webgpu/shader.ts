@@ -11,7 +11,7 @@ export interface ShaderBuffer {
   readonly access: 'read' | 'read_write';
 }
 
-const scalarBytes: Readonly<Record<string, number>> = { f32: 4, i32: 4, u32: 4, f16: 2 };
+const scalarBytes: Readonly<Record<string, number>> = { f32: 4, i32: 4, u32: 4, f16: 2, 'atomic<u32>': 4 };
 
 /** WGSL's type of the items of a buffer; packed bytes are read as words. */
 const elementOf = (dtype: DType): string => (dtype in scalarBytes ? dtype : 'u32');

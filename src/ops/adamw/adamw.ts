@@ -19,6 +19,11 @@ export interface AdamwTensors {
   readonly gradientNorm?: Tensor | null;
   /** Gradients are scaled by min(1, maxGradientNorm / (gradientNorm + 10⁻⁶)). */
   readonly maxGradientNorm?: number;
+  /**
+   * Multiplies the gradients first, default 1: 1/S for gradients of a loss that was scaled by S to keep half precision from
+   * losing them. `gradientNorm` is then that of the scaled gradients: give `globalNorm` the same number.
+   */
+  readonly gradientScale?: number;
 }
 
 /** The numbers of an AdamW step. */
@@ -64,9 +69,10 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
       }),
     );
   }
-  const { maxGradientNorm } = tensors;
+  const { maxGradientNorm, gradientScale = 1 } = tensors;
   const decayFits = Number.isInteger(decayCount) && decayCount >= 0 && decayCount <= count;
   expectNumber('decayCount', decayCount, decayFits, `an integer in [0, ${String(count)}]`);
+  expectNumber('gradientScale', gradientScale, gradientScale > 0 && gradientScale < Infinity, 'a positive number');
   expectNumber('step', step, Number.isInteger(step) && step >= 1, 'an integer from 1 on');
   expectNumber('learningRate', learningRate, Number.isFinite(learningRate), 'a finite number');
   expectNumber('beta1', beta1, beta1 >= 0 && beta1 < 1, 'in [0, 1)');
@@ -83,6 +89,7 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
     {
       count,
       decayCount,
+      gradientScale,
       maxGradientNorm: maxGradientNorm ?? Infinity,
       beta1,
       beta1Complement: 1 - beta1,
@@ -97,15 +104,17 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
 }
 
 /**
- * Euclidean norm √Σx², summed in float64 on the CPU: exact to float32 for 10⁸ elements and more, and the same to the bit in
- * every run. Not differentiable and not recorded.
+ * Euclidean norm scale·√Σx², the same to the bit in every run: summed in float64 on the CPU, exact to float32 for 10⁸ elements
+ * and more; on a GPU in float32 pairwise, for numbers of any size. Not finite where an element is not. Not differentiable and
+ * not recorded.
  * @param x any shape, f32
+ * @param scale of the result, default 1
  * @returns []
  */
-export function globalNorm(x: Tensor): Tensor {
+export function globalNorm(x: Tensor, scale = 1): Tensor {
   const dense = contiguous(x);
   const norm = empty(x.backend, []);
-  launch(kernels.globalNorm, { x: dense, norm }, { count: x.size });
+  launch(kernels.globalNorm, { x: dense, norm }, { count: x.size, scale });
   dense.dispose();
   return norm;
 }

@@ -30,6 +30,44 @@ export const cases: readonly OperationCase[] = [
       differentiable: [],
     })),
   ),
+  ...[37, 4096].map((count): OperationCase => ({
+    name: `${String(count)} parameters, gradients of a loss scaled by 1,024`,
+    inputs: (random) => ({
+      parameters: normal(random, [count]),
+      gradients: normal(random, [count], 1024),
+      firstMoments: normal(random, [count], 0.1),
+      secondMoments: uniform(random, [count], 0, 0.2),
+    }),
+    run(input) {
+      const gradientScale = 1 / 1024;
+      const [parameters, gradients] = [input('parameters'), input('gradients')];
+      const [firstMoments, secondMoments] = [input('firstMoments'), input('secondMoments')];
+      const gradientNorm = globalNorm(gradients, gradientScale);
+      const clipping = { gradientScale, gradientNorm, maxGradientNorm: 0.5 };
+      adamwStep({ parameters, gradients, firstMoments, secondMoments, decayCount: count, ...clipping }, settings);
+      return [parameters, firstMoments, secondMoments, gradientNorm];
+    },
+    differentiable: [],
+  })),
+  ...[NaN, Infinity].map((impossible): OperationCase => ({
+    name: `a gradient of ${String(impossible)} changes nothing`,
+    inputs(random) {
+      const gradients = normal(random, [200]);
+      return {
+        parameters: normal(random, [200]),
+        gradients: { ...gradients, values: Float32Array.from(gradients.values, (value, i) => (i === 177 ? impossible : value)) },
+        firstMoments: normal(random, [200], 0.1),
+        secondMoments: uniform(random, [200], 0, 0.2),
+      };
+    },
+    run(input) {
+      const [parameters, gradients] = [input('parameters'), input('gradients')];
+      const [firstMoments, secondMoments] = [input('firstMoments'), input('secondMoments')];
+      adamwStep({ parameters, gradients, firstMoments, secondMoments, decayCount: 100, gradientNorm: globalNorm(gradients) }, settings);
+      return [parameters, firstMoments, secondMoments];
+    },
+    differentiable: [],
+  })),
   ...[1, 7, 64, 1000, 16_384, 16_385, 100_003].map((count): OperationCase => ({
     name: `norm of ${String(count)}`,
     inputs: (random) => ({ x: normal(random, [count]) }),

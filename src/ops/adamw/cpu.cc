@@ -20,11 +20,11 @@ ELAPID_INLINE void adamw_range(const AdamwStep& a, float gradient_scale, i64 beg
 }
 
 void adamw_step(const AdamwStep& a, Pool& pool) {
-  float gradient_scale = 1.0f;
+  float gradient_scale = a.gradientScale;
   if (a.gradientNorm != nullptr) {
     const float norm = a.gradientNorm[0];
     if (!(norm - norm == 0.0f)) return;  // ±∞ or NaN
-    gradient_scale = min(1.0f, a.maxGradientNorm / (norm + 1e-6f));
+    gradient_scale *= min(1.0f, a.maxGradientNorm / (norm + 1e-6f));
   }
   each_block(pool, a.count, kElementwiseGrain, [&](i64 begin, i64 end) {
     const i64 border = max(begin, min(end, a.decayCount));
@@ -74,7 +74,7 @@ void global_norm(const GlobalNorm& a, Pool& pool) {
   });
   double total = 0;
   for (i64 task = 0; task < blocks; task++) total += partial[task];
-  a.norm[0] = float(__builtin_sqrt(total));
+  a.norm[0] = float(double(a.scale) * __builtin_sqrt(total));
 }
 
 }  // namespace ELAPID_TARGET

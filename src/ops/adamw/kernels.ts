@@ -1,7 +1,9 @@
 import { defineKernel, inout, input, optionalInput, output } from '../../tensor/index.js';
+import { adamwStepGpu, globalNormGpu } from './webgpu.js';
 
 /**
- * One AdamW step of `count` parameters with gradients g·min(1, maxGradientNorm / (gradientNorm + 10⁻⁶)):
+ * One AdamW step of `count` parameters with gradients
+ * g·gradientScale·min(1, maxGradientNorm / (gradientNorm + 10⁻⁶)):
  *
  *     m ← beta1·m + (1 − beta1)·g,  v ← beta2·v + (1 − beta2)·g²
  *     p ← p − decay·p [first decayCount only] − stepSize·m / (√v·rootScale + epsilon)
@@ -19,6 +21,7 @@ export const adamwStep = defineKernel('adamw_step', {
   parameters: {
     count: 'int',
     decayCount: 'int',
+    gradientScale: 'float',
     maxGradientNorm: 'float',
     beta1: 'float',
     beta1Complement: 'float',
@@ -30,10 +33,11 @@ export const adamwStep = defineKernel('adamw_step', {
     rootScale: 'float',
   },
   operations: (p) => 14 * p.count,
+  webgpu: adamwStepGpu,
   reference({ parameters, gradients, firstMoments, secondMoments, gradientNorm }, p) {
     const norm = gradientNorm === null ? 0 : (gradientNorm[0] ?? NaN);
     if (!Number.isFinite(norm)) return;
-    const scale = Math.min(1, p.maxGradientNorm / (norm + 1e-6));
+    const scale = p.gradientScale * Math.min(1, p.maxGradientNorm / (norm + 1e-6));
     for (let i = 0; i < p.count; i++) {
       const g = scale * (gradients[i] ?? NaN);
       const m = p.beta1 * (firstMoments[i] ?? NaN) + p.beta1Complement * g;
@@ -46,12 +50,13 @@ export const adamwStep = defineKernel('adamw_step', {
   },
 });
 
-/** norm = √Σ x² */
+/** norm = scale·√Σ x² */
 export const globalNorm = defineKernel('global_norm', {
   buffers: { x: input.f32, norm: output.f32 },
-  parameters: { count: 'int' },
+  parameters: { count: 'int', scale: 'float' },
   operations: (p) => 2 * p.count,
-  reference({ x, norm }, { count }) {
-    norm[0] = Math.sqrt(x.subarray(0, count).reduce((sum, value) => sum + value * value, 0));
+  webgpu: globalNormGpu,
+  reference({ x, norm }, { count, scale }) {
+    norm[0] = scale * Math.sqrt(x.subarray(0, count).reduce((sum, value) => sum + value * value, 0));
   },
 });

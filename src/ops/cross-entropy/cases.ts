@@ -19,18 +19,21 @@ const plain: OperationCase[] = [
     name: `vocabulary of ${String(V)}`,
     inputs: (random) => ({ logits: normal(random, [2, 9, V], 3), targets: targets(random, [2, 9], V) }),
     run: (input) => [crossEntropy(input('logits'), input('targets'))],
+    half: ['logits'],
     reductionLength: V,
   })),
   {
     name: 'vocabulary of 50,280',
     inputs: (random) => ({ logits: normal(random, [3, 50_280], 4), targets: targets(random, [3], 50_280, 0) }),
     run: (input) => [crossEntropy(input('logits'), input('targets'))],
+    half: ['logits'],
     large: true,
   },
   ...[1, 63, 64, 65, 1000].map((L): OperationCase => ({
     name: `length ${String(L)}`,
     inputs: (random) => ({ logits: normal(random, [2, L, 33], 2), targets: targets(random, [2, L], 33) }),
     run: (input) => [crossEntropy(input('logits'), input('targets'))],
+    half: ['logits'],
     reductionLength: 33,
     large: L === 1000,
   })),
@@ -64,6 +67,7 @@ const plain: OperationCase[] = [
       const [, shifted] = split(input('targets'), [1, 5]) as [Tensor, Tensor];
       return [crossEntropy(logits, shifted)];
     },
+    half: ['logits'],
   },
 ];
 

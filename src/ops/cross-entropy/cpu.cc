@@ -57,7 +57,6 @@ void token_losses_backward(const TokenLossesBackward& a, Pool& pool) {
 }
 
 void token_losses_in_place(const TokenLossesInPlace& a, Pool& pool) {
-  const float scale = a.scale[0];
   each_row(pool, a.rows, a.columns, [&](i64 r) {
     float* row = a.logits + r * a.columns;
     const i32 target = a.targets[r];
@@ -72,9 +71,9 @@ void token_losses_in_place(const TokenLossesInPlace& a, Pool& pool) {
       return e;
     });
     a.losses[r] = log(float(total)) - (logit - largest);
-    const float share = float(double(scale) / total);
+    const float share = float(1.0 / total);
     for (i64 c = 0; c < a.columns; c++) row[c] *= share;
-    row[target] -= scale;
+    row[target] -= 1.0f;
   });
 }
 
@@ -96,16 +95,14 @@ void column_sums(const ColumnSums& a, Pool& pool) {
 }
 
 void multiply_in_place(const MultiplyInPlace& a, Pool& pool) {
-  const float factor = a.factor[0];
-  // The usual cotangent of a loss: a pass over all gradients is saved.
-  if (factor == 1.0f) return;
+  const float factor = a.factor[0] * a.scale[0];
   each_block(pool, a.count, kElementwiseGrain, [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; i++) a.values[i] *= factor;
   });
 }
 
 void scale_into(const ScaleInto& a, Pool& pool) {
-  const float factor = a.factor[0];
+  const float factor = a.factor[0] * a.scale[0];
   each_block(pool, a.count, kElementwiseGrain, [&](i64 begin, i64 end) {
     if (a.accumulate) {
       for (i64 i = begin; i < end; i++) a.sums[i] += factor * a.values[i];

@@ -12,9 +12,9 @@ export const ignoredTarget = -1;
  * Ignored rows have gradient 0. A target that is neither −1 nor in [0, V) cannot throw on a device: it makes the loss, and
  * its row of the gradient, NaN. Whoever holds the targets on the host checks them there.
  *
- * @param logits [...,V] f32, differentiable
+ * @param logits [...,V] f32 or f16, differentiable
  * @param targets [...] i32
- * @returns []
+ * @returns [] f32
  * @throws DTypeError when targets are not i32
  * @throws ShapeError when targets have not the shape of logits without its last axis
  */
@@ -40,7 +40,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
       saved: { logits, targets: dense, normalisers, scale },
       backward({ cotangents: [upstream], saved }) {
         if (!upstream) return [null];
-        const dlogits = empty(upstream.backend, saved.logits.shape);
+        const dlogits = empty(upstream.backend, saved.logits.shape, saved.logits.dtype);
         launch(kernels.tokenLossesBackward, { ...saved, upstream, dlogits }, extents);
         return [dlogits];
       },

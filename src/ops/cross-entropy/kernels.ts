@@ -1,9 +1,20 @@
 import { defineKernel, inout, input, optionalOutput, output } from '../../tensor/index.js';
+import {
+  columnSumsGpu,
+  countedScaleGpu,
+  multiplyInPlaceGpu,
+  scaledSumGpu,
+  scaleIntoGpu,
+  tokenLossesBackwardGpu,
+  tokenLossesGpu,
+  tokenLossesInPlaceGpu,
+} from './webgpu.js';
 
 /** scale = 1 / number of targets other than −1, or 0 when there are none. */
 export const countedScale = defineKernel('counted_scale', {
   buffers: { targets: input.i32, scale: output.f32 },
   parameters: { count: 'int' },
+  webgpu: countedScaleGpu,
   reference({ targets, scale }, { count }) {
     const counted = targets.subarray(0, count).filter((target) => target !== -1).length;
     scale[0] = counted === 0 ? 0 : 1 / counted;
@@ -15,9 +26,10 @@ export const countedScale = defineKernel('counted_scale', {
  * the largest logit m and Σ e^(logit − m).
  */
 export const tokenLosses = defineKernel('token_losses', {
-  buffers: { logits: input.f32, targets: input.i32, losses: output.f32, normalisers: optionalOutput.f32 },
+  buffers: { logits: input.float, targets: input.i32, losses: output.f32, normalisers: optionalOutput.f32 },
   parameters: { rows: 'int', columns: 'int', logitsPitch: 'int' },
   operations: (p) => 3 * p.rows * p.columns,
+  webgpu: tokenLossesGpu,
   reference({ logits, targets, losses, normalisers }, { rows, columns, logitsPitch }) {
     for (let r = 0; r < rows; r++) {
       const row = logits.subarray(r * logitsPitch, r * logitsPitch + columns);
@@ -31,15 +43,16 @@ export const tokenLosses = defineKernel('token_losses', {
 /** dlogits[r] = scale·upstream·(softmax(logits[r]) − onehot(targets[r])), dense; 0 for target −1, NaN for other unknown ones. */
 export const tokenLossesBackward = defineKernel('token_losses_backward', {
   buffers: {
-    logits: input.f32,
+    logits: input.float,
     targets: input.i32,
     normalisers: input.f32,
     scale: input.f32,
     upstream: input.f32,
-    dlogits: output.f32,
+    dlogits: output.float,
   },
   parameters: { rows: 'int', columns: 'int', logitsPitch: 'int' },
   operations: (p) => 3 * p.rows * p.columns,
+  webgpu: tokenLossesBackwardGpu,
   reference({ logits, targets, normalisers, scale, upstream, dlogits }, { rows, columns, logitsPitch }) {
     const factor = (scale[0] ?? NaN) * (upstream[0] ?? NaN);
     for (let r = 0; r < rows; r++) {
@@ -50,18 +63,22 @@ export const tokenLossesBackward = defineKernel('token_losses_backward', {
   },
 });
 
-/** `tokenLosses`, and the logits (dense) are replaced by their gradients scale·(softmax − onehot). */
+/**
+ * `tokenLosses`, and the logits (dense) are replaced by softmax − onehot, the gradients of their own losses: numbers near 1,
+ * which half precision can hold, as it could not hold their shares of a mean over many tokens.
+ */
 export const tokenLossesInPlace = defineKernel('token_losses_in_place', {
-  buffers: { logits: inout.f32, targets: input.i32, scale: input.f32, losses: output.f32 },
+  buffers: { logits: inout.float, targets: input.i32, losses: output.f32 },
   parameters: { rows: 'int', columns: 'int' },
   operations: (p) => 5 * p.rows * p.columns,
-  reference({ logits, targets, scale, losses }, { rows, columns }) {
+  webgpu: tokenLossesInPlaceGpu,
+  reference({ logits, targets, losses }, { rows, columns }) {
     for (let r = 0; r < rows; r++) {
       const row = logits.subarray(r * columns, (r + 1) * columns);
       const target = targets[r] ?? -1;
       const { largest, total } = normaliser(row);
       losses[r] = loss(row, target, largest, total);
-      row.set(gradient(row, target, largest, total, scale[0] ?? NaN));
+      row.set(gradient(row, target, largest, total, 1));
     }
   },
 });
@@ -71,6 +88,7 @@ export const scaledSum = defineKernel('scaled_sum', {
   buffers: { values: input.f32, scale: input.f32, total: output.f32 },
   parameters: { count: 'int' },
   operations: (p) => p.count,
+  webgpu: scaledSumGpu,
   reference({ values, scale, total }, { count }) {
     total[0] = (scale[0] ?? NaN) * values.subarray(0, count).reduce((a, b) => a + b, 0);
   },
@@ -78,9 +96,10 @@ export const scaledSum = defineKernel('scaled_sum', {
 
 /** y[c] = Σᵣ x[r, c], dense x, or y[c] += … when `accumulate` is set (y is then read as well). */
 export const columnSums = defineKernel('column_sums', {
-  buffers: { x: input.f32, y: output.f32 },
+  buffers: { x: input.float, y: output.f32 },
   parameters: { rows: 'int', columns: 'int', accumulate: 'flag' },
   operations: (p) => p.rows * p.columns,
+  webgpu: columnSumsGpu,
   reference({ x, y }, { rows, columns, accumulate }) {
     for (let c = 0; c < columns; c++) {
       let sum = accumulate ? (y[c] ?? NaN) : 0;
@@ -90,24 +109,28 @@ export const columnSums = defineKernel('column_sums', {
   },
 });
 
-/** values[i] ·= factor */
+/** values[i] ·= factor·scale */
 export const multiplyInPlace = defineKernel('multiply_in_place', {
-  buffers: { factor: input.f32, values: inout.f32 },
+  buffers: { factor: input.f32, scale: input.f32, values: inout.float },
   parameters: { count: 'int' },
   operations: (p) => p.count,
-  reference({ factor, values }, { count }) {
-    for (let i = 0; i < count; i++) values[i] = (values[i] ?? NaN) * (factor[0] ?? NaN);
+  webgpu: multiplyInPlaceGpu,
+  reference({ factor, scale, values }, { count }) {
+    const both = (factor[0] ?? NaN) * (scale[0] ?? NaN);
+    for (let i = 0; i < count; i++) values[i] = (values[i] ?? NaN) * both;
   },
 });
 
-/** sums[i] = factor·values[i], or += with `accumulate` (sums is then read as well) */
+/** sums[i] = factor·scale·values[i], or += with `accumulate` (sums is then read as well) */
 export const scaleInto = defineKernel('scale_into', {
-  buffers: { factor: input.f32, values: input.f32, sums: output.f32 },
+  buffers: { factor: input.f32, scale: input.f32, values: input.float, sums: output.float },
   parameters: { count: 'int', accumulate: 'flag' },
   operations: (p) => 2 * p.count,
-  reference({ factor, values, sums }, { count, accumulate }) {
+  webgpu: scaleIntoGpu,
+  reference({ factor, scale, values, sums }, { count, accumulate }) {
+    const both = (factor[0] ?? NaN) * (scale[0] ?? NaN);
     for (let i = 0; i < count; i++) {
-      sums[i] = (accumulate ? (sums[i] ?? NaN) : 0) + (factor[0] ?? NaN) * (values[i] ?? NaN);
+      sums[i] = (accumulate ? (sums[i] ?? NaN) : 0) + both * (values[i] ?? NaN);
     }
   },
 });

@@ -29,12 +29,12 @@ export function defaultChunkRows(vocabulary: number): number {
 /**
  * `crossEntropy` of the logits hidden·weightᵀ + bias, computed a chunk of rows at a time, so that [..., V] logits never
  * exist. While a tape records, each chunk's logits turn into their gradients in place and are multiplied into the gradients
- * of hidden, weight and bias at once; the gradient rule then only scales those by the loss's cotangent.
+ * of hidden, weight and bias at once; the gradient rule then only scales those by the loss's cotangent and the mean's 1/n.
  *
  * Besides its result it needs chunkRows·V floats, and while recording the gradients of all three inputs.
  *
- * @param hidden [...,D] f32, differentiable
- * @param weight [V,D] f32, differentiable: the vocabulary projection, often the embedding itself; packed where nothing records
+ * @param hidden [...,D] f32 or f16, differentiable
+ * @param weight [V,D] f32 or f16, differentiable: the vocabulary projection, often the embedding itself; packed where nothing records
  * @param targets [...] i32; −1 is left out, see `crossEntropy`
  * @returns []
  * @throws DTypeError, ShapeError when the arguments do not fit one another
@@ -68,7 +68,7 @@ export function linearCrossEntropy(
         launch(kernels.tokenLosses, { logits, ...chunk }, { ...extents, logitsPitch: logits.pitch });
         return;
       }
-      launch(kernels.tokenLossesInPlace, { logits, scale, ...chunk }, extents);
+      launch(kernels.tokenLossesInPlace, { logits, ...chunk }, extents);
       gemmInto(logits, weight, rowsOf(gradients.hidden));
       gemmInto(logits, rowsOf(hidden), gradients.weight, { transposeA: true, accumulate: start > 0 });
       if (gradients.bias) launch(kernels.columnSums, { x: logits, y: gradients.bias }, { ...extents, accumulate: start > 0 });
@@ -79,7 +79,7 @@ export function linearCrossEntropy(
       operation: 'linearCrossEntropy',
       inputs: [hidden, weight, bias],
       outputs: [loss],
-      saved: gradients,
+      saved: { ...gradients, scale },
       backward({ cotangents: [upstream], saved, needed, sums }) {
         // The tape lets go of these after the rule, so they are scaled where they lie.
         return [saved.hidden, saved.weight, saved.bias].map((gradient, i) => {
@@ -87,11 +87,11 @@ export function linearCrossEntropy(
           const sum = sums[i];
           if (sum) {
             const extents = { count: gradient.size, accumulate: !sum.empty };
-            launch(kernels.scaleInto, { factor: upstream, values: gradient, sums: sum.total }, extents);
+            launch(kernels.scaleInto, { factor: upstream, scale: saved.scale, values: gradient, sums: sum.total }, extents);
             sum.empty = false;
             return null;
           }
-          launch(kernels.multiplyInPlace, { factor: upstream, values: gradient }, { count: gradient.size });
+          launch(kernels.multiplyInPlace, { factor: upstream, scale: saved.scale, values: gradient }, { count: gradient.size });
           return gradient;
         });
       },
@@ -103,8 +103,8 @@ export function linearCrossEntropy(
 /**
  * The losses −ln softmax(hidden·weightᵀ + bias)[target] of each token, for evaluation: not differentiable. Chunked as
  * `linearCrossEntropy`.
- * @param hidden [...,D] f32
- * @param weight [V,D] f32 or packed
+ * @param hidden [...,D] f32 or f16
+ * @param weight [V,D] f32, f16 or packed
  * @param targets [...] i32; the loss of −1 is 0
  * @returns [...]
  * @throws DTypeError, ShapeError, ArgumentError as `linearCrossEntropy`
@@ -163,8 +163,8 @@ function forEachChunk(
 function emptyGradients(hidden: Tensor, weight: Tensor, bias: Tensor | null) {
   const { backend } = hidden;
   const gradients = {
-    hidden: empty(backend, hidden.shape),
-    weight: empty(backend, weight.shape),
+    hidden: empty(backend, hidden.shape, hidden.dtype),
+    weight: empty(backend, weight.shape, weight.dtype),
     bias: bias && empty(backend, bias.shape),
   };
   if (hidden.rows === 0) {

@@ -10,12 +10,14 @@ export const cases: readonly OperationCase[] = [
     name: `V ${String(V)}, D ${String(D)}`,
     inputs: (random) => ({ ids: integers(random, [3, 13], V), weight: normal(random, [V, D]) }),
     run: (input) => [embedding(input('ids'), input('weight'))],
+    half: ['weight'],
     reductionLength: V === 1 ? 39 : 8,
   })),
   ...[1, 63, 64, 65, 1000].map((L): OperationCase => ({
     name: `length ${String(L)}, the same few ids again and again`,
     inputs: (random) => ({ ids: integers(random, [2, L], 3), weight: normal(random, [50, 67]) }),
     run: (input) => [embedding(input('ids'), input('weight'))],
+    half: ['weight'],
     reductionLength: 2 * L,
     large: L === 1000,
   })),
@@ -23,6 +25,7 @@ export const cases: readonly OperationCase[] = [
     name: 'one id without axes',
     inputs: (random) => ({ ids: integers(random, [], 9), weight: normal(random, [9, 21]) }),
     run: (input) => [embedding(input('ids'), input('weight'))],
+    half: ['weight'],
   },
   {
     name: 'ids and weight with gaps between their rows',

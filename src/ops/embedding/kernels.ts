@@ -1,10 +1,12 @@
 import { defineKernel, input, output } from '../../tensor/index.js';
+import { embeddingBackwardGpu, embeddingGpu } from './webgpu.js';
 
 /** y[t, c] = weight[ids[t], c]; a row of NaN for an id outside [0, vocabulary), whose memory is not touched. */
 export const embedding = defineKernel('embedding', {
-  buffers: { ids: input.i32, weight: input.f32, y: output.f32 },
+  buffers: { ids: input.i32, weight: input.float, y: output.float },
   parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', weightPitch: 'int' },
   touched: ({ tokens, vocabulary, columns }) => ({ weight: Math.min(tokens, vocabulary) * columns }),
+  webgpu: embeddingGpu,
   reference({ ids, weight, y }, { tokens, vocabulary, columns, weightPitch }) {
     for (let t = 0; t < tokens; t++) {
       const id = ids[t] ?? -1;
@@ -19,9 +21,10 @@ export const embedding = defineKernel('embedding', {
  * `accumulate` the sum is added to dWeight, of which then only the rows of `ids` are touched.
  */
 export const embeddingBackward = defineKernel('embedding_backward', {
-  buffers: { ids: input.i32, dy: input.f32, dWeight: output.f32 },
+  buffers: { ids: input.i32, dy: input.float, dWeight: output.float },
   parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', dyPitch: 'int', accumulate: 'flag' },
   operations: (p) => p.tokens * p.columns,
+  webgpu: embeddingBackwardGpu,
   reference({ ids, dy, dWeight }, { tokens, vocabulary, columns, dyPitch, accumulate }) {
     if (!accumulate) dWeight.fill(0, 0, vocabulary * columns);
     for (let t = 0; t < tokens; t++) {

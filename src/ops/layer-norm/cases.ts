@@ -16,6 +16,7 @@ export const cases: readonly OperationCase[] = [
       weight: normal(random, [shape.at(-1) ?? 1], 0.5, 1),
       bias: normal(random, [shape.at(-1) ?? 1]),
     }),
+    half: ['x'],
     run: (input) => results(layerNorm(input('x'), input('weight'), input('bias'))),
     reductionLength: Math.max(...shape),
     large: shape.reduce((a, b) => a * b) > 5000,
@@ -27,6 +28,7 @@ export const cases: readonly OperationCase[] = [
       residual: normal(random, shape, 2),
       weight: normal(random, [shape.at(-1) ?? 1], 0.5, 1),
     }),
+    half: ['x'],
     run: (input) => results(layerNorm(input('x'), input('weight'), null, { residual: input('residual') })),
     reductionLength: Math.max(...shape),
     large: shape.reduce((a, b) => a * b) > 5000,
@@ -34,6 +36,7 @@ export const cases: readonly OperationCase[] = [
   {
     name: 'one column: the norm is 0 and y the bias',
     inputs: (random) => ({ x: normal(random, [3, 1]), weight: normal(random, [1]), bias: normal(random, [1]) }),
+    half: ['x'],
     run: (input) => results(layerNorm(input('x'), input('weight'), input('bias'))),
     reductionLength: 3,
   },
@@ -51,6 +54,7 @@ export const cases: readonly OperationCase[] = [
   {
     name: 'operands with gaps between their rows, one for the cotangent',
     inputs: (random) => ({ x: normal(random, [2, 5, 74]), weight: normal(random, [37], 0.5, 1), bias: normal(random, [37]) }),
+    half: ['x'],
     run(input) {
       const [x, residual] = split(input('x'), [37, 37]) as [Tensor, Tensor];
       const first = layerNorm(x, input('weight'), input('bias'), { residual });
@@ -63,6 +67,7 @@ export const cases: readonly OperationCase[] = [
   {
     name: 'only the residual result is used',
     inputs: (random) => ({ x: normal(random, [3, 20]), residual: normal(random, [3, 20]), weight: normal(random, [20]) }),
+    half: ['x', 'residual'],
     run: (input) => [layerNorm(input('x'), input('weight'), null, { residual: input('residual') }).residual],
     differentiable: ['x', 'residual'],
   },

@@ -1,4 +1,5 @@
 import { defineKernel, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { layerNormBackwardGpu, layerNormGpu } from './webgpu.js';
 
 /**
  * sum = x + residual (given together, or neither: then the row is x itself), scale = 1/√(var(row) + ε),
@@ -7,16 +8,17 @@ import { defineKernel, input, optionalInput, optionalOutput, output } from '../.
  */
 export const layerNorm = defineKernel('layer_norm', {
   buffers: {
-    x: input.f32,
-    residual: optionalInput.f32,
+    x: input.float,
+    residual: optionalInput.float,
     weight: input.f32,
     bias: optionalInput.f32,
-    y: output.f32,
-    sum: optionalOutput.f32,
+    y: output.float,
+    sum: optionalOutput.float,
     statistics: optionalOutput.f32,
   },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', residualPitch: 'int', epsilon: 'float' },
   operations: (p) => 9 * p.rows * p.columns,
+  webgpu: layerNormGpu,
   reference({ x, residual, weight, bias, y, sum, statistics }, { rows, columns, xPitch, residualPitch, epsilon }) {
     for (let r = 0; r < rows; r++) {
       const row = x.slice(r * xPitch, r * xPitch + columns);
@@ -33,24 +35,26 @@ export const layerNorm = defineKernel('layer_norm', {
 
 /**
  * With g = dy·weight and n = (row − mean)·scale: dsum = scale·(g − mean(g) − n·mean(g·n)) + dresidual,
- * dweight = Σ_rows dy·n, dbias = Σ_rows dy. `partials` [blocks, 2, columns] is working space, needed for either of these;
- * its extent fixes the order of the sums.
+ * dweight = Σ_rows dy·n, dbias = Σ_rows dy. dx is dsum once more, for an x whose dtype is not the residual's. `partials`
+ * [blocks, 2, columns] is working space, needed for dweight and dbias; its extent fixes the order of the sums.
  */
 export const layerNormBackward = defineKernel('layer_norm_backward', {
   buffers: {
-    sum: input.f32,
+    sum: input.float,
     weight: input.f32,
     statistics: input.f32,
-    dy: input.f32,
-    dresidual: optionalInput.f32,
-    dsum: optionalOutput.f32,
+    dy: input.float,
+    dresidual: optionalInput.float,
+    dsum: optionalOutput.float,
+    dx: optionalOutput.float,
     dweight: optionalOutput.f32,
     dbias: optionalOutput.f32,
     partials: optionalOutput.f32,
   },
   parameters: { rows: 'int', columns: 'int', sumPitch: 'int', dyPitch: 'int', dresidualPitch: 'int', blocks: 'int' },
   operations: (p) => 15 * p.rows * p.columns,
-  reference({ sum, weight, statistics, dy, dresidual, dsum, dweight, dbias }, p) {
+  webgpu: layerNormBackwardGpu,
+  reference({ sum, weight, statistics, dy, dresidual, dsum, dx, dweight, dbias }, p) {
     const { rows, columns, sumPitch, dyPitch, dresidualPitch } = p;
     dweight?.fill(0);
     dbias?.fill(0);
@@ -64,7 +68,9 @@ export const layerNormBackward = defineKernel('layer_norm_backward', {
       for (let c = 0; c < columns; c++) {
         const normalised = n[c] ?? NaN;
         const through = dresidual?.[r * dresidualPitch + c] ?? 0;
-        if (dsum) dsum[r * columns + c] = scale * ((g[c] ?? NaN) - meanG - normalised * meanGn) + through;
+        const gradient = scale * ((g[c] ?? NaN) - meanG - normalised * meanGn) + through;
+        if (dsum) dsum[r * columns + c] = gradient;
+        if (dx) dx[r * columns + c] = gradient;
         if (dweight) dweight[c] = (dweight[c] ?? NaN) + (d[c] ?? NaN) * normalised;
         if (dbias) dbias[c] = (dbias[c] ?? NaN) + (d[c] ?? NaN);
       }

@@ -1,5 +1,5 @@
 import { empty, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
-import { checkNorm, partialSums, type NormOptions, type NormResult } from '../rms-norm/arguments.js';
+import { checkNorm, inDType, partialSums, type NormOptions, type NormResult } from '../rms-norm/arguments.js';
 import * as kernels from './kernels.js';
 
 /**
@@ -8,12 +8,12 @@ import * as kernels from './kernels.js';
  * y = (s − mean(s))·weight / √(var(s) + ε) + bias with s = x + residual (or x); mean and (biased) variance over the last
  * axis.
  *
- * @param x [..., D] f32
+ * @param x [..., D] f32 or f16
  * @param weight [D] f32
  * @param bias [D] f32, or null for none
  * @param options.epsilon ε, default 1e-5
- * @param options.residual [..., D] f32
- * @returns `y` [..., D], and `residual` [..., D] = s, to be given to the next norm; both must be disposed
+ * @param options.residual [..., D] f32 or f16
+ * @returns `y` [..., D] of x's dtype, and `residual` [..., D] = s, f32 where a residual was given (else x itself), to be given to the next norm; both must be disposed
  * @throws ShapeError, ArgumentError
  *
  * Source: Ba, Kiros & Hinton, "Layer Normalization" (2016), equation 4. ε and the addition of the residual stream are as in
@@ -23,7 +23,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null, option
   const { epsilon = 1e-5, residual = null } = options;
   checkNorm('layerNorm', x, { weight, bias }, epsilon, residual);
   const { rows, columns, shape, backend } = x;
-  const y = empty(backend, shape);
+  const y = empty(backend, shape, x.dtype);
   const sum = residual ? empty(backend, shape) : x.retain();
   const statistics = isRecording() ? empty(backend, [rows, 3]) : null;
   launch(
@@ -32,6 +32,8 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null, option
     { rows, columns, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
   );
   if (statistics) {
+    const [dtype, streamDType] = [x.dtype, (residual ?? x).dtype];
+    const same = dtype === streamDType;
     record({
       operation: 'layerNorm',
       inputs: [x, weight, bias, residual],
@@ -39,18 +41,19 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor | null, option
       outputs: residual ? [y, sum] : [y],
       saved: { sum, weight, statistics },
       backward({ cotangents: [dy = null, dresidual = null], saved, needed }) {
-        if (!dy) return [dresidual, null, null, dresidual];
-        const dsum = needed[0] || needed[3] ? empty(dy.backend, shape) : null;
+        if (!dy) return [dresidual && inDType(dresidual, dtype), null, null, dresidual && inDType(dresidual, streamDType)];
+        const dsum = needed[3] || (same && needed[0]) ? empty(dy.backend, shape, streamDType) : null;
+        const dx = !same && needed[0] ? empty(dy.backend, shape, dtype) : null;
         const dweight = needed[1] ? empty(dy.backend, [columns]) : null;
         const dbias = needed[2] ? empty(dy.backend, [columns]) : null;
         const blocks = partialSums(shape);
         const partials = dweight || dbias ? empty(dy.backend, [blocks, 2, columns]) : null;
         launch(
           kernels.layerNormBackward,
-          { ...saved, dy, dresidual, dsum, dweight, dbias, partials },
+          { ...saved, dy, dresidual, dsum, dx, dweight, dbias, partials },
           { rows, columns, sumPitch: saved.sum.pitch, dyPitch: dy.pitch, dresidualPitch: dresidual?.pitch ?? 0, blocks },
         );
-        return [dsum, dweight, dbias, dsum];
+        return [dx ?? dsum, dweight, dbias, dsum];
       },
     });
     statistics.dispose();

@@ -1,10 +1,12 @@
 import { defineKernel, input, optionalOutput, output } from '../../tensor/index.js';
+import { broadcastGpu, reduceMaxGpu, reduceSumGpu, scatterToMaxGpu } from './webgpu.js';
 
 /** y[o, i] = scale·Σₗ x[o, l, i], dense x [outer, length, inner]. */
 export const reduceSum = defineKernel('reduce_sum', {
-  buffers: { x: input.f32, y: output.f32 },
+  buffers: { x: input.float, y: output.float },
   parameters: { outer: 'int', length: 'int', inner: 'int', scale: 'float' },
   operations: (p) => p.outer * p.length * p.inner,
+  webgpu: reduceSumGpu,
   reference({ x, y }, { outer, length, inner, scale }) {
     for (let o = 0; o < outer; o++) {
       for (let i = 0; i < inner; i++) {
@@ -18,9 +20,10 @@ export const reduceSum = defineKernel('reduce_sum', {
 
 /** y[o, l, i] = scale·x[o, i], dense y [outer, length, inner]: the gradient of `reduceSum`. */
 export const broadcast = defineKernel('broadcast', {
-  buffers: { x: input.f32, y: output.f32 },
+  buffers: { x: input.float, y: output.float },
   parameters: { outer: 'int', length: 'int', inner: 'int', scale: 'float' },
   operations: (p) => p.outer * p.length * p.inner,
+  webgpu: broadcastGpu,
   reference({ x, y }, { outer, length, inner, scale }) {
     for (let o = 0; o < outer; o++) {
       for (let l = 0; l < length; l++) {
@@ -35,9 +38,10 @@ export const broadcast = defineKernel('broadcast', {
  * number, so that it is not lost.
  */
 export const reduceMax = defineKernel('reduce_max', {
-  buffers: { x: input.f32, y: output.f32, positions: optionalOutput.i32 },
+  buffers: { x: input.float, y: output.float, positions: optionalOutput.i32 },
   parameters: { outer: 'int', length: 'int', inner: 'int' },
   operations: (p) => p.outer * p.length * p.inner,
+  webgpu: reduceMaxGpu,
   reference({ x, y, positions }, { outer, length, inner }) {
     for (let o = 0; o < outer; o++) {
       for (let i = 0; i < inner; i++) {
@@ -55,8 +59,9 @@ export const reduceMax = defineKernel('reduce_max', {
 
 /** dx[o, l, i] = dy[o, i] where l = positions[o, i], else 0; dense: the gradient of `reduceMax`. */
 export const scatterToMax = defineKernel('scatter_to_max', {
-  buffers: { dy: input.f32, positions: input.i32, dx: output.f32 },
+  buffers: { dy: input.float, positions: input.i32, dx: output.float },
   parameters: { outer: 'int', length: 'int', inner: 'int' },
+  webgpu: scatterToMaxGpu,
   reference({ dy, positions, dx }, { outer, length, inner }) {
     for (let o = 0; o < outer; o++) {
       for (let l = 0; l < length; l++) {

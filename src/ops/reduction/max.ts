@@ -6,9 +6,9 @@ import { reduceMax, scatterToMax } from './kernels.js';
 /**
  * Largest value over one axis, or of everything. NaN where there is a NaN. Of equal largest values the first has the
  * gradient.
- * @param x any shape, f32
+ * @param x any shape, f32 or f16
  * @param axis counted from the end when negative; left out: all axes
- * @returns x's shape without `axis`; `[]` for all axes
+ * @returns x's dtype and its shape without `axis`; `[]` for all axes
  * @throws ArgumentError when x has no such axis, or nothing along it
  */
 export function max(x: Tensor, axis?: number): Tensor {
@@ -26,10 +26,10 @@ function maxAxis(x: Tensor, axis: number): Tensor {
   }
   const outer = sizeOf(x.shape.slice(0, at));
   const inner = sizeOf(x.shape.slice(at + 1));
-  const { shape } = x;
+  const { shape, dtype } = x;
   const extents = { outer, length, inner };
   const dense = contiguous(x);
-  const y = empty(x.backend, [...shape.slice(0, at), ...shape.slice(at + 1)]);
+  const y = empty(x.backend, [...shape.slice(0, at), ...shape.slice(at + 1)], dtype);
   const positions = isRecording() ? empty(x.backend, y.shape, 'i32') : null;
   launch(reduceMax, { x: dense, y, positions }, extents);
   dense.dispose();
@@ -41,7 +41,7 @@ function maxAxis(x: Tensor, axis: number): Tensor {
     saved: { positions },
     backward({ cotangents: [dy], saved }) {
       if (!dy) return [null];
-      const dx = empty(dy.backend, shape);
+      const dx = empty(dy.backend, shape, dtype);
       launch(scatterToMax, { dy: contiguous(dy), positions: saved.positions, dx }, extents);
       return [dx];
     },

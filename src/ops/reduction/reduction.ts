@@ -1,13 +1,13 @@
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { empty, formatShape, launch, record, sizeOf, type Shape, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, launch, record, sizeOf, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { broadcast, reduceSum } from './kernels.js';
 
 /**
  * Sum over one axis, or over everything.
- * @param x any shape, f32
+ * @param x any shape, f32 or f16
  * @param axis counted from the end when negative; left out: all axes
- * @returns x's shape without `axis`; `[]` for all axes
+ * @returns x's dtype and its shape without `axis`; `[]` for all axes
  * @throws ArgumentError when x has no such axis
  */
 export function sum(x: Tensor, axis?: number): Tensor {
@@ -26,7 +26,7 @@ function sumAll(operation: string, x: Tensor, scale: number): Tensor {
   const partial = empty(x.backend, [flat.rows]);
   launch(reduceSum, { x: flat, y: partial }, { outer: flat.rows, length: flat.columns, inner: 1, scale: 1 });
   flat.dispose();
-  const y = empty(x.backend, []);
+  const y = empty(x.backend, [], x.dtype);
   launch(reduceSum, { x: partial, y }, { outer: 1, length: partial.size, inner: 1, scale });
   partial.dispose();
   recordSum(operation, x, y, { outer: 1, length: x.size, inner: 1, scale });
@@ -44,7 +44,7 @@ function sumAxis(operation: string, x: Tensor, axis: number, scale: number): Ten
   const inner = sizeOf(x.shape.slice(at + 1));
   const length = x.shape[at] ?? 1;
   const dense = contiguous(x);
-  const y = empty(x.backend, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)]);
+  const y = empty(x.backend, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)], x.dtype);
   launch(reduceSum, { x: dense, y }, { outer, length, inner, scale });
   dense.dispose();
   recordSum(operation, x, y, { outer, length, inner, scale });
@@ -57,7 +57,7 @@ function recordSum(
   y: Tensor,
   extents: { outer: number; length: number; inner: number; scale: number },
 ): void {
-  const shape: Shape = x.shape;
+  const { shape, dtype } = x;
   record({
     operation,
     inputs: [x],
@@ -66,7 +66,7 @@ function recordSum(
     backward({ cotangents: [dy] }) {
       if (!dy) return [null];
       const dense = contiguous(dy);
-      const dx = empty(dy.backend, shape);
+      const dx = empty(dy.backend, shape, dtype);
       launch(broadcast, { x: dense, y: dx }, extents);
       return [dx];
     },

@@ -1,19 +1,20 @@
 import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
-import { expectShape, formatShape, type Shape, type Tensor } from '../../tensor/index.js';
+import { empty, expectShape, formatShape, type DType, type Shape, type Tensor } from '../../tensor/index.js';
+import { copyInto } from '../view/view.js';
 
 /** Options of `rmsNorm` and `layerNorm`. */
 export interface NormOptions {
   /** ε, added to the mean square (or variance) under the root; default 1e-5. */
   readonly epsilon?: number | undefined;
-  /** [..., D] f32, added to x before the norm: the residual stream of a pre-norm model. */
+  /** [..., D] f32 or f16, added to x before the norm: the residual stream of a pre-norm model. */
   readonly residual?: Tensor | null | undefined;
 }
 
 /** Result of `rmsNorm` and `layerNorm`. */
 export interface NormResult {
-  /** [..., D] f32, the normalised rows. */
+  /** [..., D] of x's dtype, the normalised rows. */
   readonly y: Tensor;
-  /** [..., D] f32, x + residual; without a residual a second handle on x. */
+  /** [..., D], x + residual, f32 whatever x is; without a residual a second handle on x. */
   readonly residual: Tensor;
 }
 
@@ -51,4 +52,12 @@ export function partialSums(shape: Shape): number {
   const size = shape.reduce((product, extent) => product * extent, 1);
   const rows = size / Math.max(1, shape.at(-1) ?? 1);
   return Math.max(1, Math.min(64, rows, Math.floor(size / 16384)));
+}
+
+/** A gradient in the dtype of what it is the gradient of. */
+export function inDType(x: Tensor, dtype: DType): Tensor {
+  if (x.dtype === dtype) return x;
+  const y = empty(x.backend, x.shape, dtype);
+  copyInto(x, y);
+  return y;
 }

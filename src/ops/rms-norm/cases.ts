@@ -12,6 +12,7 @@ export const cases: readonly OperationCase[] = [
   ...shapes.map((shape): OperationCase => ({
     name: `x [${shape.join(',')}]`,
     inputs: (random) => ({ x: normal(random, shape), weight: normal(random, [shape.at(-1) ?? 1], 0.5, 1) }),
+    half: ['x'],
     run: (input) => results(rmsNorm(input('x'), input('weight'))),
     reductionLength: Math.max(...shape),
     large: shape.reduce((a, b) => a * b) > 5000,
@@ -23,6 +24,7 @@ export const cases: readonly OperationCase[] = [
       residual: normal(random, shape, 2),
       weight: normal(random, [shape.at(-1) ?? 1], 0.5, 1),
     }),
+    half: ['x'],
     run: (input) => results(rmsNorm(input('x'), input('weight'), { residual: input('residual') })),
     reductionLength: Math.max(...shape),
     large: shape.reduce((a, b) => a * b) > 5000,
@@ -30,6 +32,7 @@ export const cases: readonly OperationCase[] = [
   {
     name: 'operands with gaps between their rows, one for the cotangent',
     inputs: (random) => ({ x: normal(random, [2, 5, 74]), weight: normal(random, [37], 0.5, 1) }),
+    half: ['x'],
     run(input) {
       const [x, residual] = split(input('x'), [37, 37]) as [Tensor, Tensor];
       const first = rmsNorm(x, input('weight'), { residual });
@@ -42,18 +45,21 @@ export const cases: readonly OperationCase[] = [
   {
     name: 'x with gaps and no residual',
     inputs: (random) => ({ x: normal(random, [9, 40]), weight: normal(random, [21]) }),
+    half: ['x'],
     run: (input) => results(rmsNorm(split(input('x'), [21, 19])[0] as Tensor, input('weight'))),
     reductionLength: 40,
   },
   {
     name: 'only the residual result is used',
     inputs: (random) => ({ x: normal(random, [3, 20]), residual: normal(random, [3, 20]), weight: normal(random, [20]) }),
+    half: ['x', 'residual'],
     run: (input) => [rmsNorm(input('x'), input('weight'), { residual: input('residual') }).residual],
     differentiable: ['x', 'residual'],
   },
   {
     name: 'only the norm is used',
     inputs: (random) => ({ x: normal(random, [3, 20]), residual: normal(random, [3, 20]), weight: normal(random, [20]) }),
+    half: ['x', 'residual'],
     run: (input) => [rmsNorm(input('x'), input('weight'), { residual: input('residual') }).y],
     reductionLength: 20,
   },

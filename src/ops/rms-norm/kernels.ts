@@ -1,4 +1,5 @@
 import { defineKernel, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { rmsNormBackwardGpu, rmsNormGpu } from './webgpu.js';
 
 /**
  * sum = x + residual (given together, or neither: then the row is x itself), scale[r] = 1/√(mean(row²) + ε),
@@ -6,15 +7,16 @@ import { defineKernel, input, optionalInput, optionalOutput, output } from '../.
  */
 export const rmsNorm = defineKernel('rms_norm', {
   buffers: {
-    x: input.f32,
-    residual: optionalInput.f32,
+    x: input.float,
+    residual: optionalInput.float,
     weight: input.f32,
-    y: output.f32,
-    sum: optionalOutput.f32,
+    y: output.float,
+    sum: optionalOutput.float,
     statistics: optionalOutput.f32,
   },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', residualPitch: 'int', epsilon: 'float' },
   operations: (p) => 5 * p.rows * p.columns,
+  webgpu: rmsNormGpu,
   reference({ x, residual, weight, y, sum, statistics }, { rows, columns, xPitch, residualPitch, epsilon }) {
     for (let r = 0; r < rows; r++) {
       const row = x.slice(r * xPitch, r * xPitch + columns);
@@ -28,23 +30,26 @@ export const rmsNorm = defineKernel('rms_norm', {
 });
 
 /**
- * With g = dy·weight and n = row·scale: dsum = scale·(g − n·mean(g·n)) + dresidual, dweight = Σ_rows dy·n. `partials`
- * [blocks, columns] is working space, needed for dweight; its extent fixes the order of that sum.
+ * With g = dy·weight and n = row·scale: dsum = scale·(g − n·mean(g·n)) + dresidual, dweight = Σ_rows dy·n. dx is dsum once more,
+ * for an x whose dtype is not the residual's. `partials` [blocks, columns] is working space, needed for dweight; its extent
+ * fixes the order of that sum.
  */
 export const rmsNormBackward = defineKernel('rms_norm_backward', {
   buffers: {
-    sum: input.f32,
+    sum: input.float,
     weight: input.f32,
     statistics: input.f32,
-    dy: input.f32,
-    dresidual: optionalInput.f32,
-    dsum: optionalOutput.f32,
+    dy: input.float,
+    dresidual: optionalInput.float,
+    dsum: optionalOutput.float,
+    dx: optionalOutput.float,
     dweight: optionalOutput.f32,
     partials: optionalOutput.f32,
   },
   parameters: { rows: 'int', columns: 'int', sumPitch: 'int', dyPitch: 'int', dresidualPitch: 'int', blocks: 'int' },
   operations: (p) => 11 * p.rows * p.columns,
-  reference({ sum, weight, statistics, dy, dresidual, dsum, dweight }, { rows, columns, sumPitch, dyPitch, dresidualPitch }) {
+  webgpu: rmsNormBackwardGpu,
+  reference({ sum, weight, statistics, dy, dresidual, dsum, dx, dweight }, { rows, columns, sumPitch, dyPitch, dresidualPitch }) {
     dweight?.fill(0);
     for (let r = 0; r < rows; r++) {
       const scale = statistics[r] ?? NaN;
@@ -55,7 +60,9 @@ export const rmsNormBackward = defineKernel('rms_norm_backward', {
       for (let c = 0; c < columns; c++) {
         const normalised = n[c] ?? NaN;
         const through = dresidual?.[r * dresidualPitch + c] ?? 0;
-        if (dsum) dsum[r * columns + c] = scale * ((g[c] ?? NaN) - normalised * mean) + through;
+        const gradient = scale * ((g[c] ?? NaN) - normalised * mean) + through;
+        if (dsum) dsum[r * columns + c] = gradient;
+        if (dx) dx[r * columns + c] = gradient;
         if (dweight) dweight[c] = (dweight[c] ?? NaN) + (d[c] ?? NaN) * normalised;
       }
     }

@@ -131,16 +131,18 @@ ELAPID_INLINE void normalize_row_backward(const Arguments& a, i64 r, float* dwei
     s[0] += product * w;
     if constexpr (kCentred) s[1] += d * w;
   });
-  if (a.dsum == nullptr) return;
+  if (a.dsum == nullptr && a.dx == nullptr) return;
   for (float& mean : means) mean /= float(columns);
   const float* dresidual = a.dresidual == nullptr ? nullptr : a.dresidual + r * a.dresidualPitch;
-  float* dsum = a.dsum + r * columns;
+  float* dsum = a.dsum == nullptr ? nullptr : a.dsum + r * columns;
+  float* dx = a.dx == nullptr ? nullptr : a.dx + r * columns;
   each_vector_of(columns, [&](i64 i, i64 n) {
     vf d = load_first(dy + i, n) * load_first(weight + i, n) - statistics.normalise(load_first(row + i, n)) * means[0];
     if constexpr (kCentred) d -= means[1];
     d *= statistics.scale;
     if (dresidual != nullptr) d += load_first(dresidual + i, n);
-    store_first(dsum + i, d, n);
+    if (dsum != nullptr) store_first(dsum + i, d, n);
+    if (dx != nullptr) store_first(dx + i, d, n);
   });
 }
 

@@ -1,5 +1,5 @@
 import { empty, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
-import { checkNorm, partialSums, type NormOptions, type NormResult } from './arguments.js';
+import { checkNorm, inDType, partialSums, type NormOptions, type NormResult } from './arguments.js';
 import * as kernels from './kernels.js';
 
 /**
@@ -7,11 +7,11 @@ import * as kernels from './kernels.js';
  *
  * y = s·weight / √(mean(s²) + ε) with s = x + residual (or x), the mean taken over the last axis.
  *
- * @param x [..., D] f32
+ * @param x [..., D] f32 or f16
  * @param weight [D] f32
  * @param options.epsilon ε, default 1e-5
- * @param options.residual [..., D] f32
- * @returns `y` [..., D], and `residual` [..., D] = s, to be given to the next norm; both must be disposed
+ * @param options.residual [..., D] f32 or f16
+ * @returns `y` [..., D] of x's dtype, and `residual` [..., D] = s, f32 where a residual was given (else x itself), to be given to the next norm; both must be disposed
  * @throws ShapeError, ArgumentError
  *
  * Source: Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4. The addition of the residual stream
@@ -21,7 +21,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: NormOptions = {}): N
   const { epsilon = 1e-5, residual = null } = options;
   checkNorm('rmsNorm', x, { weight }, epsilon, residual);
   const { rows, columns, shape, backend } = x;
-  const y = empty(backend, shape);
+  const y = empty(backend, shape, x.dtype);
   const sum = residual ? empty(backend, shape) : x.retain();
   const statistics = isRecording() ? empty(backend, [rows]) : null;
   launch(
@@ -30,6 +30,8 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: NormOptions = {}): N
     { rows, columns, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
   );
   if (statistics) {
+    const [dtype, streamDType] = [x.dtype, (residual ?? x).dtype];
+    const same = dtype === streamDType;
     record({
       operation: 'rmsNorm',
       inputs: [x, weight, residual],
@@ -37,16 +39,17 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: NormOptions = {}): N
       outputs: residual ? [y, sum] : [y],
       saved: { sum, weight, statistics },
       backward({ cotangents: [dy = null, dresidual = null], saved, needed }) {
-        if (!dy) return [dresidual, null, dresidual];
-        const dsum = needed[0] || needed[2] ? empty(dy.backend, shape) : null;
+        if (!dy) return [dresidual && inDType(dresidual, dtype), null, dresidual && inDType(dresidual, streamDType)];
+        const dsum = needed[2] || (same && needed[0]) ? empty(dy.backend, shape, streamDType) : null;
+        const dx = !same && needed[0] ? empty(dy.backend, shape, dtype) : null;
         const dweight = needed[1] ? empty(dy.backend, [columns]) : null;
         const blocks = partialSums(shape);
         launch(
           kernels.rmsNormBackward,
-          { ...saved, dy, dresidual, dsum, dweight, partials: dweight && empty(dy.backend, [blocks, columns]) },
+          { ...saved, dy, dresidual, dsum, dx, dweight, partials: dweight && empty(dy.backend, [blocks, columns]) },
           { rows, columns, sumPitch: saved.sum.pitch, dyPitch: dy.pitch, dresidualPitch: dresidual?.pitch ?? 0, blocks },
         );
-        return [dsum, dweight, dsum];
+        return [dx ?? dsum, dweight, dsum];
       },
     });
     statistics.dispose();

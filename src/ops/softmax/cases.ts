@@ -10,6 +10,7 @@ export const cases: readonly OperationCase[] = Object.entries(operations).flatMa
     name: `${name} of ${String(columns)}`,
     inputs: (random) => ({ x: normal(random, [2, 3, columns], 3) }),
     run: (input) => [operation(input('x'))],
+    half: ['x'],
     reductionLength: columns,
   })),
   {

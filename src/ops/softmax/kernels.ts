@@ -1,4 +1,5 @@
 import { defineKernel, input, output } from '../../tensor/index.js';
+import { logSoftmaxBackwardGpu, logSoftmaxGpu, softmaxBackwardGpu, softmaxGpu } from './webgpu.js';
 
 const rowsOf = { rows: 'int', columns: 'int', xPitch: 'int' } as const;
 
@@ -10,9 +11,10 @@ function normaliser(x: Float64Array): { largest: number; logSum: number } {
 
 /** y[r, c] = e^x[r, c] / Σⱼ e^x[r, j] */
 export const softmax = defineKernel('softmax', {
-  buffers: { x: input.f32, y: output.f32 },
+  buffers: { x: input.float, y: output.float },
   parameters: rowsOf,
   operations: (p) => 4 * p.rows * p.columns,
+  webgpu: softmaxGpu,
   reference({ x, y }, { rows, columns, xPitch }) {
     for (let r = 0; r < rows; r++) {
       const row = x.subarray(r * xPitch, r * xPitch + columns);
@@ -24,9 +26,10 @@ export const softmax = defineKernel('softmax', {
 
 /** dx[r, c] = y[r, c]·(dy[r, c] − Σⱼ y[r, j]·dy[r, j]) */
 export const softmaxBackward = defineKernel('softmax_backward', {
-  buffers: { y: input.f32, dy: input.f32, dx: output.f32 },
+  buffers: { y: input.float, dy: input.float, dx: output.float },
   parameters: { rows: 'int', columns: 'int', dyPitch: 'int' },
   operations: (p) => 4 * p.rows * p.columns,
+  webgpu: softmaxBackwardGpu,
   reference({ y, dy, dx }, { rows, columns, dyPitch }) {
     for (let r = 0; r < rows; r++) {
       const p = y.subarray(r * columns, (r + 1) * columns);
@@ -39,9 +42,10 @@ export const softmaxBackward = defineKernel('softmax_backward', {
 
 /** y[r, c] = x[r, c] − ln Σⱼ e^x[r, j] */
 export const logSoftmax = defineKernel('log_softmax', {
-  buffers: { x: input.f32, y: output.f32 },
+  buffers: { x: input.float, y: output.float },
   parameters: rowsOf,
   operations: (p) => 4 * p.rows * p.columns,
+  webgpu: logSoftmaxGpu,
   reference({ x, y }, { rows, columns, xPitch }) {
     for (let r = 0; r < rows; r++) {
       const row = x.subarray(r * xPitch, r * xPitch + columns);
@@ -53,9 +57,10 @@ export const logSoftmax = defineKernel('log_softmax', {
 
 /** dx[r, c] = dy[r, c] − e^y[r, c]·Σⱼ dy[r, j] */
 export const logSoftmaxBackward = defineKernel('log_softmax_backward', {
-  buffers: { y: input.f32, dy: input.f32, dx: output.f32 },
+  buffers: { y: input.float, dy: input.float, dx: output.float },
   parameters: { rows: 'int', columns: 'int', dyPitch: 'int' },
   operations: (p) => 4 * p.rows * p.columns,
+  webgpu: logSoftmaxBackwardGpu,
   reference({ y, dy, dx }, { rows, columns, dyPitch }) {
     for (let r = 0; r < rows; r++) {
       const dRow = dy.subarray(r * dyPitch, r * dyPitch + columns);

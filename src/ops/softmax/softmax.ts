@@ -4,8 +4,8 @@ import * as kernels from './kernels.js';
 /**
  * Probabilities in proportion to e^x over the last axis: y_c = e^(x_c − m) / Σⱼ e^(x_j − m) with m = max x, which no logit
  * can overflow. Logits of −∞ have probability 0; a row of nothing else is NaN.
- * @param x [...,C] f32
- * @returns [...,C]
+ * @param x [...,C] f32 or f16
+ * @returns [...,C] of x's dtype
  */
 export function softmax(x: Tensor): Tensor {
   return normalise('softmax', x, kernels.softmax, kernels.softmaxBackward);
@@ -13,8 +13,8 @@ export function softmax(x: Tensor): Tensor {
 
 /**
  * Logarithm of `softmax` over the last axis: y_c = (x_c − m) − ln Σⱼ e^(x_j − m), m = max x.
- * @param x [...,C] f32
- * @returns [...,C]
+ * @param x [...,C] f32 or f16
+ * @returns [...,C] of x's dtype
  */
 export function logSoftmax(x: Tensor): Tensor {
   return normalise('logSoftmax', x, kernels.logSoftmax, kernels.logSoftmaxBackward);
@@ -27,8 +27,8 @@ function normalise(
   forward: typeof kernels.softmax | typeof kernels.logSoftmax,
   backward: typeof kernels.softmaxBackward | typeof kernels.logSoftmaxBackward,
 ): Tensor {
-  const { rows, columns } = x;
-  const y = empty(x.backend, x.shape);
+  const { rows, columns, dtype } = x;
+  const y = empty(x.backend, x.shape, x.dtype);
   launch(forward, { x, y }, { rows, columns, xPitch: x.pitch });
   record({
     operation,
@@ -37,7 +37,7 @@ function normalise(
     saved: { y },
     backward({ cotangents: [dy], saved }) {
       if (!dy) return [null];
-      const dx = empty(dy.backend, dy.shape);
+      const dx = empty(dy.backend, dy.shape, dtype);
       launch(backward, { y: saved.y, dy, dx }, { rows, columns, dyPitch: dy.pitch });
       return [dx];
     },

@@ -555,6 +555,7 @@ struct RmsNormBackward {
   const float* dy;
   const float* dresidual;  // may be null
   float* dsum;  // may be null
+  float* dx;  // may be null
   float* dweight;  // may be null
   float* partials;  // may be null
   i64 rows;
@@ -570,14 +571,15 @@ struct RmsNormBackward {
         dy(reinterpret_cast<const float*>(uintptr_t(w[3]))),
         dresidual(reinterpret_cast<const float*>(uintptr_t(w[4]))),
         dsum(reinterpret_cast<float*>(uintptr_t(w[5]))),
-        dweight(reinterpret_cast<float*>(uintptr_t(w[6]))),
-        partials(reinterpret_cast<float*>(uintptr_t(w[7]))),
-        rows(i64(w[8])),
-        columns(i64(w[9])),
-        sumPitch(i64(w[10])),
-        dyPitch(i64(w[11])),
-        dresidualPitch(i64(w[12])),
-        blocks(i64(w[13])) {}
+        dx(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        dweight(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        partials(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        rows(i64(w[9])),
+        columns(i64(w[10])),
+        sumPitch(i64(w[11])),
+        dyPitch(i64(w[12])),
+        dresidualPitch(i64(w[13])),
+        blocks(i64(w[14])) {}
 };
 void rms_norm_backward(const RmsNormBackward& a, Pool& pool);
 
@@ -617,6 +619,7 @@ struct LayerNormBackward {
   const float* dy;
   const float* dresidual;  // may be null
   float* dsum;  // may be null
+  float* dx;  // may be null
   float* dweight;  // may be null
   float* dbias;  // may be null
   float* partials;  // may be null
@@ -633,15 +636,16 @@ struct LayerNormBackward {
         dy(reinterpret_cast<const float*>(uintptr_t(w[3]))),
         dresidual(reinterpret_cast<const float*>(uintptr_t(w[4]))),
         dsum(reinterpret_cast<float*>(uintptr_t(w[5]))),
-        dweight(reinterpret_cast<float*>(uintptr_t(w[6]))),
-        dbias(reinterpret_cast<float*>(uintptr_t(w[7]))),
-        partials(reinterpret_cast<float*>(uintptr_t(w[8]))),
-        rows(i64(w[9])),
-        columns(i64(w[10])),
-        sumPitch(i64(w[11])),
-        dyPitch(i64(w[12])),
-        dresidualPitch(i64(w[13])),
-        blocks(i64(w[14])) {}
+        dx(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        dweight(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        dbias(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        partials(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        rows(i64(w[10])),
+        columns(i64(w[11])),
+        sumPitch(i64(w[12])),
+        dyPitch(i64(w[13])),
+        dresidualPitch(i64(w[14])),
+        blocks(i64(w[15])) {}
 };
 void layer_norm_backward(const LayerNormBackward& a, Pool& pool);
 
@@ -1049,27 +1053,31 @@ void counted_scale(const CountedScale& a, Pool& pool);
 
 struct MultiplyInPlace {
   const float* factor;
+  const float* scale;
   float* values;
   i64 count;
   explicit MultiplyInPlace(const double* w)
       : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        values(reinterpret_cast<float*>(uintptr_t(w[1]))),
-        count(i64(w[2])) {}
+        scale(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        values(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        count(i64(w[3])) {}
 };
 void multiply_in_place(const MultiplyInPlace& a, Pool& pool);
 
 struct ScaleInto {
   const float* factor;
+  const float* scale;
   const float* values;
   float* sums;
   i64 count;
   bool accumulate;
   explicit ScaleInto(const double* w)
       : factor(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        sums(reinterpret_cast<float*>(uintptr_t(w[2]))),
-        count(i64(w[3])),
-        accumulate(w[4] != 0) {}
+        scale(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        values(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        sums(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        count(i64(w[4])),
+        accumulate(w[5] != 0) {}
 };
 void scale_into(const ScaleInto& a, Pool& pool);
 
@@ -1131,17 +1139,15 @@ void token_losses_backward(const TokenLossesBackward& a, Pool& pool);
 struct TokenLossesInPlace {
   float* logits;
   const i32* targets;
-  const float* scale;
   float* losses;
   i64 rows;
   i64 columns;
   explicit TokenLossesInPlace(const double* w)
       : logits(reinterpret_cast<float*>(uintptr_t(w[0]))),
         targets(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
-        scale(reinterpret_cast<const float*>(uintptr_t(w[2]))),
-        losses(reinterpret_cast<float*>(uintptr_t(w[3]))),
-        rows(i64(w[4])),
-        columns(i64(w[5])) {}
+        losses(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        rows(i64(w[3])),
+        columns(i64(w[4])) {}
 };
 void token_losses_in_place(const TokenLossesInPlace& a, Pool& pool);
 
@@ -1153,6 +1159,7 @@ struct AdamwStep {
   const float* gradientNorm;  // may be null
   i64 count;
   i64 decayCount;
+  float gradientScale;
   float maxGradientNorm;
   float beta1;
   float beta1Complement;
@@ -1170,15 +1177,16 @@ struct AdamwStep {
         gradientNorm(reinterpret_cast<const float*>(uintptr_t(w[4]))),
         count(i64(w[5])),
         decayCount(i64(w[6])),
-        maxGradientNorm(float(w[7])),
-        beta1(float(w[8])),
-        beta1Complement(float(w[9])),
-        beta2(float(w[10])),
-        beta2Complement(float(w[11])),
-        epsilon(float(w[12])),
-        decay(float(w[13])),
-        stepSize(float(w[14])),
-        rootScale(float(w[15])) {}
+        gradientScale(float(w[7])),
+        maxGradientNorm(float(w[8])),
+        beta1(float(w[9])),
+        beta1Complement(float(w[10])),
+        beta2(float(w[11])),
+        beta2Complement(float(w[12])),
+        epsilon(float(w[13])),
+        decay(float(w[14])),
+        stepSize(float(w[15])),
+        rootScale(float(w[16])) {}
 };
 void adamw_step(const AdamwStep& a, Pool& pool);
 
@@ -1186,10 +1194,12 @@ struct GlobalNorm {
   const float* x;
   float* norm;
   i64 count;
+  float scale;
   explicit GlobalNorm(const double* w)
       : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         norm(reinterpret_cast<float*>(uintptr_t(w[1]))),
-        count(i64(w[2])) {}
+        count(i64(w[2])),
+        scale(float(w[3])) {}
 };
 void global_norm(const GlobalNorm& a, Pool& pool);
 
@@ -1224,9 +1234,9 @@ inline const char* const kSignatures[] = {
     "embedding(in i32 ids, in f32 weight, out f32 y; int tokens, int vocabulary, int columns, int weightPitch)",
     "embedding_backward(in i32 ids, in f32 dy, out f32 dWeight; int tokens, int vocabulary, int columns, int dyPitch, flag accumulate)",
     "rms_norm(in f32 x, in f32 residual?, in f32 weight, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
-    "rms_norm_backward(in f32 sum, in f32 weight, in f32 statistics, in f32 dy, in f32 dresidual?, out f32 dsum?, out f32 dweight?, out f32 partials?; int rows, int columns, int sumPitch, int dyPitch, int dresidualPitch, int blocks)",
+    "rms_norm_backward(in f32 sum, in f32 weight, in f32 statistics, in f32 dy, in f32 dresidual?, out f32 dsum?, out f32 dx?, out f32 dweight?, out f32 partials?; int rows, int columns, int sumPitch, int dyPitch, int dresidualPitch, int blocks)",
     "layer_norm(in f32 x, in f32 residual?, in f32 weight, in f32 bias?, out f32 y, out f32 sum?, out f32 statistics?; int rows, int columns, int xPitch, int residualPitch, float epsilon)",
-    "layer_norm_backward(in f32 sum, in f32 weight, in f32 statistics, in f32 dy, in f32 dresidual?, out f32 dsum?, out f32 dweight?, out f32 dbias?, out f32 partials?; int rows, int columns, int sumPitch, int dyPitch, int dresidualPitch, int blocks)",
+    "layer_norm_backward(in f32 sum, in f32 weight, in f32 statistics, in f32 dy, in f32 dresidual?, out f32 dsum?, out f32 dx?, out f32 dweight?, out f32 dbias?, out f32 partials?; int rows, int columns, int sumPitch, int dyPitch, int dresidualPitch, int blocks)",
     "causal_conv1d(in f32 x, in f32 weight, in f32 bias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState; int batch, int length, int channels, int taps, int xPitch, int weightPitch, int statePitch, int startsPitch, flag silu)",
     "causal_conv1d_backward(in f32 x, in f32 weight, in f32 bias?, in f32 initialState?, in i32 sequenceStarts?, in f32 dy?, in f32 dfinalState?, out f32 dx?, out f32 dweight?, out f32 dbias?, out f32 dinitialState?, out f32 partials?; int batch, int length, int channels, int taps, int xPitch, int weightPitch, int statePitch, int startsPitch, int dyPitch, int dfinalPitch, flag silu, int chunk, int spans)",
     "causal_conv1d_step(inout f32 state, in f32 x, in f32 weight, in f32 bias?, out f32 y; int batch, int channels, int taps, int xPitch, int weightPitch, int statePitch, flag silu)",
@@ -1239,14 +1249,14 @@ inline const char* const kSignatures[] = {
     "softmax_backward(in f32 y, in f32 dy, out f32 dx; int rows, int columns, int dyPitch)",
     "column_sums(in f32 x, out f32 y; int rows, int columns, flag accumulate)",
     "counted_scale(in i32 targets, out f32 scale; int count)",
-    "multiply_in_place(in f32 factor, inout f32 values; int count)",
-    "scale_into(in f32 factor, in f32 values, out f32 sums; int count, flag accumulate)",
+    "multiply_in_place(in f32 factor, in f32 scale, inout f32 values; int count)",
+    "scale_into(in f32 factor, in f32 scale, in f32 values, out f32 sums; int count, flag accumulate)",
     "scaled_sum(in f32 values, in f32 scale, out f32 total; int count)",
     "token_losses(in f32 logits, in i32 targets, out f32 losses, out f32 normalisers?; int rows, int columns, int logitsPitch)",
     "token_losses_backward(in f32 logits, in i32 targets, in f32 normalisers, in f32 scale, in f32 upstream, out f32 dlogits; int rows, int columns, int logitsPitch)",
-    "token_losses_in_place(inout f32 logits, in i32 targets, in f32 scale, out f32 losses; int rows, int columns)",
-    "adamw_step(inout f32 parameters, in f32 gradients, inout f32 firstMoments, inout f32 secondMoments, in f32 gradientNorm?; int count, int decayCount, float maxGradientNorm, float beta1, float beta1Complement, float beta2, float beta2Complement, float epsilon, float decay, float stepSize, float rootScale)",
-    "global_norm(in f32 x, out f32 norm; int count)",
+    "token_losses_in_place(inout f32 logits, in i32 targets, out f32 losses; int rows, int columns)",
+    "adamw_step(inout f32 parameters, in f32 gradients, inout f32 firstMoments, inout f32 secondMoments, in f32 gradientNorm?; int count, int decayCount, float gradientScale, float maxGradientNorm, float beta1, float beta1Complement, float beta2, float beta2Complement, float epsilon, float decay, float stepSize, float rootScale)",
+    "global_norm(in f32 x, out f32 norm; int count, float scale)",
 };
 
 inline const KernelFunction kFunctions[] = {

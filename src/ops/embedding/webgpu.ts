@@ -1,0 +1,200 @@
+import { perElement } from '../../backend/webgpu/per-element.js';
+import type { GpuKernel } from '../../tensor/index.js';
+import { lanesOf, perRow, vector } from '../webgpu-rows.js';
+
+export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabulary' | 'columns' | 'weightPitch'> = (launch) => {
+  const { parameters, dtype } = launch;
+  const { tokens, columns, weightPitch } = parameters;
+  const lanes = lanesOf(launch, [columns, weightPitch], ['weight', 'y']);
+  const y = vector(dtype('y') ?? 'f32', lanes);
+  return {
+    dispatches: [
+      perElement({
+        variant: `rows/${String(lanes)}`,
+        count: (tokens * columns) / lanes,
+        buffers: ['ids', { name: 'weight', as: vector(dtype('weight') ?? 'f32', lanes) }, { name: 'y', as: y }],
+        // WGSL has no constant for NaN.
+        numbers: { nan_bits: 0x7fc00000 },
+        body: `
+          let items = p.columns / ${String(lanes)}u;
+          let wanted = ids[p.ids_at + i / items];
+          var value = ${vector('f32', lanes)}(bitcast<f32>(p.nan_bits));
+          if (wanted >= 0 && u32(wanted) < p.vocabulary) {
+            value = ${vector('f32', lanes)}(weight[p.weight_at + u32(wanted) * (p.weightPitch / ${String(lanes)}u) + i % items]);
+          }
+          y[p.y_at + i] = ${y}(value);`,
+      }),
+    ],
+  };
+};
+
+/** Tokens, in the order of their ids, that one invocation adds up. */
+const block = 32;
+
+/**
+ * Tokens are sorted by id, and within an id by place, so that the sums repeat to the bit: counted by id, given a range of
+ * slots each, put there as they come, and ranked within the range. Then blocks of slots are summed id by id, and ids that lie
+ * in several blocks from the blocks' sums: frequent ids are spread over many invocations.
+ */
+export const embeddingBackwardGpu: GpuKernel<
+  'ids' | 'dy' | 'dWeight',
+  'tokens' | 'vocabulary' | 'columns' | 'dyPitch' | 'accumulate'
+> = (launch) => {
+  const { gpu, parameters, dtype } = launch;
+  const { tokens, vocabulary, columns, dyPitch, accumulate } = parameters;
+  const lanes = lanesOf(launch, [columns, dyPitch], ['dy', 'dWeight']);
+  const items = columns / lanes;
+  const v = vector('f32', lanes);
+  const dy = { name: 'dy', as: vector(dtype('dy') ?? 'f32', lanes) };
+  const dWeight = { name: 'dWeight', as: vector(dtype('dWeight') ?? 'f32', lanes) };
+  const blocks = Math.ceil(tokens / block);
+  const counts = { name: 'counts', as: 'atomic<u32>' };
+  const read = (name: string) => ({ name, as: 'u32', access: 'read' as const });
+  const add = (place: string, sum: string) => {
+    const before = accumulate === 0 ? '' : `${v}(dWeight[${place}]) + `;
+    return `dWeight[${place}] = ${dWeight.as}(${before}${sum});`;
+  };
+  return {
+    scratch: {
+      counts: { dtype: 'i32', size: vocabulary },
+      starts: { dtype: 'i32', size: vocabulary + 1 },
+      unordered: { dtype: 'i32', size: Math.max(1, tokens) },
+      ordered: { dtype: 'i32', size: Math.max(1, tokens) },
+      edges: { dtype: 'f32', size: Math.max(1, blocks) * 2 * columns },
+    },
+    dispatches: [
+      perElement({ variant: 'clear', count: vocabulary, buffers: [counts], body: 'atomicStore(&counts[p.counts_at + i], 0u);' }),
+      perElement({
+        variant: 'count',
+        count: tokens,
+        buffers: ['ids', counts],
+        body: `
+          let v = ids[p.ids_at + i];
+          if (v >= 0 && u32(v) < p.vocabulary) { atomicAdd(&counts[p.counts_at + u32(v)], 1u); }`,
+      }),
+      countsToStarts(launch.gpu.workgroupSize),
+      perElement({
+        variant: 'place',
+        count: tokens,
+        buffers: ['ids', counts, read('starts'), { name: 'unordered', as: 'u32' }],
+        body: `
+          let v = ids[p.ids_at + i];
+          if (v >= 0 && u32(v) < p.vocabulary) {
+            let slot = starts[p.starts_at + u32(v)] + atomicSub(&counts[p.counts_at + u32(v)], 1u) - 1u;
+            unordered[p.unordered_at + slot] = i;
+          }`,
+      }),
+      // A team of invocations a token: an id that all tokens have is the worst case.
+      perRow({
+        variant: 'rank',
+        gpu,
+        rows: tokens,
+        items: 64,
+        buffers: ['ids', read('starts'), read('unordered'), { name: 'ordered', as: 'u32' }],
+        reductions: [{ name: 'team_sum', type: 'u32', combine: 'a + b' }],
+        values: {},
+        body: () => `
+          var rank = 0u;
+          var first = 0u;
+          var placed = live && row < starts[p.starts_at + p.vocabulary];
+          var place = 0u;
+          if (placed) {
+            place = unordered[p.unordered_at + row];
+            let v = u32(ids[p.ids_at + place]);
+            first = starts[p.starts_at + v];
+            for (var slot = first + member; slot < starts[p.starts_at + v + 1u]; slot += team) {
+              if (unordered[p.unordered_at + slot] < place) { rank += 1u; }
+            }
+          }
+          let all = team_sum(thread, rank);
+          if (placed && member == 0u) { ordered[p.ordered_at + first + all] = place; }`,
+      }),
+      perElement({
+        variant: `sum/${String(lanes)}/${String(accumulate)}`,
+        count: blocks * items,
+        buffers: ['ids', read('starts'), read('ordered'), dy, dWeight, { name: 'edges', as: v }],
+        numbers: { items },
+        body: `
+          let column = i % p.items;
+          let own = i / p.items;
+          let begin = own * ${String(block)}u;
+          let end = min(begin + ${String(block)}u, starts[p.starts_at + p.vocabulary]);
+          var slot = begin;
+          while (slot < end) {
+            let v = u32(ids[p.ids_at + ordered[p.ordered_at + slot]]);
+            let first = starts[p.starts_at + v];
+            let after = starts[p.starts_at + v + 1u];
+            let last = min(end, after);
+            var sum = ${v}(0.0);
+            for (; slot < last; slot++) {
+              sum += ${v}(dy[p.dy_at + ordered[p.ordered_at + slot] * (p.dyPitch / ${String(lanes)}u) + column]);
+            }
+            if (first >= begin && after <= begin + ${String(block)}u) {
+              ${add('p.dWeight_at + v * p.items + column', 'sum')}
+            } else {
+              // The first edge is of the id that the block begins with, the second of the one it ends with.
+              edges[p.edges_at + (2u * own + select(0u, 1u, first > begin)) * p.items + column] = sum;
+            }
+          }`,
+      }),
+      perElement({
+        variant: `join/${String(lanes)}/${String(accumulate)}`,
+        count: vocabulary * items,
+        buffers: [read('starts'), { name: 'edges', as: v, access: 'read' }, dWeight],
+        numbers: { items },
+        body: `
+          let first = starts[p.starts_at + i / p.items];
+          let after = starts[p.starts_at + i / p.items + 1u];
+          if (first == after) {
+            ${accumulate === 0 ? `dWeight[p.dWeight_at + i] = ${dWeight.as}(0.0);` : ''}
+            return;
+          }
+          let from_block = first / ${String(block)}u;
+          let to_block = (after - 1u) / ${String(block)}u;
+          if (from_block == to_block) { return; }
+          var sum = ${v}(0.0);
+          for (var b = from_block; b <= to_block; b++) {
+            sum += edges[p.edges_at + (2u * b + select(0u, 1u, first > b * ${String(block)}u)) * p.items + i % p.items];
+          }
+          ${add('p.dWeight_at + i', 'sum')}`,
+      }),
+    ],
+  };
+};
+
+/** starts[v] = Σ counts before v, by one workgroup: a run of ids an invocation, then the runs. */
+function countsToStarts(most: number) {
+  const threads = Math.min(1024, 2 ** Math.floor(Math.log2(most)));
+  return {
+    variant: `starts/${String(threads)}`,
+    buffers: [
+      { name: 'counts', as: 'u32', access: 'read' as const },
+      { name: 'starts', as: 'u32' },
+    ],
+    workgroups: [1] as const,
+    code: () => `
+      var<workgroup> ends: array<u32, ${String(threads)}>;
+      @compute @workgroup_size(${String(threads)})
+      fn main(@builtin(local_invocation_index) thread: u32) {
+        let run = (p.vocabulary + ${String(threads - 1)}u) / ${String(threads)}u;
+        let first = min(thread * run, p.vocabulary);
+        let after = min(first + run, p.vocabulary);
+        var sum = 0u;
+        for (var v = first; v < after; v++) { sum += counts[p.counts_at + v]; }
+        ends[thread] = sum;
+        workgroupBarrier();
+        for (var reach = 1u; reach < ${String(threads)}u; reach *= 2u) {
+          let before = select(0u, ends[max(thread, reach) - reach], thread >= reach);
+          workgroupBarrier();
+          ends[thread] += before;
+          workgroupBarrier();
+        }
+        var start = ends[thread] - sum;
+        for (var v = first; v < after; v++) {
+          starts[p.starts_at + v] = start;
+          start += counts[p.counts_at + v];
+        }
+        if (thread == ${String(threads - 1)}u) { starts[p.starts_at + p.vocabulary] = ends[thread]; }
+      }`,
+  };
+}

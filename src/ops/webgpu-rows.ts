@@ -1,0 +1,237 @@
+/** WGSL for kernels that go through rows: a team of invocations a row, and sums over an axis. All orders are fixed. */
+import { fold, type GpuBinding, type GpuDispatch, type GpuFeatures, type GpuLaunch } from '../tensor/index.js';
+
+/** `lanes` numbers as one WGSL value. */
+export const vector = (scalar: string, lanes: number): string => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);
+
+/** The sum of a vector's lanes. */
+export const across = (value: string, lanes: number): string => (lanes === 1 ? value : `dot(${value}, vec4<f32>(1.0))`);
+
+/** Numbers that one load may take: 4 where every row of the named buffers starts at a multiple of that, else 1. */
+export function lanesOf<B extends string>({ aligned }: Pick<GpuLaunch<B>, 'aligned'>, extents: readonly number[], names: readonly B[]): 1 | 4 {
+  return extents.every((extent) => extent % 4 === 0) && aligned(4, ...names) ? 4 : 1;
+}
+
+/** How invocations share rows. */
+interface Teams {
+  /** Invocations of a row, a power of two. */
+  readonly size: number;
+  /** Invocations of a workgroup, which has threads / size rows. */
+  readonly threads: number;
+  /** Invocations that reduce by subgroup operations, the rest by workgroup memory; 1 where the size of subgroups varies. */
+  readonly subgroup: number;
+}
+
+/** Items of a row that an invocation keeps in registers from one pass to the next. */
+const mostHeld = 8;
+/** Invocations that fill a GPU. */
+const enough = 2 ** 16;
+
+function teamsFor(gpu: GpuFeatures, rows: number, items: number): Teams {
+  const most = Math.min(1024, 2 ** Math.floor(Math.log2(gpu.workgroupSize)));
+  let size = 1;
+  while (size < most && (size * mostHeld < items || (size < items && rows * size < enough))) size *= 2;
+  const { subgroups } = gpu;
+  const subgroup = subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.smallest : 1;
+  return { size, threads: Math.max(size, Math.min(256, most)), subgroup };
+}
+
+/** A value that a row's invocations reduce together. */
+export interface Reduction {
+  /** Name of the function: name(thread, value), to be called by all invocations; all of a team get the result. */
+  readonly name: string;
+  readonly type: string;
+  /** A WGSL expression of `a` and `b`, commutative to the bit. */
+  readonly combine: string;
+}
+
+export const sumOf = (name: string, type = 'f32'): Reduction => ({ name, type, combine: 'a + b' });
+
+function reductionCode({ name, type, combine }: Reduction, { size, threads, subgroup }: Teams): string {
+  const within = Math.min(size, subgroup);
+  const parts = size / within;
+  const shuffles: string[] = [];
+  // Both partners add the same two numbers, so that all end with the same bits.
+  for (let mask = within / 2; mask >= 1; mask /= 2) {
+    shuffles.push(`value = ${name}_of(value, subgroupShuffleXor(value, ${String(mask)}u));`);
+  }
+  const memory = `
+      if (thread % ${String(within)}u == 0u) { ${name}_parts[thread / ${String(within)}u] = value; }
+      workgroupBarrier();
+      let part = thread / ${String(within)}u;
+      for (var stride = ${String(parts / 2)}u; stride > 0u; stride /= 2u) {
+        if (thread % ${String(within)}u == 0u && part % ${String(parts)}u < stride) {
+          ${name}_parts[part] = ${name}_of(${name}_parts[part], ${name}_parts[part + stride]);
+        }
+        workgroupBarrier();
+      }
+      value = ${name}_parts[part - part % ${String(parts)}u];
+      workgroupBarrier();`;
+  return `
+    fn ${name}_of(a: ${type}, b: ${type}) -> ${type} { return ${combine}; }
+    ${parts > 1 ? `var<workgroup> ${name}_parts: array<${type}, ${String(threads / within)}>;` : ''}
+    fn ${name}(thread: u32, own: ${type}) -> ${type} {
+      var value = own;
+      ${shuffles.join('\n      ')}
+      ${parts > 1 ? memory : ''}
+      return value;
+    }`;
+}
+
+/**
+ * A dispatch with a team of invocations for each row. In `body` there are `row`, `team` (invocations), `member` (of the team), `live` (whether
+ * there is such a row), and `thread` for the reductions, which all invocations must call.
+ */
+export function perRow(options: {
+  variant: string;
+  gpu: GpuFeatures;
+  rows: number;
+  /** Items of a row: its elements, or vectors of them. */
+  items: number;
+  buffers: readonly (string | GpuBinding)[];
+  reductions?: readonly Reduction[];
+  /** Values that passes see by name: type and WGSL expression of `row` and the item `c`. */
+  values: Readonly<Record<string, readonly [type: string, load: string]>>;
+  functions?: string;
+  numbers?: Readonly<Record<string, number>>;
+  /**
+   * WGSL statements. `pass(statements)` runs them for each item `c` that is the invocation's; what the first pass loaded,
+   * later ones find in registers or load again.
+   */
+  body: (pass: (statements: string) => string) => string;
+}): GpuDispatch {
+  const { variant, gpu, rows, items, buffers, reductions = [], values, functions = '', numbers = {}, body } = options;
+  const teams = teamsFor(gpu, rows, items);
+  const turns = Math.ceil(items / teams.size);
+  const held = turns <= mostHeld;
+  const names = Object.entries(values);
+  const loads = names.map(([name, [type, load]]) => `let ${name}: ${type} = ${load};`).join('\n');
+  const passCode = (first: boolean, statements: string) => {
+    if (!held) return `for (var c = member; c < end; c += team) { ${loads}\n${statements} }`;
+    const values = first
+      ? `${loads}\n${names.map(([name]) => `held_${name}[turn] = ${name};`).join(' ')}`
+      : names.map(([name]) => `let ${name} = held_${name}[turn];`).join(' ');
+    return `for (var turn = 0u; turn < ${String(turns)}u; turn++) {
+      let c = member + turn * team;
+      if (c < end) { ${values}\n${statements} }
+    }`;
+  };
+  const code = () => {
+    let first = true;
+    const pass = (statements: string) => {
+      const made = passCode(first, statements);
+      first = false;
+      return made;
+    };
+    return `
+      ${functions}
+      ${reductions.map((reduction) => reductionCode(reduction, teams)).join('')}
+      const team = ${String(teams.size)}u;
+      @compute @workgroup_size(${String(teams.threads)})
+      fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+              @builtin(local_invocation_index) thread: u32) {
+        let member = thread % team;
+        let row = flat_workgroup(id, count) * ${String(teams.threads / teams.size)}u + thread / team;
+        let live = row < p.team_rows;
+        let end = select(0u, p.team_items, live);
+        ${held ? names.map(([name, [type]]) => `var held_${name}: array<${type}, ${String(Math.max(1, turns))}>;`).join(' ') : ''}
+        ${body(pass)}
+      }`;
+  };
+  return {
+    variant: `${variant}/${String(teams.size)}/${String(held ? turns : 0)}`,
+    buffers,
+    numbers: { ...numbers, team_rows: rows, team_items: items },
+    workgroups: rows === 0 ? [0] : fold(Math.ceil(rows / (teams.threads / teams.size))),
+    code,
+  };
+}
+
+/** Rows that one invocation adds up, at most. */
+const longestSum = 1024;
+
+/**
+ * Dispatches that sum a [outer, length, inner] array over its middle axis, `partial` (scratch, f32) between them where one
+ * is not enough.
+ */
+export function axisSums(options: {
+  gpu: GpuFeatures;
+  variant: string;
+  outer: number;
+  length: number;
+  inner: number;
+  /** Buffers of `load`, and of `store`. */
+  from: readonly (string | GpuBinding)[];
+  to: readonly (string | GpuBinding)[];
+  /** The f32 number at `at` of the array. */
+  load: string;
+  /** Stores the f32 `sum` of element `i` of [outer, inner]. */
+  store: string;
+}): { dispatches: readonly GpuDispatch[]; partials: number } {
+  const { gpu, variant, outer, length, inner, from, to, load, store } = options;
+  const columns = outer * inner;
+  // A row of numbers side by side is a team's; columns side by side are an invocation's each.
+  const rowwise = inner === 1;
+  const wanted = rowwise ? Math.ceil(length / 2 ** 14) : Math.max(Math.ceil(length / longestSum), Math.ceil(enough / Math.max(1, columns)));
+  const segments = Math.max(1, Math.min(wanted, rowwise ? wanted : Math.ceil(length / 32)));
+  const segmentLength = Math.ceil(length / segments);
+  const level = (
+    name: string,
+    [n, part]: readonly [length: number, part: number],
+    [parts, buffers]: readonly [parts: number, buffers: readonly (string | GpuBinding)[]],
+    source: string,
+    target: string,
+  ): GpuDispatch => {
+    const numbers = { whole: n, part, parts, inner_: inner };
+    // Element i of [outer, parts, inner]: position `at` of its first number, `left` numbers to add.
+    const place = (i: string) => `
+      let column = ${i} % p.inner_;
+      let first = (${i} / p.inner_) % p.parts * p.part;
+      let o = ${i} / p.inner_ / p.parts;
+      let left = select(min(p.part, p.whole - first), 0u, first >= p.whole);`;
+    if (rowwise) {
+      return perRow({
+        variant: `${variant}-${name}`,
+        gpu,
+        rows: outer * parts,
+        items: part,
+        buffers,
+        reductions: [sumOf('team_sum')],
+        values: {},
+        numbers,
+        body: (pass) => `
+          let i = row;
+          ${place('row')}
+          var own = 0.0;
+          ${pass(`if (c < left) { let at = o * p.whole + first + c; own += ${source}; }`)}
+          let sum = team_sum(thread, own);
+          if (live && member == 0u) { ${target} }`,
+      });
+    }
+    return {
+      variant: `${variant}-${name}-columns`,
+      buffers,
+      numbers: { ...numbers, elements: columns * parts },
+      workgroups: columns * parts === 0 ? [0] : fold(Math.ceil((columns * parts) / 64)),
+      code: () => `
+        @compute @workgroup_size(64)
+        fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                @builtin(local_invocation_index) thread: u32) {
+          let i = flat_workgroup(id, count) * 64u + thread;
+          if (i >= p.elements) { return; }
+          ${place('i')}
+          var sum = 0.0;
+          for (var l = 0u; l < left; l++) { let at = (o * p.whole + first + l) * p.inner_ + column; sum += ${source}; }
+          ${target}
+        }`,
+    };
+  };
+  if (segments === 1) return { dispatches: [level('whole', [length, length], [1, [...from, ...to]], load, store)], partials: 1 };
+  return {
+    dispatches: [
+      level('parts', [length, segmentLength], [segments, [...from, 'partial']], load, 'partial[p.partial_at + i] = sum;'),
+      level('total', [segments, segments], [1, [{ name: 'partial', access: 'read' }, ...to]], 'partial[p.partial_at + at]', store),
+    ],
+    partials: columns * segments,
+  };
+}
