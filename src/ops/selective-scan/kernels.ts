@@ -1,4 +1,5 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { selectiveScanGpu } from './webgpu-forward.js';
 import { selectiveScanStepGpu } from './webgpu-step.js';
 import { scanBackwardReference, scanReference, stepReference } from './reference.js';
 
@@ -27,6 +28,7 @@ export const selectiveScan = defineKernel('selective_scan', {
   },
   parameters: { ...extents, ...strides, ...how },
   operations: (p) => p.batch * p.length * p.channels * (7 * p.stateSize + 8),
+  webgpu: selectiveScanGpu,
   reference: scanReference,
 });
 
