@@ -46,6 +46,7 @@ function conv(name: string, setting: Setting): OperationCase {
       return [y, finalState];
     },
     reductionLength: Math.max(taps, batch * length),
+    half: ['x'],
     large: batch * length * channels > 3000,
   };
 }
@@ -97,6 +98,7 @@ export const cases: readonly OperationCase[] = [
       return [...split(y, [4, 17]), ...split(finalState, [17, 4])];
     },
     reductionLength: 24,
+    half: ['both'],
   },
   {
     name: 'large sums through silu',
@@ -130,6 +132,7 @@ export const cases: readonly OperationCase[] = [
       },
       differentiable: [],
       reductionLength: taps,
+      half: ['x'],
     })),
   ),
 ];

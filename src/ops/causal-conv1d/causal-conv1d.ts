@@ -26,7 +26,7 @@ export interface CausalConv1dOptions {
  *
  * Differentiable in x, weight, bias and initialState, through both results.
  *
- * @param x [B,L,E] f32; rows may have gaps
+ * @param x [B,L,E] f32, or f16 where the backend has it (then y too); rows may have gaps
  * @param weight [E,K] f32; weight[:, K−1] belongs to the current position
  * @returns `y` [B,L,E] and `finalState` [B,K−1,E]; both must be disposed
  * @throws ShapeError, ArgumentError
@@ -59,7 +59,7 @@ export function causalConv1d(
     startsPitch: sequenceStarts?.pitch ?? 0,
     silu: activation === 'silu',
   };
-  const y = empty(backend, x.shape);
+  const y = empty(backend, x.shape, x.dtype);
   const finalState = empty(backend, stateShape);
   launch(forward, { x, weight, bias, initialState, sequenceStarts, y, finalState }, extents);
   record({
@@ -69,7 +69,7 @@ export function causalConv1d(
     saved: { x, weight, bias, initialState, sequenceStarts },
     backward({ cotangents: [dy = null, dfinalState = null], saved, needed }) {
       const wanted = (index: number, shape: readonly number[]) => (needed[index] ? empty(backend, shape) : null);
-      const dx = wanted(0, [batch, length, channels]);
+      const dx = needed[0] ? empty(backend, [batch, length, channels], saved.x.dtype) : null;
       const dweight = wanted(1, [channels, taps]);
       const dbias = wanted(2, [channels]);
       const dinitialState = wanted(3, stateShape);

@@ -1,4 +1,6 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { causalConv1dGpu, causalConv1dStepGpu } from './webgpu.js';
+import { causalConv1dBackwardGpu } from './webgpu-backward.js';
 import { forEachFinal, forEachPosition, locate, sameDocument, sigmoid } from './reference.js';
 
 /**
@@ -8,12 +10,12 @@ import { forEachFinal, forEachPosition, locate, sameDocument, sigmoid } from './
  */
 export const causalConv1d = defineKernel('causal_conv1d', {
   buffers: {
-    x: input.f32,
+    x: input.float,
     weight: input.f32,
     bias: optionalInput.f32,
     initialState: optionalInput.f32,
     sequenceStarts: optionalInput.i32,
-    y: output.f32,
+    y: output.float,
     finalState: output.f32,
   },
   parameters: {
@@ -28,6 +30,7 @@ export const causalConv1d = defineKernel('causal_conv1d', {
     silu: 'flag',
   },
   operations: (p) => p.batch * p.length * p.channels * (2 * p.taps + (p.silu ? 4 : 0)),
+  webgpu: causalConv1dGpu,
   reference({ x, weight, bias, initialState, sequenceStarts, y, finalState }, p) {
     const seen = (b: number, from: number, to: number, e: number): number => {
       if (!sameDocument(p, sequenceStarts, b, from, to)) return 0;
@@ -52,14 +55,14 @@ export const causalConv1d = defineKernel('causal_conv1d', {
  */
 export const causalConv1dBackward = defineKernel('causal_conv1d_backward', {
   buffers: {
-    x: input.f32,
+    x: input.float,
     weight: input.f32,
     bias: optionalInput.f32,
     initialState: optionalInput.f32,
     sequenceStarts: optionalInput.i32,
-    dy: optionalInput.f32,
+    dy: optionalInput.float,
     dfinalState: optionalInput.f32,
-    dx: optionalOutput.f32,
+    dx: optionalOutput.float,
     dweight: optionalOutput.f32,
     dbias: optionalOutput.f32,
     dinitialState: optionalOutput.f32,
@@ -81,6 +84,7 @@ export const causalConv1dBackward = defineKernel('causal_conv1d_backward', {
     spans: 'int',
   },
   operations: (p) => p.batch * p.length * p.channels * (6 * p.taps + (p.silu ? 9 : 0)),
+  webgpu: causalConv1dBackwardGpu,
   reference(buffers, p) {
     const { x, weight, bias, initialState, sequenceStarts, dy, dfinalState, dx, dweight, dbias, dinitialState } = buffers;
     for (const gradient of [dx, dweight, dbias, dinitialState]) gradient?.fill(0);
@@ -119,7 +123,7 @@ export const causalConv1dBackward = defineKernel('causal_conv1d_backward', {
 
 /** One position: pre and y as in `causalConv1d` with `state` before x; then the oldest row of `state` makes room for x. */
 export const causalConv1dStep = defineKernel('causal_conv1d_step', {
-  buffers: { state: inout.f32, x: input.f32, weight: input.f32, bias: optionalInput.f32, y: output.f32 },
+  buffers: { state: inout.f32, x: input.float, weight: input.f32, bias: optionalInput.f32, y: output.float },
   parameters: {
     batch: 'int',
     channels: 'int',
@@ -130,6 +134,7 @@ export const causalConv1dStep = defineKernel('causal_conv1d_step', {
     silu: 'flag',
   },
   operations: (p) => p.batch * p.channels * (2 * p.taps + (p.silu ? 4 : 0)),
+  webgpu: causalConv1dStepGpu,
   reference({ state, x, weight, bias, y }, p) {
     for (let b = 0; b < p.batch; b++) {
       for (let e = 0; e < p.channels; e++) {

@@ -7,7 +7,7 @@ import { causalConv1dStep as step } from './kernels.js';
  * recorded: it has no gradient.
  *
  * @param state [B,K−1,E] f32, the inputs before x, oldest first, as `causalConv1d` gives its final state; overwritten
- * @param x [B,E] f32
+ * @param x [B,E] f32, or f16 where the backend has it (then y too)
  * @param weight [E,K] f32
  * @param options.bias [E] f32
  * @param options.activation default 'none'
@@ -25,7 +25,7 @@ export function causalConv1dStep(
   const [batch = 0, channels = 0] = x.shape;
   const taps = checkFilter('causalConv1dStep', channels, weight, bias, activation);
   expectShape('causalConv1dStep', 'state', state.shape, [batch, taps - 1, channels], '[B,K−1,E]');
-  const y = empty(x.backend, x.shape);
+  const y = empty(x.backend, x.shape, x.dtype);
   launch(
     step,
     { state, x, weight, bias, y },

@@ -9,7 +9,7 @@ export type Discretization = 'euler' | 'zoh';
 export interface ScanOptions {
   /** Skip weight [E] f32: adds D·u to y. */
   readonly D?: Tensor | null | undefined;
-  /** Gate, of u's shape, f32: y is multiplied by silu(z). */
+  /** Gate, of u's shape, f32 or f16: y is multiplied by silu(z). */
   readonly z?: Tensor | null | undefined;
   /** [E] f32, added to delta first. */
   readonly deltaBias?: Tensor | null | undefined;
@@ -53,7 +53,10 @@ export function checkScanOperands(
   if (options.z) expectShape(operation, 'z', options.z.shape, u.shape, `[${symbols},E]`, 'as u');
   if (options.deltaBias) expectShape(operation, 'deltaBias', options.deltaBias.shape, [channels], '[E]');
   const { D, z, deltaBias, discretization } = options;
-  expectFloats(operation, { ...tensors, D, z, deltaBias });
+  expectFloats(operation, { A: tensors.A, D, deltaBias });
+  for (const [argument, tensor] of Object.entries({ u, delta, B: tensors.B, C: tensors.C, z })) {
+    if (tensor?.dtype !== 'f16') expectDType(operation, argument, tensor, 'f32', 'f32 or f16');
+  }
   if (stateSize > largestState) {
     throw problem(operation, 'A', `at most ${String(largestState)} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
   }
@@ -69,8 +72,8 @@ export function expectFloats(operation: string, tensors: Record<string, Tensor |
 }
 
 /** @throws DTypeError */
-export function expectDType(operation: string, argument: string, tensor: Tensor | null | undefined, expected: 'f32' | 'i32'): void {
-  if (!tensor || tensor.dtype === expected) return;
+export function expectDType(operation: string, argument: string, tensor: Tensor | null | undefined, dtype: 'f32' | 'i32', expected: string = dtype): void {
+  if (!tensor || tensor.dtype === dtype) return;
   throw new DTypeError(describeProblem({ operation, argument, expected, got: tensor.dtype }));
 }
 

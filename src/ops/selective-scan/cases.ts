@@ -70,6 +70,7 @@ function scanCase(name: string, s: Setting, more: Partial<OperationCase> = {}): 
       return results === 'both' ? [y, finalState] : results === 'y' ? [y] : [finalState];
     },
     reductionLength: Math.max(B * L, E, N, 16),
+    half: ['uz', 'delta', 'BC'],
     large: B * L * E * N > 4000,
     ...more,
   };
@@ -101,6 +102,7 @@ function stepCase(name: string, s: Setting): OperationCase {
     },
     differentiable: [],
     reductionLength: N,
+    half: ['uz', 'delta', 'BC'],
   };
 }
 

@@ -1,11 +1,13 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { selectiveScanGpu } from './webgpu-forward.js';
+import { selectiveScanStepGpu } from './webgpu-step.js';
 import { scanBackwardReference, scanReference, stepReference } from './reference.js';
 
 const strides = { uPitch: 'int', deltaPitch: 'int', zPitch: 'int', bPitch: 'int', cPitch: 'int' } as const;
 const extents = { batch: 'int', length: 'int', channels: 'int', stateSize: 'int' } as const;
 /** hold: the exact zero-order hold. chunk: steps between kept states. segments: the most that `carries` has room for. */
 const how = { softplus: 'flag', reverse: 'flag', hold: 'flag', chunk: 'int', segments: 'int' } as const;
-const operands = { u: input.f32, delta: input.f32, A: input.f32, B: input.f32, C: input.f32 } as const;
+const operands = { u: input.float, delta: input.float, A: input.f32, B: input.float, C: input.float } as const;
 
 /**
  * y and the final state. `states`, where the gradient will want it: the state before each chunk, [B, ⌈L/chunk⌉, N, E].
@@ -15,17 +17,18 @@ export const selectiveScan = defineKernel('selective_scan', {
   buffers: {
     ...operands,
     D: optionalInput.f32,
-    z: optionalInput.f32,
+    z: optionalInput.float,
     deltaBias: optionalInput.f32,
     initialState: optionalInput.f32,
     sequenceStarts: optionalInput.i32,
-    y: output.f32,
+    y: output.float,
     finalState: output.f32,
     states: optionalOutput.f32,
     carries: optionalOutput.f32,
   },
   parameters: { ...extents, ...strides, ...how },
   operations: (p) => p.batch * p.length * p.channels * (7 * p.stateSize + 8),
+  webgpu: selectiveScanGpu,
   reference: scanReference,
 });
 
@@ -37,19 +40,19 @@ export const selectiveScanBackward = defineKernel('selective_scan_backward', {
   buffers: {
     ...operands,
     D: optionalInput.f32,
-    z: optionalInput.f32,
+    z: optionalInput.float,
     deltaBias: optionalInput.f32,
     sequenceStarts: optionalInput.i32,
     states: input.f32,
-    dy: optionalInput.f32,
+    dy: optionalInput.float,
     dFinalState: optionalInput.f32,
-    du: optionalOutput.f32,
-    dDelta: optionalOutput.f32,
+    du: optionalOutput.float,
+    dDelta: optionalOutput.float,
     dA: optionalOutput.f32,
-    dB: optionalOutput.f32,
-    dC: optionalOutput.f32,
+    dB: optionalOutput.float,
+    dC: optionalOutput.float,
     dD: optionalOutput.f32,
-    dz: optionalOutput.f32,
+    dz: optionalOutput.float,
     dDeltaBias: optionalOutput.f32,
     dInitialState: optionalOutput.f32,
     sequenceParts: optionalOutput.f32,
@@ -67,11 +70,12 @@ export const selectiveScanStep = defineKernel('selective_scan_step', {
     state: inout.f32,
     ...operands,
     D: optionalInput.f32,
-    z: optionalInput.f32,
+    z: optionalInput.float,
     deltaBias: optionalInput.f32,
-    y: output.f32,
+    y: output.float,
   },
   parameters: { batch: 'int', channels: 'int', stateSize: 'int', ...strides, softplus: 'flag', hold: 'flag' },
   operations: (p) => p.batch * p.channels * (7 * p.stateSize + 8),
+  webgpu: selectiveScanStepGpu,
   reference: stepReference,
 });

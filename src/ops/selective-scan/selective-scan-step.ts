@@ -13,13 +13,13 @@ import * as kernels from './kernels.js';
  * y or the state.
  *
  * @param state [B,E,N] f32, dense; overwritten
- * @param u input [B,E] f32
+ * @param u input [B,E] f32; u, delta, B, C and z may be f16 where the backend has it
  * @param delta step sizes before bias and softplus [B,E] f32
  * @param A decay rates [E,N] f32
  * @param B input weights [B,N] f32
  * @param C output weights [B,N] f32
  * @param options D, z [B,E], deltaBias, deltaSoftplus, discretization
- * @returns y [B,E]
+ * @returns y [B,E], of u's dtype
  * @throws ShapeError, DTypeError, ArgumentError when the arguments do not fit together
  *
  * Source: as `selectiveScan`; the recurrence is the paper's section 3.3.1 taken one token at a time.
@@ -48,7 +48,7 @@ export function selectiveScanStep(
       }),
     );
   }
-  const y = empty(u.backend, u.shape);
+  const y = empty(u.backend, u.shape, u.dtype);
   const denseA = contiguous(A);
   launch(
     kernels.selectiveScanStep,

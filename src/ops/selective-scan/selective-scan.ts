@@ -2,7 +2,7 @@ import { empty, expectShape, isRecording, launch, record, type Tensor } from '..
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, expectDType, expectFloats, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
-import { chunkLength, planScan } from './plan.js';
+import { planScan } from './plan.js';
 
 export interface SelectiveScanOptions extends ScanOptions {
   /** State before the first step [B,E,N] f32; default zeros. */
@@ -32,13 +32,13 @@ export interface SelectiveScanResult {
  *
  * Differentiable by every float tensor, through both results. Rows may have gaps between them: slices need no copy.
  *
- * @param u input [B,L,E] f32
+ * @param u input [B,L,E] f32; u, delta, B, C and z may be f16 where the backend has it
  * @param delta step sizes before bias and softplus [B,L,E] f32
  * @param A decay rates [E,N] f32, at most 2048 states; negative for a state that forgets
  * @param B input weights [B,L,N] f32
  * @param C output weights [B,L,N] f32
  * @param options D, z, deltaBias, deltaSoftplus, initialState, sequenceStarts, reverse, discretization
- * @returns y [B,L,E] and finalState [B,E,N]
+ * @returns y [B,L,E], of u's dtype, and finalState [B,E,N]
  * @throws ShapeError, DTypeError, ArgumentError when the arguments do not fit together
  *
  * Source: "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", sections 3.2 (algorithm 2), 3.3.2 and
@@ -64,9 +64,9 @@ export function selectiveScan(
   expectDType(operation, 'sequenceStarts', sequenceStarts, 'i32');
   if (sequenceStarts) expectShape(operation, 'sequenceStarts', sequenceStarts.shape, [batch, length], '[B,L]');
 
-  const plan = planScan(batch, length, channels);
   const { backend } = u;
-  const y = empty(backend, u.shape);
+  const plan = planScan(backend.kind, batch, length, channels);
+  const y = empty(backend, u.shape, u.dtype);
   const finalState = empty(backend, stateShape);
   const states = isRecording() ? empty(backend, [batch, plan.chunks, stateSize, channels]) : null;
   const carries = emptyCarries(u, plan.segments, stateSize);
@@ -79,7 +79,7 @@ export function selectiveScan(
     ...extents,
     ...{ uPitch: u.pitch, deltaPitch: delta.pitch, zPitch: z?.pitch ?? 0, bPitch: B.pitch, cPitch: C.pitch },
     ...{ softplus: deltaSoftplus, reverse, hold: discretization === 'zoh' },
-    ...{ chunk: chunkLength, segments: plan.segments },
+    ...{ chunk: plan.chunk, segments: plan.segments },
   };
   launch(kernels.selectiveScan, { u, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states, carries }, parameters);
 
@@ -89,7 +89,7 @@ export function selectiveScan(
     outputs: [y, finalState],
     saved: { u, delta, A: dense.A, B, C, D, z, deltaBias, sequenceStarts: dense.sequenceStarts, states },
     backward({ cotangents: [dy, dFinalState], saved, needed }) {
-      const like = (input: Tensor | null, i: number) => (input && needed[i] ? empty(backend, input.shape) : null);
+      const like = (input: Tensor | null, i: number) => (input && needed[i] ? empty(backend, input.shape, input.dtype) : null);
       const gradients = [saved.u, saved.delta, saved.A, saved.B, saved.C, saved.D, saved.z, saved.deltaBias].map(like);
       const [du, dDelta, dA, dB, dC, dD, dz, dDeltaBias] = gradients;
       const dInitialState = needed[8] ? empty(backend, stateShape) : null;

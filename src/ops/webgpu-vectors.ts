@@ -1,0 +1,21 @@
+/** Pieces of WGSL for kernels that work on one or four neighbouring elements at a time. */
+
+/** Elements that are loaded and stored together. */
+export type Lanes = 1 | 4;
+
+/** 4 where the extents and pitches are multiples of it and the buffers start at one. */
+export const lanesFor = (extents: readonly number[], aligned: boolean): Lanes => (aligned && extents.every((extent) => extent % 4 === 0) ? 4 : 1);
+
+/** WGSL's type of `lanes` numbers. */
+export const vectorOf = (lanes: number, scalar = 'f32'): string => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);
+
+/** A vector whose elements are the expressions that `element` gives. */
+export const gather = (lanes: number, element: (lane: number) => string): string =>
+  lanes === 1 ? element(0) : `${vectorOf(lanes)}(${Array.from({ length: lanes }, (_, lane) => element(lane)).join(', ')})`;
+
+/** Element `lane` of the vector `name`. */
+export const laneOf = (lanes: number, name: string, lane: number): string => (lanes === 1 ? name : `${name}.${'xyzw'[lane] ?? ''}`);
+
+/** Statements for each of 0 … count − 1. */
+export const repeat = (count: number, statement: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => statement(i)).join('\n');
