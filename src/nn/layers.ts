@@ -30,9 +30,10 @@ export class Embedding {
     this.weight = parameters.get('weight', { shape: [count, size], initialiser: normal(deviation) });
   }
 
-  /** @param ids [...] i32 @returns [..., D] */
+  /** @param ids [...] i32 @returns [..., D], f16 where the backend computes in mixed precision or the weight is f16 */
   forward(ids: Tensor): Tensor {
-    return embedding(ids, this.weight.tensor);
+    const weight = this.weight.tensor;
+    return embedding(ids, weight, weight.backend.matmul === 'f16' ? { dtype: 'f16' } : {});
   }
 }
 

@@ -4,7 +4,7 @@ import type { Kernel } from './kernel.js';
 /**
  * How exact matrix products are: 'f32', or a format that both factors of products with more than a few rows are rounded to
  * while sums stay float32: 'bf16' (8 significant bits; CPU and reference) or 'f16' (11 bits, up to 65504; WebGPU and
- * reference). Tensors stay f32 either way.
+ * reference). With 'f16', models also keep activations in f16: mixed precision. Parameters stay f32 either way.
  */
 export type MatmulPrecision = 'f32' | 'bf16' | 'f16';
 
@@ -52,6 +52,8 @@ export interface Backend {
   readonly description: string;
   /** Precision of matrix products. */
   readonly matmul: MatmulPrecision;
+  /** Bytes of intermediate results worth having at one time: what a cache keeps, or what fills a GPU. */
+  readonly workingBytes: number;
   /** Allocates; the contents are undefined (NaN where the backend was opened with `poison`). */
   allocate(dtype: DType, size: number): DeviceBuffer;
   /** Allocates and fills; `data` may be called late, or never by a backend that holds no values. */

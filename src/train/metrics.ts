@@ -12,6 +12,8 @@ export interface StepMetrics {
   readonly learningRate: number;
   readonly tokens: number;
   readonly tokensPerSecond: number;
+  /** In mixed precision. */
+  readonly lossScale?: number;
   /** Time spent training so far. */
   readonly seconds: number;
 }

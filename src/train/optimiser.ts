@@ -14,8 +14,8 @@ export interface AdamWOptions {
   readonly maxGradientNorm: number;
 }
 
-/** Parameters start at multiples of this many elements in flat storage: a cache line of float32. */
-const alignment = 16;
+/** Parameters start at multiples of this many elements in flat storage: 256 bytes, as GPUs want what is bound apart. */
+const alignment = 64;
 
 /**
  * AdamW over flat storage: parameters, gradients and moments are one buffer each, the decayed parameters first, so that a
@@ -74,18 +74,24 @@ export class FlatAdamW {
     for (const sum of this.#sums.values()) sum.empty = true;
   }
 
-  /** Global norm of the gradients summed so far, before clipping: a scalar the caller disposes. */
-  gradientNorm(): Tensor {
+  /**
+   * Global norm of the gradients summed so far, before clipping: a scalar the caller disposes.
+   * @param gradientScale multiplies the gradients: 1/S where the loss was scaled by S
+   */
+  gradientNorm(gradientScale = 1): Tensor {
     for (const sum of this.#sums.values()) {
       // A parameter the loss does not depend on.
       if (sum.empty) launch(fill, { values: sum.total }, { value: 0, count: sum.total.size });
       sum.empty = false;
     }
-    return withoutScope(() => globalNorm(this.#gradients));
+    return withoutScope(() => globalNorm(this.#gradients, gradientScale));
   }
 
-  /** One step with the gradients summed so far. @param norm what `gradientNorm` gave; where it is not finite, nothing changes */
-  update(learningRate: number, norm: Tensor): void {
+  /**
+   * One step with the gradients summed so far.
+   * @param norm what `gradientNorm` gave for the same scale; where it is not finite, nothing changes
+   */
+  update(learningRate: number, norm: Tensor, gradientScale = 1): void {
     this.step++;
     const { maxGradientNorm, ...rest } = this.options;
     adamwStep(
@@ -96,6 +102,7 @@ export class FlatAdamW {
         secondMoments: this.#secondMoments,
         decayCount: this.#decayCount,
         gradientNorm: norm,
+        gradientScale,
         ...(Number.isFinite(maxGradientNorm) ? { maxGradientNorm } : {}),
       },
       { learningRate, ...rest, step: this.step },

@@ -8,6 +8,7 @@ import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
 import { firstNotFinite, grewMost, isWeight } from './divergence-origin.js';
 import { countTargets, evaluate, type Evaluation } from './evaluate.js';
+import { LossScale, type LossScaleState } from './loss-scale.js';
 import { LossWatch, type LossSpike } from './loss-watch.js';
 import { FlatAdamW, type AdamWOptions } from './optimiser.js';
 import { learningRateAt, type LearningRateSchedule } from './schedule.js';
@@ -59,6 +60,8 @@ export interface StepResult {
   readonly gradientNorm: number;
   readonly learningRate: number;
   readonly tokens: number;
+  /** What the loss was multiplied by, in mixed precision. */
+  readonly lossScale?: number;
   /** Why the step was left out, where it was. */
   readonly skipped?: Divergence;
 }
@@ -92,6 +95,8 @@ export class Trainer {
   /** What `carried` was before the step under way. */
   readonly #carriedBefore: State | null;
   readonly #watch = new LossWatch();
+  /** In mixed precision; null where gradients are float32. */
+  #lossScale: LossScale | null;
   #skipped = 0;
   #skippedInARow = 0;
 
@@ -113,6 +118,7 @@ export class Trainer {
     this.carried = this.data.continuous ? model.newState(options.batchSize) : null;
     this.#carriedBefore = this.carried?.copy() ?? null;
     this.optimiser = new FlatAdamW(model.backend, model.parameters, options);
+    this.#lossScale = model.backend.matmul === 'f16' ? new LossScale() : null;
   }
 
   /** Steps done, those left out included. */
@@ -129,19 +135,33 @@ export class Trainer {
     const learningRate = learningRateAt(schedule, this.step);
     const weighed = await this.#nextBatches();
     this.#rememberCarried();
+    for (;;) {
+      const result = await this.#tryStep(weighed, learningRate);
+      if (result !== null) return { ...result, tokens: batchSize * length * accumulation };
+      // A gradient overflowed half precision: once more, with half the scale.
+      this.#lossScale?.update(false);
+      if (this.#carriedBefore !== null) this.carried?.assign(this.#carriedBefore.layers, this.#carriedBefore.position);
+    }
+  }
+
+  /** One step, or null, and nothing has changed, where the loss scale is to blame for a norm that is not finite. */
+  async #tryStep(weighed: readonly WeighedBatch[], learningRate: number): Promise<Omit<StepResult, 'tokens'> | null> {
+    const lossScale = this.#lossScale?.value ?? 1;
     const losses = this.#differentiate(weighed, this.carried);
-    const norm = this.optimiser.gradientNorm();
+    const norm = this.optimiser.gradientNorm(1 / lossScale);
     try {
       const loss = await meanLoss(losses, weighed);
       const gradientNorm = await norm.item();
-      const measured = { step: this.step + 1, loss, gradientNorm, learningRate, tokens: batchSize * length * accumulation };
-      // Where a loss is scaled for half precision, a norm that is not finite is no divergence: the scale is lowered here instead.
+      if (Number.isFinite(loss) && !Number.isFinite(gradientNorm) && lossScale > 1) return null;
+      const scaled = this.#lossScale === null ? {} : { lossScale };
+      const measured = { step: this.step + 1, loss, gradientNorm, learningRate, ...scaled };
       const finite = Number.isFinite(loss) && Number.isFinite(gradientNorm);
       const spike = finite ? this.#watch.spike(loss, targetsOf(weighed)) : null;
       if (!finite || spike !== null) {
         return { ...measured, skipped: await this.#leaveOut({ step: measured.step, loss, gradientNorm }, weighed, spike) };
       }
-      this.optimiser.update(learningRate, norm);
+      this.optimiser.update(learningRate, norm, 1 / lossScale);
+      this.#lossScale?.update(true);
       this.#watch.add(loss);
       this.#skippedInARow = 0;
       return measured;
@@ -178,11 +198,14 @@ export class Trainer {
 
   /** What the next steps depend on besides weights, moments, carried state and data, fit for JSON. */
   progress(): TrainingProgress {
-    return { skipped: this.#skipped, skippedInARow: this.#skippedInARow, recentLosses: this.#watch.recent };
+    const lossScale = this.#lossScale?.state ?? null;
+    return { skipped: this.#skipped, skippedInARow: this.#skippedInARow, recentLosses: this.#watch.recent, lossScale };
   }
 
   /** Goes on where the trainer was that had done `step` steps and gave `progress`. */
-  restoreProgress(step: number, { skipped, skippedInARow, recentLosses }: TrainingProgress): void {
+  restoreProgress(step: number, { skipped, skippedInARow, recentLosses, lossScale }: TrainingProgress): void {
+    // A run may go on in another precision: then the scale begins anew, or is not needed.
+    if (this.#lossScale !== null && lossScale !== null) this.#lossScale = new LossScale(lossScale);
     this.#watch.recent = recentLosses;
     this.#skipped = skipped;
     this.#skippedInARow = skippedInARow;
@@ -230,8 +253,9 @@ export class Trainer {
     const by = this.model.parameters.map((parameter) => parameter.tensor);
     const into = this.optimiser.gradientSums;
     this.optimiser.clearGradients();
-    return batches.map(({ batch, weight: scale }) =>
-      withoutScope(() => valueAndGradients(by, () => watch(() => this.#loss(batch, state)), { into, scale }).value),
+    const lossScale = this.#lossScale?.value ?? 1;
+    return batches.map(({ batch, weight }) =>
+      withoutScope(() => valueAndGradients(by, () => watch(() => this.#loss(batch, state)), { into, scale: weight * lossScale }).value),
     );
   }
 
@@ -269,6 +293,8 @@ export interface TrainingProgress {
   readonly skippedInARow: number;
   /** Of the steps that were taken, see `LossWatch`. */
   readonly recentLosses: readonly number[];
+  /** Null where the run has none. */
+  readonly lossScale: LossScaleState | null;
 }
 
 interface WeighedBatch {

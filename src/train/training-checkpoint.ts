@@ -18,7 +18,16 @@ const progressSchema = v.object({
   seconds: v.string(),
   sampler: v.pipe(v.string(), v.parseJson(), v.looseObject({})),
   text: v.string(),
-  progress: v.pipe(v.string(), v.parseJson(), v.object({ skipped: count, skippedInARow: count, recentLosses: v.array(v.number()) })),
+  progress: v.pipe(
+    v.string(),
+    v.parseJson(),
+    v.object({
+      skipped: count,
+      skippedInARow: count,
+      recentLosses: v.array(v.number()),
+      lossScale: v.nullable(v.object({ value: v.pipe(v.number(), v.minValue(1)), goodSteps: count })),
+    }),
+  ),
 });
 
 /**

@@ -132,7 +132,7 @@ describe('losses', () => {
     const { value, gradients } = valueAndGradients([hidden, weight], () => linearCrossEntropy(hidden, weight, targets));
     const peakBytes = backend().statistics().peakBytes - before;
     const gradientBytes = 4 * (L * D + V * D);
-    expect(peakBytes).toBeLessThan(4 * defaultChunkRows(V) * V + gradientBytes + 16_384);
+    expect(peakBytes).toBeLessThan(4 * defaultChunkRows(backend(), V) * V + gradientBytes + 16_384);
     expect(peakBytes).toBeLessThan((4 * L * V) / 4);
     for (const made of [value, ...gradients, ...(Object.values(inputs) as Tensor[])]) made?.dispose();
   });

@@ -17,6 +17,7 @@ export interface PlannedLaunch {
  */
 export class PlanBackend implements Backend {
   readonly kind = 'plan';
+  readonly workingBytes = 4 * 2 ** 20;
   readonly description = 'plan (records launches, computes nothing)';
   readonly matmul = 'f32';
   readonly launches: PlannedLaunch[] = [];

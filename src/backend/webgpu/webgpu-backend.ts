@@ -47,6 +47,7 @@ type Captured = CapturedDispatch | EncodedCopy;
 /** Kernels in WGSL, on the GPU that WebGPU gives. */
 export class WebGpuBackend implements Backend {
   readonly kind = 'webgpu';
+  readonly workingBytes = 256 * 2 ** 20;
   readonly description: string;
   readonly matmul: MatmulPrecision;
   readonly features: GpuFeatures;

@@ -1,5 +1,5 @@
 import { fill } from '../../backend/memory/kernels.js';
-import { empty, expectRank, expectShape, isPacked, isRecording, launch, record, scope, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, isRecording, launch, record, scope, type Backend, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { expectIntegers } from '../embedding/integers.js';
 import { gemmInto } from '../matmul/gemm.js';
@@ -17,13 +17,13 @@ export interface LinearCrossEntropyOptions {
 }
 
 /**
- * Rows of logits to hold at one time: as many as make 4 MiB, which a cache can keep from the product that writes them to
- * the products that read them, but at least 128. Every chunk reads the weight twice and its gradient once and writes it
- * once, 16 bytes for 6 operations a row: with fewer rows than that, memory would set the pace.
+ * Rows of logits to hold at one time: as many as make the backend's `workingBytes`, which a cache can keep from the product that
+ * writes them to the products that read them, but at least 128. Every chunk reads the weight twice and its gradient once and
+ * writes it once, 16 bytes for 6 operations a row: with fewer rows than that, memory would set the pace.
  * @param vocabulary V
  */
-export function defaultChunkRows(vocabulary: number): number {
-  return Math.max(128, Math.floor(2 ** 20 / Math.max(1, vocabulary)));
+export function defaultChunkRows({ workingBytes }: Pick<Backend, 'workingBytes'>, vocabulary: number): number {
+  return Math.max(128, Math.floor(workingBytes / 4 / Math.max(1, vocabulary)));
 }
 
 /**
@@ -50,7 +50,7 @@ export function linearCrossEntropy(
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): Tensor {
-  const { bias = null, chunkRows = defaultChunkRows(weight.rows) } = options;
+  const { bias = null, chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
   check('linearCrossEntropy', hidden, weight, targets, bias, chunkRows);
   if (isRecording() && isPacked(weight.dtype)) throw noPackedGradient('linearCrossEntropy', weight.dtype);
   return scope(() => {
@@ -115,7 +115,7 @@ export function tokenLosses(
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): Tensor {
-  const { bias = null, chunkRows = defaultChunkRows(weight.rows) } = options;
+  const { bias = null, chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
   check('tokenLosses', hidden, weight, targets, bias, chunkRows);
   return scope(() => {
     const dense = contiguous(targets);
