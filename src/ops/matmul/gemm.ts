@@ -1,8 +1,6 @@
 import { launch, type Tensor } from '../../tensor/index.js';
 import { gemm } from './kernels.js';
-
-/** Products of so few rows read their weights and little else: rounding would lose digits and win nothing. */
-export const fewRows = 8;
+import { roundedFactors } from './rounding.js';
 
 /** Which form of product `gemmInto` launches. */
 export interface GemmOptions {
@@ -44,7 +42,7 @@ export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions =
       strideB: bRows * b.pitch,
       strideC: cRows * c.pitch,
       accumulate,
-      bf16: c.backend.matmul === 'bf16' && m > fewRows,
+      ...roundedFactors(c.backend.matmul, m),
     },
   );
 }

@@ -1,14 +1,16 @@
 import { defineKernel, input, optionalInput, output } from '../../tensor/index.js';
-import { roundToBf16 } from './bf16.js';
+import { rounding } from './rounding.js';
+import { gemmGpu } from './webgpu.js';
 
 /**
  * For each of `batch` products: c[m, n] = Σₖ op(a)[m, k]·op(b)[k, n] + bias[n], or c += … when `accumulate` is set (c is
  * then read as well). op transposes what lies in memory when its flag is set: with transposeA, a is [k, m] with rows `lda`
  * apart; with transposeB, b is [n, k] with rows `ldb` apart. Consecutive products are `strideA`, `strideB`, `strideC`
- * elements apart. With `bf16`, both factors are rounded to bfloat16 first.
+ * elements apart. With `bf16` or `half`, both factors are rounded to bfloat16 or half precision first (whose numbers end at
+ * 65504: larger ones become infinite).
  */
 export const gemm = defineKernel('gemm', {
-  buffers: { a: input.f32, b: input.f32, bias: optionalInput.f32, c: output.f32 },
+  buffers: { a: input.float, b: input.float, bias: optionalInput.f32, c: output.float },
   parameters: {
     m: 'int',
     n: 'int',
@@ -24,10 +26,12 @@ export const gemm = defineKernel('gemm', {
     strideC: 'int',
     accumulate: 'flag',
     bf16: 'flag',
+    half: 'flag',
   },
+  webgpu: gemmGpu,
   operations: (p) => 2 * p.batch * p.m * p.n * p.k,
   reference({ a, b, bias, c }, p) {
-    const rounded = p.bf16 ? roundToBf16 : (x: number) => x;
+    const rounded = rounding(p);
     for (let batch = 0; batch < p.batch; batch++) {
       for (let i = 0; i < p.m; i++) {
         for (let j = 0; j < p.n; j++) {

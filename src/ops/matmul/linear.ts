@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type Shape, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type Tensor } from '../../tensor/index.js';
 import { linearPackedInto, noPackedGradient } from '../packed/packed.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
@@ -15,10 +15,10 @@ export function linearInto(x: Tensor, weight: Tensor, y: Tensor, bias: Tensor | 
  *
  * The weight lies as in the published checkpoints and PyTorch, one row an output, so that no copy of it is ever needed.
  *
- * @param x [..., K] f32, of any pitch
- * @param weight [N, K] f32, or packed (`packWeight`), which is for inference: it is an error to ask for a gradient through y
+ * @param x [..., K] f32 or f16, of any pitch
+ * @param weight [N, K] f32 or f16, or packed (`packWeight`), which is for inference: it is an error to ask for a gradient through y
  * @param bias [N] f32
- * @returns [..., N] f32
+ * @returns [..., N] of x's dtype
  * @throws ShapeError when the shapes do not fit
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
@@ -27,7 +27,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
   const { rows: outputs, columns: inputs } = weight;
   expectShape('linear', 'x', x.shape, [...outer, inputs], x.rank === 1 ? '[K]' : '[…,K]', 'weight is [N,K]: one row an output');
   if (bias) expectShape('linear', 'bias', bias.shape, [outputs], '[N]');
-  const y = empty(x.backend, [...outer, outputs]);
+  const y = empty(x.backend, [...outer, outputs], x.dtype);
   linearInto(x, weight, y, bias ?? null);
   record({
     operation: 'linear',
@@ -38,8 +38,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
       if (!dy) return [null, null, null];
       if (isPacked(saved.weight.dtype)) throw noPackedGradient('linear', saved.weight.dtype);
       return [
-        needed[0] ? inputGradient(dy, saved.weight, saved.x.shape) : null,
-        needed[1] ? weightGradient(dy, saved.x, weightSum ?? null) : null,
+        needed[0] ? inputGradient(dy, saved.weight, saved.x) : null,
+        needed[1] ? weightGradient(dy, saved.x, saved.weight, weightSum ?? null) : null,
         needed[2] ? sum(reshape(dy, [dy.rows, outputs]), 0) : null,
       ];
     },
@@ -47,16 +47,16 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
   return y;
 }
 
-function inputGradient(dy: Tensor, weight: Tensor, shape: Shape): Tensor {
-  const dx = empty(dy.backend, shape);
+function inputGradient(dy: Tensor, weight: Tensor, x: Tensor): Tensor {
+  const dx = empty(dy.backend, x.shape, x.dtype);
   gemmInto(dy, weight, dx);
   return dx;
 }
 
 /** dyᵀ·x, or null when it went to `sum`. */
-function weightGradient(dy: Tensor, x: Tensor, sum: GradientSum | null): Tensor | null {
+function weightGradient(dy: Tensor, x: Tensor, weight: Tensor, sum: GradientSum | null): Tensor | null {
   if (sum === null) {
-    const dWeight = empty(dy.backend, [dy.columns, x.columns]);
+    const dWeight = empty(dy.backend, weight.shape, weight.dtype);
     gemmInto(dy, x, dWeight, { transposeA: true });
     return dWeight;
   }

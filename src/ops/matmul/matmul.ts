@@ -5,9 +5,9 @@ import { gemmInto } from './gemm.js';
 /**
  * Matrix product of the last two axes: c = a·b.
  *
- * @param a [..., M, K] f32, of any pitch
- * @param b [..., K, N] f32 with a's leading axes, or [K, N] for all of them
- * @returns [..., M, N] f32
+ * @param a [..., M, K] f32 or f16, of any pitch
+ * @param b [..., K, N] f32 or f16 with a's leading axes, or [K, N] for all of them
+ * @returns [..., M, N] of a's dtype
  * @throws ShapeError when the shapes do not fit
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
@@ -22,7 +22,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   }
   // With one b for all, the leading axes of a are rows like any others.
   const batch = one ? 1 : sizeOf(outer);
-  const c = empty(a.backend, [...outer, rows, columns]);
+  const c = empty(a.backend, [...outer, rows, columns], a.dtype);
   gemmInto(a, b, c, { batch });
   record({
     operation: 'matmul',
@@ -30,7 +30,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
     outputs: [c],
     saved: { a, b },
     backward({ cotangents: [dc], saved, needed }) {
-      const [da, db] = [saved.a, saved.b].map((like, i) => (dc && needed[i] ? empty(dc.backend, like.shape) : null));
+      const [da, db] = [saved.a, saved.b].map((like, i) => (dc && needed[i] ? empty(dc.backend, like.shape, like.dtype) : null));
       if (dc && da) gemmInto(dc, saved.b, da, { transposeB: true, batch });
       if (dc && db) gemmInto(saved.a, dc, db, { transposeA: true, batch });
       return [da ?? null, db ?? null];

@@ -1,12 +1,14 @@
 import { defineKernel, input, optionalInput, optionalOutput, output, type PackedDType } from '../../tensor/index.js';
-import { roundToBf16 } from '../matmul/bf16.js';
+import { rounding } from '../matmul/rounding.js';
 import { packedValue, packReference } from './layout.js';
+import { embeddingGpu, linearGpu, packGpu, unpackGpu } from './webgpu.js';
 
 /** packed = weight [rows, columns], rows `weightPitch` apart; every byte of it, padding included, follows from the weight. */
 const pack = <D extends PackedDType>(dtype: D) =>
   defineKernel(`pack_${dtype}`, {
     buffers: { weight: input.f32, packed: output[dtype] },
     parameters: { rows: 'int', columns: 'int', weightPitch: 'int' },
+    webgpu: packGpu(dtype),
     reference({ weight, packed }, { rows, columns, weightPitch }) {
       packReference(dtype, (row, column) => weight[row * weightPitch + column] ?? NaN, rows, columns, packed as Uint8Array);
     },
@@ -17,6 +19,7 @@ const unpack = <D extends PackedDType>(dtype: D) =>
   defineKernel(`unpack_${dtype}`, {
     buffers: { packed: input[dtype], weight: output.f32 },
     parameters: { rows: 'int', columns: 'int' },
+    webgpu: unpackGpu(dtype),
     reference({ packed, weight }, { rows, columns }) {
       for (let i = 0; i < rows * columns; i++) {
         weight[i] = packedValue(dtype, packed as Uint8Array, columns, Math.floor(i / columns), i % columns);
@@ -25,16 +28,17 @@ const unpack = <D extends PackedDType>(dtype: D) =>
   });
 
 /**
- * c[m, n] = Σₖ a[m, k]·weight[n, k] + bias[n]. With `bf16`, both factors are rounded to bfloat16 first; an integer format
- * then needs `space` for `chunk` outputs at a time in that format.
+ * c[m, n] = Σₖ a[m, k]·weight[n, k] + bias[n]. With `bf16` or `half`, both factors are rounded to bfloat16 or half precision
+ * first; with `bf16` an integer format needs `space` for `chunk` outputs at a time in that format.
  */
 const linear = <D extends PackedDType>(dtype: D) =>
   defineKernel(`linear_${dtype}`, {
-    buffers: { a: input.f32, weight: input[dtype], bias: optionalInput.f32, space: optionalOutput.bf16, c: output.f32 },
-    parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int', bf16: 'flag', chunk: 'int' },
+    buffers: { a: input.float, weight: input[dtype], bias: optionalInput.f32, space: optionalOutput.bf16, c: output.float },
+    parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int', bf16: 'flag', half: 'flag', chunk: 'int' },
+    webgpu: linearGpu(dtype),
     operations: (p) => 2 * p.m * p.n * p.k,
-    reference({ a, weight, bias, c }, { m, n, k, lda, ldc, bf16 }) {
-      const rounded = bf16 ? roundToBf16 : (x: number) => x;
+    reference({ a, weight, bias, c }, { m, n, k, lda, ldc, ...flags }) {
+      const rounded = rounding(flags);
       for (let column = 0; column < n; column++) {
         const row = Array.from({ length: k }, (_, i) => rounded(packedValue(dtype, weight as Uint8Array, k, column, i)));
         for (let i = 0; i < m; i++) {
@@ -47,8 +51,9 @@ const linear = <D extends PackedDType>(dtype: D) =>
 /** `embedding` of a packed table. */
 const embedding = <D extends PackedDType>(dtype: D) =>
   defineKernel(`embedding_${dtype}`, {
-    buffers: { ids: input.i32, weight: input[dtype], y: output.f32 },
+    buffers: { ids: input.i32, weight: input[dtype], y: output.float },
     parameters: { tokens: 'int', vocabulary: 'int', columns: 'int' },
+    webgpu: embeddingGpu(dtype),
     touched: ({ tokens, vocabulary, columns }) => ({ weight: Math.min(tokens, vocabulary) * columns * { bf16: 2, int8: 1, int4: 0.5 }[dtype] }),
     reference({ ids, weight, y }, { tokens, vocabulary, columns }) {
       for (let t = 0; t < tokens; t++) {

@@ -1,6 +1,6 @@
 import { empty, expectRank, isPacked, launch, packedDTypes, panelRows, type DType, type PackedDType, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem, DTypeError } from '../../util/errors.js';
-import { fewRows } from '../matmul/gemm.js';
+import { roundedFactors } from '../matmul/rounding.js';
 import * as kernels from './kernels.js';
 
 const byDType = {
@@ -54,14 +54,14 @@ export function unpackWeight(packed: Tensor): Tensor {
 /** Launches c = a·weightᵀ + bias with a packed weight. Not recorded and not checked: operations check. */
 export function linearPackedInto(a: Tensor, weight: Tensor, c: Tensor, bias: Tensor | null): void {
   const { rows: n, columns: k, backend, dtype } = weight;
-  const bf16 = backend.matmul === 'bf16' && a.rows > fewRows;
-  // The product of many rows takes bf16: integers become that a part at a time, in memory that a cache can keep.
+  const rounded = roundedFactors(backend.matmul, a.rows);
+  // The CPU's product of many rows takes bf16: integers become that a part at a time, in memory that a cache can keep.
   const chunk = Math.min(n, panelRows * Math.max(1, Math.floor(2 ** 20 / (2 * panelRows * k))));
-  const space = bf16 && dtype !== 'bf16' ? empty(backend, [chunk, k], 'bf16') : null;
+  const space = rounded.bf16 && dtype !== 'bf16' ? empty(backend, [chunk, k], 'bf16') : null;
   launch(
     kernelsFor(dtype as PackedDType).linear,
     { a, weight, bias, space, c },
-    { m: a.rows, n, k, lda: a.pitch, ldc: c.pitch, bf16, chunk },
+    { m: a.rows, n, k, lda: a.pitch, ldc: c.pitch, ...rounded, chunk },
   );
   space?.dispose();
 }

@@ -1,0 +1,94 @@
+/** Where kernels of products put their sums. */
+import type { DType, GpuBinding, GpuDispatch } from '../../../tensor/index.js';
+import { perElement } from '../../../backend/webgpu/per-element.js';
+
+/** The result matrix in memory, and what is added to it. Names of numbers are WGSL expressions. */
+export interface Result {
+  readonly name: string;
+  readonly dtype: DType | undefined;
+  readonly pitch: string;
+  readonly stride: string;
+  readonly lanes: 1 | 4;
+  readonly bias: boolean;
+  readonly accumulate: boolean;
+}
+
+/** How sums reach memory: directly, or as parts that another dispatch adds up. */
+export interface Store {
+  readonly buffers: readonly (string | GpuBinding)[];
+  readonly variant: string;
+  /** `fn store(split, batch, row, column, v: vec4<f32>)`: four sums of a row, from a multiple of 4 on. */
+  readonly code: string;
+  /** Where whole 16×16 matrices may be stored as they are: WGSL expressions over split, batch, row and column. */
+  readonly whole: { readonly name: string; readonly at: string; readonly pitch: string } | null;
+}
+
+const letters = ['x', 'y', 'z', 'w'] as const;
+
+/** Stores into the result itself. */
+export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, accumulate }: Result): Store {
+  const type = lanes === 4 ? `vec4<${dtype}>` : dtype;
+  const added = bias
+    ? letters.map((letter, i) => `if (column + ${String(i)}u < p.n) { v.${letter} += bias[p.bias_at + column + ${String(i)}u]; }`).join('\n    ')
+    : '';
+  const put =
+    lanes === 4
+      ? `if (column >= p.n) { return; }
+    let to = p.${name}_at + at / 4u;
+    ${name}[to] = ${type}(${accumulate ? `vec4<f32>(${name}[to]) + ` : ''}v);`
+      : letters
+          .map((letter, i) => {
+            const to = `${name}[p.${name}_at + at + ${String(i)}u]`;
+            return `if (column + ${String(i)}u < p.n) { ${to} = ${dtype}(${accumulate ? `f32(${to}) + ` : ''}v.${letter}); }`;
+          })
+          .join('\n    ');
+  const code = `
+  fn store(split: u32, batch: u32, row: u32, column: u32, sums: vec4<f32>) {
+    if (row >= p.m) { return; }
+    var v = sums;
+    ${added}
+    let at = batch * ${stride} + row * ${pitch} + column;
+    ${put}
+  }`;
+  return {
+    buffers: [{ name, as: type }, ...(bias ? ['bias'] : [])],
+    variant: `${bias ? 'b' : ''}${accumulate ? '+' : ''}`,
+    code,
+    whole:
+      dtype === 'f32' && !bias && !accumulate
+        ? { name, at: `p.${name}_at + (batch * ${stride} + row * ${pitch} + column) / ${String(lanes)}u`, pitch: `${pitch} / ${String(lanes)}u` }
+        : null,
+  };
+}
+
+/** Stores into scratch `parts` [split, batch, m, n]. */
+export const storeParts: Store = {
+  buffers: ['parts'],
+  variant: 'parts',
+  code: `
+  fn store(split: u32, batch: u32, row: u32, column: u32, v: vec4<f32>) {
+    if (row >= p.m) { return; }
+    let at = p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column;
+    ${letters.map((letter, i) => `if (column + ${String(i)}u < p.n) { parts[at + ${String(i)}u] = v.${letter}; }`).join('\n    ')}
+  }`,
+  whole: { name: 'parts', at: 'p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column', pitch: 'p.n' },
+};
+
+/** Adds up the parts, in order. */
+export function addParts(result: Result, { m, n, batch }: { m: number; n: number; batch: number }, splits: number): GpuDispatch {
+  const { name, dtype = 'f32', pitch, stride, bias, accumulate } = result;
+  return perElement({
+    variant: `add parts${bias ? ' b' : ''}${accumulate ? ' +' : ''}`,
+    count: batch * m * n,
+    buffers: [{ name: 'parts', access: 'read' }, name, ...(bias ? ['bias'] : [])],
+    numbers: { splits },
+    body: `
+      let column = i % p.n;
+      let row = i / p.n;
+      var sum = 0.0;
+      for (var split = 0u; split < p.splits; split++) { sum += parts[p.parts_at + split * p.elements + i]; }
+      ${bias ? 'sum += bias[p.bias_at + column];' : ''}
+      let at = p.${name}_at + (row / p.m) * ${stride} + (row % p.m) * ${pitch} + column;
+      ${name}[at] = ${dtype}(${accumulate ? `f32(${name}[at]) + ` : ''}sum);`,
+  });
+}
