@@ -71,7 +71,7 @@ export class MambaLM {
    * @returns [B,L,V]
    */
   forward(ids: Tensor, options: ForwardOptions = {}): Tensor {
-    return linear(this.hidden(ids, options), this.headWeight);
+    return this.#logits(this.hidden(ids, options));
   }
 
   /**
@@ -84,7 +84,7 @@ export class MambaLM {
       const [batch = 0, length = 0, dModel = 0] = hidden.shape;
       // [B, L·D] with rows as they lie: the last D columns are the last position.
       const rows = reshape(hidden, [batch, length * dModel]);
-      return linear(rows.aliased([batch, dModel], (length - 1) * dModel, rows.pitch), this.headWeight);
+      return this.#logits(rows.aliased([batch, dModel], (length - 1) * dModel, rows.pitch));
     });
   }
 
@@ -125,7 +125,7 @@ export class MambaLM {
       this.blocks.forEach((block, i) => {
         ({ x, residual } = block.step(x, residual, state.layers[i] as MixerState, transitions[i] as Tensor));
       });
-      return linear(this.finalNorm.forward(x, residual).y, this.headWeight);
+      return this.#logits(this.finalNorm.forward(x, residual).y);
     });
   }
 
@@ -163,6 +163,11 @@ export class MambaLM {
   /** Frees the parameters. */
   dispose(): void {
     for (const { tensor } of this.parameters) tensor.dispose();
+  }
+
+  /** [..., V] f32, whatever the activations are. */
+  #logits(hidden: Tensor): Tensor {
+    return linear(hidden, this.headWeight, null, { dtype: 'f32' });
   }
 
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */

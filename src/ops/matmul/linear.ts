@@ -18,16 +18,17 @@ export function linearInto(x: Tensor, weight: Tensor, y: Tensor, bias: Tensor | 
  * @param x [..., K] f32 or f16, of any pitch
  * @param weight [N, K] f32 or f16, or packed (`packWeight`), which is for inference: it is an error to ask for a gradient through y
  * @param bias [N] f32
- * @returns [..., N] of x's dtype
+ * @param options.dtype of the result; default: x's
+ * @returns [..., N]
  * @throws ShapeError when the shapes do not fit
  */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options: { readonly dtype?: 'f32' | 'f16' } = {}): Tensor {
   expectRank('linear', 'weight', weight.shape, 2, '[N,K]');
   const outer = x.shape.slice(0, -1);
   const { rows: outputs, columns: inputs } = weight;
   expectShape('linear', 'x', x.shape, [...outer, inputs], x.rank === 1 ? '[K]' : '[…,K]', 'weight is [N,K]: one row an output');
   if (bias) expectShape('linear', 'bias', bias.shape, [outputs], '[N]');
-  const y = empty(x.backend, [...outer, outputs], x.dtype);
+  const y = empty(x.backend, [...outer, outputs], options.dtype ?? x.dtype);
   linearInto(x, weight, y, bias ?? null);
   record({
     operation: 'linear',
