@@ -22,11 +22,11 @@ import {
 export function endsDispatch(
   options: WalkOptions,
   direction: 'forward' | 'backward',
-  given: { readonly z: boolean; readonly softplus: boolean; readonly dy: boolean },
+  given: { readonly z: boolean; readonly dy: boolean },
   numbers: Readonly<Record<string, number>>,
   workgroups: readonly [number, number],
 ): GpuDispatch {
-  const { geometry, dtype, hasStarts, hold } = options;
+  const { geometry, dtype, hasStarts, hold, ends } = options;
   const { width, lanes, channels, threads, tile, paddedStates, states, sharers } = geometry;
   const forward = direction === 'forward';
   const activations = forward ? ['u', 'delta'] : ['delta', ...(given.dy ? ['dy'] : []), ...(given.z ? ['z'] : [])];
@@ -35,11 +35,11 @@ export function endsDispatch(
   const q = (code: (q: number) => string) => repeat(stateVectors(geometry), code);
   const forget = `if (resets[t] != 0.0) { dropped = 1.0; ${q((i) => `h${String(i)} = ${vectorOf(width)}(0.0);`)} }`;
   return {
-    variant: `ends ${JSON.stringify([direction, geometry, hasStarts, hold, given])}`,
+    variant: `ends ${JSON.stringify([direction, geometry, hasStarts, hold, given.z, given.dy])}`,
     buffers: [
       ...activations.map((name) => ({ name, as: vectorOf(lanes, dtype(name)) })),
       { name: 'coefficients', as: vectorOf(width), access: 'read' as const },
-      'ends',
+      ends,
     ],
     numbers,
     workgroups,
@@ -98,11 +98,11 @@ export function endsDispatch(
           }
         }
         if (present) {
-          let to = p.ends_at + (b * p.segmentCount + segment) * ${String(paddedStates + 2)} * p.channels + e;
-          ${q((i) => repeat(width, (lane) => `ends[to + (share * ${String(states)} + ${String(i * width + lane)}) * p.channels] = ${laneOf(width, `h${String(i)}`, lane)};`))}
+          let to = p.${ends}_at + p.endsAt + (b * p.segmentCount + segment) * ${String(paddedStates + 2)} * p.channels + e;
+          ${q((i) => repeat(width, (lane) => `${ends}[to + (share * ${String(states)} + ${String(i * width + lane)}) * p.channels] = ${laneOf(width, `h${String(i)}`, lane)};`))}
           if (share == ${String(sharers - 1)}) {
-            ends[to + ${String(paddedStates)} * p.channels] = total;
-            ends[to + ${String(paddedStates + 1)} * p.channels] = dropped;
+            ${ends}[to + ${String(paddedStates)} * p.channels] = total;
+            ${ends}[to + ${String(paddedStates + 1)} * p.channels] = dropped;
           }
         }
       }`,

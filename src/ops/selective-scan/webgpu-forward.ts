@@ -15,7 +15,7 @@ import {
   sharedCode,
   startCode,
   stateVectors,
-  transposingSum,
+  transposingSums,
   whoCode,
   type WalkOptions,
 } from './webgpu-walk.js';
@@ -38,7 +38,7 @@ const forwardBytes = (geometry: Geometry): number =>
 
 export const selectiveScanGpu: GpuKernel<Buffers, Parameters> = (launch) => {
   const { gpu, parameters, has, dtype, aligned } = launch;
-  const { batch, length, channels, stateSize, uPitch, deltaPitch, zPitch, softplus, hold } = parameters;
+  const { batch, length, channels, stateSize, uPitch, deltaPitch, zPitch, hold } = parameters;
   const lanes = lanesFor([channels, uPitch, deltaPitch, zPitch], aligned(4, 'u', 'delta', 'z', 'y'));
   const geometry = layOut(gpu, stateSize, lanes === 4, forwardBytes);
   const segments = cutLength(batch, length, channels, geometry);
@@ -49,10 +49,11 @@ export const selectiveScanGpu: GpuKernel<Buffers, Parameters> = (launch) => {
     hasFirst: has('initialState'),
     hasStarts: has('sequenceStarts'),
     segmented: segments.count > 1,
+    ends: 'ends',
     hold: hold === 1,
   };
   const groups = Math.ceil(channels / geometry.channels);
-  const numbers = { ...coefficients.at, groups, segmentCount: segments.count, segmentLength: segments.length };
+  const numbers = { ...coefficients.at, groups, segmentCount: segments.count, segmentLength: segments.length, endsAt: 0 };
   const unitWork = Math.min(length, segments.length) * channels * stateSize;
   const work: GpuDispatch[] = [coefficients.dispatch];
   if (segments.count > 1) {
@@ -62,7 +63,7 @@ export const selectiveScanGpu: GpuKernel<Buffers, Parameters> = (launch) => {
         endsDispatch(
           options,
           'forward',
-          { z: false, softplus: softplus === 1, dy: false },
+          { z: false, dy: false },
           { ...numbers, firstUnit, firstSegment: 0, unitsOfSequence: perSequence, workgroups: count * groups },
           fold(count * groups),
         ),
@@ -132,9 +133,9 @@ function walkDispatch(
       ? repeat(together, (j) => `sums[(t + ${String(j)}) * ${String(pitch)} + thread] = y${String(j)};`)
       : repeat(together / folded, (group) => {
           const values = Array.from({ length: folded }, (_, j) => `y${String(group * folded + j)}`);
-          const { code, sum } = transposingSum(values, 1, 'share', `s${String(group)}_`);
+          const { code, sums } = transposingSums(values, folded, 1, 'share', `s${String(group)}_`);
           return `${code}
-            sums[(t + ${String(group * folded)} + share % ${String(folded)}) * ${String(pitch)} + channel * ${String(parts)} + share / ${String(folded)}] = ${sum};`;
+            sums[(t + ${String(group * folded)} + share % ${String(folded)}) * ${String(pitch)} + channel * ${String(parts)} + share / ${String(folded)}] = ${sums[0] ?? ''};`;
         });
   return {
     variant: `scan ${JSON.stringify([geometry, hasFirst, hasStarts, segmented, hold, given])}`,

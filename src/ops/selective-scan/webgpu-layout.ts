@@ -31,16 +31,17 @@ const powerOfTwo = (least: number): number => 2 ** Math.ceil(Math.log2(least));
 /**
  * @param fourChannels whether the buffers allow to load four channels at a time
  * @param bytes workgroup memory that a walk of this geometry takes
+ * @param tiles steps between barriers to choose from
  */
 export function layOut(
   gpu: GpuFeatures,
   stateSize: number,
   fourChannels: boolean,
   bytes: (geometry: Geometry) => number,
+  tiles: readonly number[] = [gpuChunkLength, gpuChunkLength / 2, gpuChunkLength / 4],
 ): Geometry {
   const states = stateSize > 1024 ? 8 : stateSize > 2 ? 4 : stateSize;
   const sharers = powerOfTwo(stateSize / states);
-  const tiles = [gpuChunkLength, gpuChunkLength / 2, gpuChunkLength / 4];
   const sizes = [128, 64, 32].map((threads) => Math.max(threads, sharers));
   const candidates = sizes.flatMap((threads) =>
     tiles.flatMap((tile) => [false, true].map((direct) => ({ threads, tile, direct }))),

@@ -10,6 +10,8 @@ export interface WalkOptions {
   readonly hasFirst: boolean;
   readonly hasStarts: boolean;
   readonly segmented: boolean;
+  /** The buffer that holds, from its element `p.endsAt` on, what segments make of a state (`endsDispatch`). */
+  readonly ends: 'ends' | 'parts';
   readonly hold: boolean;
 }
 
@@ -62,7 +64,7 @@ export function whoCode({ geometry, hasStarts }: WalkOptions): string {
 }
 
 /** The segment's first state h0, h1, …: from `first`, and the ends of the segments before it in the walk's direction. */
-export function startCode({ geometry, hasFirst, segmented }: WalkOptions, name: string, direction: 'forward' | 'backward'): string {
+export function startCode({ geometry, hasFirst, segmented, ends }: WalkOptions, name: string, direction: 'forward' | 'backward'): string {
   const { states, width, paddedStates } = geometry;
   const vectors = stateVectors(geometry);
   const start = `(p.firstAt + (b * p.channels + some) * ${String(paddedStates)} + share * ${String(states)}) / ${String(width)}`;
@@ -75,11 +77,11 @@ export function startCode({ geometry, hasFirst, segmented }: WalkOptions, name: 
     ${
       segmented
         ? `${loop} {
-             let end = p.ends_at + (b * p.segmentCount + s) * ${String(paddedStates + 2)} * p.channels + some;
-             let total = ends[end + ${String(paddedStates)} * p.channels];
-             let dropped = ends[end + ${String(paddedStates + 1)} * p.channels] != 0.0;
+             let end = p.${ends}_at + p.endsAt + (b * p.segmentCount + s) * ${String(paddedStates + 2)} * p.channels + some;
+             let total = ${ends}[end + ${String(paddedStates)} * p.channels];
+             let dropped = ${ends}[end + ${String(paddedStates + 1)} * p.channels] != 0.0;
              ${repeat(vectors, (q) => {
-               const own = gather(width, (lane) => `ends[end + (share * ${String(states)} + ${String(q * width + lane)}) * p.channels]`);
+               const own = gather(width, (lane) => `${ends}[end + (share * ${String(states)} + ${String(q * width + lane)}) * p.channels]`);
                return `${name}${String(q)} = select(exp2(a${String(q)} * total) * ${name}${String(q)}, ${vectorOf(width)}(0.0), dropped) + ${own};`;
              })}
            }`
@@ -160,23 +162,32 @@ export function rowVector({ geometry }: WalkOptions, kind: 'B' | 'C', t: string,
 }
 
 /**
- * Adds `values` (as many as `over`, a power of two), each over `over` neighbouring invocations whose numbers differ in the bits
- * from `stride` on, so that invocation k of them ends with the sum of value k: over − 1 shuffles for over sums.
- * @returns statements, and the name of the sum
+ * Adds each of `values` over `over` neighbouring invocations (both powers of two, no more invocations than values) whose numbers
+ * differ by multiples of `stride`: invocation k of them ends with the sums of the values from k·(values/over) on. Every shuffle
+ * carries half of what is left.
+ * @param index WGSL expression of the invocation's number among them
+ * @returns statements, and the names of the sums
  */
-export function transposingSum(values: readonly string[], stride: number, index: string, prefix: string): { code: string; sum: string } {
+export function transposingSums(
+  values: readonly string[],
+  over: number,
+  stride: number,
+  index: string,
+  prefix: string,
+): { code: string; sums: readonly string[] } {
   let code = '';
   let current = [...values];
-  for (let half = current.length / 2; half >= 1; half /= 2) {
-    const bit = `(${index} & ${String(half)}u) != 0u`;
+  for (let bit = over / 2; bit >= 1; bit /= 2) {
+    const half = current.length / 2;
+    const upper = `(${index} & ${String(bit)}u) != 0u`;
     current = Array.from({ length: half }, (_, i) => {
       const [low, high] = [current[i] ?? '', current[i + half] ?? ''];
-      const name = `${prefix}${String(half)}_${String(i)}`;
-      code += `let ${name} = select(${low}, ${high}, ${bit}) + subgroupShuffleXor(select(${high}, ${low}, ${bit}), ${String(half * stride)}u);\n`;
+      const name = `${prefix}${String(bit)}_${String(i)}`;
+      code += `let ${name} = select(${low}, ${high}, ${upper}) + subgroupShuffleXor(select(${high}, ${low}, ${upper}), ${String(bit * stride)}u);\n`;
       return name;
     });
   }
-  return { code, sum: current[0] ?? '' };
+  return { code, sums: current };
 }
 
 /** Σ of the elements of a dot product over the state vectors. */
