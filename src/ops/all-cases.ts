@@ -10,6 +10,7 @@ import { cases as mixerStep } from './mixer-step/cases.js';
 import { cases as packed } from './packed/cases.js';
 import { cases as reduction } from './reduction/cases.js';
 import { cases as rmsNorm } from './rms-norm/cases.js';
+import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
 
@@ -26,6 +27,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   packed,
   reduction,
   'rms-norm': rmsNorm,
+  sampling,
   'selective-scan': selectiveScan,
   softmax,
 };

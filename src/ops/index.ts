@@ -13,6 +13,7 @@ export { packWeight, unpackWeight } from './packed/packed.js';
 export * from './reduction/max.js';
 export * from './reduction/reduction.js';
 export * from './rms-norm/rms-norm.js';
+export * from './sampling/sampling.js';
 export * from './selective-scan/selective-scan-step.js';
 export * from './selective-scan/selective-scan.js';
 export * from './softmax/softmax.js';

@@ -10,6 +10,7 @@ import * as matmul from './matmul/kernels.js';
 import * as packed from './packed/kernels.js';
 import * as reduction from './reduction/kernels.js';
 import * as rmsNorm from './rms-norm/kernels.js';
+import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
 
@@ -28,6 +29,7 @@ const byFolder: Readonly<Record<string, object>> = {
   'ops/softmax': softmax,
   'ops/cross-entropy': crossEntropy,
   'ops/adamw': adamw,
+  'ops/sampling': sampling,
 };
 
 /** Folders of `src` that hold a `cpu.cc`. */

@@ -102,27 +102,31 @@ export function perRow(options: {
 }): GpuDispatch {
   const { variant, gpu, rows, items, buffers, reductions = [], values, functions = '', numbers = {}, body } = options;
   const teams = teamsFor(gpu, rows, items);
+  const perGroup = teams.threads / teams.size;
+  const workgroups = Math.ceil(rows / perGroup);
   const turns = Math.ceil(items / teams.size);
   const held = turns <= mostHeld;
+  // Without bounds to check, all of an invocation's loads can be on their way at once.
+  const exact = items % teams.size === 0 && rows % perGroup === 0 && workgroups <= 65535;
   const names = Object.entries(values);
-  const loads = names.map(([name, [type, load]]) => `let ${name}: ${type} = ${load};`).join('\n');
-  const passCode = (first: boolean, statements: string) => {
-    if (!held) return `for (var c = member; c < end; c += team) { ${loads}\n${statements} }`;
-    const values = first
-      ? `${loads}\n${names.map(([name]) => `held_${name}[turn] = ${name};`).join(' ')}`
-      : names.map(([name]) => `let ${name} = held_${name}[turn];`).join(' ');
-    return `for (var turn = 0u; turn < ${String(turns)}u; turn++) {
-      let c = member + turn * team;
-      if (c < end) { ${values}\n${statements} }
-    }`;
-  };
+  const loads = names.map(([name, [type, load]]) => `let ${name}: ${type} = ${load};`).join(' ');
   const code = () => {
     let first = true;
     const pass = (statements: string) => {
-      const made = passCode(first, statements);
+      if (!held) return `for (var c = member; c < end; c += team) { ${loads} ${statements} }`;
+      // Written out, so that what is held lies in registers and not in an array.
+      const written = Array.from({ length: turns }, (_, turn) => {
+        const keep = names.map(([name]) => `held_${name}_${String(turn)} = ${name};`).join(' ');
+        const reload = names.map(([name]) => `let ${name} = held_${name}_${String(turn)};`).join(' ');
+        const inner = `${first ? `${loads} ${keep}` : reload} ${statements}`;
+        return `{ let c = member + ${String(turn)}u * team; ${exact ? inner : `if (c < end) { ${inner} }`} }`;
+      });
       first = false;
-      return made;
+      return written.join('\n');
     };
+    const variables = names.flatMap(([name, [type]]) =>
+      Array.from({ length: held ? turns : 0 }, (_, turn) => `var held_${name}_${String(turn)}: ${type};`),
+    );
     return `
       ${functions}
       ${reductions.map((reduction) => reductionCode(reduction, teams)).join('')}
@@ -131,18 +135,18 @@ export function perRow(options: {
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
         let member = thread % team;
-        let row = flat_workgroup(id, count) * ${String(teams.threads / teams.size)}u + thread / team;
+        let row = flat_workgroup(id, count) * ${String(perGroup)}u + thread / team;
         let live = row < p.team_rows;
         let end = select(0u, p.team_items, live);
-        ${held ? names.map(([name, [type]]) => `var held_${name}: array<${type}, ${String(Math.max(1, turns))}>;`).join(' ') : ''}
+        ${variables.join(' ')}
         ${body(pass)}
       }`;
   };
   return {
-    variant: `${variant}/${String(teams.size)}/${String(held ? turns : 0)}`,
+    variant: `${variant}/${String(teams.size)}/${String(held ? turns : 0)}${exact ? '/exact' : ''}`,
     buffers,
     numbers: { ...numbers, team_rows: rows, team_items: items },
-    workgroups: rows === 0 ? [0] : fold(Math.ceil(rows / (teams.threads / teams.size))),
+    workgroups: rows === 0 ? [0] : fold(workgroups),
     code,
   };
 }

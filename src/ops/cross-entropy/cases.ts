@@ -86,6 +86,7 @@ const fused: OperationCase[] = [
       run: (input) => [
         linearCrossEntropy(input('hidden'), input('weight'), input('targets'), { bias: input('bias'), chunkRows: 7 }),
       ],
+      half: ['hidden', 'weight'],
       reductionLength: Math.max(V, D),
     })),
   ),

@@ -75,7 +75,7 @@ type Backward = 'sum' | 'weight' | 'statistics' | 'dy' | 'dresidual' | 'dsum' | 
 type BackwardParameters = 'rows' | 'columns' | 'sumPitch' | 'dyPitch' | 'dresidualPitch' | 'blocks';
 
 /** Rows whose share of the weight's gradient one invocation adds up. */
-const rowsPerPartial = 64;
+const rowsPerPartial = 32;
 
 export function normBackwardGpu(launch: GpuLaunch<Backward, BackwardParameters>, centred: boolean): ReturnType<GpuKernel> {
   const { gpu, parameters, dtype, has } = launch;

@@ -1211,7 +1211,32 @@ struct GlobalNorm {
 };
 void global_norm(const GlobalNorm& a, Pool& pool);
 
-constexpr int kKernelCount = 51;
+struct SampleTokens {
+  const float* logits;
+  i32* ids;
+  i32* counter;
+  i32* history;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 logitsPitch;
+  i64 capacity;
+  i64 seed;
+  float temperature;
+  explicit SampleTokens(const double* w)
+      : logits(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        ids(reinterpret_cast<i32*>(uintptr_t(w[1]))),
+        counter(reinterpret_cast<i32*>(uintptr_t(w[2]))),
+        history(reinterpret_cast<i32*>(uintptr_t(w[3]))),
+        rows(i64(w[4])),
+        columns(i64(w[5])),
+        logitsPitch(i64(w[6])),
+        capacity(i64(w[7])),
+        seed(i64(w[8])),
+        temperature(float(w[9])) {}
+};
+void sample_tokens(const SampleTokens& a, Pool& pool);
+
+constexpr int kKernelCount = 52;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -1265,6 +1290,7 @@ inline const char* const kSignatures[] = {
     "token_losses_in_place(inout f32 logits, in i32 targets, out f32 losses; int rows, int columns)",
     "adamw_step(inout f32 parameters, in f32 gradients, inout f32 firstMoments, inout f32 secondMoments, in f32 gradientNorm?; int count, int decayCount, float gradientScale, float maxGradientNorm, float beta1, float beta1Complement, float beta2, float beta2Complement, float epsilon, float decay, float stepSize, float rootScale)",
     "global_norm(in f32 x, out f32 norm; int count, float scale)",
+    "sample_tokens(in f32 logits, out i32 ids, inout i32 counter, inout i32 history?; int rows, int columns, int logitsPitch, int capacity, int seed, float temperature)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -1319,6 +1345,7 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { token_losses_in_place(TokenLossesInPlace(w), pool); },
     [](const double* w, Pool& pool) { adamw_step(AdamwStep(w), pool); },
     [](const double* w, Pool& pool) { global_norm(GlobalNorm(w), pool); },
+    [](const double* w, Pool& pool) { sample_tokens(SampleTokens(w), pool); },
 };
 
 }  // namespace ELAPID_TARGET

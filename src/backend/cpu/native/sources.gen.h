@@ -12,3 +12,4 @@
 #include "../../../ops/softmax/cpu.cc"
 #include "../../../ops/cross-entropy/cpu.cc"
 #include "../../../ops/adamw/cpu.cc"
+#include "../../../ops/sampling/cpu.cc"

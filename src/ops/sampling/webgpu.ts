@@ -1,0 +1,54 @@
+import { perElement } from '../../backend/webgpu/per-element.js';
+import type { GpuKernel } from '../../tensor/index.js';
+import { firstLargest, orderedKey } from '../reduction/webgpu.js';
+import { wgslMath } from '../webgpu-math.js';
+import { lanesOf, perRow, vector } from '../webgpu-rows.js';
+import { wgslRandom } from './random.js';
+
+export const sampleTokensGpu: GpuKernel<
+  'logits' | 'ids' | 'counter' | 'history',
+  'rows' | 'columns' | 'logitsPitch' | 'temperature'
+> = (launch) => {
+  const { gpu, parameters, dtype, has } = launch;
+  const { rows, columns, logitsPitch, temperature } = parameters;
+  const lanes = lanesOf(launch, [columns, logitsPitch], ['logits']);
+  const greedy = temperature === 0;
+  return {
+    dispatches: [
+      perRow({
+        variant: `${greedy ? 'greedy' : 'gumbel'}/${String(lanes)}`,
+        gpu,
+        rows,
+        items: columns / lanes,
+        buffers: [
+          { name: 'logits', as: vector(dtype('logits') ?? 'f32', lanes) },
+          'ids',
+          { name: 'counter', access: 'read' },
+          ...(has('history') ? ['history'] : []),
+        ],
+        functions: `${orderedKey} ${greedy ? '' : wgslMath + wgslRandom}`,
+        reductions: [firstLargest],
+        values: {},
+        body: (pass) => `
+          let step = u32(counter[p.counter_at]);
+          ${greedy ? '' : 'let key = row_key(p.seed, step, row);'}
+          // Keys of NaN and of −∞ never win.
+          var best = vec2<u32>(0x007fffffu, 0xffffffffu);
+          ${pass(`
+            let item = ${vector('f32', lanes)}(logits[p.logits_at + row * (p.logitsPitch / ${String(lanes)}u) + c]);
+            for (var lane = 0u; lane < ${String(lanes)}u; lane++) {
+              let column = ${String(lanes)}u * c + lane;
+              let score = item${lanes === 1 ? '' : '[lane]'}${greedy ? '' : ' + p.temperature * gumbel(key, column)'};
+              let rank = ordered_key(score);
+              if (rank > best.x && rank != 0xffffffffu) { best = vec2<u32>(rank, column); }
+            }`)}
+          let chosen = bitcast<i32>(first_largest(thread, best).y);
+          if (live && member == 0u) {
+            ids[p.ids_at + row] = chosen;
+            ${has('history') ? 'if (step < p.capacity) { history[p.history_at + row * p.capacity + step] = chosen; }' : ''}
+          }`,
+      }),
+      perElement({ variant: 'advance', count: 1, buffers: ['counter'], body: 'counter[p.counter_at] += 1;' }),
+    ],
+  };
+};
