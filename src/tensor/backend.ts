@@ -57,8 +57,11 @@ export interface Backend {
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer;
   /** Overwrites a view, in stream order. */
   write(view: BufferView, data: ArrayLike<number>): void;
-  /** The view's values after everything launched so far. */
-  read(view: BufferView): Promise<HostArray>;
+  /**
+   * The view's values after everything launched so far.
+   * @param into of the view's size and what an earlier `read` gave: may be filled and returned, which saves making an array
+   */
+  read(view: BufferView, into?: HostArray): Promise<HostArray>;
   /** Gives the buffer back; launches already in the stream may still use it. */
   release(buffer: DeviceBuffer): void;
   /** Launches a kernel: views in the order of `kernel.buffers`, numbers in the order of `kernel.parameters`. */

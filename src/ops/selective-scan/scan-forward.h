@@ -4,7 +4,7 @@ namespace ELAPID_TARGET {
 
 // Advances kStates states of a vector of channels over a chunk; adds C·h to y.
 template <int kStates, bool kHold, bool kOutput>
-ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inverse_a, float* state, float* y, Ahead& ahead) {
+ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inverse_a, float* state, float* y, Ahead<4> ahead) {
   vf h[kStates];
 #pragma GCC unroll 16
   for (int j = 0; j < kStates; j++) h[j] = load(state + j * kLanes);
@@ -31,6 +31,71 @@ ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inver
       if constexpr (kOutput) sums[j % 2] += h[j] * splat(c[j]);
     }
     if constexpr (kOutput) store(y + k * kLanes, load(y + k * kLanes) + (sums[0] + sums[1]));
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < kStates; j++) store(state + j * kLanes, h[j]);
+}
+
+// A row of one of the arrays a scan goes along; how far the next step's is, and the next chunk's.
+template <class Float>
+struct Along {
+  Float* at;
+  i64 step, ahead;
+
+  // Where `chunk` is 0 there is no next one.
+  Along(Float* array, i64 row, i64 direction, i64 pitch, i64 first, i64 chunk)
+      : at(array ? array + row * pitch + first : nullptr), step(direction * pitch), ahead(chunk * step) {}
+
+  ELAPID_INLINE void ask() const { __builtin_prefetch(at + ahead, 0, 2); }
+};
+
+struct Rows {
+  Along<const float> delta, u, z;
+  Along<float> y;
+  vf bias, skip;
+};
+
+// Everything for a chunk of a vector of channels whose states all fit in registers, in one loop. What depends on no state is
+// worked out a step early, so that nothing waits for it.
+template <int kStates, bool kSoftplus, bool kGate>
+ELAPID_NOINLINE void advance_rows(const Steps& s, Rows r, const float* a2, float* state) {
+  vf h[kStates];
+#pragma GCC unroll 16
+  for (int j = 0; j < kStates; j++) h[j] = load(state + j * kLanes);
+  const float* b = s.b;
+  const float* c = s.c;
+  const auto next_delta = [&] {
+    vf d = load(r.delta.at) + r.bias, slope;
+    if (kSoftplus) d = softplus_and_slope(d, slope);
+    return d;
+  };
+  vf delta = next_delta();
+  for (i64 k = 0; k < s.count; k++, b += s.b_step, c += s.c_step) {
+    if (s.reset && s.reset[k]) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kStates; j++) h[j] = vf{};
+    }
+    r.delta.ask(), r.u.ask(), r.y.ask();
+    const vf now = delta, u = load(r.u.at), x = now * u;
+    if (k + 1 < s.count) r.delta.at += r.delta.step;
+    delta = next_delta();
+    vf gate;
+    if constexpr (kGate) {
+      r.z.ask();
+      gate = load(r.z.at);
+      gate *= fast_sigmoid(gate);
+      r.z.at += r.z.step;
+    }
+    vf sums[2] = {r.skip * u, vf{}};
+#pragma GCC unroll 16
+    for (int j = 0; j < kStates; j++) {
+      h[j] = exp2(now * load(a2 + j * kLanes)) * h[j] + x * splat(b[j]);
+      sums[j % 2] += h[j] * splat(c[j]);
+    }
+    const vf out = sums[0] + sums[1];
+    store(r.y.at, kGate ? out * gate : out);
+    r.u.at += r.u.step;
+    r.y.at += r.y.step;
   }
 #pragma GCC unroll 16
   for (int j = 0; j < kStates; j++) store(state + j * kLanes, h[j]);
@@ -77,18 +142,37 @@ struct ForwardScan {
       if (kOutput && a.states) write_checkpoint(c);
       const i32* reset = block.resets(from, count, marks);
       const i64 row = block.row(from), step = block.row_step();
-      Ahead ahead = look_ahead(block, c + 1 < end, c + 1);
-      if (kOutput && c + 1 < end) ahead.add(a.y, block.row(from + a.chunk), a.channels, block.first);
+      Ahead<4> ahead(block, c + 1 < end, c + 1);
+      if (kOutput && c + 1 < end) ahead.add(block, a.y, block.row(from + a.chunk), a.channels);
       for (i64 v = 0; v < block.vectors(); v++) {
+        if (kOutput && run_rows(v, c, c + 1 < end, reset)) continue;
         read_rows<kOutput>(v, from, count);
         each_state_block<kForwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
           const i64 at = (v * a.stateSize + n) * kLanes;
           const Steps steps{count, delta, x, a.B + row * a.bPitch + n, a.C + row * a.cPitch + n, step * a.bPitch, step * a.cPitch, reset};
-          advance<kStates, kHold, kOutput>(steps, a2 + at, kHold ? inverse_a + at : nullptr, state + at, y, ahead);
+          advance<kStates, kHold, kOutput>(steps, a2 + at, kHold ? inverse_a + at : nullptr, state + at, y, ahead.of(v));
         });
         if (kOutput) write_rows(v, from, count);
       }
     }
+  }
+
+  // A chunk of a whole vector of channels with as many states as registers hold; false where it is not one.
+  bool run_rows(i64 v, i64 c, bool more, const i32* reset) {
+    if constexpr (!kHold && kLanes == 16) {
+      if (a.stateSize != kForwardStates || block.lanes_of(v) < kLanes) return false;
+      const i64 row = block.row(c * a.chunk), step = block.row_step(), e = block.first + v * kLanes, ahead = more ? a.chunk : 0;
+      const auto along = [&](auto* array, i64 pitch) { return Along(array, row, step, pitch, e, ahead); };
+      const Rows rows{along(a.delta, a.deltaPitch), along(a.u, a.uPitch), along(a.z, a.zPitch), along(a.y, a.channels),
+                      a.deltaBias ? load(a.deltaBias + e) : vf{}, a.D ? load(a.D + e) : vf{}};
+      const Steps steps{block.chunk_size(c), nullptr, nullptr, a.B + row * a.bPitch, a.C + row * a.cPitch, step * a.bPitch, step * a.cPitch, reset};
+      const auto advance = a.softplus ? (a.z ? advance_rows<kForwardStates, true, true> : advance_rows<kForwardStates, true, false>)
+                                      : (a.z ? advance_rows<kForwardStates, false, true> : advance_rows<kForwardStates, false, false>);
+      const i64 at = v * a.stateSize * kLanes;
+      advance(steps, rows, a2 + at, state + at);
+      return true;
+    }
+    return false;
   }
 
   template <bool kOutput>
