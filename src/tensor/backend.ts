@@ -59,7 +59,7 @@ export interface Backend {
   write(view: BufferView, data: ArrayLike<number>): void;
   /**
    * The view's values after everything launched so far.
-   * @param into of the view's size and what an earlier `read` gave: may be filled and returned, which saves making an array
+   * @param into what an earlier `read` of as large a view gave: may be filled and returned, which saves making an array
    */
   read(view: BufferView, into?: HostArray): Promise<HostArray>;
   /** Gives the buffer back; launches already in the stream may still use it. */

@@ -116,7 +116,7 @@ export class CpuBackend implements MappingBackend {
     try {
       const done = this.synchronize();
       // Fresh memory takes as long as copying it several times over: while the kernels run, or never.
-      const values = (into as DeviceArray | undefined) ?? hostArray(buffer.dtype, size);
+      const values = fits(into, buffer.dtype, size) ? into : hostArray(buffer.dtype, size);
       await done;
       this.#engine.copyOut(staged.address, values);
       return values;
@@ -304,6 +304,11 @@ export class CpuBackend implements MappingBackend {
     for (const { resolve } of settled) resolve();
     if (settled.length > 0 && this.#waiters.length === 0) this.#engine.keepAlive(false);
   }
+}
+
+function fits(array: HostArray | undefined, dtype: DType, size: number): array is DeviceArray {
+  const type = dtype === 'f32' ? Float32Array : dtype === 'i32' ? Int32Array : Uint8Array;
+  return array instanceof type && array.length === size;
 }
 
 function hostArray(dtype: DType, size: number): DeviceArray {

@@ -36,66 +36,46 @@ ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inver
   for (int j = 0; j < kStates; j++) store(state + j * kLanes, h[j]);
 }
 
-// A row of one of the arrays a scan goes along; how far the next step's is, and the next chunk's.
+// A row of one of the arrays a scan goes along, and how far the next step's is.
 template <class Float>
 struct Along {
   Float* at;
-  i64 step, ahead;
-
-  // Where `chunk` is 0 there is no next one.
-  Along(Float* array, i64 row, i64 direction, i64 pitch, i64 first, i64 chunk)
-      : at(array ? array + row * pitch + first : nullptr), step(direction * pitch), ahead(chunk * step) {}
-
-  ELAPID_INLINE void ask() const { __builtin_prefetch(at + ahead, 0, 2); }
+  i64 step;
 };
 
 struct Rows {
-  Along<const float> delta, u, z;
+  Along<const float> delta, u;
   Along<float> y;
-  vf bias, skip;
+  vf skip;
 };
 
-// Everything for a chunk of a vector of channels whose states all fit in registers, in one loop. What depends on no state is
-// worked out a step early, so that nothing waits for it.
-template <int kStates, bool kSoftplus, bool kGate>
-ELAPID_NOINLINE void advance_rows(const Steps& s, Rows r, const float* a2, float* state) {
+// advance<kStates, false, true> for all states of a vector at once: x and D·u are worked out on the way, which saves a pass
+// over the chunk. Δ and y are rows of the arrays, or of scratch where softplus comes before and the gate after: these take
+// so many dependent instructions that in this loop they would fill the processor's queue and keep the states out of it.
+template <int kStates>
+ELAPID_NOINLINE void advance_rows(const Steps& s, Rows rows, const float* a2, float* state, Ahead<4> ahead) {
   vf h[kStates];
 #pragma GCC unroll 16
   for (int j = 0; j < kStates; j++) h[j] = load(state + j * kLanes);
   const float* b = s.b;
   const float* c = s.c;
-  const auto next_delta = [&] {
-    vf d = load(r.delta.at) + r.bias, slope;
-    if (kSoftplus) d = softplus_and_slope(d, slope);
-    return d;
-  };
-  vf delta = next_delta();
   for (i64 k = 0; k < s.count; k++, b += s.b_step, c += s.c_step) {
     if (s.reset && s.reset[k]) {
 #pragma GCC unroll 16
       for (int j = 0; j < kStates; j++) h[j] = vf{};
     }
-    r.delta.ask(), r.u.ask(), r.y.ask();
-    const vf now = delta, u = load(r.u.at), x = now * u;
-    if (k + 1 < s.count) r.delta.at += r.delta.step;
-    delta = next_delta();
-    vf gate;
-    if constexpr (kGate) {
-      r.z.ask();
-      gate = load(r.z.at);
-      gate *= fast_sigmoid(gate);
-      r.z.at += r.z.step;
-    }
-    vf sums[2] = {r.skip * u, vf{}};
+    ahead.touch();
+    const vf delta = load(rows.delta.at), u = load(rows.u.at), x = delta * u;
+    vf sums[2] = {rows.skip * u, vf{}};
 #pragma GCC unroll 16
     for (int j = 0; j < kStates; j++) {
-      h[j] = exp2(now * load(a2 + j * kLanes)) * h[j] + x * splat(b[j]);
+      h[j] = exp2(delta * load(a2 + j * kLanes)) * h[j] + x * splat(b[j]);
       sums[j % 2] += h[j] * splat(c[j]);
     }
-    const vf out = sums[0] + sums[1];
-    store(r.y.at, kGate ? out * gate : out);
-    r.u.at += r.u.step;
-    r.y.at += r.y.step;
+    store(rows.y.at, sums[0] + sums[1]);
+    rows.delta.at += rows.delta.step;
+    rows.u.at += rows.u.step;
+    rows.y.at += rows.y.step;
   }
 #pragma GCC unroll 16
   for (int j = 0; j < kStates; j++) store(state + j * kLanes, h[j]);
@@ -145,7 +125,7 @@ struct ForwardScan {
       Ahead<4> ahead(block, c + 1 < end, c + 1);
       if (kOutput && c + 1 < end) ahead.add(block, a.y, block.row(from + a.chunk), a.channels);
       for (i64 v = 0; v < block.vectors(); v++) {
-        if (kOutput && run_rows(v, c, c + 1 < end, reset)) continue;
+        if (kOutput && run_rows(v, from, count, reset, ahead)) continue;
         read_rows<kOutput>(v, from, count);
         each_state_block<kForwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
           const i64 at = (v * a.stateSize + n) * kLanes;
@@ -158,18 +138,26 @@ struct ForwardScan {
   }
 
   // A chunk of a whole vector of channels with as many states as registers hold; false where it is not one.
-  bool run_rows(i64 v, i64 c, bool more, const i32* reset) {
+  bool run_rows(i64 v, i64 from, i64 count, const i32* reset, const Ahead<4>& ahead) {
     if constexpr (!kHold && kLanes == 16) {
       if (a.stateSize != kForwardStates || block.lanes_of(v) < kLanes) return false;
-      const i64 row = block.row(c * a.chunk), step = block.row_step(), e = block.first + v * kLanes, ahead = more ? a.chunk : 0;
-      const auto along = [&](auto* array, i64 pitch) { return Along(array, row, step, pitch, e, ahead); };
-      const Rows rows{along(a.delta, a.deltaPitch), along(a.u, a.uPitch), along(a.z, a.zPitch), along(a.y, a.channels),
-                      a.deltaBias ? load(a.deltaBias + e) : vf{}, a.D ? load(a.D + e) : vf{}};
-      const Steps steps{block.chunk_size(c), nullptr, nullptr, a.B + row * a.bPitch, a.C + row * a.cPitch, step * a.bPitch, step * a.cPitch, reset};
-      const auto advance = a.softplus ? (a.z ? advance_rows<kForwardStates, true, true> : advance_rows<kForwardStates, true, false>)
-                                      : (a.z ? advance_rows<kForwardStates, false, true> : advance_rows<kForwardStates, false, false>);
-      const i64 at = v * a.stateSize * kLanes;
-      advance(steps, rows, a2 + at, state + at);
+      const i64 row = block.row(from), step = block.row_step(), e = block.first + v * kLanes, at = v * a.stateSize * kLanes;
+      const bool change = a.softplus || a.deltaBias;
+      if (change) {
+        const vf bias = a.deltaBias ? load(a.deltaBias + e) : vf{};
+        block.each_row(v, from, count, [&](i64 k, i64 r, auto load_part, auto) {
+          vf d = load_part(a.delta + r * a.deltaPitch) + bias, slope;
+          if (a.softplus) d = softplus_and_slope(d, slope);
+          store(delta + k * kLanes, d);
+        });
+      }
+      Rows rows{{a.delta + row * a.deltaPitch + e, step * a.deltaPitch}, {a.u + row * a.uPitch + e, step * a.uPitch},
+                {a.y + row * a.channels + e, step * a.channels}, a.D ? load(a.D + e) : vf{}};
+      if (change) rows.delta = {delta, kLanes};
+      if (a.z) rows.y = {y, kLanes};
+      const Steps steps{count, nullptr, nullptr, a.B + row * a.bPitch, a.C + row * a.cPitch, step * a.bPitch, step * a.cPitch, reset};
+      advance_rows<kForwardStates>(steps, rows, a2 + at, state + at, ahead.of(v));
+      if (a.z) write_rows(v, from, count);
       return true;
     }
     return false;

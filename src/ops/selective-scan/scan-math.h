@@ -51,7 +51,7 @@ ELAPID_INLINE Exponent split_exponent(vf x, vf& f) {
 
 // 2ˣ, any x.
 #if ELAPID_LANES == 16 && defined(__AVX512F__)
-// x = n + f with n in sixteenths and |f| ≤ 1/32: ten instructions, as a table of sixteen in a register replaces half of the
+// x = n + f with n in sixteenths and |f| ≤ 1/32: nine instructions, as a table of sixteen in a register replaces half of the
 // polynomial. Within 1.0 units in the last place; within 0.54 for |x| ≤ 1/32, where the entry is 1: long memories.
 ELAPID_INLINE vf exp2(vf x) {
   const vf table = {1.0f,          1.0442737341f, 1.0905077457f, 1.1387885809f, 1.1892070770f, 1.2418577671f,
