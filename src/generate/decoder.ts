@@ -51,6 +51,7 @@ export class Decoder {
   readonly #transitions: readonly Tensor[];
   readonly #program: Program;
   readonly #logits: Tensor;
+  #values: Float32Array | undefined;
 
   /** @param state updated by every step; must outlive the decoder */
   constructor(model: MambaLM, state: State) {
@@ -73,7 +74,7 @@ export class Decoder {
   /**
    * Feeds one token to each sequence.
    * @param ids one for each sequence of the state
-   * @returns logits [B·V] of the next tokens
+   * @returns logits [B·V] of the next tokens, until the next step overwrites them
    * @throws ArgumentError when an id is outside of the vocabulary
    */
   async step(ids: ArrayLike<number>): Promise<Float32Array> {
@@ -81,8 +82,9 @@ export class Decoder {
     this.#ids.write(ids);
     this.#program.replay();
     this.#state.position++;
-    const logits = await this.#logits.data();
-    return logits instanceof Float32Array ? logits : Float32Array.from(logits);
+    const logits = await this.#logits.data(this.#values);
+    this.#values = logits instanceof Float32Array ? logits : undefined;
+    return this.#values ?? Float32Array.from(logits);
   }
 
   dispose(): void {

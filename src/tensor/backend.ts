@@ -60,8 +60,11 @@ export interface Backend {
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer;
   /** Overwrites a view, in stream order. */
   write(view: BufferView, data: ArrayLike<number>): void;
-  /** The view's values after everything launched so far. */
-  read(view: BufferView): Promise<HostArray>;
+  /**
+   * The view's values after everything launched so far.
+   * @param into what an earlier `read` of as large a view gave: may be filled and returned, which saves making an array
+   */
+  read(view: BufferView, into?: HostArray): Promise<HostArray>;
   /** Gives the buffer back; launches already in the stream may still use it. */
   release(buffer: DeviceBuffer): void;
   /** Whether this backend has the kernel; operations that can do without compose theirs of others. */

@@ -102,10 +102,11 @@ export class Tensor {
   /**
    * The values, dense, after everything launched so far: Float32Array (Float64Array from the reference backend),
    * Int32Array, or the bytes of a packed weight as Uint8Array.
+   * @param into what an earlier `data` of this tensor gave: may be filled and returned, which saves making an array
    */
-  async data(): Promise<HostArray> {
+  async data(into?: HostArray): Promise<HostArray> {
     const { rows, columns, pitch, dense } = this;
-    const values = await this.#live().backend.read(this.view);
+    const values = await this.#live().backend.read(this.view, dense ? into : undefined);
     if (dense) return values;
     const packed = values.slice(0, rows * columns);
     for (let row = 0; row < rows; row++) packed.set(values.subarray(row * pitch, row * pitch + columns), row * columns);

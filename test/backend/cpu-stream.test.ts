@@ -19,6 +19,20 @@ describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
     for (const one of [x, early, late]) one.dispose();
   });
 
+  test('fills the array it is given, if it fits', async () => {
+    const x = withoutScope(() => tensor(backend(), [1, 2, 3], [3]));
+    const first = await x.data();
+    x.write([4, 5, 6]);
+    expect(await x.data(first)).toBe(first);
+    expect([...first]).toEqual([4, 5, 6]);
+    for (const other of [new Float32Array(4), new Float32Array(2), new Int32Array(3)]) {
+      const values = await x.data(other);
+      expect(values).not.toBe(other);
+      expect([...values]).toEqual([4, 5, 6]);
+    }
+    x.dispose();
+  });
+
   test('keeps reused memory in order', async () => {
     // Each sum is freed at once and its memory taken by the next: 500 launches over two blocks.
     const total = scope(() => {

@@ -11,6 +11,9 @@ constexpr int kSkinnyRows = 8;
 template <int M>
 constexpr int kStreams = M <= 2 ? 4 : M <= 4 && kLanes == 16 ? 4 : M <= 4 ? 2 : kLanes == 16 ? 2 : 1;
 
+// Floats between a row of W and its prefetch, at least; into the second-level cache, as in ops/packed/product.h.
+constexpr i64 kStreamAhead = 6144;
+
 // found[m][l], lane by lane: the products of row m of a with line `line + l` of w, for kStreams lines.
 template <int M>
 ELAPID_INLINE void skinny_lines(const float* a, i64 lda, const float* const* w, i64 depth, i64 ahead, vf (*found)[kLanes]) {
@@ -22,7 +25,7 @@ ELAPID_INLINE void skinny_lines(const float* a, i64 lda, const float* const* w, 
     ELAPID_UNROLL
     for (int s = 0; s < S; s++) {
       lines[s] = load(w[s] + k);
-      __builtin_prefetch(w[s] + k + ahead);
+      __builtin_prefetch(w[s] + k + ahead, 0, 2);
     }
     ELAPID_UNROLL
     for (int m = 0; m < M; m++) {
@@ -53,6 +56,7 @@ ELAPID_INLINE void skinny_lines(const float* a, i64 lda, const float* const* w, 
 template <int M>
 void skinny_block(const Gemm& g, const float* a, const float* w, float* c, i64 begin, i64 end) {
   constexpr int S = kStreams<M>;
+  const i64 group = max(S * g.ldb, i64(1)), ahead = ceil_div(kStreamAhead, group) * group;
   for (i64 n = begin; n < end; n += kLanes) {
     const i64 lines = min(end - n, i64(kLanes));
     vf found[M][kLanes];
@@ -62,7 +66,7 @@ void skinny_block(const Gemm& g, const float* a, const float* w, float* c, i64 b
       ELAPID_UNROLL
       for (int s = 0; s < S; s++) streams[s] = w + (n + min(i64(first + s), lines - 1)) * g.ldb;
       if (first < lines) {
-        skinny_lines<M>(a, g.lda, streams, g.k, S * g.ldb, reinterpret_cast<vf(*)[kLanes]>(&found[0][first]));
+        skinny_lines<M>(a, g.lda, streams, g.k, ahead, reinterpret_cast<vf(*)[kLanes]>(&found[0][first]));
       } else {
         for (int m = 0; m < M; m++)
           for (int s = 0; s < S; s++) found[m][first + s] = vf{};

@@ -18,7 +18,7 @@ struct Gradients {
 };
 
 template <int kStates, bool kHold>
-ELAPID_NOINLINE void recompute(const Steps& s, const float* a2, const float* inverse_a, const History& history, float* y, Ahead& ahead) {
+ELAPID_NOINLINE void recompute(const Steps& s, const float* a2, const float* inverse_a, const History& history, float* y, Ahead<7> ahead) {
   constexpr i64 kRow = kStates * kLanes;
   vf h[kStates];
 #pragma GCC unroll 8

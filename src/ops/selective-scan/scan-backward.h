@@ -81,7 +81,7 @@ struct BackwardScan {
     for (i64 c = end - 1; c >= begin; c--) {
       const i64 from = c * a.chunk, count = block.chunk_size(c);
       const i32* reset = block.resets(from, count, marks);
-      Ahead ahead = look_ahead(block, c > begin, c - 1);
+      Ahead<7> ahead(block, c > begin, c - 1);
       if (c > begin) ask_for_the_rest(ahead, c - 1);
       for (i64 v = 0; v < block.vectors(); v++) {
         read_rows(v, from, count);
@@ -91,7 +91,7 @@ struct BackwardScan {
             store(history.h + j * kLanes, load_first(a.states + block.checkpoint(c, n + j, v), block.lanes_of(v)));
           const Steps steps = steps_of(from, count, reset, n);
           const float* inverse = kHold ? inverse_a + at : nullptr;
-          recompute<kStates, kHold>(steps, a2 + at, inverse, history, a.dz ? y : nullptr, ahead);
+          recompute<kStates, kHold>(steps, a2 + at, inverse, history, a.dz ? y : nullptr, ahead.of(v));
           const Gradients gradients{dy, dx, ddelta, sums + n * 2 * a.chunk, v == 0};
           go_back<kStates, kHold>(steps, a2 + at, inverse, history, gradients, carry + at, da + at);
         });
@@ -101,11 +101,11 @@ struct BackwardScan {
     }
   }
 
-  void ask_for_the_rest(Ahead& ahead, i64 c) const {
+  void ask_for_the_rest(Ahead<7>& ahead, i64 c) const {
     const i64 row = block.row(c * a.chunk);
-    ahead.add(a.dy, row, a.dyPitch, block.first);
+    ahead.add(block, a.dy, row, a.dyPitch);
     float* const outputs[] = {a.du, a.dDelta, a.dz};
-    for (float* output : outputs) ahead.add(output, row, a.channels, block.first);
+    for (float* output : outputs) ahead.add(block, output, row, a.channels);
     for (i64 n = 0; n < a.stateSize; n++)
       for (i64 e = 0; e < block.channels; e += 16) __builtin_prefetch(a.states + block.checkpoint(c, n, 0) + e, 0, 2);
   }

@@ -126,46 +126,54 @@ struct Steps {
   const i32* reset;  // null: none
 };
 
-// Asks for the rows of the chunk to come, a cache line of each array a call, while the current chunk is worked on: rows are
-// too far apart for the hardware to foresee the next one, and a scan waits for memory half of its time without this.
+// Asks for the rows of the chunk to come, a row of each of kArrays arrays a step, while the current chunk is worked on: rows
+// are too far apart for the hardware to foresee the next one, and a scan waits for memory half of its time without this.
+// Without branches, in every step of a vector: an array that is not there is the first one again, and behind the last row
+// nothing comes of it.
+template <int kArrays>
 struct Ahead {
-  static constexpr int kMost = 7;
-  const float* next[kMost];
-  i64 pitch[kMost];
-  int arrays = 0;
-  i64 rows, line = 0, lines, step;
+  const float* next[kArrays];
+  i64 step[kArrays];
+  int count = 0;
 
-  // Ahead of `rows` rows from `row` on, of a block of `channels` channels.
-  Ahead(i64 rows, i64 step, i64 channels) : rows(rows), lines(ceil_div(channels, i64(16))), step(step) {}
+  // Ahead of chunk c; of none where there is no such chunk.
+  template <class Args>
+  Ahead(const Block<Args>& block, bool exists, i64 c) {
+    const Args& a = block.a;
+    next[0] = a.u;
+    step[0] = 0;
+    if (!exists) return;
+    const i64 row = block.row(c * a.chunk);
+    add(block, a.u, row, a.uPitch);
+    add(block, a.delta, row, a.deltaPitch);
+    add(block, a.z, row, a.zPitch);
+  }
 
-  void add(const float* array, i64 row, i64 row_pitch, i64 first) {
+  template <class Args>
+  void add(const Block<Args>& block, const float* array, i64 row, i64 pitch) {
     if (!array) return;
-    next[arrays] = array + row * row_pitch + first;
-    pitch[arrays++] = step * row_pitch;
+    next[count] = array + row * pitch + block.first;
+    step[count++] = block.row_step() * pitch;
+  }
+
+  // For vector v of the block.
+  Ahead of(i64 v) const {
+    Ahead ahead = *this;
+    for (int i = 0; i < kArrays; i++) {
+      ahead.next[i] = next[i < count ? i : 0] + v * kLanes;
+      ahead.step[i] = step[i < count ? i : 0];
+    }
+    return ahead;
   }
 
   ELAPID_INLINE void touch() {
-    if (rows <= 0) return;
-    for (int i = 0; i < arrays; i++) __builtin_prefetch(next[i] + line * 16, 0, 2);
-    if (++line < lines) return;
-    line = 0;
-    rows--;
-    for (int i = 0; i < arrays; i++) next[i] += pitch[i];
+    ELAPID_UNROLL
+    for (int i = 0; i < kArrays; i++) {
+      __builtin_prefetch(next[i], 0, 2);
+      next[i] += step[i];
+    }
   }
 };
-
-// Ahead of chunk c; of none where there is no such chunk.
-template <class Args>
-Ahead look_ahead(const Block<Args>& block, bool exists, i64 c) {
-  const Args& a = block.a;
-  Ahead ahead(exists ? block.chunk_size(c) : 0, block.row_step(), block.channels);
-  if (!exists) return ahead;
-  const i64 row = block.row(c * a.chunk);
-  ahead.add(a.u, row, a.uPitch, block.first);
-  ahead.add(a.delta, row, a.deltaPitch, block.first);
-  ahead.add(a.z, row, a.zPitch, block.first);
-  return ahead;
-}
 
 // How a scan is cut for the threads. Segments of whole chunks are scanned at the same time only where blocks of channels
 // alone leave most threads idle: every segment but one is then scanned twice.

@@ -4,7 +4,7 @@ namespace ELAPID_TARGET {
 
 // Advances kStates states of a vector of channels over a chunk; adds C·h to y.
 template <int kStates, bool kHold, bool kOutput>
-ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inverse_a, float* state, float* y, Ahead& ahead) {
+ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inverse_a, float* state, float* y, Ahead<4> ahead) {
   vf h[kStates];
 #pragma GCC unroll 16
   for (int j = 0; j < kStates; j++) h[j] = load(state + j * kLanes);
@@ -31,6 +31,51 @@ ELAPID_NOINLINE void advance(const Steps& s, const float* a2, const float* inver
       if constexpr (kOutput) sums[j % 2] += h[j] * splat(c[j]);
     }
     if constexpr (kOutput) store(y + k * kLanes, load(y + k * kLanes) + (sums[0] + sums[1]));
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < kStates; j++) store(state + j * kLanes, h[j]);
+}
+
+// A row of one of the arrays a scan goes along, and how far the next step's is.
+template <class Float>
+struct Along {
+  Float* at;
+  i64 step;
+};
+
+struct Rows {
+  Along<const float> delta, u;
+  Along<float> y;
+  vf skip;
+};
+
+// advance<kStates, false, true> for all states of a vector at once: x and D·u are worked out on the way, which saves a pass
+// over the chunk. Δ and y are rows of the arrays, or of scratch where softplus comes before and the gate after: these take
+// so many dependent instructions that in this loop they would fill the processor's queue and keep the states out of it.
+template <int kStates>
+ELAPID_NOINLINE void advance_rows(const Steps& s, Rows rows, const float* a2, float* state, Ahead<4> ahead) {
+  vf h[kStates];
+#pragma GCC unroll 16
+  for (int j = 0; j < kStates; j++) h[j] = load(state + j * kLanes);
+  const float* b = s.b;
+  const float* c = s.c;
+  for (i64 k = 0; k < s.count; k++, b += s.b_step, c += s.c_step) {
+    if (s.reset && s.reset[k]) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kStates; j++) h[j] = vf{};
+    }
+    ahead.touch();
+    const vf delta = load(rows.delta.at), u = load(rows.u.at), x = delta * u;
+    vf sums[2] = {rows.skip * u, vf{}};
+#pragma GCC unroll 16
+    for (int j = 0; j < kStates; j++) {
+      h[j] = exp2(delta * load(a2 + j * kLanes)) * h[j] + x * splat(b[j]);
+      sums[j % 2] += h[j] * splat(c[j]);
+    }
+    store(rows.y.at, sums[0] + sums[1]);
+    rows.delta.at += rows.delta.step;
+    rows.u.at += rows.u.step;
+    rows.y.at += rows.y.step;
   }
 #pragma GCC unroll 16
   for (int j = 0; j < kStates; j++) store(state + j * kLanes, h[j]);
@@ -77,18 +122,45 @@ struct ForwardScan {
       if (kOutput && a.states) write_checkpoint(c);
       const i32* reset = block.resets(from, count, marks);
       const i64 row = block.row(from), step = block.row_step();
-      Ahead ahead = look_ahead(block, c + 1 < end, c + 1);
-      if (kOutput && c + 1 < end) ahead.add(a.y, block.row(from + a.chunk), a.channels, block.first);
+      Ahead<4> ahead(block, c + 1 < end, c + 1);
+      if (kOutput && c + 1 < end) ahead.add(block, a.y, block.row(from + a.chunk), a.channels);
       for (i64 v = 0; v < block.vectors(); v++) {
+        if (kOutput && run_rows(v, from, count, reset, ahead)) continue;
         read_rows<kOutput>(v, from, count);
         each_state_block<kForwardStates>(a.stateSize, [&]<int kStates>(i64 n) {
           const i64 at = (v * a.stateSize + n) * kLanes;
           const Steps steps{count, delta, x, a.B + row * a.bPitch + n, a.C + row * a.cPitch + n, step * a.bPitch, step * a.cPitch, reset};
-          advance<kStates, kHold, kOutput>(steps, a2 + at, kHold ? inverse_a + at : nullptr, state + at, y, ahead);
+          advance<kStates, kHold, kOutput>(steps, a2 + at, kHold ? inverse_a + at : nullptr, state + at, y, ahead.of(v));
         });
         if (kOutput) write_rows(v, from, count);
       }
     }
+  }
+
+  // A chunk of a whole vector of channels with as many states as registers hold; false where it is not one.
+  bool run_rows(i64 v, i64 from, i64 count, const i32* reset, const Ahead<4>& ahead) {
+    if constexpr (!kHold && kLanes == 16) {
+      if (a.stateSize != kForwardStates || block.lanes_of(v) < kLanes) return false;
+      const i64 row = block.row(from), step = block.row_step(), e = block.first + v * kLanes, at = v * a.stateSize * kLanes;
+      const bool change = a.softplus || a.deltaBias;
+      if (change) {
+        const vf bias = a.deltaBias ? load(a.deltaBias + e) : vf{};
+        block.each_row(v, from, count, [&](i64 k, i64 r, auto load_part, auto) {
+          vf d = load_part(a.delta + r * a.deltaPitch) + bias, slope;
+          if (a.softplus) d = softplus_and_slope(d, slope);
+          store(delta + k * kLanes, d);
+        });
+      }
+      Rows rows{{a.delta + row * a.deltaPitch + e, step * a.deltaPitch}, {a.u + row * a.uPitch + e, step * a.uPitch},
+                {a.y + row * a.channels + e, step * a.channels}, a.D ? load(a.D + e) : vf{}};
+      if (change) rows.delta = {delta, kLanes};
+      if (a.z) rows.y = {y, kLanes};
+      const Steps steps{count, nullptr, nullptr, a.B + row * a.bPitch, a.C + row * a.cPitch, step * a.bPitch, step * a.cPitch, reset};
+      advance_rows<kForwardStates>(steps, rows, a2 + at, state + at, ahead.of(v));
+      if (a.z) write_rows(v, from, count);
+      return true;
+    }
+    return false;
   }
 
   template <bool kOutput>

@@ -3,11 +3,39 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-template <bool kHold>
+// Floats between a row of A or of the state and its prefetch: a step computes less than it reads.
+constexpr i64 kStepAhead = 512;
+
+// The states of a channel, kLanes at a time; kWhole: every vector of them is full.
+template <bool kHold, bool kWhole>
+ELAPID_INLINE vf step_states(const float* a_row, float* h_row, const float* b, const float* c, i64 states, vf delta, vf x) {
+  const vf delta2 = delta * kLog2E;
+  vf sum{};
+  for (i64 n = 0; n < states; n += kLanes) {
+    const i64 left = kWhole ? i64(kLanes) : states - n;
+    __builtin_prefetch(a_row + n + kStepAhead);
+    __builtin_prefetch(h_row + n + kStepAhead);
+    const vf a_n = load_first(a_row + n, left), exponent = delta2 * a_n;
+    vf h = load_first(h_row + n, left), input = x * load_first(b + n, left);
+    if constexpr (kHold) {
+      vf m1;
+      const vf decay = exp2_and_m1(exponent, m1);
+      h = decay * h + hold_gain(delta, exponent, m1, 1.0f / a_n) * input;
+    } else {
+      h = exp2(exponent) * h + input;
+    }
+    store_first(h_row + n, h, left);
+    sum += h * load_first(c + n, left);
+  }
+  return sum;
+}
+
+template <bool kHold, bool kWhole>
 void step_channels(const SelectiveScanStep& a, i64 batch, i64 first, i64 count) {
-  const i64 states = a.stateSize;
   const float* b = a.B + batch * a.bPitch;
   const float* c = a.C + batch * a.cPitch;
+  const float* a_row = a.A + first * a.stateSize;
+  float* h_row = a.state + (batch * a.channels + first) * a.stateSize;
   float deltas[kLanes], inputs[kLanes];
   const vf u = load_first(a.u + batch * a.uPitch + first, count);
   vf d = load_first(a.delta + batch * a.deltaPitch + first, count), slope;
@@ -16,28 +44,8 @@ void step_channels(const SelectiveScanStep& a, i64 batch, i64 first, i64 count) 
   store(deltas, d);
   store(inputs, kHold ? u : d * u);
   vf sums[kLanes];
-  for (i64 l = 0; l < kLanes; l++) {
-    vf sum{};
-    if (l < count) {
-      const float* a_row = a.A + (first + l) * states;
-      float* h_row = a.state + (batch * a.channels + first + l) * states;
-      const vf delta = splat(deltas[l]), x = splat(inputs[l]);
-      for (i64 n = 0; n < states; n += kLanes) {
-        const i64 left = states - n;
-        const vf a_n = load_first(a_row + n, left), exponent = delta * (a_n * kLog2E);
-        vf h = load_first(h_row + n, left), input = x * load_first(b + n, left);
-        if constexpr (kHold) {
-          vf m1;
-          const vf decay = exp2_and_m1(exponent, m1);
-          h = decay * h + hold_gain(delta, exponent, m1, 1.0f / a_n) * input;
-        } else {
-          h = exp2(exponent) * h + input;
-        }
-        store_first(h_row + n, h, left);
-        sum += h * load_first(c + n, left);
-      }
-    }
-    sums[l] = sum;
+  for (i64 l = 0; l < kLanes; l++, a_row += a.stateSize, h_row += a.stateSize) {
+    sums[l] = l < count ? step_states<kHold, kWhole>(a_row, h_row, b, c, a.stateSize, splat(deltas[l]), splat(inputs[l])) : vf{};
   }
   vf y = sum_each(sums);
   if (a.D) y += u * load_first(a.D + first, count);
@@ -50,11 +58,13 @@ void step_channels(const SelectiveScanStep& a, i64 batch, i64 first, i64 count) 
 
 void selective_scan_step(const SelectiveScanStep& a, Pool& pool) {
   const i64 vectors = ceil_div(a.channels, i64(kLanes));
+  const bool whole = a.stateSize % kLanes == 0;
+  const auto step = a.hold ? step_channels<true, false> : whole ? step_channels<false, true> : step_channels<false, false>;
   // A state takes some ten instructions, so a quarter of an elementwise task's elements is as much work.
   each_block(pool, a.batch * vectors, max(i64(1), kElementwiseGrain / 4 / (a.stateSize * kLanes)), [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; i++) {
-      const i64 batch = i / vectors, first = i % vectors * kLanes, count = a.channels - first;
-      a.hold ? step_channels<true>(a, batch, first, count) : step_channels<false>(a, batch, first, count);
+      const i64 first = i % vectors * kLanes;
+      step(a, i / vectors, first, a.channels - first);
     }
   });
 }

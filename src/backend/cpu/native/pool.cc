@@ -48,8 +48,13 @@ void Pool::run(int64_t count, Task task, void* context) {
   // Close the job: workers that have not joined by now are not waited for.
   uint32_t joined = __atomic_and_fetch(&state_, ~kOpen, __ATOMIC_ACQ_REL);
   for (int spin = 0; joined != 0; spin++) {
-    if (spin < kSpins) pause();
-    else wait_on(&state_, joined);
+    if (spin < kSpins) {
+      pause();
+    } else {
+      __atomic_store_n(&owner_sleeps_, 1, __ATOMIC_SEQ_CST);
+      wait_on(&state_, joined);
+      __atomic_store_n(&owner_sleeps_, 0, __ATOMIC_SEQ_CST);
+    }
     joined = __atomic_load_n(&state_, __ATOMIC_ACQUIRE);
   }
 }
@@ -76,7 +81,8 @@ void Pool::work(int thread) {
     }
     if (!(state & kOpen)) continue;
     take_tasks(thread);
-    if (__atomic_sub_fetch(&state_, 1, __ATOMIC_ACQ_REL) == 0) wake_all(&state_);
+    // A call of the system for each job would cost more than most jobs of a decoding step leave to win.
+    if (__atomic_sub_fetch(&state_, 1, __ATOMIC_SEQ_CST) == 0 && __atomic_load_n(&owner_sleeps_, __ATOMIC_SEQ_CST) != 0) wake_all(&state_);
   }
 }
 

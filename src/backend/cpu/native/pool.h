@@ -70,6 +70,7 @@ class Pool {
   alignas(64) uint32_t state_ = 0;
   alignas(64) uint32_t generation_ = 0;
   uint32_t sleepers_ = 0;
+  uint32_t owner_sleeps_ = 0;
   uint32_t stopping_ = 0;
 };
 
