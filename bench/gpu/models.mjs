@@ -74,9 +74,9 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
 /**
  * Tokens a second of training steps, AdamW included.
  * @param {import('elapid').Backend} backend
- * @param {{ size?: keyof typeof configurations, batch?: number, length?: number, rounds?: number }} options
+ * @param {{ size?: keyof typeof configurations, batch?: number, length?: number, rounds?: number, profile?: (run: () => Promise<unknown>) => Promise<void> }} options
  */
-export async function train(backend, { size = '130m', batch = 8, length = 2048, rounds = 5 } = {}) {
+export async function train(backend, { size = '130m', batch = 8, length = 2048, rounds = 5, profile = undefined } = {}) {
   const model = MambaLM.initial(configurations[size](), backend, 1);
   const tokens = Int32Array.from({ length: batch * length + 1 }, (_, i) => (i * 7919) % 50000);
   const row = (/** @type {number} */ shift) => tokens.slice(shift, shift + batch * length);
@@ -97,6 +97,7 @@ export async function train(backend, { size = '130m', batch = 8, length = 2048, 
     times.push(performance.now() - start);
   }
   const { peakBytes } = backend.statistics();
+  await profile?.(() => trainer.trainStep());
   trainer.dispose();
   model.dispose();
   return { tokensPerSecond: (1000 * batch * length) / median(times), peakGiB: peakBytes / 2 ** 30, loss };
