@@ -7,6 +7,7 @@ import { cases as embedding } from './embedding/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
 import { cases as mixerStep } from './mixer-step/cases.js';
+import { cases as normLinear } from './norm-linear/cases.js';
 import { cases as packed } from './packed/cases.js';
 import { cases as reduction } from './reduction/cases.js';
 import { cases as rmsNorm } from './rms-norm/cases.js';
@@ -24,6 +25,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'layer-norm': layerNorm,
   matmul,
   'mixer-step': mixerStep,
+  'norm-linear': normLinear,
   packed,
   reduction,
   'rms-norm': rmsNorm,

@@ -1,0 +1,56 @@
+import { empty, expectRank, expectShape, launch, type Tensor } from '../../tensor/index.js';
+import { linear } from '../matmul/linear.js';
+import { checkNorm, type NormResult } from '../rms-norm/arguments.js';
+import { rmsNorm } from '../rms-norm/rms-norm.js';
+import * as kernels from './kernels.js';
+import { mostColumns, mostRows } from './webgpu.js';
+
+/** Options of `rmsNormLinear`. */
+export interface NormLinearOptions {
+  /** ε, default 1e-5. */
+  readonly epsilon?: number;
+  /** [B,D], added to x first. */
+  readonly residual?: Tensor | null;
+  /** [N] f32, added to y. */
+  readonly bias?: Tensor | null;
+  /** dtype of y; default: x's. */
+  readonly dtype?: 'f32' | 'f16';
+}
+
+/**
+ * A projection of root-mean-square-normed rows: y = rmsNorm(x + residual)·weightᵀ + bias, for the few rows of decoding.
+ *
+ * Fused where the backend has a kernel for it and the weights are floats, so that the norm is no pass of its own; otherwise
+ * composed of `rmsNorm` and `linear`, as the number of launches shows. Not differentiable where it is fused.
+ *
+ * @param x [B,D] f32 or f16
+ * @param normWeight [D] f32
+ * @param weight [N,D], float or packed
+ * @returns `y` [B,N], and `residual` [B,D] = x + residual; both must be disposed
+ * @throws ShapeError, ArgumentError when the arguments do not fit together
+ */
+export function rmsNormLinear(x: Tensor, normWeight: Tensor, weight: Tensor, options: NormLinearOptions = {}): NormResult {
+  const operation = 'rmsNormLinear';
+  const { epsilon = 1e-5, residual = null, bias = null, dtype = x.dtype as 'f32' | 'f16' } = options;
+  expectRank(operation, 'x', x.shape, 2, '[B,D]');
+  checkNorm(operation, x, { weight: normWeight }, epsilon, residual);
+  const { rows, columns, backend } = x;
+  expectShape(operation, 'weight', weight.shape, [weight.rows, columns], '[N,D]', 'D is the last extent of x');
+  const floats = weight.dtype === 'f32' || weight.dtype === 'f16';
+  const few = rows <= mostRows && columns <= mostColumns;
+  if (!floats || !weight.dense || bias !== null || !few || !backend.supports(kernels.rmsNormLinear)) {
+    const normed = rmsNorm(x, normWeight, { epsilon, residual });
+    const y = linear(normed.y, weight, bias, { dtype });
+    normed.y.dispose();
+    return { y, residual: normed.residual };
+  }
+  const outputs = weight.rows;
+  const y = empty(backend, [rows, outputs], dtype);
+  const sum = residual ? empty(backend, x.shape) : x.retain();
+  launch(
+    kernels.rmsNormLinear,
+    { x, residual, normWeight, weight, y, sum: residual ? sum : null },
+    { rows, columns, outputs, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
+  );
+  return { y, residual: sum };
+}

@@ -1,0 +1,91 @@
+import { fold, type GpuKernel } from '../../tensor/index.js';
+
+/** Every workgroup norms its row anew and reads the weight for that row alone: more rows are better off with a norm of their own. */
+export const mostRows = 4;
+/** A normed row lies in workgroup memory. */
+export const mostColumns = 4096;
+
+const threads = 256;
+
+/** WGSL once for each i < count, written out: what is loaded stays in registers. */
+const repeated = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n');
+
+/**
+ * A workgroup makes some outputs of one row. Each thread asks for its part of the weight first, and the norm is worked out
+ * while that comes.
+ */
+export const rmsNormLinearGpu: GpuKernel<
+  'x' | 'residual' | 'normWeight' | 'weight' | 'y' | 'sum',
+  'rows' | 'columns' | 'outputs' | 'xPitch' | 'residualPitch' | 'epsilon'
+> = ({ parameters: { rows, columns, outputs }, dtype, has, aligned }) => {
+  const lanes = columns % 4 === 0 && aligned(4, 'weight') ? 4 : 1;
+  const scalar = dtype('weight') ?? 'f32';
+  const element = lanes === 1 ? scalar : `vec4<${scalar}>`;
+  const wide = lanes === 1 ? 'f32' : 'vec4<f32>';
+  const depth = columns / lanes;
+  // Few loads a thread, all in flight at once.
+  const shares = [16, 32, 64, 128, 256].find((count) => depth / count <= 16) ?? 256;
+  const loads = Math.ceil(depth / shares);
+  const outputsOfGroup = threads / shares;
+  const values = Math.ceil(columns / threads);
+  return {
+    dispatches: [
+      {
+        variant: `${String(columns)} ${String(lanes)}`,
+        buffers: ['x', ...(has('residual') ? ['residual', 'sum'] : []), 'normWeight', { name: 'weight', as: element }, 'y'],
+        workgroups: [...fold(Math.ceil(outputs / outputsOfGroup)), rows] as [number, number, number],
+        code: () => `
+          var<workgroup> normed: array<f32, ${String(columns)}>;
+          var<workgroup> sums: array<f32, ${String(threads)}>;
+          fn total(thread: u32, value: f32, width: u32) -> f32 {
+            sums[thread] = value;
+            for (var step = width / 2; step > 0; step /= 2) {
+              workgroupBarrier();
+              if (thread % width < step) { sums[thread] += sums[thread + step]; }
+            }
+            workgroupBarrier();
+            return sums[thread - thread % width];
+          }
+          @compute @workgroup_size(${String(threads)})
+          fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+                  @builtin(local_invocation_index) thread: u32) {
+            let row = id.z;
+            let output = flat_workgroup(id, count) * ${String(outputsOfGroup)} + thread / ${String(shares)};
+            let share = thread % ${String(shares)};
+            // Surplus threads read the last output's weights and write nothing.
+            let at = p.weight_at + min(output, p.outputs - 1) * ${String(depth)};
+            ${repeated(loads, (i) => `let w${String(i)} = ${wide}(weight[at + min(share + ${String(i * shares)}, ${String(depth - 1)}u)]);`)}
+            var squares = 0.0;
+            ${repeated(
+              values,
+              (i) => `
+            let c${String(i)} = thread + ${String(i * threads)};
+            var v${String(i)} = 0.0;
+            if (c${String(i)} < ${String(columns)}) {
+              v${String(i)} = f32(x[p.x_at + row * p.xPitch + c${String(i)}]);
+              ${has('residual') ? `v${String(i)} += f32(residual[p.residual_at + row * p.residualPitch + c${String(i)}]);` : ''}
+              ${has('residual') ? `if (id.x == 0 && id.y == 0) { sum[p.sum_at + row * ${String(columns)} + c${String(i)}] = v${String(i)}; }` : ''}
+            }
+            squares += v${String(i)} * v${String(i)};`,
+            )}
+            let scale = inverseSqrt(total(thread, squares, ${String(threads)}) / ${String(columns)}.0 + p.epsilon);
+            ${repeated(
+              values,
+              (i) => `if (c${String(i)} < ${String(columns)}) {
+              normed[c${String(i)}] = v${String(i)} * scale * normWeight[p.normWeight_at + c${String(i)}];
+            }`,
+            )}
+            workgroupBarrier();
+            var product = 0.0;
+            ${repeated(loads, (i) => {
+              const k = `(share + ${String(i * shares)})`;
+              const term = lanes === 1 ? `w${String(i)} * normed[${k}]` : `dot(w${String(i)}, vec4<f32>(normed[4 * ${k}], normed[4 * ${k} + 1], normed[4 * ${k} + 2], normed[4 * ${k} + 3]))`;
+              return `if (${k} < ${String(depth)}) { product += ${term}; }`;
+            })}
+            let value = total(thread, product, ${String(shares)});
+            if (share == 0 && output < p.outputs) { y[p.y_at + row * p.outputs + output] = ${dtype('y') ?? 'f32'}(value); }
+          }`,
+      },
+    ],
+  };
+};
