@@ -92,6 +92,8 @@ export function perRow(options: {
   reductions?: readonly Reduction[];
   /** Values that passes see by name: type and WGSL expression of `row` and the item `c`. */
   values: Readonly<Record<string, readonly [type: string, load: string]>>;
+  /** Items that an invocation may hold. */
+  hold?: number;
   functions?: string;
   numbers?: Readonly<Record<string, number>>;
   /**
@@ -100,12 +102,12 @@ export function perRow(options: {
    */
   body: (pass: (statements: string) => string) => string;
 }): GpuDispatch {
-  const { variant, gpu, rows, items, buffers, reductions = [], values, functions = '', numbers = {}, body } = options;
+  const { variant, gpu, rows, items, buffers, reductions = [], values, hold = mostHeld, functions = '', numbers = {}, body } = options;
   const teams = teamsFor(gpu, rows, items);
   const perGroup = teams.threads / teams.size;
   const workgroups = Math.ceil(rows / perGroup);
   const turns = Math.ceil(items / teams.size);
-  const held = turns <= mostHeld;
+  const held = turns <= hold;
   // Without bounds to check, all of an invocation's loads can be on their way at once.
   const exact = items % teams.size === 0 && rows % perGroup === 0 && workgroups <= 65535;
   const names = Object.entries(values);
@@ -114,15 +116,16 @@ export function perRow(options: {
     let first = true;
     const pass = (statements: string) => {
       if (!held) return `for (var c = member; c < end; c += team) { ${loads} ${statements} }`;
-      // Written out, so that what is held lies in registers and not in an array.
-      const written = Array.from({ length: turns }, (_, turn) => {
-        const keep = names.map(([name]) => `held_${name}_${String(turn)} = ${name};`).join(' ');
-        const reload = names.map(([name]) => `let ${name} = held_${name}_${String(turn)};`).join(' ');
-        const inner = `${first ? `${loads} ${keep}` : reload} ${statements}`;
-        return `{ let c = member + ${String(turn)}u * team; ${exact ? inner : `if (c < end) { ${inner} }`} }`;
-      });
+      // Written out, so that what is held lies in registers and not in an array; all loads before the first use, so that they
+      // are on their way at once.
+      const each = (inner: (turn: string) => string) =>
+        Array.from({ length: turns }, (_, turn) => {
+          const own = inner(String(turn));
+          return `{ let c = member + ${String(turn)}u * team; ${exact ? own : `if (c < end) { ${own} }`} }`;
+        }).join('\n');
+      const load = first ? each((turn) => names.map(([name, [, from]]) => `held_${name}_${turn} = ${from};`).join(' ')) : '';
       first = false;
-      return written.join('\n');
+      return `${load}\n${each((turn) => `${names.map(([name]) => `let ${name} = held_${name}_${turn};`).join(' ')} ${statements}`)}`;
     };
     const variables = names.flatMap(([name, [type]]) =>
       Array.from({ length: held ? turns : 0 }, (_, turn) => `var held_${name}_${String(turn)}: ${type};`),

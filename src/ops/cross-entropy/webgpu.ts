@@ -1,6 +1,6 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel, GpuLaunch } from '../../tensor/index.js';
-import { normaliser, normaliserCode, normaliserStart } from '../softmax/webgpu.js';
+import { normaliser, normaliserCode, normaliserStart, wideRowHold } from '../softmax/webgpu.js';
 import { axisSums, lanesOf, perRow, sumOf, vector } from '../webgpu-rows.js';
 
 export const countedScaleGpu: GpuKernel<'targets' | 'scale', 'count'> = ({ gpu, parameters: { count } }) => ({
@@ -158,6 +158,7 @@ export const tokenLossesInPlaceGpu: GpuKernel<'logits' | 'targets' | 'losses', '
         functions: normaliserCode(lanes),
         reductions: [normaliser],
         values: { value: [vector('f32', lanes), logitsAt(lanes, 'p.columns')] },
+        hold: wideRowHold(dtype('logits')),
         body: (pass) => `
           ${rowTarget('')}
           ${targetLogit(lanes, 'p.columns')}

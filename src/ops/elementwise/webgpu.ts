@@ -1,6 +1,7 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
-import type { GpuKernel } from '../../tensor/index.js';
+import type { GpuKernel, GpuLaunch, GpuWork } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
+import { lanesOf, vector } from '../webgpu-rows.js';
 import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
 
 const unaryNames = Object.keys(unaryFunctions) as UnaryFunction[];
@@ -22,88 +23,128 @@ const unaryCode: Readonly<Record<UnaryFunction, readonly [value: string, derivat
   relu: ['max(x, 0.0)', 'select(0.0, 1.0, x > 0.0)'],
 };
 
-const binaryCode: Readonly<Record<BinaryFunction, string>> = { add: 'a + b', subtract: 'a - b', multiply: 'a * b', divide: 'a / b' };
+const binaryCode: Readonly<Record<BinaryFunction, string>> = { add: '+', subtract: '-', multiply: '*', divide: '/' };
 
-/** Row and column of element i of a dense [rows, columns]. */
-const position = 'let row = i / p.columns; let column = i % p.columns;';
-
-export const unaryGpu: GpuKernel<'x' | 'y', 'function' | 'rows' | 'columns' | 'xPitch'> = ({ parameters, dtype }) => {
-  const name = unaryNames[parameters.function] ?? 'negate';
+/**
+ * An invocation for each element, or for four side by side where rows and pitches allow.
+ * @param body of `row` and `column` (in loads); `read(name, index)` is a number or four as f32, `write(name, index, value)` stores
+ *   them, `each(f, …values)` calls a function of numbers for each
+ */
+function perLanes<B extends string>(
+  launch: GpuLaunch<B>,
+  options: {
+    variant: string;
+    extents: { readonly rows: number; readonly columns: number };
+    names: readonly B[];
+    pitches: readonly number[];
+    functions?: string;
+    body: (lanes: Lanes<B>) => string;
+  },
+): GpuWork {
+  const { variant, extents, names, pitches, functions = '', body } = options;
+  const lanes = lanesOf(launch, [extents.columns, ...pitches], names);
+  const element = (name: B) => vector(launch.dtype(name) ?? 'f32', lanes);
   return {
     dispatches: [
       perElement({
-        variant: name,
-        count: parameters.rows * parameters.columns,
-        buffers: ['x', 'y'],
-        functions: `${wgslMath} fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }`,
-        body: `${position} y[p.y_at + i] = ${dtype('y') ?? 'f32'}(f(f32(x[p.x_at + row * p.xPitch + column])));`,
+        variant: `${variant}/${String(lanes)}`,
+        count: (extents.rows * extents.columns) / lanes,
+        buffers: names.map((name) => ({ name, as: element(name) })),
+        functions,
+        body: `
+          let columns = p.columns / ${String(lanes)}u;
+          let row = i / columns;
+          let column = i % columns;
+          ${body({
+            of: (words) => `(${words} / ${String(lanes)}u)`,
+            read: (name, index) => `${vector('f32', lanes)}(${name}[p.${name}_at + ${index}])`,
+            write: (name, index, value) => `${name}[p.${name}_at + ${index}] = ${element(name)}(${value});`,
+            each: (f, ...values) =>
+              lanes === 1
+                ? `${f}(${values.join(', ')})`
+                : `vec4<f32>(${['x', 'y', 'z', 'w'].map((lane) => `${f}(${values.map((value) => `${value}.${lane}`).join(', ')})`).join(', ')})`,
+          })}`,
       }),
     ],
   };
-};
+}
 
-export const unaryBackwardGpu: GpuKernel<'x' | 'dy' | 'dx', 'function' | 'rows' | 'columns' | 'xPitch' | 'dyPitch'> = ({
-  parameters,
-  dtype,
-}) => {
+interface Lanes<B extends string> {
+  /** A pitch in loads. */
+  readonly of: (pitch: string) => string;
+  readonly read: (name: B, index: string) => string;
+  readonly write: (name: B, index: string, value: string) => string;
+  readonly each: (f: string, ...values: string[]) => string;
+}
+
+export const unaryGpu: GpuKernel<'x' | 'y', 'function' | 'rows' | 'columns' | 'xPitch'> = (launch) => {
+  const { parameters } = launch;
   const name = unaryNames[parameters.function] ?? 'negate';
-  return {
-    dispatches: [
-      perElement({
-        variant: name,
-        count: parameters.rows * parameters.columns,
-        buffers: ['x', 'dy', 'dx'],
-        functions: `${wgslMath}
-          fn slope(x: f32) -> f32 { let y = ${unaryCode[name][0]}; return ${unaryCode[name][1]}; }`,
-        body: `${position}
-          dx[p.dx_at + i] = ${dtype('dx') ?? 'f32'}(
-            f32(dy[p.dy_at + row * p.dyPitch + column]) * slope(f32(x[p.x_at + row * p.xPitch + column])));`,
-      }),
-    ],
-  };
+  return perLanes(launch, {
+    variant: name,
+    extents: parameters,
+    names: ['x', 'y'],
+    pitches: [parameters.xPitch],
+    functions: `${wgslMath} fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }`,
+    body: ({ of, read, write, each }) => `
+      let own = ${read('x', `row * ${of('p.xPitch')} + column`)};
+      ${write('y', 'i', each('f', 'own'))}`,
+  });
 };
 
-export const binaryGpu: GpuKernel<'a' | 'b' | 'y', 'function' | 'rows' | 'columns' | 'aRow' | 'aColumn' | 'bRow' | 'bColumn'> = ({
-  parameters,
-  dtype,
-}) => {
+export const unaryBackwardGpu: GpuKernel<'x' | 'dy' | 'dx', 'function' | 'rows' | 'columns' | 'xPitch' | 'dyPitch'> = (launch) => {
+  const { parameters } = launch;
+  const name = unaryNames[parameters.function] ?? 'negate';
+  return perLanes(launch, {
+    variant: name,
+    extents: parameters,
+    names: ['x', 'dy', 'dx'],
+    pitches: [parameters.xPitch, parameters.dyPitch],
+    functions: `${wgslMath}
+      fn slope(x: f32) -> f32 { let y = ${unaryCode[name][0]}; return ${unaryCode[name][1]}; }`,
+    body: ({ of, read, write, each }) => `
+      let own = ${read('x', `row * ${of('p.xPitch')} + column`)};
+      let d = ${read('dy', `row * ${of('p.dyPitch')} + column`)};
+      ${write('dx', 'i', `d * ${each('slope', 'own')}`)}`,
+  });
+};
+
+export const binaryGpu: GpuKernel<'a' | 'b' | 'y', 'function' | 'rows' | 'columns' | 'aRow' | 'aColumn' | 'bRow' | 'bColumn'> = (
+  launch,
+) => {
+  const { parameters } = launch;
+  const { aRow, aColumn, bRow, bColumn } = parameters;
   const name = binaryNames[parameters.function] ?? 'add';
-  return {
-    dispatches: [
-      perElement({
-        variant: name,
-        count: parameters.rows * parameters.columns,
-        buffers: ['a', 'b', 'y'],
-        functions: `fn f(a: f32, b: f32) -> f32 { return ${binaryCode[name]}; }`,
-        body: `${position}
-          y[p.y_at + i] = ${dtype('y') ?? 'f32'}(
-            f(f32(a[p.a_at + row * p.aRow + column * p.aColumn]), f32(b[p.b_at + row * p.bRow + column * p.bColumn])));`,
-      }),
-    ],
-  };
+  // A pitch that no vector fits keeps broadcasts over columns to one number at a time.
+  const sideBySide = aColumn === 1 && bColumn === 1;
+  return perLanes(launch, {
+    variant: name,
+    extents: parameters,
+    names: ['a', 'b', 'y'],
+    pitches: sideBySide ? [aRow, bRow] : [1],
+    body: ({ of, read, write }) => `
+      let a_own = ${read('a', `row * ${of('p.aRow')} + column * p.aColumn`)};
+      let b_own = ${read('b', `row * ${of('p.bRow')} + column * p.bColumn`)};
+      ${write('y', 'i', `a_own ${binaryCode[name]} b_own`)}`,
+  });
 };
 
-export const affineGpu: GpuKernel<'x' | 'y', 'scale' | 'shift' | 'rows' | 'columns' | 'xPitch'> = ({ parameters, dtype }) => ({
-  dispatches: [
-    perElement({
-      variant: 'affine',
-      count: parameters.rows * parameters.columns,
-      buffers: ['x', 'y'],
-      body: `${position}
-        y[p.y_at + i] = ${dtype('y') ?? 'f32'}(fma(p.scale, f32(x[p.x_at + row * p.xPitch + column]), p.shift));`,
-    }),
-  ],
-});
+export const affineGpu: GpuKernel<'x' | 'y', 'scale' | 'shift' | 'rows' | 'columns' | 'xPitch'> = (launch) =>
+  perLanes(launch, {
+    variant: 'affine',
+    extents: launch.parameters,
+    names: ['x', 'y'],
+    pitches: [launch.parameters.xPitch],
+    body: ({ of, read, write }) => write('y', 'i', `p.scale * ${read('x', `row * ${of('p.xPitch')} + column`)} + p.shift`),
+  });
 
-export const accumulateGpu: GpuKernel<'x' | 'y', 'rows' | 'columns' | 'xPitch' | 'yPitch'> = ({ parameters, dtype }) => ({
-  dispatches: [
-    perElement({
-      variant: 'accumulate',
-      count: parameters.rows * parameters.columns,
-      buffers: ['x', 'y'],
-      body: `${position}
-        let at = p.y_at + row * p.yPitch + column;
-        y[at] = ${dtype('y') ?? 'f32'}(f32(y[at]) + f32(x[p.x_at + row * p.xPitch + column]));`,
-    }),
-  ],
-});
+export const accumulateGpu: GpuKernel<'x' | 'y', 'rows' | 'columns' | 'xPitch' | 'yPitch'> = (launch) =>
+  perLanes(launch, {
+    variant: 'accumulate',
+    extents: launch.parameters,
+    names: ['x', 'y'],
+    pitches: [launch.parameters.xPitch, launch.parameters.yPitch],
+    body: ({ of, read, write }) => `
+      let at = row * ${of('p.yPitch')} + column;
+      ${write('y', 'at', `${read('y', 'at')} + ${read('x', `row * ${of('p.xPitch')} + column`)}`)}`,
+  });

@@ -48,6 +48,8 @@ export const embeddingBackwardGpu: GpuKernel<
   const dy = { name: 'dy', as: vector(dtype('dy') ?? 'f32', lanes) };
   const dWeight = { name: 'dWeight', as: vector(dtype('dWeight') ?? 'f32', lanes) };
   const blocks = Math.ceil(tokens / block);
+  // One more than there are, for the end of the last, in whole vectors.
+  const ids = 4 * Math.ceil((vocabulary + 1) / 4);
   const counts = { name: 'counts', as: 'atomic<u32>' };
   const read = (name: string) => ({ name, as: 'u32', access: 'read' as const });
   const add = (place: string, sum: string) => {
@@ -56,14 +58,14 @@ export const embeddingBackwardGpu: GpuKernel<
   };
   return {
     scratch: {
-      counts: { dtype: 'i32', size: vocabulary },
-      starts: { dtype: 'i32', size: vocabulary + 1 },
+      counts: { dtype: 'i32', size: ids },
+      starts: { dtype: 'i32', size: ids },
       unordered: { dtype: 'i32', size: Math.max(1, tokens) },
       ordered: { dtype: 'i32', size: Math.max(1, tokens) },
       edges: { dtype: 'f32', size: Math.max(1, blocks) * 2 * columns },
     },
     dispatches: [
-      perElement({ variant: 'clear', count: vocabulary, buffers: [counts], body: 'atomicStore(&counts[p.counts_at + i], 0u);' }),
+      perElement({ variant: 'clear', count: ids, buffers: [counts], body: 'atomicStore(&counts[p.counts_at + i], 0u);' }),
       perElement({
         variant: 'count',
         count: tokens,
@@ -72,7 +74,7 @@ export const embeddingBackwardGpu: GpuKernel<
           let v = ids[p.ids_at + i];
           if (v >= 0 && u32(v) < p.vocabulary) { atomicAdd(&counts[p.counts_at + u32(v)], 1u); }`,
       }),
-      countsToStarts(launch.gpu.workgroupSize),
+      countsToStarts(gpu.workgroupSize, ids / 4),
       perElement({
         variant: 'place',
         count: tokens,
@@ -162,25 +164,27 @@ export const embeddingBackwardGpu: GpuKernel<
   };
 };
 
-/** starts[v] = Σ counts before v, by one workgroup: a run of ids an invocation, then the runs. */
-function countsToStarts(most: number) {
+/** starts[v] = Σ counts before v, by one workgroup: a run of ids an invocation, four at a time, then the runs. */
+function countsToStarts(most: number, quads: number) {
   const threads = Math.min(1024, 2 ** Math.floor(Math.log2(most)));
   return {
     variant: `starts/${String(threads)}`,
     buffers: [
-      { name: 'counts', as: 'u32', access: 'read' as const },
-      { name: 'starts', as: 'u32' },
+      { name: 'counts', as: 'vec4<u32>', access: 'read' as const },
+      { name: 'starts', as: 'vec4<u32>' },
     ],
     workgroups: [1] as const,
+    numbers: { quads },
     code: () => `
       var<workgroup> ends: array<u32, ${String(threads)}>;
       @compute @workgroup_size(${String(threads)})
       fn main(@builtin(local_invocation_index) thread: u32) {
-        let run = (p.vocabulary + ${String(threads - 1)}u) / ${String(threads)}u;
-        let first = min(thread * run, p.vocabulary);
-        let after = min(first + run, p.vocabulary);
-        var sum = 0u;
-        for (var v = first; v < after; v++) { sum += counts[p.counts_at + v]; }
+        let run = (p.quads + ${String(threads - 1)}u) / ${String(threads)}u;
+        let first = min(thread * run, p.quads);
+        let after = min(first + run, p.quads);
+        var sums = vec4<u32>(0u);
+        for (var q = first; q < after; q++) { sums += counts[p.counts_at + q]; }
+        let sum = sums.x + sums.y + sums.z + sums.w;
         ends[thread] = sum;
         workgroupBarrier();
         for (var reach = 1u; reach < ${String(threads)}u; reach *= 2u) {
@@ -190,11 +194,11 @@ function countsToStarts(most: number) {
           workgroupBarrier();
         }
         var start = ends[thread] - sum;
-        for (var v = first; v < after; v++) {
-          starts[p.starts_at + v] = start;
-          start += counts[p.counts_at + v];
+        for (var q = first; q < after; q++) {
+          let own = counts[p.counts_at + q];
+          starts[p.starts_at + q] = start + vec4<u32>(0u, own.x, own.x + own.y, own.x + own.y + own.z);
+          start += own.x + own.y + own.z + own.w;
         }
-        if (thread == ${String(threads - 1)}u) { starts[p.starts_at + p.vocabulary] = ends[thread]; }
       }`,
   };
 }

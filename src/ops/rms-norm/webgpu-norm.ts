@@ -15,6 +15,8 @@ export function normGpu(launch: GpuLaunch<Forward, ForwardParameters>, centred: 
   const { rows, columns, xPitch, residualPitch } = parameters;
   const lanes = lanesOf(launch, [columns, xPitch, residualPitch], ['x', 'residual', 'weight', 'bias', 'y', 'sum']);
   const items = columns / lanes;
+  // Where latency is all there is, the weight is asked for with the row.
+  const few = rows <= 128;
   const v = vector('f32', lanes);
   const at = (name: string, pitch: string) => `${v}(${name}[p.${name}_at + row * (p.${pitch} / ${String(lanes)}u) + c])`;
   const out = (name: 'y' | 'sum', value: string) =>
@@ -42,19 +44,22 @@ export function normGpu(launch: GpuLaunch<Forward, ForwardParameters>, centred: 
   return {
     dispatches: [
       perRow({
-        variant: `${centred ? 'layer' : 'rms'}-norm/${String(items)}`,
+        variant: `${centred ? 'layer' : 'rms'}-norm/${String(items)}${few ? '/few' : ''}`,
         gpu,
         rows,
         items,
         buffers: [...view(launch, lanes, ['x', 'residual', 'weight', 'bias', 'y', 'sum']), ...(has('statistics') ? ['statistics'] : [])],
         reductions: [sumOf('team_sum', centred ? 'vec2<f32>' : 'f32')],
-        values: { value: [v, at('x', 'xPitch') + (has('residual') ? ` + ${at('residual', 'residualPitch')}` : '')] },
+        values: {
+          value: [v, at('x', 'xPitch') + (has('residual') ? ` + ${at('residual', 'residualPitch')}` : '')],
+          ...(few ? { gain: [v, 'weight[p.weight_at + c]'] } : {}),
+        },
         body: (pass) => `
           ${statistics
             .replace('passTotal', () => pass(`total += value; ${keepSum}`))
             .replace('passDeviations', () => pass('let deviation = value - mean; deviations += deviation; squares += deviation * deviation;'))
             .replace('passSquares', () => pass(`squares += value * value; ${keepSum}`))}
-          ${pass(out('y', `${normalised} * weight[p.weight_at + c]${has('bias') ? ' + bias[p.bias_at + c]' : ''}`))}
+          ${pass(out('y', `${normalised} * ${few ? 'gain' : 'weight[p.weight_at + c]'}${has('bias') ? ' + bias[p.bias_at + c]' : ''}`))}
           ${has('statistics') ? storeStatistics(centred) : ''}`,
       }),
     ],

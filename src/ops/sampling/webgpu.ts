@@ -28,14 +28,14 @@ export const sampleTokensGpu: GpuKernel<
         ],
         functions: `${orderedKey} ${greedy ? '' : wgslMath + wgslRandom}`,
         reductions: [firstLargest],
-        values: {},
+        values: { item: [vector('f32', lanes), `${vector('f32', lanes)}(logits[p.logits_at + row * (p.logitsPitch / ${String(lanes)}u) + c])`] },
+        hold: 16,
         body: (pass) => `
           let step = u32(counter[p.counter_at]);
           ${greedy ? '' : 'let key = row_key(p.seed, step, row);'}
           // Keys of NaN and of −∞ never win.
           var best = vec2<u32>(0x007fffffu, 0xffffffffu);
           ${pass(`
-            let item = ${vector('f32', lanes)}(logits[p.logits_at + row * (p.logitsPitch / ${String(lanes)}u) + c]);
             for (var lane = 0u; lane < ${String(lanes)}u; lane++) {
               let column = ${String(lanes)}u * c + lane;
               let score = item${lanes === 1 ? '' : '[lane]'}${greedy ? '' : ' + p.temperature * gumbel(key, column)'};
