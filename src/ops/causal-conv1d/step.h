@@ -19,8 +19,7 @@ ELAPID_INLINE void taps_apart(const float* weights, float* table) {
 
 void causal_conv1d_step(const CausalConv1dStep& a, Pool& pool) {
   const i64 width = 64, blocks = ceil_div(a.channels, width), states = a.taps - 1;
-  // Weights and states come from memory, a little of each: two threads wait for less.
-  each_block(pool, blocks, max(i64(1), kElementwiseGrain / 8 / max(i64(1), a.batch * a.taps * width)), [&](i64 begin, i64 end) {
+  each_block(pool, blocks, max(i64(1), kElementwiseGrain / max(i64(1), a.batch * a.taps * width)), [&](i64 begin, i64 end) {
     for (i64 block = begin; block < end; block++) {
       const i64 first = block * width;
       for (i64 c = first; c < min(first + width, a.channels); c += kLanes) {
