@@ -2,6 +2,7 @@
 import type { GpuFeatures, GpuWork } from '../../../tensor/index.js';
 import type { Factor } from './factor.js';
 import { fewRowsProduct, type FewRows } from './few-rows.js';
+import { matrixBytes, matrixProduct, type MatrixTile } from './matrix.js';
 import { splitsFor, type Product } from './product.js';
 import { tiledProduct, type Tile } from './tiled.js';
 
@@ -34,11 +35,31 @@ function fewRowsForm({ m, n, k, batch }: Product): FewRows {
   return { rows: m === 1 ? 1 : m === 2 ? 2 : m <= 4 ? 4 : 8, lanes, ahead: k > 4 * lanes ? 2 : 1 };
 }
 
+/** From the largest to the smallest. */
+const matrixTiles: readonly MatrixTile[] = [
+  { rows: 128, columns: 256, depth: 32, subgroupRows: 64, subgroupColumns: 64, buffers: 1, groupRows: 8 },
+  { rows: 128, columns: 128, depth: 32, subgroupRows: 64, subgroupColumns: 64, buffers: 2, groupRows: 8 },
+  { rows: 64, columns: 64, depth: 32, subgroupRows: 32, subgroupColumns: 32, buffers: 2, groupRows: 8 },
+  { rows: 32, columns: 64, depth: 32, subgroupRows: 16, subgroupColumns: 32, buffers: 1, groupRows: 8 },
+];
+
+/** The invocations of a subgroup, where they are known. */
+export function subgroupSize({ subgroups }: GpuFeatures): number | null {
+  return subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.largest : null;
+}
+
 export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
   const product: Product = { ...formed, a: formed.a(4), b: formed.b(4) };
   const { m, n, batch } = product;
   const inOrder = product.a.along === 'depth' && product.b.along === 'depth' && product.b.threadsAlong === 'depth';
   if (m * n * batch > 0 && m <= mostFewRows && inOrder) return fewRowsProduct(gpu, product, fewRowsForm(product));
+  const size = gpu.matrices ? subgroupSize(gpu) : null;
+  if (size !== null && formed.halves) {
+    const wide: Product = { ...formed, a: formed.a(8), b: formed.b(8) };
+    const fits = matrixTiles.filter((tile) => matrixBytes(wide, tile) <= gpu.workgroupBytes);
+    const chosen = fits.find((tile) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch >= busy / 2) ?? fits.at(-1);
+    if (chosen) return matrixProduct(gpu, wide, chosen, splitsFor(wide, chosen, busy, 4 * chosen.depth), size);
+  }
   const [large, medium, small, flat] = tiles as [Tile, Tile, Tile, Tile];
   const count = (tile: Tile) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch;
   const tile = m <= flat.rows ? flat : count(large) >= busy / 2 ? large : Math.min(m, n) > 32 ? medium : small;
