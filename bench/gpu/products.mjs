@@ -3,13 +3,21 @@ import * as elapid from '../../dist/index.js';
 import { matrixFactor } from '../../dist/ops/matmul/gpu/factor.js';
 import { gemm } from '../../dist/ops/matmul/kernels.js';
 
+const made = new Map();
+
 /** Values that halves hold exactly, so that f16 and f32 factors give the same product. */
 export function values(size, seed = 1) {
+  const key = `${String(size)} ${String(seed % 8)}`;
+  const known = made.get(key);
+  if (known !== undefined) return known;
   let state = seed;
-  return Float32Array.from({ length: size }, () => {
+  const array = new Float32Array(size);
+  for (let i = 0; i < size; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 21) - 1024) / 1024;
-  });
+    array[i] = ((state >>> 21) - 1024) / 1024;
+  }
+  made.set(key, array);
+  return array;
 }
 
 /** c = op(a)·op(b) in float64. */
@@ -62,17 +70,24 @@ export function dispose({ a, b, c }) {
   for (const one of [a, ...b, c]) one.dispose();
 }
 
-/** Microseconds of the GPU of one `launch(i)`: the least of some rounds' means, after a warm-up. */
-export async function gpuTime(backend, launch, { rounds = 3, launches = 0 } = {}) {
+/**
+ * Microseconds of the GPU of one `launch(i)`: the least of some rounds' means. An idle GPU lowers its clock: it is kept busy for
+ * some time first.
+ */
+export async function gpuTime(backend, launch, { rounds = 3, launches = 0, warmMs = 100 } = {}) {
   launch(0);
   await backend.synchronize();
-  let count = launches;
-  if (count === 0) {
-    const start = performance.now();
-    for (let i = 0; i < 3; i++) launch(i);
+  const start = performance.now();
+  let [done, batch] = [0, 1];
+  let each = Infinity;
+  while (performance.now() - start < warmMs) {
+    const before = performance.now();
+    for (let i = 0; i < batch; i++) launch(done++);
     await backend.synchronize();
-    count = Math.max(4, Math.min(96, Math.round(20 / ((performance.now() - start) / 3))));
+    each = (performance.now() - before) / batch;
+    batch = Math.max(1, Math.min(512, Math.ceil(10 / each)));
   }
+  const count = launches || Math.max(4, Math.min(96, Math.round(10 / each)));
   let best = Infinity;
   for (let round = 0; round < rounds; round++) {
     backend.startProfile();

@@ -1,6 +1,6 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel, PackedDType } from '../../tensor/index.js';
-import { eightOfFours, matrixFactor, type Factor } from '../matmul/gpu/factor.js';
+import { eightOfFours, matrixFactor, rounded, type Factor } from '../matmul/gpu/factor.js';
 import { gpuProduct, mostFewRows } from '../matmul/gpu/forms.js';
 import type { Result } from '../matmul/gpu/result.js';
 import { fewRowsPacked } from './gpu-few-rows.js';
@@ -86,7 +86,7 @@ function packedFactor(dtype: PackedDType, halves: boolean): Factor {
   fn weight_four(batch: u32, outer: u32, depth: u32) -> vec4<f32> {
     if (outer >= p.n || depth >= p.k) { return vec4<f32>(); }
     let v = packed_four(outer, depth);
-    return ${halves ? 'vec4<f32>(unpack2x16float(pack2x16float(v.xy)), unpack2x16float(pack2x16float(v.zw)))' : 'v'};
+    return ${halves ? rounded('v') : 'v'};
   }`;
   return {
     binding: { name: 'weight' },
@@ -94,6 +94,7 @@ function packedFactor(dtype: PackedDType, halves: boolean): Factor {
     threadsAlong: 'outer',
     variant: `packed${halves ? 'h' : ''}`,
     four,
+    whole: null,
     eight: four + eightOfFours('weight', 'depth'),
   };
 }

@@ -8,8 +8,6 @@ import type { Store } from './result.js';
 export interface MatrixTile extends Extents {
   readonly subgroupRows: number;
   readonly subgroupColumns: number;
-  /** Tiles in workgroup memory: with 2, one is filled while the other is multiplied. */
-  readonly buffers: 1 | 2;
   /** Rows of tiles that go together. */
   readonly groupRows: number;
 }
@@ -30,7 +28,7 @@ function layout(factor: Factor, extent: number, depth: number) {
 /** Bytes of workgroup memory, of the tiles and of a matrix of sums for each subgroup. */
 export function matrixBytes({ a, b }: Pick<Product, 'a' | 'b'>, tile: MatrixTile): number {
   const vectors = layout(a, tile.rows, tile.depth).vectors + layout(b, tile.columns, tile.depth).vectors;
-  return 16 * vectors * tile.buffers + 4 * side * side * subgroupsOf(tile);
+  return 16 * vectors + 4 * side * side * subgroupsOf(tile);
 }
 
 /** @param size invocations of a subgroup, of every subgroup */
@@ -39,18 +37,29 @@ export function matrixProduct(gpu: GpuFeatures, product: Product, tile: MatrixTi
     splits,
     mostWork: Infinity,
     groupRows: tile.groupRows,
-    variant: `matrix ${Object.values(tile).join('x')} ${String(size)}`,
+    variant: `matrix ${Object.values(tile).join('x')} ${String(size)} ${exactFactors(product, tile).join()}`,
     code: (prologue, store) => matrixCode(product, tile, size, prologue, store),
   });
 }
 
-function matrixCode({ a, b, bName }: Product, tile: MatrixTile, size: number, prologue: string, store: Store): string {
+/**
+ * Of which factors whole vectors are read without a look at bounds: the depth ends with a tile, and outer indices beyond the
+ * end take the last ones instead, since what comes of them is not stored.
+ */
+const exactFactors = ({ a, b, m, n, k }: Product, tile: MatrixTile): [boolean, boolean] => {
+  const exact = (factor: Factor, extent: number) => factor.whole !== null && k % tile.depth === 0 && extent >= lanes && (factor.along === 'depth' || extent % lanes === 0);
+  return [exact(a, m), exact(b, n)];
+};
+
+function matrixCode(product: Product, tile: MatrixTile, size: number, prologue: string, store: Store): string {
+  const { a, b, bName } = product;
+  const [exactA, exactB] = exactFactors(product, tile);
   const u = (value: number) => `${String(value)}u`;
   const subgroups = subgroupsOf(tile);
   const threads = subgroups * size;
   const sides = [
-    { name: 'a', factor: a, extent: tile.rows, first: 'first_row', ...layout(a, tile.rows, tile.depth) },
-    { name: bName, factor: b, extent: tile.columns, first: 'first_column', ...layout(b, tile.columns, tile.depth) },
+    { name: 'a', factor: a, extent: tile.rows, first: 'first_row', exact: exactA, ...layout(a, tile.rows, tile.depth) },
+    { name: bName, factor: b, extent: tile.columns, first: 'first_column', exact: exactB, ...layout(b, tile.columns, tile.depth) },
   ].map((one) => ({ ...one, count: (one.extent * tile.depth) / lanes }));
   type Side = (typeof sides)[0];
   const [left, right] = sides as [Side, Side];
@@ -69,14 +78,27 @@ function matrixCode({ a, b, bName }: Product, tile: MatrixTile, size: number, pr
           ${guard}{ ${statements(`next_${one.name}_${String(i)}`)} } }`;
       })
       .join('\n        ');
+  const starts = sides
+    .map(({ factor: { whole }, exact, ...one }) =>
+      exact && whole
+        ? eachVector({ ...one, factor: one.name === 'a' ? a : b, exact }, (vector) => `${vector}_at = ${whole.at('batch', `min(${one.first} + outer, ${whole.last})`, 'begin + depth')};`)
+        : '',
+    )
+    .join('\n    ');
   const fetch = sides
-    .map((one) => eachVector(one, (vector) => `${vector} = ${one.name}_eight(batch, ${one.first} + outer, at + depth);`))
+    .map(({ name, first, factor, exact, count }) => {
+      const { whole } = factor;
+      const vectors = range(Math.ceil(count / threads)).map((i) => `next_${name}_${String(i)}`);
+      if (exact && whole) return vectors.map((vector) => `${vector} = ${whole.vector(`${vector}_at + (at - begin) * ${whole.step}`)};`).join(' ');
+      const one = name === 'a' ? left : right;
+      return eachVector(one, (vector) => `${vector} = ${name}_eight(batch, ${first} + outer, at + depth);`);
+    })
     .join('\n        ');
   const stage = sides
     .map((one) =>
       eachVector(one, (vector) => {
         const [row, column] = one.factor.along === 'depth' ? ['outer', 'depth'] : ['depth', 'outer'];
-        return `tile_${one.name}[side * ${u(one.vectors)} + ${row} * ${u(one.pitch)} + ${column} / ${u(lanes)}] = ${vector};`;
+        return `tile_${one.name}[${row} * ${u(one.pitch)} + ${column} / ${u(lanes)}] = ${vector};`;
       }),
     )
     .join('\n        ');
@@ -90,7 +112,7 @@ function matrixCode({ a, b, bName }: Product, tile: MatrixTile, size: number, pr
       ? `(${subgroupFirst} + ${u(i * side)}) * ${u(one.pitch)} + ${u((s * side) / lanes)}`
       : `${u(s * side * one.pitch)} + (${subgroupFirst} + ${u(i * side)}) / ${u(lanes)}`;
     const order = alongDepth === (kind === 'left') ? 'row_major' : 'col_major';
-    return `subgroupMatrixLoad<subgroup_matrix_${kind}<f16, 16, 16>, ${order}>(&tile_${one.name}, before * ${u(one.vectors)} + ${at}, ${u(one.pitch)})`;
+    return `subgroupMatrixLoad<subgroup_matrix_${kind}<f16, 16, 16>, ${order}>(&tile_${one.name}, ${at}, ${u(one.pitch)})`;
   };
   const multiply = range(tile.depth / side)
     .map(
@@ -128,8 +150,8 @@ function matrixCode({ a, b, bName }: Product, tile: MatrixTile, size: number, pr
     eachSum((i, j) => `{ ${position(i, j)} subgroupMatrixStore<row_major>(&${whole.name}, ${whole.at}, sum_${String(i)}_${String(j)}, ${whole.pitch}); }`);
   return `
   ${a.eight} ${b.eight} ${store.code}
-  var<workgroup> tile_a: array<vec4<u32>, ${String(tile.buffers * left.vectors)}>;
-  var<workgroup> tile_${bName}: array<vec4<u32>, ${String(tile.buffers * right.vectors)}>;
+  var<workgroup> tile_a: array<vec4<u32>, ${String(left.vectors)}>;
+  var<workgroup> tile_${bName}: array<vec4<u32>, ${String(right.vectors)}>;
   var<workgroup> sums: array<vec4<f32>, ${String(subgroups * vectors)}>;
   @compute @workgroup_size(${String(threads)})
   fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -139,9 +161,9 @@ function matrixCode({ a, b, bName }: Product, tile: MatrixTile, size: number, pr
     let lane = thread % ${u(size)};
     let subgroup_row = subgroup / ${u(perRow)} * ${u(tile.subgroupRows)};
     let subgroup_column = subgroup % ${u(perRow)} * ${u(tile.subgroupColumns)};
-    ${sides.flatMap((one) => range(Math.ceil(one.count / threads)).map((i) => `var next_${one.name}_${String(i)} = vec4<u32>();`)).join(' ')}
+    ${sides.flatMap((one) => range(Math.ceil(one.count / threads)).map((i) => `var next_${one.name}_${String(i)} = vec4<u32>(); var next_${one.name}_${String(i)}_at = 0u;`)).join(' ')}
+    ${starts}
     ${eachSum((i, j) => `var sum_${String(i)}_${String(j)} = subgroup_matrix_result<f32, 16, 16>();`)}
-    var before = 0u;
     // A step asks for a tile, multiplies the one before it, and stages what has come.
     for (var at = begin; at < end + ${u(tile.depth)}; at += ${u(tile.depth)}) {
       if (at < end) {
@@ -150,12 +172,11 @@ function matrixCode({ a, b, bName }: Product, tile: MatrixTile, size: number, pr
       if (at > begin) {
         ${multiply}
       }
-      ${tile.buffers === 2 ? 'let side = 1u - before;' : 'let side = 0u; workgroupBarrier();'}
+      workgroupBarrier();
       if (at < end) {
         ${stage}
       }
       workgroupBarrier();
-      before = side;
     }
     ${
       asTheyAre
