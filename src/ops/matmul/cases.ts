@@ -30,6 +30,9 @@ const largeLinearShapes: typeof linearShapes = [
   [300, 65, 130],
   [130, 300, 33],
   [1000, 48, 16],
+  // Extents that matrix units and vectors take, of some tiles and of parts of them.
+  [264, 200, 136],
+  [16, 48, 544],
 ];
 
 const linearCase = ([rows, outputs, inputs]: (typeof linearShapes)[number], large: boolean): OperationCase => ({
@@ -41,6 +44,7 @@ const linearCase = ([rows, outputs, inputs]: (typeof linearShapes)[number], larg
   }),
   run: (input) => [linear(input('x'), input('weight'), input('bias'))],
   reductionLength: Math.max(rows, outputs, inputs),
+  half: ['x', 'weight'],
   large,
 });
 
@@ -48,6 +52,7 @@ const matmulCase = (name: string, a: readonly number[], b: readonly number[]): O
   name: `matmul, ${name}`,
   inputs: (random) => ({ a: normal(random, a), b: normal(random, b) }),
   run: (input) => [matmul(input('a'), input('b'))],
+  half: ['a', 'b'],
   reductionLength: Math.max(...a, ...b),
 });
 
@@ -59,6 +64,7 @@ export const cases: readonly OperationCase[] = [
     inputs: (random) => ({ x: normal(random, [2, 3, 5, 17]), weight: normal(random, [33, 17]) }),
     run: (input) => [linear(input('x'), input('weight'))],
     reductionLength: 33,
+    half: ['x', 'weight'],
   },
   {
     name: 'linear of a vector',
@@ -75,6 +81,7 @@ export const cases: readonly OperationCase[] = [
       return split(linear(x, weight, input('bias')), [8, 16]);
     },
     reductionLength: 33,
+    half: ['x', 'weight'],
   },
   {
     name: 'linear, gaps between few rows',
@@ -87,6 +94,7 @@ export const cases: readonly OperationCase[] = [
   matmulCase('a batch', [2, 3, 9, 16], [2, 3, 16, 31]),
   matmulCase('a batch of vectors', [5, 1, 33], [5, 33, 1]),
   matmulCase('a batch of some size', [3, 64, 65], [3, 65, 50]),
+  matmulCase('a batch in vectors', [2, 40, 72], [2, 72, 136]),
   {
     name: 'matmul, a batch with gaps between the rows',
     inputs: (random) => ({ a: normal(random, [3, 5, 24]), b: normal(random, [3, 17, 20]) }),
@@ -96,5 +104,6 @@ export const cases: readonly OperationCase[] = [
       return split(matmul(a, b), [8, 9]);
     },
     reductionLength: 17,
+    half: ['a', 'b'],
   },
 ];

@@ -23,7 +23,8 @@ export const gemmGpu: GpuKernel<Buffers, Parameters> = ({ gpu, parameters, dtype
       pitch: name === 'a' ? 'p.lda' : 'p.ldb',
       stride: name === 'a' ? 'p.strideA' : 'p.strideB',
       lanes,
-      halves: half === 1,
+      // Vectors of eight are packed as halves, which rounds.
+      halves: half === 1 && widest === 4,
     });
   };
   return gpuProduct(gpu, {

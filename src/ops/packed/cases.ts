@@ -23,6 +23,7 @@ const shapes: readonly (readonly [rows: number, outputs: number, inputs: number]
   [16, 64, 32],
   [17, 20, 40],
   [40, 130, 100],
+  [36, 144, 1096],
 ];
 
 // Nothing is differentiable: packed weights are for inference.
@@ -38,6 +39,7 @@ export const cases: readonly OperationCase[] = packedDTypes.flatMap((dtype): Ope
     }),
     run: (input) => [linear(input('x'), packWeight(input('weight'), dtype), input('bias'))],
     reductionLength: inputs,
+    half: ['x'],
     ...forInference,
   })),
   {

@@ -1,6 +1,6 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel, PackedDType } from '../../tensor/index.js';
-import { eightOfFours, matrixFactor, type Factor } from '../matmul/gpu/factor.js';
+import { eightOfFours, matrixFactor, rounded, type Factor } from '../matmul/gpu/factor.js';
 import { gpuProduct, mostFewRows } from '../matmul/gpu/forms.js';
 import type { Result } from '../matmul/gpu/result.js';
 import { fewRowsPacked } from './gpu-few-rows.js';
@@ -33,10 +33,10 @@ export const embeddingGpu =
         functions: packedFour(dtype, 'p.columns'),
         // Negative ids are large ones as u32. A number that is none comes from bits: WGSL has no constant for it.
         body: `
-          let id = bitcast<u32>(ids[p.ids_at + i / p.columns]);
+          let row = bitcast<u32>(ids[p.ids_at + i / p.columns]);
           let column = i % p.columns;
           var value = bitcast<f32>(0x7fc00000u | min(p.columns, 1u));
-          if (id < p.vocabulary) { value = packed_four(id, column / 4u * 4u)[column % 4u]; }
+          if (row < p.vocabulary) { value = packed_four(row, column / 4u * 4u)[column % 4u]; }
           y[p.y_at + i] = ${dtypeOf('y') ?? 'f32'}(value);`,
       }),
     ],
@@ -59,7 +59,7 @@ export const linearGpu =
         pitch: 'p.lda',
         stride: '0u',
         lanes: widest === 8 && dtype('a') === 'f16' && divisible(8, 'a', k, lda) ? 8 : divisible(4, 'a', k, lda) ? 4 : 1,
-        halves: half === 1,
+        halves: half === 1 && widest === 4,
       });
     const result: Result = {
       name: 'c',
@@ -75,7 +75,7 @@ export const linearGpu =
       ...{ m, n, k, batch: 1, result },
       halves: half === 1,
       a: left,
-      b: () => packedFactor(format, half === 1),
+      b: (widest) => packedFactor(format, half === 1 && widest === 4),
       bName: 'weight',
     });
   };
@@ -86,7 +86,7 @@ function packedFactor(dtype: PackedDType, halves: boolean): Factor {
   fn weight_four(batch: u32, outer: u32, depth: u32) -> vec4<f32> {
     if (outer >= p.n || depth >= p.k) { return vec4<f32>(); }
     let v = packed_four(outer, depth);
-    return ${halves ? 'vec4<f32>(unpack2x16float(pack2x16float(v.xy)), unpack2x16float(pack2x16float(v.zw)))' : 'v'};
+    return ${halves ? rounded('v') : 'v'};
   }`;
   return {
     binding: { name: 'weight' },
@@ -94,6 +94,7 @@ function packedFactor(dtype: PackedDType, halves: boolean): Factor {
     threadsAlong: 'outer',
     variant: `packed${halves ? 'h' : ''}`,
     four,
+    whole: null,
     eight: four + eightOfFours('weight', 'depth'),
   };
 }

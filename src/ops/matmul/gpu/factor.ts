@@ -15,6 +15,17 @@ export interface Factor {
   readonly variant: string;
   /** `fn <name>_four(batch, outer, depth) -> vec4<f32>`: four elements along `along`, from a multiple of 4 on. */
   readonly four: string;
+  /**
+   * Where eight are in memory as they are needed (two vectors of f32, or one of halves): `vector` is WGSL for those from an
+   * index on, `at` the index of those at a position, `step` what it grows by with each 1 of depth; null otherwise.
+   */
+  readonly whole: {
+    readonly vector: (index: string) => string;
+    readonly at: (batch: string, outer: string, depth: string) => string;
+    readonly step: string;
+    /** The largest outer index that eight may start at. */
+    readonly last: string;
+  } | null;
   /** `fn <name>_eight(batch, outer, depth) -> vec4<u32>`: eight as pairs of halves, from a multiple of 8 on. */
   readonly eight: string;
 }
@@ -35,8 +46,8 @@ export interface MatrixInMemory {
   readonly halves: boolean;
 }
 
-/** Rounds without the type f16, which not every GPU has. */
-const rounded = (v: string) => `vec4<f32>(unpack2x16float(pack2x16float(${v}.xy)), unpack2x16float(pack2x16float(${v}.zw)))`;
+/** To half precision and back. (Packing and unpacking does not: a compiler takes the two for nothing.) */
+export const rounded = (v: string): string => `vec4<f32>(vec4<f16>(${v}))`;
 
 /** Eight elements as two times four. */
 export const eightOfFours = (name: string, along: 'depth' | 'outer'): string => `
@@ -84,5 +95,18 @@ export function matrixFactor({ name, dtype = 'f32', along, outer, depth, pitch, 
     variant: `${name}-${along}${String(lanes)}${halves ? 'h' : ''}`,
     four,
     eight,
+    whole:
+      lanes === 1
+        ? null
+        : {
+            vector: (index) =>
+              direct
+                ? `${name}[(${index}) / 8u]`
+                : `vec4<u32>(${[0, 1].flatMap((i) => ['xy', 'zw'].map((pair) => `pack2x16float(vec4<f32>(${name}[(${index}) / 4u + ${String(i)}u]).${pair})`)).join(', ')})`,
+            at: (b, o, d) =>
+              `p.${name}_at * ${String(direct ? 8 : 4)}u + ${b} * ${stride} + ${along === 'depth' ? `${o} * ${pitch} + ${d}` : `${d} * ${pitch} + ${o}`}`,
+            step: along === 'depth' ? '1u' : pitch,
+            last: along === 'depth' ? `${outer} - 1u` : `${outer} - 8u`,
+          },
   };
 }

@@ -2,6 +2,7 @@
 import type { GpuFeatures, GpuWork } from '../../../tensor/index.js';
 import type { Factor } from './factor.js';
 import { fewRowsProduct, type FewRows } from './few-rows.js';
+import { matrixBytes, matrixProduct, type MatrixTile } from './matrix.js';
 import { splitsFor, type Product } from './product.js';
 import { tiledProduct, type Tile } from './tiled.js';
 
@@ -27,18 +28,44 @@ const busy = 264;
 /** Products of so few rows read the right factor at the speed of memory. */
 export const mostFewRows = 32;
 
-function fewRowsForm({ m, n, k, batch }: Product): FewRows {
-  // More threads an output where there are few outputs, as long as each has something to read.
-  let lanes = 32;
-  while (lanes < 128 && n * batch * lanes < 2 ** 18 && k >= 8 * lanes) lanes *= 2;
-  return { rows: m === 1 ? 1 : m === 2 ? 2 : m <= 4 ? 4 : 8, lanes, ahead: k > 4 * lanes ? 2 : 1 };
+function fewRowsForm({ m, k }: Product): FewRows {
+  // Many threads an output, as long as each has something to read.
+  let lanes = 128;
+  while (lanes > 32 && k < 4 * lanes) lanes /= 2;
+  return { rows: m === 1 ? 1 : m === 2 ? 2 : m <= 4 ? 4 : 8, lanes, ahead: 1 };
+}
+
+const tileOf = (rows: number, columns: number, depth: number, subgroupRows: number, subgroupColumns: number): MatrixTile => ({
+  ...{ rows, columns, depth, subgroupRows, subgroupColumns },
+  groupRows: 8,
+});
+
+/** What was fastest on an H100 (bench/gpu/tune.mjs). */
+function matrixTile({ m, n, k, batch }: Product): MatrixTile {
+  if (m <= 32) return tileOf(16, 64, 64, 16, 16);
+  const large = tileOf(128, 128, 32, 64, 64);
+  const count = Math.ceil(m / large.rows) * Math.ceil(n / large.columns) * batch;
+  return m > 64 && n > 64 && (count >= 64 || k >= 4096) ? large : tileOf(64, 64, 32, 32, 32);
+}
+
+/** The invocations of a subgroup, where they are known. */
+export function subgroupSize({ subgroups }: GpuFeatures): number | null {
+  return subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.largest : null;
 }
 
 export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
   const product: Product = { ...formed, a: formed.a(4), b: formed.b(4) };
   const { m, n, batch } = product;
+  const size = gpu.matrices ? subgroupSize(gpu) : null;
   const inOrder = product.a.along === 'depth' && product.b.along === 'depth' && product.b.threadsAlong === 'depth';
-  if (m * n * batch > 0 && m <= mostFewRows && inOrder) return fewRowsProduct(gpu, product, fewRowsForm(product));
+  if (m * n * batch > 0 && m <= (size !== null && formed.halves ? 1 : mostFewRows) && inOrder) return fewRowsProduct(gpu, product, fewRowsForm(product));
+  if (size !== null && formed.halves) {
+    const wide: Product = { ...formed, a: formed.a(8), b: formed.b(8) };
+    const chosen = matrixTile(wide);
+    if (matrixBytes(wide, chosen) <= gpu.workgroupBytes) {
+      return matrixProduct(gpu, wide, chosen, splitsFor(wide, chosen, busy, 4 * chosen.depth), size);
+    }
+  }
   const [large, medium, small, flat] = tiles as [Tile, Tile, Tile, Tile];
   const count = (tile: Tile) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch;
   const tile = m <= flat.rows ? flat : count(large) >= busy / 2 ? large : Math.min(m, n) > 32 ? medium : small;

@@ -37,7 +37,9 @@ export function tileDispatches(
   const { splits: wanted, variant, mostWork, groupRows, code } = options;
   const splitDepth = tile.depth * Math.max(1, Math.ceil(k / tile.depth / wanted));
   const splits = Math.max(1, Math.ceil(k / splitDepth));
-  const store = splits === 1 ? storeResult(result) : storeParts;
+  const stored = splits === 1 ? storeResult(result) : storeParts;
+  // WebGPU wants room for a whole matrix wherever one might be stored.
+  const store = m < tile.rows || n < tile.columns ? { ...stored, variant: `${stored.variant} edge`, whole: null } : stored;
   const [tilesM, tilesN] = [Math.ceil(m / tile.rows), Math.ceil(n / tile.columns)];
   const count = tilesM * tilesN * batch * splits;
   // A dispatch that takes seconds is taken for a hanging one: long products go in parts.

@@ -1,0 +1,178 @@
+// Every sensible form of a product on this GPU, checked first and then timed: what src/ops/matmul/gpu/forms.ts chooses by.
+//   node bench/gpu/tune.mjs [matrix|tiled|few|shapes|packed …]
+import * as elapid from '../../dist/index.js';
+import { linearPackedInto, packWeight } from '../../dist/ops/packed/packed.js';
+import { fewRowsProduct } from '../../dist/ops/matmul/gpu/few-rows.js';
+import { subgroupSize } from '../../dist/ops/matmul/gpu/forms.js';
+import { matrixBytes, matrixProduct } from '../../dist/ops/matmul/gpu/matrix.js';
+import { splitsFor } from '../../dist/ops/matmul/gpu/product.js';
+import { tiledProduct } from '../../dist/ops/matmul/gpu/tiled.js';
+import { gemmInto } from '../../dist/ops/matmul/gemm.js';
+import { dispose, formed, gpuTime, product, tensors } from './products.mjs';
+
+const parts = process.argv.slice(2);
+const wanted = (part) => parts.length === 0 || parts.includes(part);
+let backend = await elapid.openBackend('webgpu');
+const gpu = backend.features;
+console.log(backend.description, JSON.stringify(gpu));
+const half = gpu.f16 ? 'f16' : 'f32';
+
+/** Largest error of a form on a small product with edges, relative to the largest element; compiles it. */
+async function check(shape, options, make) {
+  const small = { ...shape, m: Math.min(shape.m, 264), n: Math.min(shape.n, 392), k: Math.min(shape.k, 160) };
+  const { dtypes } = options;
+  const t = tensors(backend, small, dtypes);
+  formed(small, options, make)(backend, t.a, t.b[0], t.c);
+  const [a, b, c] = await Promise.all([t.a.data(), t.b[0].data(), t.c.data()]);
+  const right = product(small, a, b);
+  let [error, largest] = [0, 0];
+  for (let i = 0; i < right.length; i++) {
+    const difference = Math.abs(c[i] - right[i]);
+    error = difference <= error ? error : difference;
+    largest = Math.max(largest, Math.abs(right[i]));
+  }
+  dispose(t);
+  return error / largest;
+}
+
+let last = { key: '' };
+/** The tensors of a shape, until another is asked for. */
+function kept(shape, dtypes, copies) {
+  const key = JSON.stringify([shape, dtypes, copies]);
+  if (last.key !== key) {
+    if (last.t) dispose(last.t);
+    last = { key, t: tensors(backend, shape, dtypes, copies) };
+  }
+  return last.t;
+}
+
+async function measure(label, shape, options, make, copies = 1) {
+  try {
+    const error = await check(shape, options, make);
+    const bound = options.dtypes[2] === 'f16' ? 1e-3 : 1e-5;
+    if (!(error < bound)) return void console.log(`WRONG ${label}: ${String(error)}`);
+    const t = kept(shape, options.dtypes, copies);
+    const launch = formed(shape, options, make);
+    const time = await gpuTime(backend, (i) => launch(backend, t.a, t.b[i % copies], t.c));
+    const rate = (2 * shape.m * shape.n * shape.k) / time / 1e6;
+    const bytes = shape.n * shape.k * (options.dtypes[1] === 'f16' ? 2 : 4);
+    console.log(`${label.padEnd(62)} ${time.toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} TFLOP/s ${(bytes / time / 1e3).toFixed(0).padStart(6)} GB/s`);
+  } catch (error) {
+    console.log(`FAILED ${label}: ${String(error).slice(0, 400)}`);
+    backend = await elapid.openBackend('webgpu');
+    last = { key: '' };
+  }
+}
+
+const cube = { m: 4096, n: 4096, k: 4096, transposeB: true };
+const tile = (rows, columns, depth, subgroupRows, subgroupColumns, groupRows = 8) =>
+  ({ rows, columns, depth, subgroupRows, subgroupColumns, groupRows });
+const size = subgroupSize(gpu);
+
+if (wanted('matrix') && gpu.matrices && size !== null) {
+  console.log('\n4096³ on matrix units, a·bᵀ');
+  const one = async (t, dtypes, options = {}) => {
+    const shape = { ...cube, ...options };
+    if (matrixBytes({ a: { along: 'depth' }, b: { along: 'depth' } }, t) > gpu.workgroupBytes) return;
+    await measure(`${Object.values(t).join('x')} ${dtypes.join('')} ${JSON.stringify(options)}`, shape, { widest: 8, dtypes }, (p) => matrixProduct(gpu, p, t, 1, size));
+  };
+  for (const [rows, columns, depth, sr, sc] of [
+    [128, 128, 32, 64, 64], [128, 256, 32, 64, 64], [256, 128, 32, 64, 64], [128, 128, 64, 64, 64], [128, 128, 32, 64, 32], [128, 128, 16, 64, 64], [64, 64, 32, 32, 32], [128, 64, 32, 64, 32],
+  ]) {
+    await one(tile(rows, columns, depth, sr, sc), [half, half, 'f32']);
+  }
+  const t = tile(128, 128, 32, 64, 64);
+  for (const transposes of [{ transposeB: false }, { transposeA: true, transposeB: false }, { transposeA: true }]) await one(t, [half, half, 'f32'], transposes);
+  await one(t, [half, half, half]);
+  await one(t, ['f32', 'f32', 'f32']);
+  for (const groupRows of [1, 4, 16]) await one(tile(128, 128, 32, 64, 64, groupRows), [half, half, 'f32']);
+}
+
+if (wanted('tiled')) {
+  console.log('\n4096³ in f32');
+  const forms = [[128, 128, 16, 8, 8], [128, 128, 8, 8, 8], [64, 64, 16, 8, 4], [64, 64, 16, 8, 8], [64, 64, 16, 4, 4], [128, 64, 16, 8, 8], [64, 128, 16, 8, 8], [128, 128, 32, 8, 8]];
+  for (const [rows, columns, depth, threadRows, threadColumns] of forms) {
+    const t = { rows, columns, depth, threadRows, threadColumns };
+    for (const transposes of [{}, ...(rows === 128 && columns === 128 && depth === 16 ? [{ transposeB: false }, { transposeA: true, transposeB: false }] : [])]) {
+      await measure(`tiled ${Object.values(t).join('x')} ${JSON.stringify(transposes)}`, { ...cube, ...transposes }, { widest: 4, dtypes: ['f32', 'f32', 'f32'] }, (p) => tiledProduct(gpu, p, t, 1));
+    }
+  }
+}
+
+const copiesOf = (n, k) => Math.max(1, Math.ceil(120e6 / (2 * n * k)));
+
+if (wanted('few')) {
+  console.log('\nfew rows, f16 weights that no cache holds');
+  for (const [n, k] of [[3072, 768], [768, 1536], [80, 1536], [50280, 768], [8192, 2048], [2048, 4096]]) {
+    for (const lanes of [32, 64, 128]) {
+      for (const ahead of [1, 2]) {
+        const form = { rows: 1, lanes, ahead };
+        await measure(`few ${String(n)}x${String(k)} ${Object.values(form).join('x')}`, { m: 1, n, k, transposeB: true }, { widest: 4, dtypes: [half, half, half] }, (p) => fewRowsProduct(gpu, p, form), copiesOf(n, k));
+      }
+    }
+  }
+  for (const m of [2, 4, 8, 16, 32]) {
+    for (const [lanes, ahead] of [[32, 1], [32, 2], [128, 1]]) {
+      const form = { rows: Math.min(m, 8), lanes, ahead };
+      await measure(`few ${String(m)} rows 3072x768 ${Object.values(form).join('x')}`, { m, n: 3072, k: 768, transposeB: true }, { widest: 4, dtypes: [half, half, half] }, (p) => fewRowsProduct(gpu, p, form), 26);
+    }
+  }
+}
+
+if (wanted('shapes') && gpu.matrices && size !== null) {
+  console.log('\nshapes of mamba-130m on matrix units');
+  const shapes = [
+    ...[16, 128, 2048].flatMap((m) => [[3072, 768], [80, 1536], [1536, 48], [768, 1536]].map(([n, k]) => ({ m, n, k, transposeB: true }))),
+    { m: 128, n: 50280, k: 768, transposeB: true }, { m: 2048, n: 50280, k: 768, transposeB: true },
+    { m: 3072, n: 768, k: 16384, transposeA: true }, { m: 80, n: 1536, k: 16384, transposeA: true }, { m: 1536, n: 48, k: 16384, transposeA: true },
+    { m: 16384, n: 768, k: 3072 },
+  ];
+  const tiles = [tile(128, 256, 32, 64, 64), tile(128, 128, 32, 64, 64), tile(128, 128, 32, 64, 32), tile(64, 64, 32, 32, 32), tile(32, 64, 32, 16, 32), tile(16, 64, 64, 16, 16)];
+  for (const shape of shapes) {
+    for (const t of tiles) {
+      if (t.rows >= 2 * shape.m || (shape.m >= 2048 && t.rows < 64 && shape.n > 80) || t.columns >= 4 * shape.n) continue;
+      const splits = splitsFor({ ...shape, batch: 1 }, t, 264, 128);
+      for (const s of splits > 1 ? [1, splits] : [1]) {
+        await measure(`${[shape.m, shape.n, shape.k].join('x')} tile ${[t.rows, t.columns, t.depth].join('x')} splits ${String(s)}`, shape, { widest: 8, dtypes: [half, half, shape.transposeA ? 'f32' : half] }, (p) => matrixProduct(gpu, p, t, s, size));
+      }
+    }
+  }
+}
+
+if (wanted('packed')) {
+  console.log('\npacked weights, as chosen');
+  for (const dtype of ['bf16', 'int8', 'int4']) {
+    for (const [n, k] of [[3072, 768], [80, 1536], [50280, 768]]) {
+      const copies = Math.ceil(120e6 / (n * k));
+      const f32 = tensors(backend, { m: 1, n, k, transposeB: true }, ['f32', 'f32', 'f32']);
+      const packed = Array.from({ length: copies }, () => packWeight(f32.b[0], dtype));
+      for (const m of [1, 8, 16, 128]) {
+        if (m * n > 1e8) continue;
+        const a = elapid.tensor(backend, new Float32Array(m * k).fill(0.5), [m, k], 'f32');
+        const c = elapid.tensor(backend, () => new Float32Array(m * n), [m, n], 'f32');
+        const time = await gpuTime(backend, (i) => linearPackedInto(a, packed[i % copies], c, null));
+        const bytes = n * k * { bf16: 2, int8: 1.0625, int4: 0.5625 }[dtype];
+        console.log(`${`${dtype} ${String(m)} rows ${String(n)}x${String(k)}`.padEnd(40)} ${time.toFixed(1).padStart(9)} us ${(bytes / time / 1e3).toFixed(0).padStart(6)} GB/s ${((2 * m * n * k) / time / 1e6).toFixed(1).padStart(7)} TFLOP/s`);
+        a.dispose(); c.dispose();
+      }
+      for (const one of packed) one.dispose();
+      dispose(f32);
+    }
+  }
+}
+if (wanted('gemm')) {
+  console.log('\nas chosen');
+  const shapes = [cube, ...[1, 8, 16, 128, 2048, 16384].flatMap((m) => [[3072, 768], [80, 1536], [1536, 48], [768, 1536]].map(([n, k]) => ({ m, n, k, transposeB: true })))];
+  shapes.push({ m: 128, n: 50280, k: 768, transposeB: true }, { m: 3072, n: 768, k: 16384, transposeA: true }, { m: 80, n: 1536, k: 16384, transposeA: true }, { m: 16384, n: 768, k: 3072 });
+  for (const shape of shapes) {
+    const copies = shape.m <= 128 ? copiesOf(shape.n, shape.k) : 1;
+    for (const dtypes of shape.m > 2048 ? [[half, half, half]] : [[half, half, half], ['f32', 'f32', 'f32']]) {
+      const t = tensors(backend, shape, dtypes, Math.min(copies, 200));
+      const { transposeA = false, transposeB = false } = shape;
+      const time = await gpuTime(backend, (i) => gemmInto(t.a, t.b[i % t.b.length], t.c, { transposeA, transposeB }));
+      console.log(`${dtypes[0]} ${[shape.m, shape.n, shape.k].join('x')}`.padEnd(30), time.toFixed(1), 'us', ((2 * shape.m * shape.n * shape.k) / time / 1e6).toFixed(1), 'TFLOP/s');
+      dispose(t);
+    }
+  }
+}
+process.exit(0);
