@@ -10,7 +10,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts', 'src/**/*.test.ts'],
     globalSetup: ['test/support/build-dist.ts'],
-    env: existsSync(swiftShader) ? { VK_ICD_FILENAMES: swiftShader } : {},
+    env: { ELAPID_GPU_CHECKS: '1', ...(existsSync(swiftShader) ? { VK_ICD_FILENAMES: swiftShader } : {}) },
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,

@@ -5,7 +5,7 @@ import * as elapid from '../dist/index.js';
 import * as operations from '../dist/ops/all-cases.js';
 import { checkCase, listCases } from '../test/webgpu/agreement.js';
 
-const gpu = await elapid.openBackend('webgpu', { poison: true });
+let gpu = await elapid.openBackend('webgpu', { poison: true });
 const reference = await elapid.openBackend('reference');
 console.log(gpu.description);
 const filter = new RegExp(process.argv[2] ?? '');
@@ -16,6 +16,9 @@ for (const entry of listed) {
   const { name, failures } = await checkCase(elapid, { gpu, reference }, entry);
   if (failures.length === 0) continue;
   failed++;
+  // A kernel that does not compile takes its device with it.
+  await gpu.close().catch(() => undefined);
+  gpu = await elapid.openBackend('webgpu', { poison: true });
   console.log(`FAILED ${name}\n  ${failures.join('\n  ')}`);
 }
 const seconds = (performance.now() - start) / 1000;

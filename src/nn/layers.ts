@@ -1,4 +1,4 @@
-import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm } from '../ops/index.js';
+import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear } from '../ops/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
 import type { Parameter, ParameterStore } from './parameters.js';
@@ -61,6 +61,22 @@ export class Norm {
     return this.#kind === 'rms'
       ? rmsNorm(x, this.weight.tensor, options)
       : layerNorm(x, this.weight.tensor, this.bias?.tensor ?? null, options);
+  }
+
+  /**
+   * The norm and a projection after it, for the few rows of decoding; not recorded for gradients.
+   * @param x [B,D] @param residual [B,D], added to x before the norm
+   * @returns y = norm(x + residual)·weightᵀ + bias, and the sum itself, the next residual
+   */
+  project(
+    x: Tensor,
+    residual: Tensor | null,
+    { weight, bias, dtype }: { weight: Tensor; bias: Tensor | null; dtype?: 'f32' },
+  ): { y: Tensor; residual: Tensor } {
+    const options = { bias, ...(dtype === undefined ? {} : { dtype }) };
+    if (this.#kind === 'rms') return rmsNormLinear(x, this.weight.tensor, weight, { epsilon: this.#epsilon, residual, ...options });
+    const normed = this.forward(x, residual);
+    return { y: linear(normed.y, weight, bias, options), residual: normed.residual };
   }
 }
 

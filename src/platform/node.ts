@@ -99,12 +99,17 @@ function startKernelWorker(): KernelWorker {
 }
 
 /**
- * Switches of Dawn: f16 and matrix units are experimental there, and timestamps are rounded to 0.1 ms unless told otherwise.
+ * Switches of Dawn: f16 and matrix units are experimental there, and timestamps are rounded to 0.1 ms unless told otherwise. Its
+ * checks of every call and of every index cost more than the rest of an encoded dispatch; they are for this package's own
+ * tests, which ask for them with ELAPID_GPU_CHECKS=1.
  */
-const dawnFlags = [
-  'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia',
-  'disable-dawn-features=timestamp_quantization',
-];
+function dawnFlags(): string[] {
+  const checks = process.env['ELAPID_GPU_CHECKS'] === '1';
+  return [
+    `enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia${checks ? '' : ',skip_validation,disable_robustness'}`,
+    'disable-dawn-features=timestamp_quantization',
+  ];
+}
 
 /** Dawn corrupts its heap when this object is collected: it stays for the life of the process. */
 let dawn: GPU | undefined;
@@ -114,7 +119,7 @@ async function loadGpu(): Promise<{ gpu: GPU } | { reason: string }> {
     if (dawn === undefined) {
       const { create, globals } = await import('webgpu');
       Object.assign(globalThis, globals);
-      dawn = create(dawnFlags);
+      dawn = create(dawnFlags());
     }
     return { gpu: dawn };
   } catch (error) {

@@ -4,7 +4,7 @@ import { runCli } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 
-const computing = ['--threads', '--kernels', '--matmul', '--debug', '--help'];
+const computing = ['--backend', '--threads', '--kernels', '--matmul', '--debug', '--help'];
 const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text...]'],

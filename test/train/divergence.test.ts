@@ -263,7 +263,7 @@ describe('a loss far above the recent ones', () => {
     const skipped = await train(trainer, 6);
     expect(skipped.map((divergence) => divergence?.spike?.median)).toEqual(new Array(6).fill(skipped[0]?.spike?.median));
     expect(await weights()).toEqual(before);
-    expect(trainer.progress()).toEqual({ skipped: 6, skippedInARow: 6, recentLosses });
+    expect(trainer.progress()).toEqual({ skipped: 6, skippedInARow: 6, recentLosses, lossScale: null });
     expect(await train(trainer, 3)).toEqual([undefined, undefined, undefined]);
     dispose();
   });

@@ -26,7 +26,8 @@ export class MambaBlock {
 
   /** One position, x [B,D]; `state` is updated in place. */
   step(x: Tensor, residual: Tensor | null, state: MixerState, transition: Tensor): { x: Tensor; residual: Tensor } {
-    const normed = this.norm.forward(x, residual);
-    return { x: this.mixer.step(normed.y, state, transition), residual: normed.residual };
+    const { weight, bias } = this.mixer.inProj;
+    const projected = this.norm.project(x, residual, { weight: weight.tensor, bias: bias?.tensor ?? null });
+    return { x: this.mixer.step(projected.y, state, transition), residual: projected.residual };
   }
 }

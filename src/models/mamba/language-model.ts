@@ -125,7 +125,7 @@ export class MambaLM {
       this.blocks.forEach((block, i) => {
         ({ x, residual } = block.step(x, residual, state.layers[i] as MixerState, transitions[i] as Tensor));
       });
-      return this.#logits(this.finalNorm.forward(x, residual).y);
+      return this.finalNorm.project(x, residual, { weight: this.headWeight, bias: null, dtype: 'f32' }).y;
     });
   }
 

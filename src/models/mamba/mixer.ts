@@ -75,13 +75,12 @@ export class MambaMixer {
 
   /**
    * One position; not recorded for gradients.
-   * @param x [B,D]
+   * @param xz what `inProj` makes of it, [B,2E]
    * @param state updated in place
    * @param transition what `transition()` gave, so that a captured step need not work it out again
    * @returns y [B,D]
    */
-  step(x: Tensor, state: MixerState, transition: Tensor): Tensor {
-    const xz = this.inProj.forward(x);
+  step(xz: Tensor, state: MixerState, transition: Tensor): Tensor {
     const { selection } = this;
     if (selection instanceof SelectiveParameters) {
       return this.outProj.forward(

@@ -1,7 +1,7 @@
 import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type Tensor } from '../../tensor/index.js';
 import { linearPackedInto, noPackedGradient } from '../packed/packed.js';
 import { sum } from '../reduction/reduction.js';
-import { reshape } from '../view/view.js';
+import { cast, reshape } from '../view/view.js';
 import { gemmInto } from './gemm.js';
 
 /** Launches y = x·weightᵀ + bias, whatever the weight's dtype. Not recorded and not checked: operations check. */
@@ -41,7 +41,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
       return [
         needed[0] ? inputGradient(dy, saved.weight, saved.x) : null,
         needed[1] ? weightGradient(dy, saved.x, saved.weight, weightSum ?? null) : null,
-        needed[2] ? sum(reshape(dy, [dy.rows, outputs]), 0) : null,
+        needed[2] ? cast(sum(reshape(dy, [dy.rows, outputs]), 0), 'f32') : null,
       ];
     },
   });

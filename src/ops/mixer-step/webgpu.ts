@@ -1,5 +1,6 @@
 import { fold, type GpuDispatch, type GpuKernel, type GpuLaunch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
+import { isUsual, projectUsual, scanUsual } from './webgpu-usual.js';
 
 type Buffers =
   | 'convState' | 'ssmState' | 'xz' | 'convWeight' | 'convBias' | 'xProj' | 'dtProj' | 'dtBias' | 'A' | 'D' | 'y';
@@ -27,29 +28,22 @@ export const mixerStepGpu: GpuKernel<Buffers, Extents> = (launch) => {
       u: { dtype: 'f32', size: batch * channels },
       projected: { dtype: 'f32', size: batch * outputs },
     },
-    dispatches: [project(launch), scan(launch)],
+    dispatches: isUsual(launch) ? [projectUsual(launch), scanUsual(launch)] : [project(launch), scan(launch)],
   };
 };
-
-/**
- * Extents that code is written for are those of nearly all models, so that loops over them are unrolled; others are read from
- * the uniforms and share one pipeline.
- */
-const common = { taps: 4, stateSize: 16 };
-const extent = (name: keyof typeof common, value: number) => (value === common[name] ? `${String(value)}u` : `p.${name}`);
 
 /** WGSL type of `lanes` elements of a buffer. */
 const elementType = (scalar: string, lanes: number) => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);
 
 function project({ parameters, dtype, has, aligned }: Launch): GpuDispatch {
-  const { channels, taps, rank, stateSize, batch } = parameters;
+  const { channels, rank, stateSize, batch } = parameters;
   const outputs = rank + 2 * stateSize;
   const lanes = channels % 4 === 0 && aligned(4, 'xProj') ? 4 : 1;
   const weight = dtype('xProj') ?? 'f32';
   const values = lanes === 1 ? 'inputs[k]' : 'vec4<f32>(inputs[4 * k], inputs[4 * k + 1], inputs[4 * k + 2], inputs[4 * k + 3])';
   const product = lanes === 1 ? `f32(xProj[at + k]) * ${values}` : `dot(vec4<f32>(xProj[at + k]), ${values})`;
   return {
-    variant: `project ${extent('taps', taps)} ${String(lanes)}`,
+    variant: `project ${String(lanes)}`,
     buffers: [
       'xz', { name: 'convState', access: 'read' }, 'convWeight', ...(has('convBias') ? ['convBias'] : []),
       { name: 'xProj', as: elementType(weight, lanes) }, 'u', 'projected',
@@ -65,7 +59,7 @@ function project({ parameters, dtype, has, aligned }: Launch): GpuDispatch {
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
         let channels = p.channels;
-        let taps = ${extent('taps', taps)};
+        let taps = p.taps;
         // Surplus workgroups of the fold repeat the last sequence: barriers need all threads.
         let b = min(id.y + id.z * count.y, p.batch - 1);
         let row = id.x * ${String(rows)} + thread / ${String(shares)};
@@ -101,7 +95,7 @@ function project({ parameters, dtype, has, aligned }: Launch): GpuDispatch {
 }
 
 function scan({ parameters, dtype, aligned }: Launch): GpuDispatch {
-  const { channels, taps, rank, stateSize, batch } = parameters;
+  const { channels, rank, batch } = parameters;
   const lanes = rank % 4 === 0 && aligned(4, 'dtProj') ? 4 : 1;
   const weight = dtype('dtProj') ?? 'f32';
   const dt = (i: string) => `projected[row + ${i}]`;
@@ -109,7 +103,7 @@ function scan({ parameters, dtype, aligned }: Launch): GpuDispatch {
   const product = lanes === 1 ? `f32(dtProj[at + r]) * ${values}` : `dot(vec4<f32>(dtProj[at + r]), ${values})`;
   const half = threads / group;
   return {
-    variant: `scan ${extent('taps', taps)} ${extent('stateSize', stateSize)} ${String(lanes)}`,
+    variant: `scan ${String(lanes)}`,
     buffers: [
       'xz', 'convState', 'ssmState', { name: 'u', access: 'read' }, { name: 'projected', access: 'read' },
       { name: 'dtProj', as: elementType(weight, lanes) }, 'dtBias', 'A', 'D', 'y',
@@ -123,8 +117,8 @@ function scan({ parameters, dtype, aligned }: Launch): GpuDispatch {
               @builtin(local_invocation_index) thread: u32) {
         let sequence = id.y + id.z * count.y;
         let b = min(sequence, p.batch - 1);
-        let taps = ${extent('taps', taps)};
-        let states = ${extent('stateSize', stateSize)};
+        let taps = p.taps;
+        let states = p.stateSize;
         let rank = p.rank;
         // dt, B and C of this sequence.
         let row = p.projected_at + b * (rank + 2 * states);
