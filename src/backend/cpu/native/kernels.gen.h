@@ -237,7 +237,7 @@ struct Gemm {
   i64 strideC;
   bool accumulate;
   bool bf16;
-  bool f16;
+  bool half;
   explicit Gemm(const double* w)
       : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         b(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -257,7 +257,7 @@ struct Gemm {
         strideC(i64(w[15])),
         accumulate(w[16] != 0),
         bf16(w[17] != 0),
-        f16(w[18] != 0) {}
+        half(w[18] != 0) {}
 };
 void gemm(const Gemm& a, Pool& pool);
 
@@ -324,7 +324,7 @@ struct LinearBf16 {
   i64 lda;
   i64 ldc;
   bool bf16;
-  bool f16;
+  bool half;
   i64 chunk;
   explicit LinearBf16(const double* w)
       : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
@@ -338,7 +338,7 @@ struct LinearBf16 {
         lda(i64(w[8])),
         ldc(i64(w[9])),
         bf16(w[10] != 0),
-        f16(w[11] != 0),
+        half(w[11] != 0),
         chunk(i64(w[12])) {}
 };
 void linear_bf16(const LinearBf16& a, Pool& pool);
@@ -355,7 +355,7 @@ struct LinearInt4 {
   i64 lda;
   i64 ldc;
   bool bf16;
-  bool f16;
+  bool half;
   i64 chunk;
   explicit LinearInt4(const double* w)
       : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
@@ -369,7 +369,7 @@ struct LinearInt4 {
         lda(i64(w[8])),
         ldc(i64(w[9])),
         bf16(w[10] != 0),
-        f16(w[11] != 0),
+        half(w[11] != 0),
         chunk(i64(w[12])) {}
 };
 void linear_int4(const LinearInt4& a, Pool& pool);
@@ -386,7 +386,7 @@ struct LinearInt8 {
   i64 lda;
   i64 ldc;
   bool bf16;
-  bool f16;
+  bool half;
   i64 chunk;
   explicit LinearInt8(const double* w)
       : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
@@ -400,7 +400,7 @@ struct LinearInt8 {
         lda(i64(w[8])),
         ldc(i64(w[9])),
         bf16(w[10] != 0),
-        f16(w[11] != 0),
+        half(w[11] != 0),
         chunk(i64(w[12])) {}
 };
 void linear_int8(const LinearInt8& a, Pool& pool);
@@ -1216,13 +1216,13 @@ inline const char* const kSignatures[] = {
     "reduce_max(in f32 x, out f32 y, out i32 positions?; int outer, int length, int inner)",
     "reduce_sum(in f32 x, out f32 y; int outer, int length, int inner, float scale)",
     "scatter_to_max(in f32 dy, in i32 positions, out f32 dx; int outer, int length, int inner)",
-    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate, flag bf16, flag f16)",
+    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate, flag bf16, flag half)",
     "embedding_bf16(in i32 ids, in bf16 weight, out f32 y; int tokens, int vocabulary, int columns)",
     "embedding_int4(in i32 ids, in int4 weight, out f32 y; int tokens, int vocabulary, int columns)",
     "embedding_int8(in i32 ids, in int8 weight, out f32 y; int tokens, int vocabulary, int columns)",
-    "linear_bf16(in f32 a, in bf16 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, flag f16, int chunk)",
-    "linear_int4(in f32 a, in int4 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, flag f16, int chunk)",
-    "linear_int8(in f32 a, in int8 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, flag f16, int chunk)",
+    "linear_bf16(in f32 a, in bf16 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, flag half, int chunk)",
+    "linear_int4(in f32 a, in int4 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, flag half, int chunk)",
+    "linear_int8(in f32 a, in int8 weight, in f32 bias?, out bf16 space?, out f32 c; int m, int n, int k, int lda, int ldc, flag bf16, flag half, int chunk)",
     "pack_bf16(in f32 weight, out bf16 packed; int rows, int columns, int weightPitch)",
     "pack_int4(in f32 weight, out int4 packed; int rows, int columns, int weightPitch)",
     "pack_int8(in f32 weight, out int8 packed; int rows, int columns, int weightPitch)",
