@@ -12,7 +12,8 @@ const leastBytes = 256;
 
 /**
  * Blocks by size class, reused at once: the stream is in order, so a launch that reuses a block comes after those that used it
- * before.
+ * before. What was once needed is kept, for the next step needs it again, and a new buffer costs more than its use: WebGPU fills
+ * it with zeros.
  */
 export class GpuBufferPool {
   readonly #device: GPUDevice;
@@ -20,6 +21,7 @@ export class GpuBufferPool {
   readonly #used = new Set<GpuBlock>();
   #freeBytes = 0;
   #usedBytes = 0;
+  #mostUsedBytes = 0;
   #nextId = 1;
 
   constructor(device: GPUDevice) {
@@ -37,6 +39,7 @@ export class GpuBufferPool {
     }
     this.#used.add(block);
     this.#usedBytes += size;
+    this.#mostUsedBytes = Math.max(this.#mostUsedBytes, this.#usedBytes);
     return block;
   }
 
@@ -49,9 +52,9 @@ export class GpuBufferPool {
     else list.push(block);
   }
 
-  /** Whether so much lies idle that it should go back: more than twice what is in use, and at least 256 MiB. */
+  /** Whether sizes have changed so much that old blocks should go: half as much again as was ever in use, and 256 MiB. */
   get crowded(): boolean {
-    return this.#freeBytes > Math.max(2 * this.#usedBytes, 256 * 2 ** 20);
+    return this.#freeBytes + this.#usedBytes > 1.5 * this.#mostUsedBytes + 256 * 2 ** 20;
   }
 
   /** Destroys idle blocks. Everything that uses them must have been submitted. */

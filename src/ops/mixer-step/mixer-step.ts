@@ -66,11 +66,14 @@ export function mixerStep(xz: Tensor, state: { readonly conv: Tensor; readonly s
   return y;
 }
 
-/** Whether the kernel can run: floats, dense, on a backend that has it. */
+/** Every sequence reads the weights anew where it is fused: from so many on, products that share them win (measured on an H100). */
+const mostFused = 32;
+
+/** Whether the kernel can run and pays: floats, dense, few sequences, on a backend that has it. */
 function canFuse(xz: Tensor, state: { conv: Tensor; ssm: Tensor }, { convWeight, xProj, dtProj, A }: MixerStepWeights): boolean {
   const floats = [xProj, dtProj].every(({ dtype }) => dtype === 'f32' || dtype === 'f16');
   const dense = [state.conv, state.ssm, convWeight, xProj, dtProj, A].every((tensor) => tensor.dense);
-  return floats && dense && xz.backend.supports(kernels.mixerStep);
+  return floats && dense && xz.rows <= mostFused && xz.backend.supports(kernels.mixerStep);
 }
 
 function composed(xz: Tensor, state: { conv: Tensor; ssm: Tensor }, weights: MixerStepWeights): Tensor {

@@ -21,7 +21,6 @@ export const rmsNormLinearGpu: GpuKernel<
   const lanes = columns % 4 === 0 && aligned(4, 'weight') ? 4 : 1;
   const scalar = dtype('weight') ?? 'f32';
   const element = lanes === 1 ? scalar : `vec4<${scalar}>`;
-  const wide = lanes === 1 ? 'f32' : 'vec4<f32>';
   const depth = columns / lanes;
   // Few loads a thread, all in flight at once.
   const shares = [16, 32, 64, 128, 256].find((count) => depth / count <= 16) ?? 256;
@@ -54,7 +53,7 @@ export const rmsNormLinearGpu: GpuKernel<
             let share = thread % ${String(shares)};
             // Surplus threads read the last output's weights and write nothing.
             let at = p.weight_at + min(output, p.outputs - 1) * ${String(depth)};
-            ${repeated(loads, (i) => `let w${String(i)} = ${wide}(weight[at + min(share + ${String(i * shares)}, ${String(depth - 1)}u)]);`)}
+            ${repeated(loads, (i) => `let w${String(i)} = weight[at + min(share + ${String(i * shares)}, ${String(depth - 1)}u)];`)}
             var squares = 0.0;
             ${repeated(
               values,
@@ -79,7 +78,7 @@ export const rmsNormLinearGpu: GpuKernel<
             var product = 0.0;
             ${repeated(loads, (i) => {
               const k = `(share + ${String(i * shares)})`;
-              const term = lanes === 1 ? `w${String(i)} * normed[${k}]` : `dot(w${String(i)}, vec4<f32>(normed[4 * ${k}], normed[4 * ${k} + 1], normed[4 * ${k} + 2], normed[4 * ${k} + 3]))`;
+              const term = lanes === 1 ? `f32(w${String(i)}) * normed[${k}]` : `dot(vec4<f32>(w${String(i)}), vec4<f32>(normed[4 * ${k}], normed[4 * ${k} + 1], normed[4 * ${k} + 2], normed[4 * ${k} + 3]))`;
               return `if (${k} < ${String(depth)}) { product += ${term}; }`;
             })}
             let value = total(thread, product, ${String(shares)});
