@@ -1,13 +1,11 @@
 // Every sensible form of a product on this GPU, checked first and then timed: what src/ops/matmul/gpu/forms.ts chooses by.
-//   node bench/gpu/tune.mjs [matrix|tiled|few|shapes|packed …]
+//   node bench/gpu/tune.mjs [matrix|tiled|few|shapes …]
 import * as elapid from '../../dist/index.js';
-import { linearPackedInto, packWeight } from '../../dist/ops/packed/packed.js';
 import { fewRowsProduct } from '../../dist/ops/matmul/gpu/few-rows.js';
 import { subgroupSize } from '../../dist/ops/matmul/gpu/forms.js';
 import { matrixBytes, matrixProduct } from '../../dist/ops/matmul/gpu/matrix.js';
 import { splitsFor } from '../../dist/ops/matmul/gpu/product.js';
 import { tiledProduct } from '../../dist/ops/matmul/gpu/tiled.js';
-import { gemmInto } from '../../dist/ops/matmul/gemm.js';
 import { dispose, formed, gpuTime, product, tensors } from './products.mjs';
 
 const parts = process.argv.slice(2);
@@ -139,40 +137,4 @@ if (wanted('shapes') && gpu.matrices && size !== null) {
   }
 }
 
-if (wanted('packed')) {
-  console.log('\npacked weights, as chosen');
-  for (const dtype of ['bf16', 'int8', 'int4']) {
-    for (const [n, k] of [[3072, 768], [80, 1536], [50280, 768]]) {
-      const copies = Math.ceil(120e6 / (n * k));
-      const f32 = tensors(backend, { m: 1, n, k, transposeB: true }, ['f32', 'f32', 'f32']);
-      const packed = Array.from({ length: copies }, () => packWeight(f32.b[0], dtype));
-      for (const m of [1, 8, 16, 128]) {
-        if (m * n > 1e8) continue;
-        const a = elapid.tensor(backend, new Float32Array(m * k).fill(0.5), [m, k], 'f32');
-        const c = elapid.tensor(backend, () => new Float32Array(m * n), [m, n], 'f32');
-        const time = await gpuTime(backend, (i) => linearPackedInto(a, packed[i % copies], c, null));
-        const bytes = n * k * { bf16: 2, int8: 1.0625, int4: 0.5625 }[dtype];
-        console.log(`${`${dtype} ${String(m)} rows ${String(n)}x${String(k)}`.padEnd(40)} ${time.toFixed(1).padStart(9)} us ${(bytes / time / 1e3).toFixed(0).padStart(6)} GB/s ${((2 * m * n * k) / time / 1e6).toFixed(1).padStart(7)} TFLOP/s`);
-        a.dispose(); c.dispose();
-      }
-      for (const one of packed) one.dispose();
-      dispose(f32);
-    }
-  }
-}
-if (wanted('gemm')) {
-  console.log('\nas chosen');
-  const shapes = [cube, ...[1, 8, 16, 128, 2048, 16384].flatMap((m) => [[3072, 768], [80, 1536], [1536, 48], [768, 1536]].map(([n, k]) => ({ m, n, k, transposeB: true })))];
-  shapes.push({ m: 128, n: 50280, k: 768, transposeB: true }, { m: 3072, n: 768, k: 16384, transposeA: true }, { m: 80, n: 1536, k: 16384, transposeA: true }, { m: 16384, n: 768, k: 3072 });
-  for (const shape of shapes) {
-    const copies = shape.m <= 128 ? copiesOf(shape.n, shape.k) : 1;
-    for (const dtypes of shape.m > 2048 ? [[half, half, half]] : [[half, half, half], ['f32', 'f32', 'f32']]) {
-      const t = tensors(backend, shape, dtypes, Math.min(copies, 200));
-      const { transposeA = false, transposeB = false } = shape;
-      const time = await gpuTime(backend, (i) => gemmInto(t.a, t.b[i % t.b.length], t.c, { transposeA, transposeB }));
-      console.log(`${dtypes[0]} ${[shape.m, shape.n, shape.k].join('x')}`.padEnd(30), time.toFixed(1), 'us', ((2 * shape.m * shape.n * shape.k) / time / 1e6).toFixed(1), 'TFLOP/s');
-      dispose(t);
-    }
-  }
-}
 process.exit(0);
