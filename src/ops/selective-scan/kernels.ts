@@ -1,4 +1,6 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { selectiveScanBackwardGpu } from './webgpu-backward.js';
+import { selectiveScanGpu } from './webgpu-forward.js';
 import { selectiveScanStepGpu } from './webgpu-step.js';
 import { scanBackwardReference, scanReference, stepReference } from './reference.js';
 
@@ -27,6 +29,7 @@ export const selectiveScan = defineKernel('selective_scan', {
   },
   parameters: { ...extents, ...strides, ...how },
   operations: (p) => p.batch * p.length * p.channels * (7 * p.stateSize + 8),
+  webgpu: selectiveScanGpu,
   reference: scanReference,
 });
 
@@ -59,6 +62,7 @@ export const selectiveScanBackward = defineKernel('selective_scan_backward', {
   },
   parameters: { ...extents, ...strides, dyPitch: 'int', ...how, groupChannels: 'int' },
   operations: (p) => p.batch * p.length * p.channels * (20 * p.stateSize + 30),
+  webgpu: selectiveScanBackwardGpu,
   reference: scanBackwardReference,
 });
 

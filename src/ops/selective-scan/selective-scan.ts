@@ -2,7 +2,7 @@ import { empty, expectShape, isRecording, launch, record, type Tensor } from '..
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, expectDType, expectFloats, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
-import { chunkLength, planScan } from './plan.js';
+import { planScan } from './plan.js';
 
 export interface SelectiveScanOptions extends ScanOptions {
   /** State before the first step [B,E,N] f32; default zeros. */
@@ -64,8 +64,8 @@ export function selectiveScan(
   expectDType(operation, 'sequenceStarts', sequenceStarts, 'i32');
   if (sequenceStarts) expectShape(operation, 'sequenceStarts', sequenceStarts.shape, [batch, length], '[B,L]');
 
-  const plan = planScan(batch, length, channels);
   const { backend } = u;
+  const plan = planScan(backend.kind, batch, length, channels);
   const y = empty(backend, u.shape, u.dtype);
   const finalState = empty(backend, stateShape);
   const states = isRecording() ? empty(backend, [batch, plan.chunks, stateSize, channels]) : null;
@@ -79,7 +79,7 @@ export function selectiveScan(
     ...extents,
     ...{ uPitch: u.pitch, deltaPitch: delta.pitch, zPitch: z?.pitch ?? 0, bPitch: B.pitch, cPitch: C.pitch },
     ...{ softplus: deltaSoftplus, reverse, hold: discretization === 'zoh' },
-    ...{ chunk: chunkLength, segments: plan.segments },
+    ...{ chunk: plan.chunk, segments: plan.segments },
   };
   launch(kernels.selectiveScan, { u, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states, carries }, parameters);
 
