@@ -1,13 +1,8 @@
 /** Steps between the states that the forward scan keeps for the backward one, and that a kernel takes at a time. */
 export const chunkLength = 64;
 
-<<<<<<< HEAD
-/** The same on a GPU, which keeps a chunk's states in registers on the way back. */
-export const gpuChunkLength = 16;
-=======
 /** The same on a GPU, which keeps a chunk's states in registers on the way back: twice as many do not fit. */
 export const gpuChunkLength = 8;
->>>>>>> part-gpu-scan
 
 /** More states than this do not fit the kernels' scratch memory. */
 export const largestState = 2048;

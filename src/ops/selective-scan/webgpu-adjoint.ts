@@ -3,13 +3,8 @@ import { gather, laneOf, repeat, vectorOf } from '../webgpu-vectors.js';
 import type { Geometry } from './webgpu-layout.js';
 import { discretizationCode } from './webgpu-math.js';
 import {
-<<<<<<< HEAD
-  activationPasses,
-  dotCode,
-=======
   dotCode,
   eachPass,
->>>>>>> part-gpu-scan
   fetchCode,
   nextVariables,
   perLane,
@@ -24,8 +19,6 @@ import {
   type WalkOptions,
 } from './webgpu-walk.js';
 
-<<<<<<< HEAD
-=======
 /** A step's index: a number where the loop over it is unrolled. */
 type Index = number | string;
 const plus = (index: Index, more: number): Index => (typeof index === 'number' ? index + more : `(${index} + ${String(more)})`);
@@ -34,7 +27,6 @@ const minus = (from: number, index: Index, step: number): Index =>
   typeof index === 'number' ? from - index * step : `(${String(from)} - ${index} * ${String(step)})`;
 const sum = (a: Index, b: Index): Index => (typeof a === 'number' && typeof b === 'number' ? a + b : `(${String(a)} + ${String(b)})`);
 
->>>>>>> part-gpu-scan
 /** Gradients of activations, which the walk itself stores. */
 export const outputNames = ['du', 'dDelta', 'dz'] as const;
 
@@ -53,13 +45,8 @@ export interface AdjointGiven {
 const sumsPitch = ({ channels, sharers, folded }: Geometry): number => (channels * sharers) / folded + (folded > 1 ? 8 : 0);
 
 /** Channels that dB and dC are summed over by shuffles: what is left of a subgroup, and no more than there are sums. */
-<<<<<<< HEAD
-function foldedChannels({ subgroups }: GpuFeatures, { sharers, folded, channels, states }: Geometry): number {
-  if (subgroups === null || folded < sharers) return 1;
-=======
 function foldedChannels({ subgroups }: GpuFeatures, { sharers, channels, states }: Geometry): number {
   if (subgroups === null || subgroups.smallest < sharers) return 1;
->>>>>>> part-gpu-scan
   return Math.min(subgroups.smallest / sharers, channels, 2 * states);
 }
 
@@ -73,11 +60,7 @@ export function batchedBytes(gpu: GpuFeatures, geometry: Geometry, batch: number
 
 /** The most steps, a divisor of the tile and whole turns of the shuffles, whose sums fit. */
 export const batchFor = (gpu: GpuFeatures, geometry: Geometry): number =>
-<<<<<<< HEAD
-  [16, 8, 4, 2].find((batch) => batch >= geometry.folded && batchedBytes(gpu, geometry, batch) <= gpu.workgroupBytes) ?? geometry.folded;
-=======
   [8, 4, 2].find((batch) => batch >= geometry.folded && batchedBytes(gpu, geometry, batch) <= gpu.workgroupBytes) ?? geometry.folded;
->>>>>>> part-gpu-scan
 
 /**
  * The walk back over a segment, a chunk at a time: its states again from the kept one, all in registers, then their adjoint.
@@ -97,10 +80,6 @@ export function adjointDispatch(
   const loaders = Math.min(rowsAtOnce, tile);
   const loaded = vectorOf(lanes);
   const type = vectorOf(width);
-<<<<<<< HEAD
-  const passes = activationPasses(geometry);
-=======
->>>>>>> part-gpu-scan
   const surplus = rowsAtOnce > tile;
   const parts = sharers / folded;
   const pitch = sumsPitch(geometry);
@@ -110,15 +89,6 @@ export function adjointDispatch(
   const own = (2 * states) / across;
   const vectors = Array.from({ length: stateVectors(geometry) }, (_, q) => q);
   const q = (code: (q: number) => string) => vectors.map(code).join('\n');
-<<<<<<< HEAD
-  const element = (i: number) => laneOf(width, `${String(Math.floor(i / width))}`, i % width);
-  const zero = `${type}(0.0)`;
-
-  /** Stores what a batch of steps gives. */
-  const flush = `
-    workgroupBarrier();
-    ${repeat(Math.max(1, Math.ceil(batch / rowsAtOnce)), (k) => {
-=======
   const element = (i: number) => laneOf(width, String(Math.floor(i / width)), i % width);
   const zero = `${type}(0.0)`;
 
@@ -132,7 +102,6 @@ export function adjointDispatch(
     workgroupBarrier();
     ${loop('k', Math.max(1, Math.ceil(batch / rowsAtOnce)), (at) => {
       const k = String(at);
->>>>>>> part-gpu-scan
       const total = (kind: number, lane: number) =>
         Array.from({ length: parts }, (_, part) => `sums[${String(kind * batch * pitch)} + r * ${String(pitch)} + (loadChannel + ${String(lane)}) * ${String(parts)} + ${String(part)}]`).join(' + ');
       const store = (name: (typeof outputNames)[number], value: string) =>
@@ -140,11 +109,7 @@ export function adjointDispatch(
           ? `${name}[p.${name}_at + (row * p.channels + loadE) / ${String(lanes)}] = ${vectorOf(lanes, dtype(name))}(${value});`
           : '';
       return `{
-<<<<<<< HEAD
-        let r = loadRow + ${String(k * rowsAtOnce)};
-=======
         let r = loadRow + ${k} * ${String(rowsAtOnce)};
->>>>>>> part-gpu-scan
         let step = start + first + r;
         if (r < ${String(batch)} && loads && step < segmentEnd) {
           var gradientU = ${loaded}(0.0); var gradientDelta = ${loaded}(0.0); var gradientZ = ${loaded}(0.0);
@@ -180,19 +145,6 @@ export function adjointDispatch(
            }`
         : ''
     }
-<<<<<<< HEAD
-    ${batch < tile ? 'workgroupBarrier();' : ''}`;
-
-  /** The states after step t, h[t + 1], from those before it. */
-  const forwardStep = (t: string) => `{
-    let t = ${t};
-    let d = tile[t * ${String(channels)} + channel];
-    ${q((i) => {
-      const before = hasStarts ? `select(h${String(i)}[t], ${zero}, resets[t] != 0.0)` : `h${String(i)}[t]`;
-      const x2 = `a${String(i)} * d.x`;
-      const gain = hold ? `(gain(${x2}, d.x) * d.y)` : '(d.x * d.y)';
-      return `h${String(i)}[t + 1] = decay(${x2}) * ${before} + ${gain} * ${rowVector(options, 'B', 't', i)};`;
-=======
     workgroupBarrier();`;
 
   /**
@@ -214,7 +166,6 @@ export function adjointDispatch(
       const x2 = `a${String(i)} * d.x`;
       const gain = hold ? `(gain(${x2}, d.x) * d.y)` : '(d.x * d.y)';
       return `${after(i)} = decay(${x2}) * ${past} + ${gain} * ${rowVector(options, 'B', 't', i)};`;
->>>>>>> part-gpu-scan
     })}
   }`;
 
@@ -222,11 +173,7 @@ export function adjointDispatch(
    * Step t back. y{j}, e{j} (for du), f{j} (for dDelta): this invocation's share of the sums over states. dB and dC are summed
    * over channels. `r` is the step within the batch.
    */
-<<<<<<< HEAD
-  const backwardStep = (j: number) => {
-=======
   const backwardStep = (first: Index, j: number) => {
->>>>>>> part-gpu-scan
     const name = (letter: string, i: number) => `${letter}_${String(i)}`;
     const sums = Array.from({ length: 2 * states }, (_, i) => `${i < states ? 'db' : 'dc'}_${element(i % states)}`);
     const { code, sums: totals } = transposingSums(sums, across, sharers, 'channel', 'r');
@@ -240,25 +187,12 @@ export function adjointDispatch(
           (i) => `
             let ${name('b', i)} = ${rowVector(options, 'B', 't', i)};
             let ${name('c', i)} = ${rowVector(options, 'C', 't', i)};
-<<<<<<< HEAD
-            let ${name('h', i)} = h${String(i)}[t + 1];
-=======
             let ${name('v', i)} = ${state(i, plus(first, j + 1))};
->>>>>>> part-gpu-scan
             let ${name('x', i)} = a${String(i)} * d.x;
             let ${name('k', i)} = decay(${name('x', i)});
             let ${name('l', i)} = ${name('c', i)} * d.z + carry${String(i)};
             let ${name('g', i)} = ${hold ? `gain(${name('x', i)}, d.x) * ${name('l', i)}` : `d.x * ${name('l', i)}`};
             let ${name('m', i)} = ${name('k', i)} * ${name('l', i)};
-<<<<<<< HEAD
-            let ${name('w', i)} = ${name('m', i)} * ${hasStarts ? `select(h${String(i)}[t], ${zero}, reset)` : `h${String(i)}[t]`};
-            carry${String(i)} = ${hasStarts ? `select(${name('m', i)}, ${zero}, reset)` : name('m', i)};
-            dA${String(i)} += d.x * ${name('w', i)}${hold ? ` + gain_slope(${name('x', i)}, d.x) * ${name('l', i)} * ${name('b', i)} * d.y` : ''};
-            let db_${String(i)} = ${name('g', i)} * d.y;
-            let dc_${String(i)} = d.z * ${name('h', i)};`,
-        )}
-        y${String(j)} = ${dotCode(geometry, (i) => name('c', i), (i) => name('h', i))};
-=======
             let ${name('w', i)} = ${name('m', i)} * ${hasStarts ? `select(${state(i, plus(first, j))}, ${zero}, reset)` : state(i, plus(first, j))};
             carry${String(i)} = ${hasStarts ? `select(${name('m', i)}, ${zero}, reset)` : name('m', i)};
             dA${String(i)} += d.x * ${name('w', i)}${hold ? ` + gain_slope(${name('x', i)}, d.x) * ${name('l', i)} * ${name('b', i)} * d.y` : ''};
@@ -266,7 +200,6 @@ export function adjointDispatch(
             let dc_${String(i)} = d.z * ${name('v', i)};`,
         )}
         y${String(j)} = ${dotCode(geometry, (i) => name('c', i), (i) => name('v', i))};
->>>>>>> part-gpu-scan
         e${String(j)} = ${dotCode(geometry, (i) => name('g', i), (i) => name('b', i))};
         f${String(j)} = ${dotCode(geometry, (i) => name('w', i), (i) => `rate${String(i)}`)}
           + d.y * (${dotCode(geometry, (i) => name(hold ? 'm' : 'l', i), (i) => name('b', i))});
@@ -295,27 +228,6 @@ export function adjointDispatch(
     })
     .join('\n');
 
-<<<<<<< HEAD
-  /** All steps of a tile: unrolled for GPUs that keep h in registers; a software one would take minutes to compile that. */
-  const unrolled = gpu.subgroups !== null && gpu.subgroups.smallest >= 16;
-  const loop = (name: string, count: number, body: (at: string) => string) =>
-    unrolled
-      ? repeat(count, (i) => body(`${String(i)}u`))
-      : `for (var ${name} = 0u; ${name} < ${String(count)}; ${name}++) { ${body(name)} }`;
-  const backwardBatch = (n: string) => `{
-    let first = ${String(tile - batch)} - ${n} * ${String(batch)};
-    ${loop(
-      'm',
-      batch / folded,
-      (m) => `{
-        let r = ${String(batch - folded)} - ${m} * ${String(folded)};
-        ${Array.from({ length: folded }, (_, j) => backwardStep(folded - 1 - j)).join('\n')}
-        ${keepSums}
-      }`,
-    )}
-    ${flush}
-  }`;
-=======
   const backwardBatch = (n: Index) => {
     const first = minus(tile - batch, n, batch);
     return `{
@@ -331,7 +243,6 @@ export function adjointDispatch(
       ${flush}
     }`;
   };
->>>>>>> part-gpu-scan
 
   const fetchKept = (start: string) => `
     if (present) {
@@ -382,28 +293,16 @@ export function adjointDispatch(
         ${fetchKept(`segmentStart + (tiles - 1) * ${String(tile)}`)}
         for (var i = tiles; i > 0; i--) {
           let start = segmentStart + (i - 1) * ${String(tile)};
-<<<<<<< HEAD
-          workgroupBarrier();
-          ${placeRows(options)}
-          ${surplus ? `if (loadRow < ${String(tile)})` : ''} {
-            ${repeat(passes, (k) => {
-              const next = (name: string) => `${loaded}(next_${name}${String(k)})`;
-=======
           ${placeRows(options)}
           ${surplus ? `if (loadRow < ${String(tile)})` : ''} {
             ${eachPass(geometry, (k) => {
               const next = (name: string) => `${loaded}(next_${name}[${k}])`;
->>>>>>> part-gpu-scan
               return `{
                 let rawDelta = ${next('delta')} + bias;
                 let inputs = ${next('u')};
                 let dys = ${given.dy ? next('dy') : `${loaded}(0.0)`};
                 ${given.z ? `let gates = ${next('z')};` : ''}
-<<<<<<< HEAD
-                let at = (loadRow + ${String(k * rowsAtOnce)}) * ${String(channels)} + loadChannel;
-=======
                 let at = (loadRow + ${k} * ${String(rowsAtOnce)}) * ${String(channels)} + loadChannel;
->>>>>>> part-gpu-scan
                 ${perLane(lanes, (lane, of) => `{
                   var delta_t = ${of('rawDelta')};
                   if (p.softplus == 1) { delta_t = softplus(delta_t); }
@@ -413,11 +312,7 @@ export function adjointDispatch(
                          let value = vec4<f32>(delta_t, ${of('inputs')}, ${of('dys')} * ${of('gates')} * s, ${of('dys')} * s * (1.0 + ${of('gates')} * (1.0 - s)));`
                       : `let value = vec4<f32>(delta_t, ${of('inputs')}, ${of('dys')}, 0.0);`
                   }
-<<<<<<< HEAD
-                  tile[at + ${String(lane)}] = select(vec4<f32>(0.0), value, loaded${String(k)});
-=======
                   tile[at + ${String(lane)}] = select(vec4<f32>(0.0), value, loaded[${k}]);
->>>>>>> part-gpu-scan
                 }`)}
               }`;
             })}
@@ -429,18 +324,10 @@ export function adjointDispatch(
             ${fetchKept('next')}
           }
           workgroupBarrier();
-<<<<<<< HEAD
-          ${q((i) => `var h${String(i)}: array<${type}, ${String(tile + 1)}>; h${String(i)}[0] = kept${String(i)};`)}
-          ${loop('t0', tile, forwardStep)}
-          ${loop('n', tile / batch, backwardBatch)}
-        }
-        workgroupBarrier();
-=======
           ${q((i) => `${declareStates(i)} ${state(i, 0)} = kept${String(i)};`)}
           ${loop('t1', tile, (t) => forwardStep(String(t), (i) => state(i, t), (i) => state(i, plus(t, 1))))}
           ${loop('n', tile / batch, backwardBatch)}
         }
->>>>>>> part-gpu-scan
         ${surplus ? `if (loadRow < ${String(tile)})` : ''} {
           ${perLane(lanes, (lane, of) => `tile[loadRow * ${String(channels)} + loadChannel + ${String(lane)}] = vec4<f32>(${of('dSkip')}, ${of('dBias')}, 0.0, 0.0);`)}
         }

@@ -38,14 +38,10 @@ export const selectiveScanBackwardGpu: GpuKernel<Buffers, Parameters> = (launch)
   const { batch, length, channels, stateSize, uPitch, deltaPitch, zPitch, dyPitch, hold } = parameters;
   const fourChannels = aligned(4, 'u', 'delta', 'z', 'dy', 'du', 'dDelta', 'dz');
   const lanes = lanesFor([channels, uPitch, deltaPitch, zPitch, dyPitch], fourChannels);
-<<<<<<< HEAD
-  const geometry = layOut(gpu, stateSize, lanes === 4, (candidate) => batchedBytes(gpu, candidate, 1), [gpuChunkLength]);
-=======
   const geometry = layOut(gpu, stateSize, lanes === 4, (candidate) => batchedBytes(gpu, candidate, 1), {
     tiles: [gpuChunkLength],
     threads: [128, 64, 32],
   });
->>>>>>> part-gpu-scan
   const segments = cutLength(batch, length, channels, geometry);
   const coefficients = packCoefficients(launch, has('dFinalState') ? 'dFinalState' : null, geometry);
   const options: WalkOptions = {

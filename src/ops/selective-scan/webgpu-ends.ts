@@ -2,11 +2,7 @@ import type { GpuDispatch } from '../../tensor/index.js';
 import { gather, laneOf, repeat, vectorOf } from '../webgpu-vectors.js';
 import { discretizationCode } from './webgpu-math.js';
 import {
-<<<<<<< HEAD
-  activationPasses,
-=======
   eachPass,
->>>>>>> part-gpu-scan
   fetchCode,
   nextVariables,
   perLane,
@@ -68,26 +64,16 @@ export function endsDispatch(
           if (i > 0) { workgroupBarrier(); }
           ${placeRows(options)}
           ${threads * lanes > channels * tile ? `if (loadRow < ${String(tile)})` : ''} {
-<<<<<<< HEAD
-            ${repeat(activationPasses(geometry), (k) => {
-              const next = (name: string) => `${loaded}(next_${name}${String(k)})`;
-=======
             ${eachPass(geometry, (k) => {
               const next = (name: string) => `${loaded}(next_${name}[${k}])`;
->>>>>>> part-gpu-scan
               return `{
                 var step = ${next('delta')} + bias;
                 ${perLane(lanes, (_, of) => `if (p.softplus == 1) { ${of('step')} = softplus(${of('step')}); }`)}
                 var other = ${forward ? next('u') : given.dy ? next('dy') : `${loaded}(0.0)`};
                 ${!forward && given.z ? `let gate = ${next('z')}; ${perLane(lanes, (_, of) => `${of('other')} *= silu(${of('gate')});`)}` : ''}
                 ${forward && !hold ? 'other *= step;' : ''}
-<<<<<<< HEAD
-                if (!loaded${String(k)}) { step = ${loaded}(0.0); other = ${loaded}(0.0); }
-                let at = (loadRow + ${String(k * rowsAtOnce)}) * ${String(channels)} + loadChannel;
-=======
                 if (!loaded[${k}]) { step = ${loaded}(0.0); other = ${loaded}(0.0); }
                 let at = (loadRow + ${k} * ${String(rowsAtOnce)}) * ${String(channels)} + loadChannel;
->>>>>>> part-gpu-scan
                 ${repeat(lanes, (lane) => `tile[at + ${String(lane)}] = vec2<f32>(${laneOf(lanes, 'step', lane)}, ${laneOf(lanes, 'other', lane)});`)}
               }`;
             })}

@@ -1,19 +1,12 @@
 import { fold, type GpuDispatch, type GpuKernel } from '../../tensor/index.js';
 import { gather, lanesFor, laneOf, repeat, vectorOf } from '../webgpu-vectors.js';
 import { endsDispatch } from './webgpu-ends.js';
-<<<<<<< HEAD
-import { cutLength, layOut, packCoefficients, type Geometry } from './webgpu-layout.js';
-=======
 import { cutLength, layOut, longestTile, packCoefficients, type Geometry } from './webgpu-layout.js';
->>>>>>> part-gpu-scan
 import { discretizationCode } from './webgpu-math.js';
 import {
   activationPasses,
   dotCode,
-<<<<<<< HEAD
-=======
   eachPass,
->>>>>>> part-gpu-scan
   fetchCode,
   nextVariables,
   perLane,
@@ -48,14 +41,10 @@ export const selectiveScanGpu: GpuKernel<Buffers, Parameters> = (launch) => {
   const { gpu, parameters, has, dtype, aligned } = launch;
   const { batch, length, channels, stateSize, uPitch, deltaPitch, zPitch, hold } = parameters;
   const lanes = lanesFor([channels, uPitch, deltaPitch, zPitch], aligned(4, 'u', 'delta', 'z', 'y'));
-<<<<<<< HEAD
-  const geometry = layOut(gpu, stateSize, lanes === 4, forwardBytes);
-=======
   const geometry = layOut(gpu, stateSize, lanes === 4, forwardBytes, {
     tiles: [longestTile, longestTile / 2, longestTile / 4],
     threads: [64, 32],
   });
->>>>>>> part-gpu-scan
   const segments = cutLength(batch, length, channels, geometry);
   const coefficients = packCoefficients(launch, has('initialState') ? 'initialState' : null, geometry);
   const options: WalkOptions = {
@@ -126,19 +115,11 @@ function walkDispatch(
   const activations = ['u', 'delta', ...(given.z ? ['z'] : [])];
   const rowsAtOnce = (threads * lanes) / channels;
   const loaded = vectorOf(lanes);
-<<<<<<< HEAD
-  const passes = activationPasses(geometry);
-  const surplus = threads * lanes > channels * tile;
-  const parts = sharers / folded;
-  const pitch = sumsPitch(geometry);
-  const together = Math.min(tile, Math.max(4, folded));
-=======
   const passes = String(activationPasses(geometry));
   const surplus = threads * lanes > channels * tile;
   const parts = sharers / folded;
   const pitch = sumsPitch(geometry);
   const together = Math.min(tile, geometry.unrolled ? 8 : Math.max(folded, 1));
->>>>>>> part-gpu-scan
   const q = (code: (q: number) => string) => repeat(stateVectors(geometry), code);
   const step = (j: number) => `
     let d${String(j)} = tile[(t + ${String(j)}) * ${String(channels)} + channel];
@@ -185,29 +166,12 @@ function walkDispatch(
         let bias = ${gather(lanes, (lane) => `coefficient(p.channelAt + min(loadE + ${String(lane)}, p.channels - 1) * 2 + 1)`)};
         let skip = ${gather(lanes, (lane) => `coefficient(p.channelAt + min(loadE + ${String(lane)}, p.channels - 1) * 2)`)};
         ${startCode(options, 'h', 'forward')}
-<<<<<<< HEAD
-=======
         var here: array<bool, ${passes}>;
         ${activations.filter((name) => name !== 'delta').map((name) => `var ${name}_now: array<${loaded}, ${passes}>;`).join('\n')}
->>>>>>> part-gpu-scan
         ${nextVariables(options, activations)}
         ${fetchCode(options, activations, 'segmentStart')}
         for (var start = segmentStart; start < segmentEnd; start += ${String(tile)}) {
           ${placeRows(options)}
-<<<<<<< HEAD
-          ${repeat(passes, (k) => {
-            const next = (name: string) => `${loaded}(next_${name}${String(k)})`;
-            return `
-              let u${String(k)} = ${next('u')};
-              ${given.z ? `let z${String(k)} = ${next('z')};` : ''}
-              let here${String(k)} = loaded${String(k)};
-              ${surplus ? `if (loadRow < ${String(tile)})` : ''} {
-                var delta_t = ${next('delta')} + bias;
-                ${perLane(lanes, (_, of) => `if (p.softplus == 1) { ${of('delta_t')} = softplus(${of('delta_t')}); }`)}
-                var input = u${String(k)}${hold ? '' : ' * delta_t'};
-                if (!here${String(k)}) { delta_t = ${loaded}(0.0); input = ${loaded}(0.0); }
-                let at = (loadRow + ${String(k * rowsAtOnce)}) * ${String(channels)} + loadChannel;
-=======
           ${eachPass(geometry, (k) => {
             const next = (name: string) => `${loaded}(next_${name}[${k}])`;
             return `
@@ -220,25 +184,17 @@ function walkDispatch(
                 var input = u_now[${k}]${hold ? '' : ' * delta_t'};
                 if (!here[${k}]) { delta_t = ${loaded}(0.0); input = ${loaded}(0.0); }
                 let at = (loadRow + ${k} * ${String(rowsAtOnce)}) * ${String(channels)} + loadChannel;
->>>>>>> part-gpu-scan
                 ${repeat(lanes, (lane) => `tile[at + ${String(lane)}] = vec2<f32>(${laneOf(lanes, 'delta_t', lane)}, ${laneOf(lanes, 'input', lane)});`)}
               }`;
           })}
           let next = start + ${String(tile)};
           ${fetchCode(options, activations, 'next')}
           workgroupBarrier();
-<<<<<<< HEAD
-          ${
-            given.states
-              ? `if (present && start % p.chunk == 0) {
-                   let to = p.states_at + (b * ((p.length + p.chunk - 1) / p.chunk) + start / p.chunk) * p.stateSize * p.channels + e;
-=======
           for (var t = 0u; t < ${String(tile)}; t += ${String(together)}) {
           ${
             given.states
               ? `if (present && (start + t) % p.chunk == 0 && start + t < segmentEnd) {
                    let to = p.states_at + (b * ((p.length + p.chunk - 1) / p.chunk) + (start + t) / p.chunk) * p.stateSize * p.channels + e;
->>>>>>> part-gpu-scan
                    ${q((i) =>
                      repeat(width, (lane) => {
                        const n = `share * ${String(states)} + ${String(i * width + lane)}`;
@@ -248,25 +204,10 @@ function walkDispatch(
                  }`
               : ''
           }
-<<<<<<< HEAD
-          for (var t = 0u; t < ${String(tile)}; t += ${String(together)}) {
-=======
->>>>>>> part-gpu-scan
             ${repeat(together, step)}
             ${keepSums}
           }
           workgroupBarrier();
-<<<<<<< HEAD
-          ${repeat(
-            passes,
-            (k) => `if (here${String(k)}) {
-              let r = loadRow + ${String(k * rowsAtOnce)};
-              var value = skip * u${String(k)};
-              ${perLane(lanes, (lane, of) =>
-                repeat(parts, (part) => `${of('value')} += sums[r * ${String(pitch)} + (loadChannel + ${String(lane)}) * ${String(parts)} + ${String(part)}];`),
-              )}
-              ${given.z ? perLane(lanes, (_, of) => `${of('value')} *= silu(${of(`z${String(k)}`)});`) : ''}
-=======
           ${eachPass(
             geometry,
             (k) => `if (here[${k}]) {
@@ -276,7 +217,6 @@ function walkDispatch(
                 repeat(parts, (part) => `${of('value')} += sums[r * ${String(pitch)} + (loadChannel + ${String(lane)}) * ${String(parts)} + ${String(part)}];`),
               )}
               ${given.z ? `let gate = z_now[${k}]; ${perLane(lanes, (_, of) => `${of('value')} *= silu(${of('gate')});`)}` : ''}
->>>>>>> part-gpu-scan
               let at = start + r;
               let row = sequence + select(at, p.length - 1 - at, p.reverse == 1);
               y[p.y_at + (row * p.channels + loadE) / ${String(lanes)}] = ${vectorOf(lanes, dtype('y'))}(value);

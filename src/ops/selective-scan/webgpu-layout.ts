@@ -23,10 +23,6 @@ export interface Geometry {
   readonly direct: boolean;
   /** Channels that are loaded and stored together. */
   readonly lanes: Lanes;
-<<<<<<< HEAD
-}
-
-=======
   /** Whether loops over what lies in registers are unrolled: software GPUs have narrow subgroups, and compile that for minutes. */
   readonly unrolled: boolean;
 }
@@ -36,40 +32,25 @@ export const longestTile = 2 * gpuChunkLength;
 /** Steps whose sums over a channel's invocations are taken together, at most. */
 const mostFolded = 8;
 
->>>>>>> part-gpu-scan
 /** A power of two. */
 const powerOfTwo = (least: number): number => 2 ** Math.ceil(Math.log2(least));
 
 /**
  * @param fourChannels whether the buffers allow to load four channels at a time
  * @param bytes workgroup memory that a walk of this geometry takes
-<<<<<<< HEAD
- * @param tiles steps between barriers to choose from
-=======
  * @param sizes steps between barriers and invocations of a workgroup to choose from, the best first
->>>>>>> part-gpu-scan
  */
 export function layOut(
   gpu: GpuFeatures,
   stateSize: number,
   fourChannels: boolean,
   bytes: (geometry: Geometry) => number,
-<<<<<<< HEAD
-  tiles: readonly number[] = [gpuChunkLength, gpuChunkLength / 2, gpuChunkLength / 4],
-): Geometry {
-  const states = stateSize > 1024 ? 8 : stateSize > 2 ? 4 : stateSize;
-  const sharers = powerOfTwo(stateSize / states);
-  const sizes = [128, 64, 32].map((threads) => Math.max(threads, sharers));
-  const candidates = sizes.flatMap((threads) =>
-    tiles.flatMap((tile) => [false, true].map((direct) => ({ threads, tile, direct }))),
-=======
   sizes: { readonly tiles: readonly number[]; readonly threads: readonly number[] },
 ): Geometry {
   const states = stateSize > 1024 ? 8 : stateSize > 2 ? 4 : stateSize;
   const sharers = powerOfTwo(stateSize / states);
   const candidates = sizes.threads.map((threads) => Math.max(threads, sharers)).flatMap((threads) =>
     sizes.tiles.flatMap((tile) => [false, true].map((direct) => ({ threads, tile, direct }))),
->>>>>>> part-gpu-scan
   );
   let smallest: Geometry | undefined;
   for (const { threads, tile, direct } of candidates) {
@@ -77,16 +58,10 @@ export function layOut(
     smallest = {
       ...{ states, sharers, channels, threads, tile, direct },
       width: Math.min(states, 4),
-<<<<<<< HEAD
-      folded: gpu.subgroups === null ? 1 : Math.min(sharers, tile, gpu.subgroups.smallest),
-      paddedStates: sharers * states,
-      lanes: fourChannels && channels >= 4 ? 4 : 1,
-=======
       folded: gpu.subgroups === null ? 1 : Math.min(sharers, tile, mostFolded, gpu.subgroups.smallest),
       paddedStates: sharers * states,
       lanes: fourChannels && channels >= 4 ? 4 : 1,
       unrolled: gpu.subgroups !== null && gpu.subgroups.smallest >= 16,
->>>>>>> part-gpu-scan
     };
     if (bytes(smallest) <= gpu.workgroupBytes) return smallest;
   }
@@ -112,11 +87,7 @@ export function cutLength(batch: number, length: number, channels: number, { sha
   const invocations = batch * channels * sharers;
   const idle = invocations < fewInvocations ? Math.ceil(manyInvocations / invocations) : 1;
   const wanted = Math.max(Math.min(idle, Math.floor(length / leastSegment)), Math.ceil(length / longestSegment), 1);
-<<<<<<< HEAD
-  const each = gpuChunkLength * Math.ceil(length / wanted / gpuChunkLength);
-=======
   const each = longestTile * Math.ceil(length / wanted / longestTile);
->>>>>>> part-gpu-scan
   return { count: Math.ceil(length / each), length: each };
 }
 

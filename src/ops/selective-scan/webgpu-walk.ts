@@ -22,8 +22,6 @@ export const stateVectors = ({ states, width }: Geometry): number => states / wi
 export const activationPasses = ({ tile, sharers, lanes }: Geometry): number => Math.max(1, tile / (lanes * sharers));
 const rowPasses = ({ tile, paddedStates, width, threads }: Geometry): number => Math.ceil((tile * 2 * paddedStates) / width / threads);
 
-<<<<<<< HEAD
-=======
 /** Statements for each pass `k`, with what they keep in arrays. */
 export function eachPass(geometry: Geometry, statements: (k: string) => string): string {
   const passes = activationPasses(geometry);
@@ -32,7 +30,6 @@ export function eachPass(geometry: Geometry, statements: (k: string) => string):
     : `for (var k = 0u; k < ${String(passes)}; k++) { ${statements('k')} }`;
 }
 
->>>>>>> part-gpu-scan
 /** Declares `coefficient(i)` and workgroup memory for B and C of a tile and its resets. */
 export function sharedCode({ geometry, hasStarts }: WalkOptions): string {
   const { width, tile, paddedStates, direct } = geometry;
@@ -103,15 +100,10 @@ export function startCode({ geometry, hasFirst, segmented, ends }: WalkOptions, 
 /** Variables that hold what the next tile will need. */
 export function nextVariables({ geometry, dtype, hasStarts }: WalkOptions, activations: readonly string[]): string {
   const { width, lanes, direct } = geometry;
-<<<<<<< HEAD
-  return `
-    ${repeat(activationPasses(geometry), (k) => `var loaded${String(k)} = false; ${activations.map((name) => `var next_${name}${String(k)} = ${vectorOf(lanes, dtype(name))}(0.0);`).join(' ')}`)}
-=======
   const passes = String(activationPasses(geometry));
   return `
     var loaded: array<bool, ${passes}>;
     ${activations.map((name) => `var next_${name}: array<${vectorOf(lanes, dtype(name))}, ${passes}>;`).join('\n')}
->>>>>>> part-gpu-scan
     ${direct ? '' : repeat(rowPasses(geometry), (k) => `var next_row${String(k)} = ${vectorOf(width)}(0.0);`)}
     ${hasStarts ? 'var next_reset = 0.0;' : ''}`;
 }
@@ -122,16 +114,6 @@ export function fetchCode({ geometry, hasStarts }: WalkOptions, activations: rea
   const rowsAtOnce = (threads * lanes) / channels;
   const vectors = (2 * paddedStates) / width;
   return `
-<<<<<<< HEAD
-    ${repeat(
-      activationPasses(geometry),
-      (k) => `{
-        let step = ${start} + loadRow + ${String(k * rowsAtOnce)};
-        loaded${String(k)} = loads && step < segmentEnd;
-        if (loaded${String(k)}) {
-          let row = sequence + select(step, p.length - 1 - step, p.reverse == 1);
-          ${activations.map((name) => `next_${name}${String(k)} = ${name}[p.${name}_at + (row * p.${name}Pitch + loadE) / ${String(lanes)}];`).join('\n')}
-=======
     ${eachPass(
       geometry,
       (k) => `{
@@ -140,7 +122,6 @@ export function fetchCode({ geometry, hasStarts }: WalkOptions, activations: rea
         if (loaded[${k}]) {
           let row = sequence + select(step, p.length - 1 - step, p.reverse == 1);
           ${activations.map((name) => `next_${name}[${k}] = ${name}[p.${name}_at + (row * p.${name}Pitch + loadE) / ${String(lanes)}];`).join('\n')}
->>>>>>> part-gpu-scan
         }
       }`,
     )}
