@@ -1,6 +1,5 @@
 /** Which ranges of which buffers a dispatch binds. */
-import type { BufferView } from '../../tensor/index.js';
-import { itemSize } from '../../tensor/index.js';
+import { itemSize, type BufferView, type DeviceBuffer } from '../../tensor/index.js';
 import { BackendError } from '../../util/errors.js';
 import type { GpuBlock } from './buffer-pool.js';
 import type { ShaderBuffer } from './shader.js';
@@ -14,10 +13,17 @@ export interface BoundRange {
   readonly access: 'read' | 'read_write';
 }
 
-/** A buffer to be bound. */
-export interface ToBind extends ShaderBuffer {
-  readonly block: GpuBlock;
+/** A buffer to be bound; its view's buffer has the block. */
+export interface ToBind {
+  readonly shader: ShaderBuffer;
   readonly view: BufferView;
+}
+
+/** What a device allows. */
+export interface Limits {
+  readonly minStorageBufferOffsetAlignment: number;
+  readonly maxStorageBufferBindingSize: number;
+  readonly maxBufferSize: number;
 }
 
 /**
@@ -29,14 +35,16 @@ export interface ToBind extends ShaderBuffer {
 export function bindRanges(
   kernel: string,
   buffers: readonly ToBind[],
-  limits: { readonly minStorageBufferOffsetAlignment: number; readonly maxStorageBufferBindingSize: number },
+  limits: Limits,
   temporary: (sizeBytes: number) => GpuBlock,
 ): { ranges: BoundRange[]; starts: number[]; before: EncodedCopy[]; after: EncodedCopy[] } {
   const ranges: BoundRange[] = [];
   const starts: number[] = [];
   const before: EncodedCopy[] = [];
   const after: EncodedCopy[] = [];
-  for (const { name, block, view, access, elementBytes } of buffers) {
+  for (const { shader, view } of buffers) {
+    const { name, access, elementBytes } = shader;
+    const { block } = view.buffer as { block: GpuBlock } & DeviceBuffer;
     const itemBytes = itemSize[view.buffer.dtype];
     const firstByte = view.offset * itemBytes;
     const alignment = limits.minStorageBufferOffsetAlignment;

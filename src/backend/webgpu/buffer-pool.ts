@@ -12,7 +12,7 @@ const leastBytes = 256;
 
 /**
  * Blocks by size class, reused at once: the stream is in order, so a launch that reuses a block comes after those that used it
- * before. What was once needed is kept, for the next step needs it again, and a new buffer costs more than its use: WebGPU fills
+ * before. The oldest idle block is taken, so that steps that repeat get the same blocks, for which bind groups are there. What was once needed is kept, for the next step needs it again, and a new buffer costs more than its use: WebGPU fills
  * it with zeros.
  */
 export class GpuBufferPool {
@@ -30,6 +30,7 @@ export class GpuBufferPool {
 
   take(sizeBytes: number): GpuBlock {
     const size = Math.max(leastBytes, sizeClass(sizeBytes));
+    // The last of a list is the one of the lowest id.
     let block = this.#free.get(size)?.pop();
     if (block === undefined) {
       const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -48,8 +49,13 @@ export class GpuBufferPool {
     this.#usedBytes -= block.sizeBytes;
     this.#freeBytes += block.sizeBytes;
     const list = this.#free.get(block.sizeBytes);
-    if (list === undefined) this.#free.set(block.sizeBytes, [block]);
-    else list.push(block);
+    if (list === undefined) {
+      this.#free.set(block.sizeBytes, [block]);
+      return;
+    }
+    let at = list.length;
+    while (at > 0 && (list[at - 1] as GpuBlock).id < block.id) at--;
+    list.splice(at, 0, block);
   }
 
   /** Whether sizes have changed so much that old blocks should go: half as much again as was ever in use, and 256 MiB. */

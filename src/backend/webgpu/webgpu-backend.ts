@@ -7,7 +7,6 @@ import {
   type DeviceBuffer,
   type DType,
   type GpuFeatures,
-  type GpuLaunch,
   type HostArray,
   type Kernel,
   type MatmulPrecision,
@@ -16,18 +15,19 @@ import {
 import { Counters } from '../counters.js';
 import { copyRows, fill } from '../memory/kernels.js';
 import { sizeClass } from '../size-class.js';
-import { bindRanges, type BoundRange } from './binding.js';
+import { bindRanges, type BoundRange, type Limits } from './binding.js';
 import { GpuBufferPool, type GpuBlock } from './buffer-pool.js';
 import type { GpuDevice } from './device.js';
 import { Pipelines, uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
 import { GpuProfile } from './profile.js';
 
-import { shaderBuffer, shaderKey, shaderModule } from './shader.js';
+import { placeModulus, planLaunch, type LaunchPlan } from './plan.js';
 import { StagingPool } from './staging-pool.js';
 import { GpuStream, type EncodedCopy, type EncodedDispatch } from './stream.js';
 
-/** Bind groups kept for launches that come again. */
+/** Bind groups and plans kept for launches that come again. */
 const mostGroups = 8192;
+const mostPlans = 4096;
 
 interface GpuBuffer extends DeviceBuffer {
   readonly block: GpuBlock;
@@ -60,6 +60,8 @@ export class WebGpuBackend implements Backend {
   readonly #counters = new Counters();
   readonly #poison: boolean;
   readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #plans = new Map<string, LaunchPlan>();
+  readonly #limits: Limits;
   #profile: GpuProfile | null = null;
   #failure: Error | null = null;
   #closed = false;
@@ -77,6 +79,9 @@ export class WebGpuBackend implements Backend {
     this.#staging = new StagingPool(gpu.device);
     this.#pipelines = new Pipelines(gpu.device);
     this.#stream = new GpuStream(gpu.device);
+    // Asked for once: every look at a device's limits makes an object.
+    const { minStorageBufferOffsetAlignment, maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
+    this.#limits = { minStorageBufferOffsetAlignment, maxStorageBufferBindingSize, maxBufferSize };
     gpu.device.addEventListener('uncapturederror', ({ error }) => {
       const memory = error instanceof GPUOutOfMemoryError;
       const hint = memory ? '. Hint: a smaller batch or chunk, or scope() around intermediate results' : '';
@@ -167,63 +172,26 @@ export class WebGpuBackend implements Backend {
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     if (this.#failure !== null) throw this.#failure;
-    if (kernel.webgpu === undefined) throw new BackendError(`${kernel.name}: there is no WebGPU kernel for it`);
-    const names = Object.keys(kernel.buffers);
-    const given = new Map<string, BufferView>();
-    names.forEach((name, i) => {
-      const view = views[i];
-      if (view) given.set(name, view);
-    });
-    const launch: GpuLaunch = {
-      gpu: this.features,
-      parameters: Object.fromEntries(Object.keys(kernel.parameters).map((name, i) => [name, parameters[i] ?? 0])),
-      dtype: (name) => given.get(name)?.buffer.dtype,
-      has: (name) => given.has(name),
-      aligned: (elements, ...some) => some.every((name) => (given.get(name)?.offset ?? 0) % elements === 0),
+    const plan = this.#plan(kernel, views, parameters);
+    const scratch = plan.scratch.map(({ dtype, size }) => ({ buffer: this.#take(dtype, size), offset: 0, size }));
+    const copies: GpuBuffer[] = [];
+    const temporary = (sizeBytes: number): GpuBlock => {
+      const buffer = this.#take('int8', sizeBytes);
+      copies.push(buffer);
+      return buffer.block;
     };
-    const { dispatches, scratch = {} } = kernel.webgpu(launch);
-    const temporary = Object.entries(scratch).map(([name, { dtype, size }]) => {
-      const buffer = this.#take(dtype, size);
-      given.set(name, { buffer, offset: 0, size });
-      return buffer;
-    });
     this.#counters.launches++;
     if (this.#capture !== null) this.#capture.launches++;
-    for (const dispatch of dispatches) {
-      const [x, y = 1, z = 1] = dispatch.workgroups;
-      if (x * y * z === 0) continue;
-      const buffers = dispatch.buffers.map((use) => {
-        const binding = typeof use === 'string' ? { name: use } : use;
-        const view = given.get(binding.name);
-        if (view === undefined) throw new BackendError(`${kernel.name}: ${binding.name} was not given to the launch`);
-        const access = kernel.buffers[binding.name]?.access === 'in' ? 'read' : 'read_write';
-        return { shader: shaderBuffer(binding, view.buffer.dtype, access), view };
-      });
-      const shaders = buffers.map(({ shader }) => shader);
-      const numbers = Object.keys(dispatch.numbers ?? {});
-      const key = `${kernel.name}|${dispatch.variant}|${shaderKey(shaders)}|${numbers.join()}`;
-      const pipeline = this.#pipelines.get(
-        key,
-        kernel.name,
-        shaders.map(({ access }) => access),
-        () => shaderModule(kernel, shaders, numbers, dispatch.code()),
-      );
-      const { ranges, starts, before, after } = bindRanges(
-        kernel.name,
-        buffers.map(({ shader, view }) => ({ ...shader, block: (view.buffer as GpuBuffer).block, view })),
-        this.#device.limits,
-        (sizeBytes) => {
-          const buffer = this.#take('int8', sizeBytes);
-          temporary.push(buffer);
-          return buffer.block;
-        },
-      );
-      const uniforms = encodeUniforms(kernel, parameters, starts, Object.values(dispatch.numbers ?? {}));
+    for (const { pipeline, buffers, workgroups, numbers } of plan.dispatches) {
+      const bound = buffers.map(({ index, shader }) => ({ shader, view: views[index] ?? (scratch[index - views.length] as BufferView) }));
+      const { ranges, starts, before, after } = bindRanges(kernel.name, bound, this.#limits, temporary);
+      const uniforms = encodeUniforms(kernel, parameters, starts, numbers);
       for (const copy of before) this.#copy(copy);
-      this.#dispatch({ kernel: kernel.name, pipeline, ranges, uniforms, workgroups: [x, y, z] });
+      this.#dispatch({ kernel: kernel.name, pipeline, ranges, uniforms, workgroups });
       for (const copy of after) this.#copy(copy);
     }
-    for (const buffer of temporary) this.release(buffer);
+    for (const { buffer } of scratch) this.release(buffer);
+    for (const buffer of copies) this.release(buffer);
   }
 
   async synchronize(): Promise<void> {
@@ -308,6 +276,19 @@ export class WebGpuBackend implements Backend {
     this.#device.destroy();
   }
 
+  /** What a launch does follows from its parameters, and from dtypes and places of its buffers: worked out once for each. */
+  #plan(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): LaunchPlan {
+    let key = kernel.name;
+    for (const view of views) key += view === null ? '-' : `,${view.buffer.dtype}${String(view.offset % placeModulus)}`;
+    for (const parameter of parameters) key += `,${String(parameter)}`;
+    const known = this.#plans.get(key);
+    if (known !== undefined) return known;
+    if (this.#plans.size >= mostPlans) this.#plans.clear();
+    const made = planLaunch(kernel, views, parameters, this.features, this.#pipelines);
+    this.#plans.set(key, made);
+    return made;
+  }
+
   #fail(error: BackendError): void {
     if (this.#closed || this.#failure !== null) return;
     this.#failure = error;
@@ -320,7 +301,7 @@ export class WebGpuBackend implements Backend {
       throw new BackendError(`allocate: ${this.description} has no f16. Hint: f32, or another GPU`);
     }
     const sizeBytes = size * itemSize[dtype];
-    const { maxBufferSize } = this.#device.limits;
+    const { maxBufferSize } = this.#limits;
     if (sizeBytes > maxBufferSize) {
       throw new BackendError(
         `allocate: ${String(sizeBytes)} bytes are more than one buffer may have here (${String(maxBufferSize)}). ` +
