@@ -9,6 +9,13 @@ export const configurations = {
   '1.4b': () => mambaConfig({ vocabularySize: 50280, dModel: 2048, layers: 48 }),
 };
 
+/** A tensor of one value. @param {import('elapid').Backend} backend @param {number[]} shape @param {number} value @param {any} dtype */
+export function constant(backend, shape, value, dtype = 'f32') {
+  const made = empty(backend, shape, dtype);
+  launch(fill, { values: made }, { value, count: made.size });
+  return made;
+}
+
 /** @param {number[]} values */
 export const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
 
@@ -20,16 +27,12 @@ export const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(v
  */
 export function constantModel(backend, size, dtype) {
   /** @type {any} */
-  const source = (/** @type {string} */ _key, /** @type {{ shape: number[] }} */ { shape }) => {
-    const made = empty(backend, shape);
-    launch(fill, { values: made }, { value: 0.01, count: made.size });
-    return made;
-  };
+  const source = (/** @type {string} */ _key, /** @type {{ shape: number[] }} */ { shape }) => constant(backend, shape, 0.01);
   return new MambaLM(configurations[size](), backend, dtype === 'f32' ? source : packedParameters(source, dtype));
 }
 
 /**
- * Tokens a second of a prompt of `length` tokens.
+ * Tokens a second, of each round, of a prompt of `length` tokens.
  * @param {import('elapid').Backend} backend
  * @param {{ size?: keyof typeof configurations, batch?: number, length?: number, dtype?: any, rounds?: number }} options
  */
@@ -38,13 +41,13 @@ export async function prefill(backend, { size = '130m', batch = 1, length = 2048
   const ids = tensor(backend, Int32Array.from({ length: batch * length }, (_, i) => i % 50000), [batch, length], 'i32');
   const state = model.newState(batch);
   const run = () => scope(() => model.forwardLast(ids, { state })).dispose();
-  const seconds = await timed(backend, run, rounds);
+  const times = await timed(backend, run, rounds);
   for (const made of [ids, state, model]) made.dispose();
-  return (batch * length) / seconds;
+  return times.map((seconds) => (batch * length) / seconds);
 }
 
 /**
- * Tokens a second, all sequences together, of decoding without reading anything back.
+ * Tokens a second of each round, all sequences together, of decoding without reading anything back.
  * @param {import('elapid').Backend} backend
  * @param {{ size?: keyof typeof configurations, batch?: number, dtype?: any, steps?: number, rounds?: number }} options
  */
@@ -58,7 +61,7 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
   const program = backend.capture(() => {
     logits = model.step(ids, state, transitions);
   });
-  const seconds = await timed(
+  const times = await timed(
     backend,
     () => {
       for (let i = 0; i < steps; i++) program.replay();
@@ -68,7 +71,7 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
   const { launches } = program;
   program.dispose();
   for (const made of [ids, state, model, logits, ...transitions]) made.dispose();
-  return { tokensPerSecond: (batch * steps) / seconds, launches };
+  return { rates: times.map((seconds) => (batch * steps) / seconds), launches };
 }
 
 /**
@@ -87,7 +90,7 @@ export async function train(backend, { size = '130m', batch = 8, length = 2048, 
     evaluate: () => Promise.reject(new Error('not evaluated')),
   };
   const trainer = new Trainer(model, data, { ...defaultTrainingOptions(1000), batchSize: batch, length });
-  await trainer.trainStep();
+  for (let i = 0; i < 4; i++) await trainer.trainStep();
   backend.resetStatistics();
   const times = [];
   let loss = 0;
@@ -100,26 +103,26 @@ export async function train(backend, { size = '130m', batch = 8, length = 2048, 
   await profile?.(() => trainer.trainStep());
   trainer.dispose();
   model.dispose();
-  return { tokensPerSecond: (1000 * batch * length) / median(times), peakGiB: peakBytes / 2 ** 30, loss };
+  return { rates: times.map((ms) => (1000 * batch * length) / ms), peakGiB: peakBytes / 2 ** 30, loss };
 }
 
 /**
- * Median seconds of `run` until the GPU is done, after a warm-up.
+ * Seconds of `run` until the GPU is done, of each round. A GPU that was idle is slow for a second or so: it is kept busy first.
  * @param {import('elapid').Backend} backend
  * @param {() => void} run
  * @param {number} rounds
  */
 export async function timed(backend, run, rounds) {
-  run();
-  await backend.synchronize();
-  run();
-  await backend.synchronize();
+  for (const start = performance.now(); performance.now() - start < 1200; ) {
+    run();
+    await backend.synchronize();
+  }
   const times = [];
   for (let i = 0; i < rounds; i++) {
     const start = performance.now();
     run();
     await backend.synchronize();
-    times.push(performance.now() - start);
+    times.push((performance.now() - start) / 1000);
   }
-  return median(times) / 1000;
+  return times;
 }

@@ -3,6 +3,7 @@ import type { Tokenizer } from '../tokenizer/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { Decoder, prefill } from './decoder.js';
 import { Sampler, type SamplingOptions } from './sampling.js';
+import { drawsOnDevice, SamplingDecoder } from './sampling-decoder.js';
 import { StopMatcher } from './stop.js';
 
 export interface GenerateOptions extends SamplingOptions {
@@ -39,9 +40,16 @@ export async function* generateTokens(
   const sampler = new Sampler(options);
   const state = options.state ?? model.newState(1);
   const history = Array.from(promptIds);
+  // Where a read costs as much as steps do, several are queued, drawing on the device. A state that outlives the generation must
+  // not run ahead of the tokens that were asked for.
+  const ahead = options.state === undefined && drawsOnDevice(options) ? model.backend.stepsAhead : 1;
   let decoder: Decoder | undefined;
   try {
     let logits = await prefill(model, promptIds, state, { signal });
+    if (ahead > 1) {
+      yield* drawnAhead(model, state, sampler.sample(logits, history), { ...options, maxTokens, ahead });
+      return;
+    }
     for (let count = 0; count < maxTokens; count++) {
       signal?.throwIfAborted();
       const id = sampler.sample(logits, history);
@@ -55,6 +63,28 @@ export async function* generateTokens(
   } finally {
     decoder?.dispose();
     if (options.state === undefined) state.dispose();
+  }
+}
+
+/** A first token and those after it, drawn on the device, `ahead` at a time. */
+async function* drawnAhead(
+  model: MambaLM,
+  state: State,
+  first: number,
+  options: GenerateOptions & { readonly maxTokens: number; readonly ahead: number },
+): AsyncGenerator<number, void, void> {
+  const { temperature = 1, seed = Math.floor(Math.random() * 2 ** 32), maxTokens, ahead, signal } = options;
+  if (maxTokens === 0) return;
+  yield first;
+  if (maxTokens === 1) return;
+  const decoder = new SamplingDecoder(model, state, first, { temperature, seed, capacity: maxTokens - 1 });
+  try {
+    for (let count = 1; count < maxTokens; count += ahead) {
+      signal?.throwIfAborted();
+      yield* await decoder.next(Math.min(ahead, maxTokens - count));
+    }
+  } finally {
+    decoder.dispose();
   }
 }
 

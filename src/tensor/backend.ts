@@ -54,6 +54,8 @@ export interface Backend {
   readonly matmul: MatmulPrecision;
   /** Bytes of intermediate results worth having at one time: what a cache keeps, or what fills a GPU. */
   readonly workingBytes: number;
+  /** Steps of decoding worth queueing before their results are read; 1 where a read costs little. */
+  readonly stepsAhead: number;
   /** Allocates; the contents are undefined (NaN where the backend was opened with `poison`). */
   allocate(dtype: DType, size: number): DeviceBuffer;
   /** Allocates and fills; `data` may be called late, or never by a backend that holds no values. */

@@ -44,7 +44,7 @@ async function inBrowser<T>(path: string, isolated: boolean): Promise<T> {
     const problems: string[] = [];
     page.on('pageerror', (error) => problems.push(error.message));
     await page.goto(new URL(path, url).href);
-    await page.waitForFunction('globalThis.results !== undefined', undefined, { timeout: 30_000 }).catch((error: unknown) => {
+    await page.waitForFunction('globalThis.results !== undefined', undefined, { timeout: 60_000 }).catch((error: unknown) => {
       throw new Error(`the page did not start: ${problems.join('; ')}`, { cause: error });
     });
     return await page.evaluate<T>('globalThis.results');
@@ -84,7 +84,7 @@ describe.skipIf(executable === undefined)(`Chromium${note}`, () => {
     expectClose(results.losses, losses, tolerance(320), 'training losses');
   });
 
-  test('every webgpu kernel agrees with the reference', { timeout: 600_000 }, async () => {
+  test('every webgpu kernel agrees with the reference', { timeout: 1_800_000 }, async () => {
     const { description, checked, failures } = await inBrowser<Agreements>('agreement', false);
     expect(description).toMatch(/^webgpu \(/);
     expect(failures).toEqual([]);

@@ -53,6 +53,7 @@ class CommandBuffer {
 /** Kernels in C++, run in order by an executor thread and its pool, off the event loop. */
 export class CpuBackend implements MappingBackend {
   readonly kind = 'cpu';
+  readonly stepsAhead = 1;
   readonly workingBytes = 4 * 2 ** 20;
   readonly description: string;
   readonly matmul: MatmulPrecision;

@@ -17,6 +17,7 @@ export interface PlannedLaunch {
  */
 export class PlanBackend implements Backend {
   readonly kind = 'plan';
+  readonly stepsAhead = 1;
   readonly workingBytes = 4 * 2 ** 20;
   readonly description = 'plan (records launches, computes nothing)';
   readonly matmul = 'f32';

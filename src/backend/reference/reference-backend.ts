@@ -35,6 +35,7 @@ const sizeBytes = (dtype: DType, size: number) => (isPacked(dtype) ? size : 8 * 
  */
 export class ReferenceBackend implements Backend {
   readonly kind = 'reference';
+  readonly stepsAhead = 1;
   readonly workingBytes = 4 * 2 ** 20;
   readonly description = 'reference (float64, plain TypeScript)';
   readonly matmul: MatmulPrecision;

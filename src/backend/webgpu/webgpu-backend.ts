@@ -47,6 +47,7 @@ type Captured = CapturedDispatch | EncodedCopy;
 /** Kernels in WGSL, on the GPU that WebGPU gives. */
 export class WebGpuBackend implements Backend {
   readonly kind = 'webgpu';
+  readonly stepsAhead = 16;
   readonly workingBytes = 256 * 2 ** 20;
   readonly description: string;
   readonly matmul: MatmulPrecision;
@@ -125,7 +126,7 @@ export class WebGpuBackend implements Backend {
     this.#stream.write(block.buffer, view.offset * itemSize[dtype], bytes);
   }
 
-  async read(view: BufferView): Promise<HostArray> {
+  async read(view: BufferView, into?: HostArray): Promise<HostArray> {
     if (this.#capture !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
     const { dtype, block } = view.buffer as GpuBuffer;
     if (view.size === 0) return hostArray(dtype, new ArrayBuffer(0));
@@ -147,7 +148,10 @@ export class WebGpuBackend implements Backend {
         throw this.#failure ?? error;
       });
       if (this.#failure !== null) throw this.#failure;
-      return hostArray(dtype, staging.getMappedRange(0, sizeBytes).slice(0));
+      const mapped = staging.getMappedRange(0, sizeBytes);
+      if (dtype !== 'f32' || !(into instanceof Float32Array) || into.length !== view.size) return hostArray(dtype, mapped.slice(0));
+      into.set(new Float32Array(mapped));
+      return into;
     } finally {
       this.#staging.give(staging);
     }

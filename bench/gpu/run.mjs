@@ -1,0 +1,133 @@
+// The GPU's figures beside PyTorch's on the same GPU and mamba_ssm's published ones: a table, and JSON as the CPU bench writes it.
+//   node bench/gpu/run.mjs [--json FILE] [--only NAME,…] [--python python3]
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { openBackend, scope, selectiveScan, Tape } from '../../dist/index.js';
+import { gemmInto } from '../../dist/ops/matmul/gemm.js';
+import { copyInto } from '../../dist/ops/view/view.js';
+import { configurations, constant, decode, median, prefill, timed, train } from './models.mjs';
+
+const { values: options } = parseArgs({ options: { json: { type: 'string' }, only: { type: 'string' }, python: { type: 'string', default: 'python3' } } });
+const wanted = (/** @type {string} */ name) => options.only === undefined || options.only.split(',').includes(name);
+
+const exact = await openBackend('webgpu');
+const mixed = /** @type {any} */ (exact).features.f16 ? await openBackend('webgpu', { matmul: 'f16' }) : exact;
+const half = mixed === exact ? 'f32' : 'f16';
+console.log(mixed.description);
+
+/** Milliseconds of one of `repeat` runs. @param {() => void} run */
+const each = async (run, repeat = 20) =>
+  (await timed(exact, () => { for (let i = 0; i < repeat; i++) run(); }, 7)).map((seconds) => (1000 * seconds) / repeat);
+
+/** @param {{ B: number, L: number, E: number, backward?: boolean }} shape */
+async function scan({ B, L, E, backward = false }) {
+  const N = 16;
+  const make = (/** @type {number[]} */ shape, /** @type {number} */ value, dtype = half) => constant(exact, shape, value, dtype);
+  const [u, z, dy, delta] = [0.3, 0.2, 0.1, -3].map((value) => make([B, L, E], value));
+  const [Bt, Ct] = [make([B, L, N], 0.5), make([B, L, N], 0.4)];
+  const [A, D, deltaBias] = [make([E, N], -2, 'f32'), make([E], 1, 'f32'), make([E], 0.01, 'f32')];
+  const inputs = [u, delta, A, Bt, Ct, D, z, deltaBias];
+  const forward = () => selectiveScan(u, delta, A, Bt, Ct, { D, z, deltaBias, deltaSoftplus: true }).y;
+  const run = () =>
+    scope(() => {
+      if (!backward) return void forward();
+      const tape = new Tape(inputs);
+      const y = tape.run(forward);
+      for (const gradient of tape.backward([y], [dy.retain()], inputs)) gradient?.dispose();
+    });
+  const times = await each(run);
+  for (const made of [...inputs, dy]) made.dispose();
+  return times;
+}
+
+async function gemm() {
+  const [a, b] = [constant(exact, [4096, 4096], 0.5, half), constant(exact, [4096, 4096], 0.25, half)];
+  const c = constant(exact, [4096, 4096], 0, 'f32');
+  const times = await each(() => gemmInto(a, b, c, { transposeB: true }), 50);
+  for (const made of [a, b, c]) made.dispose();
+  return times.map((ms) => (2 * 4096 ** 3) / ms / 1e9);
+}
+
+async function copy() {
+  const [from, to] = [0, 1].map(() => constant(exact, [2 ** 27], 1, 'f32'));
+  const times = await each(() => copyInto(from, to));
+  for (const made of [from, to]) made.dispose();
+  return times.map((ms) => (2 * 2 ** 29) / ms / 1e6);
+}
+
+/** Weights of the matrices, which is nearly all of them; the head is the embedding. @param {keyof typeof configurations} size */
+const weights = (size) => {
+  const { dModel, dInner, dState, dtRank, layers, vocabularySize } = configurations[size]();
+  return layers * dInner * (3 * dModel + 2 * dtRank + 2 * dState) + vocabularySize * dModel;
+};
+/** Bytes that a step of decoding moves at least. @param {keyof typeof configurations} size @param {number} batch */
+const decodedBytes = (size, batch) => {
+  const { dInner, dState, layers, vocabularySize } = configurations[size]();
+  return 2 * weights(size) + batch * (2 * 4 * layers * dInner * (dState + 3) + 4 * vocabularySize);
+};
+const exponentials = 132 * 16 * 1.98e9;
+const size = 8 * 2048 * 1536 * 16;
+
+/**
+ * `limit`: from the measured rates of copying (bytes/s) and of cuBLAS (operations/s), in the row's unit. `published`: mamba_ssm with
+ * its CUDA kernels on an H100, in bf16; of one training step or call as named.
+ */
+const rows = [
+  { name: 'roofline-copy', what: 'copying 512 MiB', unit: 'GB/s', better: 'more', ours: copy },
+  { name: 'scan-forward', what: 'scan forward, B8 E1536 L2048 N16, f16 storage', unit: 'ms', better: 'less', published: 0.449, ours: () => scan({ B: 8, L: 2048, E: 1536 }), limit: ({ bytes }) => 1e3 * Math.max(size / exponentials, (size / 16) * 8 / bytes), basis: 'exponentials or bytes' },
+  { name: 'scan-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', published: 2.28, ours: () => scan({ B: 8, L: 2048, E: 1536, backward: true }), limit: ({ bytes }) => 1e3 * Math.max((3 * size) / exponentials, ((size / 16) * 22) / bytes), basis: 'exponentials or bytes' },
+  { name: 'scan-forward-long', what: 'scan forward, B1 E1024 L131072', unit: 'ms', better: 'less', published: 2.87, ours: () => scan({ B: 1, L: 131072, E: 1024 }), limit: ({ bytes }) => 1e3 * Math.max((1024 * 131072 * 16) / exponentials, (1024 * 131072 * 8) / bytes), basis: 'exponentials or bytes' },
+  { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: gemm, limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
+  { name: 'prefill-130m', what: 'prompt of 2048 tokens, mamba-130m', unit: 'tok/s', better: 'more', published: 68_000, ours: () => prefill(mixed, { dtype: half }), limit: ({ operations }) => operations / (2 * (weights('130m') - 50280 * 768)), basis: 'operations of the products' },
+  ...[1, 16, 128].map((batch) => ({ name: `decode-130m-b${batch}`, what: `decoding, mamba-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', published: { 1: 1485, 16: 21_099, 128: 128_659 }[batch], ours: async () => (await decode(mixed, { batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / decodedBytes('130m', batch), basis: 'bytes of weights and states' })),
+  { name: 'decode-1.4b-b1', what: 'decoding, mamba-1.4b, 1 sequence', unit: 'tok/s', better: 'more', published: 453, ours: async () => (await decode(mixed, { size: '1.4b', dtype: half })).rates, limit: ({ bytes }) => bytes / decodedBytes('1.4b', 1), basis: 'bytes of weights and states' },
+  { name: 'train-130m', what: 'training, mamba-130m, B8 L2048, mixed precision', unit: 'tok/s', better: 'more', published: 157_793, ours: async () => (await train(mixed, { rounds: 7 })).rates, limit: ({ operations }) => operations / (6 * weights('130m')), basis: 'operations of the products' },
+];
+
+/** @returns {Record<string, number>} */
+function peers() {
+  try {
+    const script = fileURLToPath(new URL('peer.py', import.meta.url));
+    const only = ['roofline-copy', 'gemm-4096', ...rows.map(({ name }) => name).filter(wanted)];
+    const names = [...new Set(only)].filter((name) => ['roofline-copy', 'gemm-4096', 'prefill-130m', 'decode-130m-b1', 'train-130m'].includes(name));
+    const output = execFileSync(options.python, [script, '--only', names.join()], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 180_000 });
+    return Object.fromEntries(output.trim().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line)).map(({ name, peer }) => [name, peer]));
+  } catch (error) {
+    console.error(`PyTorch is not measured: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
+    return {};
+  }
+}
+
+const rounded = (/** @type {number} */ value) => Number(value.toPrecision(4));
+const peer = peers();
+const rates = { bytes: NaN, operations: (peer['gemm-4096'] ?? NaN) * 1e12 };
+const results = [];
+for (const { name, what, unit, better, ours: measure, limit, basis, published } of rows) {
+  if (!wanted(name) && name !== 'roofline-copy') continue;
+  try {
+    const figures = await measure();
+    const ours = median(figures);
+    if (name === 'roofline-copy') rates.bytes = Math.max(...figures, peer['roofline-copy'] ?? 0) * 1e9;
+    const bound = limit?.(rates) ?? NaN;
+    const ratio = (/** @type {number} */ mine, /** @type {number} */ theirs) => rounded(better === 'more' ? mine / theirs : theirs / mine);
+    const other = peer[name];
+    const row = {
+      name, what, unit, better,
+      ours: rounded(ours), runs: figures.length, spread: [rounded(Math.min(...figures)), rounded(Math.max(...figures))],
+      peer: other === undefined ? null : rounded(other), peerName: 'PyTorch', ratio: other === undefined ? null : ratio(ours, other),
+      published: published ?? null, publishedRatio: published === undefined ? null : ratio(ours, published),
+      limit: Number.isFinite(bound) ? rounded(bound) : null, limitShare: Number.isFinite(bound) ? ratio(ours, bound) : null, ...(basis === undefined ? {} : { limitBasis: basis }),
+    };
+    results.push(row);
+    const percent = row.limitShare === null ? '–' : `${(100 * row.limitShare).toFixed(0)} %`;
+    console.log(`${name.padEnd(20)} ${String(row.ours).padStart(9)} ${unit.padEnd(8)} PyTorch ${String(row.peer ?? '–').padStart(8)}  mamba_ssm ${String(row.published ?? '–').padStart(8)} (${row.publishedRatio ?? '–'}×)  ${percent.padStart(5)} of ${row.limit ?? '–'}`);
+  } catch (error) {
+    console.log(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  }
+}
+const machine = { gpu: mixed.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
+if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ machine, rows: results }, null, 1)}\n`);
+await Promise.all([...new Set([exact, mixed])].map((backend) => backend.close()));

@@ -1,0 +1,77 @@
+import type { MambaLM, State } from '../models/index.js';
+import { sampleTokens } from '../ops/index.js';
+import { scope, tensor, withoutScope, type Program, type Tensor } from '../tensor/index.js';
+import { ArgumentError, describeProblem } from '../util/errors.js';
+import type { SamplingOptions } from './sampling.js';
+
+/** Whether the device can draw: greedily, or by temperature alone. Filters and penalties need the host. */
+export const drawsOnDevice = ({ repetitionPenalty = 1, topK, topP = 1, minP = 0 }: SamplingOptions): boolean =>
+  repetitionPenalty === 1 && topK === undefined && topP === 1 && minP === 0;
+
+/**
+ * Decodes one sequence with the draws on the device: a step feeds the token that the step before it drew, so that many are
+ * queued before their tokens are read.
+ */
+export class SamplingDecoder {
+  readonly #state: State;
+  readonly #tensors: { readonly ids: Tensor; readonly counter: Tensor; readonly history: Tensor };
+  readonly #transitions: readonly Tensor[];
+  readonly #program: Program;
+  #steps = 0;
+
+  /**
+   * @param state of one sequence; updated by every step, must outlive the decoder
+   * @param first the token that the first step feeds
+   * @param options.capacity the most steps that will be taken
+   */
+  constructor(model: MambaLM, state: State, first: number, options: { temperature: number; seed: number; capacity: number }) {
+    state.expectBatch('SamplingDecoder', 1);
+    const { backend } = model;
+    const { temperature, seed, capacity } = options;
+    this.#state = state;
+    this.#tensors = withoutScope(() => ({
+      ids: tensor(backend, [first], [1], 'i32'),
+      counter: tensor(backend, [0], [1], 'i32'),
+      history: tensor(backend, new Int32Array(capacity), [1, capacity], 'i32'),
+    }));
+    this.#transitions = model.transitions();
+    this.#program = backend.capture(() => {
+      scope(() => {
+        sampleTokens(model.step(this.#tensors.ids, state, this.#transitions), this.#tensors, { temperature, seed });
+      });
+    });
+  }
+
+  /**
+   * Takes some steps.
+   * @returns the tokens drawn
+   * @throws ArgumentError where the logits of a step leave nothing to draw
+   */
+  async next(count: number): Promise<readonly number[]> {
+    const start = this.#steps;
+    for (let i = 0; i < count; i++) this.#program.replay();
+    this.#steps += count;
+    this.#state.position += count;
+    const drawn = this.#tensors.history.aliased([count], start);
+    try {
+      const ids = Array.from(await drawn.data());
+      if (!ids.includes(-1)) return ids;
+    } finally {
+      drawn.dispose();
+    }
+    throw new ArgumentError(
+      describeProblem({
+        operation: 'generate',
+        argument: 'logits',
+        expected: 'numbers, one of them finite',
+        got: 'NaN or −∞ for every token',
+        hint: 'do the weights hold NaN?',
+      }),
+    );
+  }
+
+  dispose(): void {
+    this.#program.dispose();
+    for (const made of [...Object.values(this.#tensors), ...this.#transitions]) made.dispose();
+  }
+}
