@@ -91,6 +91,7 @@ rows = {
     "train-130m": (train, "tok/s"),
 }
 
+print(json.dumps({"name": "model", "peer": torch.cuda.get_device_name()}), flush=True)
 parser = argparse.ArgumentParser()
 parser.add_argument("--only", default=",".join(rows))
 for name in parser.parse_args().only.split(","):

@@ -86,7 +86,7 @@ const rows = [
   { name: 'train-130m', what: 'training, mamba-130m, B8 L2048, mixed precision', unit: 'tok/s', better: 'more', published: 157_793, ours: async () => (await train(mixed, { rounds: 7 })).rates, limit: ({ operations }) => operations / (6 * weights('130m')), basis: 'operations of the products' },
 ];
 
-/** @returns {Record<string, number>} */
+/** By row PyTorch's figure; `model` is the GPU's name. @returns {Record<string, any>} */
 function peers() {
   try {
     const script = fileURLToPath(new URL('peer.py', import.meta.url));
@@ -128,6 +128,6 @@ for (const { name, what, unit, better, ours: measure, limit, basis, published } 
     process.exitCode = 1;
   }
 }
-const machine = { gpu: mixed.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
+const machine = { model: peer['model'] ?? 'unknown', gpu: mixed.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
 if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ machine, rows: results }, null, 1)}\n`);
 await Promise.all([...new Set([exact, mixed])].map((backend) => backend.close()));

@@ -12,12 +12,14 @@
  * @property {string} [peerSource]
  * @property {number | null} [ratio]
  * @property {number | null} [limitShare]
+ * @property {number | null} [published] mamba_ssm's figure
+ * @property {number | null} [publishedRatio]
  */
-/** @typedef {{processor: string, kernels: string, node: string, date: string}} Machine */
+/** @typedef {{processor: string, kernels: string, model?: string, gpu?: string, node: string, date: string}} Machine */
 /** @typedef {{machine: Machine, threads: number, rows: readonly ResultRow[]}} Results */
 
-export const begin = '<!-- bench:begin -->';
-export const end = '<!-- bench:end -->';
+/** Where the sections stand in README. */
+const marks = { cpu: 'bench', gpu: 'bench-gpu' };
 
 /** Rows that README shows, in its order; those of a results file that have no figure are left out. */
 const shown = [
@@ -61,11 +63,38 @@ export function section({ machine, threads, rows }, file) {
 }
 
 /**
+ * The section of the GPU's figures.
+ * @param {Results} results
+ * @param {string} file
+ */
+export function gpuSection({ machine, rows }, file) {
+  const lines = rows
+    .filter(({ name }) => !name.startsWith('roofline'))
+    .map(({ what, unit, ours, peer, published, publishedRatio, limitShare }) => {
+      const known = (/** @type {number | null | undefined} */ value) => (typeof value === 'number' ? figure(value) : '');
+      const times = typeof publishedRatio === 'number' ? `${figure(publishedRatio)}×` : '';
+      const share = typeof limitShare === 'number' ? `${(100 * limitShare).toFixed(0)} %` : '';
+      return `| ${what} | ${known(ours)} ${unit} | ${known(published)} | ${times} | ${known(peer)} | ${share} |`;
+    });
+  return [
+    `Medians of one run on an ${machine.model ?? 'unknown GPU'} (Vulkan, Node ${machine.node}; ${machine.date}), beside mamba_ssm's CUDA kernels in bf16 on such a GPU,`,
+    'measured apart, and PyTorch on the same GPU in the same run, without those kernels; the last column is the share of what the GPU allows',
+    `([how, and what has changed since](docs/webgpu.md), [all columns](${file})):`,
+    '',
+    '| work | elapid | mamba_ssm | ratio | PyTorch | of the limit |',
+    '|---|---|---|---|---|---|',
+    ...lines,
+  ].join('\n');
+}
+
+/**
  * `readme` with the section between its markers replaced.
  * @param {string} readme
  * @param {string} text
+ * @param {'cpu' | 'gpu'} [kind]
  */
-export function withSection(readme, text) {
+export function withSection(readme, text, kind = 'cpu') {
+  const [begin, end] = ['begin', 'end'].map((place) => `<!-- ${marks[kind]}:${place} -->`);
   const [from, to] = [readme.indexOf(begin), readme.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`README.md has no ${begin} before an ${end}`);
   return `${readme.slice(0, from + begin.length)}\n${text}\n${readme.slice(to)}`;

@@ -5,13 +5,14 @@ import { fileURLToPath } from 'node:url';
 const folder = fileURLToPath(new URL('../results/', import.meta.url));
 
 /**
- * The results of the latest date; of equals, the last by name. Undefined where there are none.
+ * The CPU's or the GPU's results of the latest date; of equals, the last by name. Undefined where there are none.
+ * @param {'cpu' | 'gpu'} [kind] what the file's name begins with
  * @returns {{file: string, results: import('./report.mjs').Results} | undefined}
  */
-export function newestResults() {
+export function newestResults(kind = 'cpu') {
   if (!existsSync(folder)) return undefined;
   const all = readdirSync(folder)
-    .filter((name) => name.endsWith('.json'))
+    .filter((name) => name.startsWith(`${kind}-`) && name.endsWith('.json'))
     .map((name) => {
       /** @type {import('./report.mjs').Results} */
       const results = JSON.parse(readFileSync(folder + name, 'utf8'));

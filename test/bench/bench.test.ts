@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { toFloat16Bits } from '../../bench/lib/gguf.mjs';
-import { section, withSection, type Results } from '../../bench/lib/report.mjs';
+import { gpuSection, section, withSection, type Results } from '../../bench/lib/report.mjs';
 import { newestResults } from '../../bench/lib/results.mjs';
 import { NotAvailable, runRow, type Row } from '../../bench/lib/row.mjs';
 import { median, summarise } from '../../bench/lib/statistics.mjs';
@@ -75,9 +75,13 @@ describe('bench', () => {
     );
   });
 
-  const newest = newestResults();
-  test.skipIf(newest === undefined)('README shows the newest committed results (else: npm run bench:report)', () => {
+  test.each([
+    { kind: 'cpu', write: section },
+    { kind: 'gpu', write: gpuSection },
+  ] as const)('README shows the newest committed results of the $kind (else: npm run bench:report)', ({ kind, write }) => {
     const readme = readFileSync(join(fileURLToPath(new URL('../..', import.meta.url)), 'README.md'), 'utf8');
-    if (newest !== undefined) expect(withSection(readme, section(newest.results, newest.file))).toBe(readme);
+    const newest = newestResults(kind);
+    if (newest === undefined) throw new Error(`no results of the ${kind} are committed`);
+    expect(withSection(readme, write(newest.results, newest.file), kind)).toBe(readme);
   });
 });

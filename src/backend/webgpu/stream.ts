@@ -75,9 +75,10 @@ export class GpuStream {
     this.#push({ kind: 'copy', copy });
   }
 
-  /** A captured step: one entry, encoded in one go. */
+  /** A captured step: one entry, encoded and submitted at once, so that the GPU works on it while the next is encoded. */
   replay(work: readonly (EncodedDispatch | EncodedCopy)[]): void {
     this.#push({ kind: 'step', work });
+    this.#advance(true);
   }
 
   /** Resolves when everything before has been submitted. */

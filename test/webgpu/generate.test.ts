@@ -1,0 +1,47 @@
+import { describe, expect, test } from 'vitest';
+import { generateTokens } from '../../src/generate/index.js';
+import type { MambaLM } from '../../src/models/index.js';
+import { gpuIsHere, useBackend } from '../support/backends.js';
+import { randomIds, smallModel } from '../support/models.js';
+
+describe.runIf(gpuIsHere)('generation on webgpu', () => {
+  const gpu = useBackend('webgpu');
+  const cpu = useBackend('cpu');
+  const prompt = randomIds(5, 23);
+
+  async function generated(model: MambaLM, options: Parameters<typeof generateTokens>[2]): Promise<number[]> {
+    const ids: number[] = [];
+    for await (const id of generateTokens(model, prompt, options)) ids.push(id);
+    return ids;
+  }
+
+  test('draws greedily on the device what the host draws, past the tokens that are queued at a time', async () => {
+    const [there, here] = [smallModel(gpu()), smallModel(cpu())];
+    const options = { temperature: 0, maxTokens: 40 };
+    expect(await generated(there, options)).toEqual(await generated(here, options));
+    there.dispose();
+    here.dispose();
+  });
+
+  test('repeats itself for a seed, filters included, and may be left early', async () => {
+    const model = smallModel(gpu());
+    for (const options of [{ seed: 3, maxTokens: 20 }, { seed: 3, topK: 4, maxTokens: 6 }]) {
+      const first = await generated(model, options);
+      expect(first).toHaveLength(options.maxTokens);
+      expect(await generated(model, options)).toEqual(first);
+    }
+    expect(await generated(model, { seed: 4, maxTokens: 20 })).not.toEqual(await generated(model, { seed: 3, maxTokens: 20 }));
+    for await (const id of generateTokens(model, prompt, { maxTokens: 30 })) if (id >= 0) break;
+    model.dispose();
+  });
+
+  test('leaves a state of one’s own after the last token fed back', async () => {
+    const model = smallModel(gpu());
+    const state = model.newState(1);
+    const ids: number[] = [];
+    for await (const id of generateTokens(model, prompt, { temperature: 0, maxTokens: 4, state })) ids.push(id);
+    expect(state.position).toBe(prompt.length + ids.length - 1);
+    state.dispose();
+    model.dispose();
+  });
+});
