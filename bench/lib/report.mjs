@@ -94,7 +94,8 @@ export function gpuSection({ machine, rows }, file) {
  * @param {'cpu' | 'gpu'} [kind]
  */
 export function withSection(readme, text, kind = 'cpu') {
-  const [begin, end] = ['begin', 'end'].map((place) => `<!-- ${marks[kind]}:${place} -->`);
+  const begin = `<!-- ${marks[kind]}:begin -->`;
+  const end = `<!-- ${marks[kind]}:end -->`;
   const [from, to] = [readme.indexOf(begin), readme.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`README.md has no ${begin} before an ${end}`);
   return `${readme.slice(0, from + begin.length)}\n${text}\n${readme.slice(to)}`;
