@@ -19,7 +19,7 @@ describe('elapid train', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
     expect(stderr).toMatch(/^[\d,]+ parameters, 5,700 training and 300 held-out tokens, on cpu \(/);
     expect(stderr).toMatch(/^step 3\/6 {2}held-out loss \d\.\d{4} nats a token$/m);
-    expect(stderr).toMatch(/^done in \d+s: held-out loss \d\.\d{4} nats a token, model in /m);
+    expect(stderr).toMatch(/^done in \d+s: held-out loss \d\.\d{4} nats a token, model in .* \(tensors took \d+(\.\d+)? [kMG]B at most\)$/m);
     expect(readdirSync(path('run')).sort()).toEqual(runFiles);
     const lines = readMetrics(path('run', 'metrics.jsonl'));
     expect(lines.map(({ step, validationLoss }) => [step, validationLoss === undefined])).toEqual([

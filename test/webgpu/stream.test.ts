@@ -1,6 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { openBackend } from '../../src/backend/open.js';
+import { openGpuDevice } from '../../src/backend/webgpu/device.js';
+import { WebGpuBackend } from '../../src/backend/webgpu/webgpu-backend.js';
 import { add, contiguous, copyInto, split } from '../../src/ops/index.js';
 import { empty, scope, tensor, type Tensor } from '../../src/tensor/index.js';
+import { BackendError } from '../../src/util/errors.js';
 import { gpuIsHere, useBackend } from '../support/backends.js';
 
 describe.runIf(gpuIsHere)('the webgpu stream', () => {
@@ -52,5 +56,40 @@ describe.runIf(gpuIsHere)('the webgpu stream', () => {
     expect(program.launches).toBe(3);
     program.dispose();
     for (const made of [x, y]) made.dispose();
+  });
+});
+
+describe.runIf(gpuIsHere)('a webgpu device', () => {
+  test('that is lost makes every later call a BackendError, and a new one serves', async () => {
+    const gpu = await openGpuDevice();
+    const backend = new WebGpuBackend(gpu);
+    const x = tensor(backend, [1, 2], [2]);
+    await x.data();
+    gpu.device.destroy();
+    await gpu.device.lost;
+    await expect(x.data()).rejects.toThrow(/the device was lost.*Hint: open a backend again/);
+    expect(() => add(x, x)).toThrow(BackendError);
+    await backend.close();
+
+    const again = await openBackend('webgpu');
+    const y = tensor(again, [3], [1]);
+    expect([...(await y.data())]).toEqual([3]);
+    y.dispose();
+    await again.close();
+  });
+
+  test('says what is too large for one buffer', async () => {
+    const gpu = await openGpuDevice();
+    const backend = new WebGpuBackend(gpu);
+    const most = gpu.device.limits.maxBufferSize;
+    expect(() => empty(backend, [most / 4 + 1])).toThrow(`allocate: ${String(most + 4)} bytes are more than one buffer may have here (${String(most)})`);
+    await backend.close();
+  });
+
+  test('has no f16 where the adapter has none, and says so', async () => {
+    const gpu = await openGpuDevice();
+    const backend = new WebGpuBackend({ ...gpu, features: { ...gpu.features, f16: false } });
+    expect(() => empty(backend, [2], 'f16')).toThrow(/has no f16/);
+    await backend.close();
   });
 });

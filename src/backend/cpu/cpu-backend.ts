@@ -10,6 +10,7 @@ import {
   type MatmulPrecision,
   type Program,
 } from '../../tensor/index.js';
+import { CapturedMemory } from '../captured-memory.js';
 import { Counters } from '../counters.js';
 import { copyRows, copyRowsI32, fill } from '../memory/kernels.js';
 import { sizeClass } from '../size-class.js';
@@ -69,8 +70,7 @@ export class CpuBackend implements MappingBackend {
   #failure: Error | null = null;
   #closed = false;
   readonly #mapped = new Set<CpuBuffer>();
-  /** Memory freed while capturing, for reuse within the program only. */
-  #capture: { commands: CommandBuffer; owned: Map<number, Block[]>; blocks: Set<Block> } | null = null;
+  #capture: { commands: CommandBuffer; memory: CapturedMemory<Block> } | null = null;
 
   constructor(engine: Engine, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
     this.#engine = engine;
@@ -135,11 +135,7 @@ export class CpuBackend implements MappingBackend {
     if (this.#closed) return;
     if (block === null) {
       this.#unmap(buffer as CpuBuffer);
-    } else if (this.#capture?.blocks.has(block)) {
-      const list = this.#capture.owned.get(block.sizeBytes);
-      if (list === undefined) this.#capture.owned.set(block.sizeBytes, [block]);
-      else list.push(block);
-    } else {
+    } else if (this.#capture?.memory.keep(block) !== true) {
       this.#pool.give(block, this.#submissions + 1);
     }
   }
@@ -186,19 +182,19 @@ export class CpuBackend implements MappingBackend {
 
   capture(step: () => void): Program {
     if (this.#capture !== null) throw new BackendError('capture: already capturing');
-    const capture = { commands: new CommandBuffer(), owned: new Map<number, Block[]>(), blocks: new Set<Block>() };
+    const capture = { commands: new CommandBuffer(), memory: new CapturedMemory<Block>() };
     this.#capture = capture;
     try {
       step();
     } catch (error) {
-      for (const block of [...capture.owned.values()].flat()) this.#pool.give(block, this.#submissions + 1);
+      for (const block of capture.memory.freed) this.#pool.give(block, this.#submissions + 1);
       throw error;
     } finally {
       this.#capture = null;
     }
     const words = capture.commands.words.slice(0, capture.commands.count);
     const { launches } = capture.commands;
-    let owned = [...capture.owned.values()].flat();
+    let owned = capture.memory.freed;
     return {
       launches,
       replay: () => {
@@ -277,9 +273,8 @@ export class CpuBackend implements MappingBackend {
   #take(dtype: DType, size: number, idle: boolean): CpuBuffer {
     if (this.#failure !== null) throw this.#failure;
     const sizeBytes = size * itemSize[dtype];
-    // A program reuses its own memory only: blocks of the pool may be in others' hands when it is replayed.
-    const block = this.#capture?.owned.get(sizeClass(sizeBytes))?.pop() ?? this.#pool.take(sizeBytes, idle);
-    this.#capture?.blocks.add(block);
+    const block = this.#capture?.memory.reuse(sizeClass(sizeBytes)) ?? this.#pool.take(sizeBytes, idle);
+    this.#capture?.memory.add(block);
     this.#counters.allocated(sizeBytes);
     return { dtype, size, address: block.address, block };
   }

@@ -7,8 +7,8 @@ export interface GpuBlock {
   readonly sizeBytes: number;
 }
 
-/** The alignment of blocks' sizes: bindings are rounded up to whole words of four bytes, copies too. */
-const leastBytes = 256;
+/** Bytes of the block for so many: bindings and copies are rounded up to whole vectors. */
+export const blockSize = (sizeBytes: number): number => Math.max(256, sizeClass(sizeBytes));
 
 /**
  * Blocks by size class, reused at once: the stream is in order, so a launch that reuses a block comes after those that used it
@@ -29,7 +29,7 @@ export class GpuBufferPool {
   }
 
   take(sizeBytes: number): GpuBlock {
-    const size = Math.max(leastBytes, sizeClass(sizeBytes));
+    const size = blockSize(sizeBytes);
     // The last of a list is the one of the lowest id.
     let block = this.#free.get(size)?.pop();
     if (block === undefined) {

@@ -12,11 +12,11 @@ import {
   type MatmulPrecision,
   type Program,
 } from '../../tensor/index.js';
+import { CapturedMemory } from '../captured-memory.js';
 import { Counters } from '../counters.js';
 import { copyRows, fill } from '../memory/kernels.js';
-import { sizeClass } from '../size-class.js';
 import { bindRanges, type BoundRange, type Limits } from './binding.js';
-import { GpuBufferPool, type GpuBlock } from './buffer-pool.js';
+import { blockSize, GpuBufferPool, type GpuBlock } from './buffer-pool.js';
 import type { GpuDevice } from './device.js';
 import { Pipelines, uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
 import { GpuProfile } from './profile.js';
@@ -66,8 +66,7 @@ export class WebGpuBackend implements Backend {
   #profile: GpuProfile | null = null;
   #failure: Error | null = null;
   #closed = false;
-  /** Memory freed while capturing, for reuse within the program only. */
-  #capture: { entries: Captured[]; launches: number; owned: Map<number, GpuBlock[]>; blocks: Set<GpuBlock> } | null = null;
+  #capture: { entries: Captured[]; launches: number; memory: CapturedMemory<GpuBlock> } | null = null;
 
   constructor(gpu: GpuDevice, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
     this.#device = gpu.device;
@@ -161,13 +160,7 @@ export class WebGpuBackend implements Backend {
     const { block } = buffer as GpuBuffer;
     this.#counters.released(buffer.size * itemSize[buffer.dtype]);
     if (this.#closed) return;
-    if (this.#capture?.blocks.has(block)) {
-      const list = this.#capture.owned.get(block.sizeBytes);
-      if (list === undefined) this.#capture.owned.set(block.sizeBytes, [block]);
-      else list.push(block);
-      return;
-    }
-    this.#give(block);
+    if (this.#capture?.memory.keep(block) !== true) this.#give(block);
   }
 
   supports({ webgpu }: Pick<Kernel, 'webgpu'>): boolean {
@@ -206,12 +199,12 @@ export class WebGpuBackend implements Backend {
 
   capture(step: () => void): Program {
     if (this.#capture !== null) throw new BackendError('capture: already capturing');
-    const capture = { entries: [] as Captured[], launches: 0, owned: new Map<number, GpuBlock[]>(), blocks: new Set<GpuBlock>() };
+    const capture = { entries: [] as Captured[], launches: 0, memory: new CapturedMemory<GpuBlock>() };
     this.#capture = capture;
     try {
       step();
     } catch (error) {
-      for (const block of [...capture.owned.values()].flat()) this.#pool.give(block);
+      for (const block of capture.memory.freed) this.#pool.give(block);
       throw error;
     } finally {
       this.#capture = null;
@@ -228,7 +221,7 @@ export class WebGpuBackend implements Backend {
       return { ...entry, group: this.#group(entry, uniforms), uniforms: i * uniformBytes };
     });
     this.#device.queue.writeBuffer(uniforms, 0, words);
-    let owned = [...capture.owned.values()].flat();
+    let owned = capture.memory.freed;
     return {
       launches,
       replay: () => {
@@ -312,8 +305,8 @@ export class WebGpuBackend implements Backend {
           'Hint: a smaller batch or chunk',
       );
     }
-    const block = this.#capture?.owned.get(Math.max(256, sizeClass(sizeBytes)))?.pop() ?? this.#pool.take(sizeBytes);
-    this.#capture?.blocks.add(block);
+    const block = this.#capture?.memory.reuse(blockSize(sizeBytes)) ?? this.#pool.take(sizeBytes);
+    this.#capture?.memory.add(block);
     this.#counters.allocated(sizeBytes);
     return { dtype, size, block };
   }

@@ -8,7 +8,7 @@ import { defaultTrainingOptions, describeDivergence, DivergenceError, runTrainin
 import type { Tokenizer } from '../../tokenizer/index.js';
 import { ElapidError } from '../../util/errors.js';
 import { dashboardPort, startDashboard } from '../dashboard.js';
-import { compact, duration, grouped } from '../format.js';
+import { byteSize, compact, duration, grouped } from '../format.js';
 import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { samplePrompt, textSample } from '../text-samples.js';
@@ -244,7 +244,11 @@ async function trainModel(model: MambaLM, run: Run, { folder, resume, signal }: 
       process.stderr.write(`interrupted at step ${String(trainer.step)} and saved. Go on with: elapid train --resume ${folder}\n`);
       process.exitCode = exitCodes.interrupted;
     } else {
-      process.stderr.write(`done in ${duration(result.seconds)}: held-out loss ${result.evaluation.loss.toFixed(4)} nats a token, model in ${folder}\n`);
+      const peak = byteSize(model.backend.statistics().peakBytes);
+      process.stderr.write(
+        `done in ${duration(result.seconds)}: held-out loss ${result.evaluation.loss.toFixed(4)} nats a token, model in ${folder} ` +
+          `(tensors took ${peak} at most)\n`,
+      );
     }
   } catch (error) {
     throw error instanceof DivergenceError ? await withAdvice(error, folder, training) : error;
