@@ -100,7 +100,13 @@ describe('checkpoints with packed weights', () => {
     const at = await saved('int8', 'int8');
     const error = await checkpointErrorOf(() => loadMamba(at, backend(), { dtype: 'int4' }));
     expect(error.message).toContain('is packed as int8; it cannot be loaded as int4. Hint: load the checkpoint it was made of');
-    await expect(loadMamba(at, backend(), { dtype: 'f16' as 'f32' })).rejects.toThrow(ArgumentError);
+    await expect(loadMamba(at, backend(), { dtype: 'f64' as 'f32' })).rejects.toThrow(ArgumentError);
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+
+  test('f16 is for GPUs, and the CPU says so', async () => {
+    const loading = loadMamba(goldenPath('hf-mamba'), backend(), { dtype: 'f16' });
+    await expect(loading).rejects.toThrow('the CPU has no f16 tensors. Hint: the webgpu backend has');
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 
