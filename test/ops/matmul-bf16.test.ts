@@ -159,10 +159,9 @@ describe('bfloat16', () => {
     expect(error).toBeGreaterThan(bf16Epsilon / 100);
   });
 
-  test('an unknown precision is refused', async () => {
-    await expect(openBackend('cpu', { matmul: 'f16' as 'bf16' })).rejects.toThrow(ArgumentError);
-    await expect(openBackend('cpu', { matmul: 'f16' as 'bf16' })).rejects.toThrow(
-      "openBackend: matmul is f16; expected 'f32' or 'bf16'.",
-    );
+  test('an unknown precision, or one of another backend, is refused', async () => {
+    await expect(openBackend('cpu', { matmul: 'f64' as 'bf16' })).rejects.toThrow(ArgumentError);
+    await expect(openBackend('cpu', { matmul: 'f16' })).rejects.toThrow("openBackend: matmul is f16; expected 'f32' or 'bf16' on cpu.");
+    await expect(openBackend('webgpu', { matmul: 'bf16' })).rejects.toThrow("openBackend: matmul is bf16; expected 'f32' or 'f16' on webgpu.");
   });
 });
