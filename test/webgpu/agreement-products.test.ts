@@ -1,0 +1,3 @@
+import { agreementSuite } from './agreement-suite.js';
+
+agreementSuite(/^(matmul|packed|cross-entropy) /);

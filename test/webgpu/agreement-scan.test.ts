@@ -1,0 +1,3 @@
+import { agreementSuite } from './agreement-suite.js';
+
+agreementSuite(/^selective-scan /);
