@@ -1,16 +1,8 @@
 /** WGSL for kernels that go through rows: a team of invocations a row, and sums over an axis. All orders are fixed. */
-import { fold, type GpuBinding, type GpuDispatch, type GpuFeatures, type GpuLaunch } from '../tensor/index.js';
-
-/** `lanes` numbers as one WGSL value. */
-export const vector = (scalar: string, lanes: number): string => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);
+import { fold, type GpuBinding, type GpuDispatch, type GpuFeatures } from '../tensor/index.js';
 
 /** The sum of a vector's lanes. */
 export const across = (value: string, lanes: number): string => (lanes === 1 ? value : `dot(${value}, vec4<f32>(1.0))`);
-
-/** Numbers that one load may take: 4 where every row of the named buffers starts at a multiple of that, else 1. */
-export function lanesOf<B extends string>({ aligned }: Pick<GpuLaunch<B>, 'aligned'>, extents: readonly number[], names: readonly B[]): 1 | 4 {
-  return extents.every((extent) => extent % 4 === 0) && aligned(4, ...names) ? 4 : 1;
-}
 
 /** How invocations share rows. */
 interface Teams {

@@ -1,10 +1,15 @@
 /** Pieces of WGSL for kernels that work on one or four neighbouring elements at a time. */
+import type { GpuLaunch } from '../tensor/index.js';
 
 /** Elements that are loaded and stored together. */
 export type Lanes = 1 | 4;
 
 /** 4 where the extents and pitches are multiples of it and the buffers start at one. */
 export const lanesFor = (extents: readonly number[], aligned: boolean): Lanes => (aligned && extents.every((extent) => extent % 4 === 0) ? 4 : 1);
+
+/** `lanesFor` buffers of a launch: those among `names` that were given. */
+export const lanesOf = <B extends string>({ aligned }: Pick<GpuLaunch<B>, 'aligned'>, extents: readonly number[], names: readonly B[]): Lanes =>
+  lanesFor(extents, aligned(4, ...names));
 
 /** WGSL's type of `lanes` numbers. */
 export const vectorOf = (lanes: number, scalar = 'f32'): string => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);

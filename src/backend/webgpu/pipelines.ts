@@ -21,10 +21,6 @@ export class Pipelines {
     this.#device = device;
   }
 
-  get size(): number {
-    return this.#byKey.size;
-  }
-
   /**
    * The pipeline of a key; compiles `source` where it is new.
    * @param access of the storage buffers, in order

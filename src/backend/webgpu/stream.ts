@@ -78,20 +78,20 @@ export class GpuStream {
   /** A captured step: one entry, encoded and submitted at once, so that the GPU works on it while the next is encoded. */
   replay(work: readonly (EncodedDispatch | EncodedCopy)[]): void {
     this.#push({ kind: 'step', work });
-    this.#advance(true);
+    this.#advance();
   }
 
   /** Resolves when everything before has been submitted. */
   submitted(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#push({ kind: 'mark', resolve, reject });
-      this.#advance(true);
+      this.#advance();
     });
   }
 
   /** Submits what is encoded, and calls `then` when nothing is left in the stream; not at all while pipelines compile. */
   whenEmpty(then: () => void): void {
-    this.#advance(true);
+    this.#advance();
     if (this.#entries.length === 0) then();
   }
 
@@ -107,7 +107,7 @@ export class GpuStream {
 
   /** Times every dispatch from now on, each in a pass of its own, or no longer. */
   set profile(profile: GpuProfile | null) {
-    this.#advance(true);
+    this.#advance();
     this.#profile = profile;
   }
 
@@ -119,18 +119,18 @@ export class GpuStream {
     this.#entries.push(entry);
     if (this.#scheduled || this.#waiting) return;
     if (this.#entries.length - this.#next >= earlySubmission) {
-      this.#advance(true);
+      this.#advance();
       return;
     }
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      this.#advance(true);
+      this.#advance();
     });
   }
 
-  /** Encodes entries up to the first whose pipeline is not compiled. */
-  #advance(submit: boolean): void {
+  /** Encodes and submits entries up to the first whose pipeline is not compiled. */
+  #advance(): void {
     if (this.#waiting || this.#failure !== null) return;
     let marks: Extract<Entry, { kind: 'mark' }>[] = [];
     const flush = () => {
@@ -168,7 +168,7 @@ export class GpuStream {
           marks.push(entry);
         }
       }
-      if (submit || marks.length > 0) flush();
+      flush();
     } catch (error) {
       const failure = error instanceof Error ? error : new BackendError(String(error));
       this.fail(failure);
@@ -185,7 +185,7 @@ export class GpuStream {
     pipeline.ready.then(
       () => {
         this.#waiting = false;
-        this.#advance(true);
+        this.#advance();
       },
       (error: unknown) => {
         this.#waiting = false;

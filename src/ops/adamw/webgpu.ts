@@ -1,6 +1,7 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
-import { lanesOf, perRow, sumOf, vector } from '../webgpu-rows.js';
+import { perRow, sumOf } from '../webgpu-rows.js';
+import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 
 const vectors = ['parameters', 'gradients', 'firstMoments', 'secondMoments'] as const;
 
@@ -8,7 +9,7 @@ const vectors = ['parameters', 'gradients', 'firstMoments', 'secondMoments'] as 
 export const adamwStepGpu: GpuKernel<(typeof vectors)[number] | 'gradientNorm', 'count' | 'decayCount'> = (launch) => {
   const { parameters, has } = launch;
   const lanes = lanesOf(launch, [parameters.count], vectors);
-  const v = vector('f32', lanes);
+  const v = vectorOf(lanes);
   const first = lanes === 1 ? 'i' : 'vec4<u32>(4u * i, 4u * i + 1u, 4u * i + 2u, 4u * i + 3u)';
   return {
     dispatches: [
@@ -32,7 +33,7 @@ export const adamwStepGpu: GpuKernel<(typeof vectors)[number] | 'gradientNorm', 
           let v = p.beta2 * secondMoments[p.secondMoments_at + i] + p.beta2Complement * g * g;
           let old = parameters[p.parameters_at + i];
           // Subtracted, not multiplied in as 1 − decay: that factor has no digits left for a decay of 10⁻⁶ a step.
-          let decay = select(${v}(0.0), ${v}(p.decay), ${first} < ${vector('u32', lanes)}(p.decayCount));
+          let decay = select(${v}(0.0), ${v}(p.decay), ${first} < ${vectorOf(lanes, 'u32')}(p.decayCount));
           firstMoments[p.firstMoments_at + i] = m;
           secondMoments[p.secondMoments_at + i] = v;
           parameters[p.parameters_at + i] = old - (p.stepSize * m / (sqrt(v) * p.rootScale + p.epsilon) + decay * old);`,
@@ -54,7 +55,7 @@ export const globalNormGpu: GpuKernel<'x' | 'norm', 'count' | 'scale'> = (launch
   const { gpu, parameters } = launch;
   const { count } = parameters;
   const lanes = lanesOf(launch, [count], ['x']);
-  const v = vector('f32', lanes);
+  const v = vectorOf(lanes);
   const parts = Math.max(1, Math.ceil(count / part));
   const sums = { name: 'sums', as: 'f32' };
   return {

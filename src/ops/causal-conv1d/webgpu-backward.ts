@@ -2,7 +2,7 @@ import { perElement } from '../../backend/webgpu/per-element.js';
 import { fold, type GpuKernel, type GpuLaunch, type GpuWork } from '../../tensor/index.js';
 import { columnSums } from '../webgpu-column-sums.js';
 import { lanesFor, repeat, vectorOf } from '../webgpu-vectors.js';
-import { activationCode, inputCode, longestWindow, workgroupSize } from './webgpu.js';
+import { activationCode, inputCode, longestWindow, preactivation, workgroupSize } from './webgpu.js';
 
 type Buffers =
   | ('x' | 'weight' | 'bias' | 'initialState' | 'sequenceStarts' | 'dy' | 'dfinalState')
@@ -207,14 +207,7 @@ function withAnyTaps(launch: Launch): GpuWork {
         buffers: [...inputs, ...given(has, 'dy'), 'g'],
         functions: functions.replace(/fn final_part[^]*$/, ''),
         body: `
-          let e = i % p.channels;
-          let b = i / p.channels / p.length;
-          let t = i32(i / p.channels % p.length);
-          var pre = bias_at(e);
-          for (var j = 0u; j < p.taps; j++) {
-            pre += tap(e, p.taps - 1 - j) * input_at(b, t - i32(j), e);
-            if (starts_at(b, t - i32(j))) { break; }
-          }
+          ${preactivation}
           g[p.g_at + i] = ${has('dy') ? 'f32(dy[p.dy_at + i / p.channels * p.dyPitch + e]) * slope(pre)' : '0.0'};`,
       }),
       ...given(has, 'dx', 'dinitialState').map((name) => {

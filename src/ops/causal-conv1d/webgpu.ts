@@ -64,6 +64,17 @@ const storeFinalState = (x: string) => `
   if (same_document(b, t, i32(p.length) - 1)) { value = ${x}; }
   finalState[p.finalState_at + i] = value;`;
 
+/** Element i of [b, t, e] and the convolution there, before its activation, of a filter of any length; over `inputCode`. */
+export const preactivation = `
+  let e = i % p.channels;
+  let b = i / p.channels / p.length;
+  let t = i32(i / p.channels % p.length);
+  var pre = bias_at(e);
+  for (var j = 0u; j < p.taps; j++) {
+    pre += tap(e, p.taps - 1 - j) * input_at(b, t - i32(j), e);
+    if (starts_at(b, t - i32(j))) { break; }
+  }`;
+
 export const causalConv1dGpu: GpuKernel<ForwardBuffers, Extents> = (launch) => {
   const { parameters, has, dtype } = launch;
   const { batch, length, channels, taps } = parameters;
@@ -78,14 +89,7 @@ export const causalConv1dGpu: GpuKernel<ForwardBuffers, Extents> = (launch) => {
           buffers: ['x', 'weight', ...givenOf(has), 'y'],
           functions: activationCode(1) + inputCode(launch, 1),
           body: `
-            let e = i % p.channels;
-            let b = i / p.channels / p.length;
-            let t = i32(i / p.channels % p.length);
-            var pre = bias_at(e);
-            for (var j = 0u; j < p.taps; j++) {
-              pre += tap(e, p.taps - 1 - j) * input_at(b, t - i32(j), e);
-              if (starts_at(b, t - i32(j))) { break; }
-            }
+            ${preactivation}
             y[p.y_at + i] = ${dtype('y') ?? 'f32'}(activate(pre));`,
         }),
         perElement({

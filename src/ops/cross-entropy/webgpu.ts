@@ -1,7 +1,8 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel, GpuLaunch } from '../../tensor/index.js';
 import { normaliser, normaliserCode, normaliserStart, wideRowHold } from '../softmax/webgpu.js';
-import { axisSums, lanesOf, perRow, sumOf, vector } from '../webgpu-rows.js';
+import { axisSums, perRow, sumOf } from '../webgpu-rows.js';
+import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 
 export const countedScaleGpu: GpuKernel<'targets' | 'scale', 'count'> = ({ gpu, parameters: { count } }) => ({
   dispatches: [
@@ -54,7 +55,7 @@ const ownNormaliser = (pass: (statements: string) => string) => `
 
 /** The gradient of one item with the given factor. */
 const gradientCode = (lanes: number, factor: string) => `
-  var d = ${vector('f32', lanes)}(select(${nan.code}, 0.0, wanted == -1));
+  var d = ${vectorOf(lanes)}(select(${nan.code}, 0.0, wanted == -1));
   if (known) {
     d = exp(value - all.x) * (${factor} / all.y);
     ${
@@ -65,7 +66,7 @@ const gradientCode = (lanes: number, factor: string) => `
   }`;
 
 const logitsAt = (lanes: number, pitch: string) =>
-  `${vector('f32', lanes)}(logits[p.logits_at + row * (${pitch} / ${String(lanes)}u) + c])`;
+  `${vectorOf(lanes)}(logits[p.logits_at + row * (${pitch} / ${String(lanes)}u) + c])`;
 
 export const tokenLossesGpu: GpuKernel<'logits' | 'targets' | 'losses' | 'normalisers', 'rows' | 'columns' | 'logitsPitch'> = (
   launch,
@@ -81,14 +82,14 @@ export const tokenLossesGpu: GpuKernel<'logits' | 'targets' | 'losses' | 'normal
         rows,
         items: columns / lanes,
         buffers: [
-          { name: 'logits', as: vector(dtype('logits') ?? 'f32', lanes) },
+          { name: 'logits', as: vectorOf(lanes, dtype('logits') ?? 'f32') },
           ...['targets', 'losses'],
           ...(has('normalisers') ? ['normalisers'] : []),
         ],
         numbers: nan.numbers,
         functions: normaliserCode(lanes),
         reductions: [normaliser],
-        values: { value: [vector('f32', lanes), logitsAt(lanes, 'p.logitsPitch')] },
+        values: { value: [vectorOf(lanes), logitsAt(lanes, 'p.logitsPitch')] },
         body: (pass) => `
           ${rowTarget('')}
           ${targetLogit(lanes, 'p.logitsPitch')}
@@ -113,7 +114,7 @@ export const tokenLossesBackwardGpu: GpuKernel<
   const { gpu, parameters, dtype } = launch;
   const { rows, columns, logitsPitch } = parameters;
   const lanes = lanesOf(launch, [columns, logitsPitch], ['logits', 'dlogits']);
-  const out = vector(dtype('dlogits') ?? 'f32', lanes);
+  const out = vectorOf(lanes, dtype('dlogits') ?? 'f32');
   return {
     dispatches: [
       perRow({
@@ -122,12 +123,12 @@ export const tokenLossesBackwardGpu: GpuKernel<
         rows,
         items: columns / lanes,
         buffers: [
-          { name: 'logits', as: vector(dtype('logits') ?? 'f32', lanes) },
+          { name: 'logits', as: vectorOf(lanes, dtype('logits') ?? 'f32') },
           ...['targets', 'normalisers', 'scale', 'upstream'],
           { name: 'dlogits', as: out },
         ],
         numbers: nan.numbers,
-        values: { value: [vector('f32', lanes), logitsAt(lanes, 'p.logitsPitch')] },
+        values: { value: [vectorOf(lanes), logitsAt(lanes, 'p.logitsPitch')] },
         body: (pass) => `
           ${rowTarget('')}
           let factor = scale[p.scale_at] * upstream[p.upstream_at];
@@ -145,7 +146,7 @@ export const tokenLossesInPlaceGpu: GpuKernel<'logits' | 'targets' | 'losses', '
   const { gpu, parameters, dtype } = launch;
   const { rows, columns } = parameters;
   const lanes = lanesOf(launch, [columns], ['logits']);
-  const logits = vector(dtype('logits') ?? 'f32', lanes);
+  const logits = vectorOf(lanes, dtype('logits') ?? 'f32');
   return {
     dispatches: [
       perRow({
@@ -157,7 +158,7 @@ export const tokenLossesInPlaceGpu: GpuKernel<'logits' | 'targets' | 'losses', '
         numbers: nan.numbers,
         functions: normaliserCode(lanes),
         reductions: [normaliser],
-        values: { value: [vector('f32', lanes), logitsAt(lanes, 'p.columns')] },
+        values: { value: [vectorOf(lanes), logitsAt(lanes, 'p.columns')] },
         hold: wideRowHold(dtype('logits')),
         body: (pass) => `
           ${rowTarget('')}
@@ -203,7 +204,7 @@ export const columnSumsGpu: GpuKernel<'x' | 'y', 'rows' | 'columns' | 'accumulat
 /** An invocation for each number, or for four, of `count`. */
 function perVector<B extends string>(launch: GpuLaunch<B>, variant: string, names: readonly B[], factors: readonly string[], count: number, body: (at: (name: B) => string, as: (name: B) => string, lanes: number) => string) {
   const lanes = lanesOf(launch, [count], names);
-  const as = (name: B) => vector(launch.dtype(name) ?? 'f32', lanes);
+  const as = (name: B) => vectorOf(lanes, launch.dtype(name) ?? 'f32');
   return perElement({
     variant: `${variant}/${String(lanes)}`,
     count: count / lanes,
@@ -216,7 +217,7 @@ export const multiplyInPlaceGpu: GpuKernel<'factor' | 'scale' | 'values', 'count
   dispatches: [
     perVector(launch, 'multiply', ['values'], ['factor', 'scale'], launch.parameters.count, (at, as, lanes) => `
       let both = f32(factor[p.factor_at]) * scale[p.scale_at];
-      ${at('values')} = ${as('values')}(both * ${vector('f32', lanes)}(${at('values')}));`),
+      ${at('values')} = ${as('values')}(both * ${vectorOf(lanes)}(${at('values')}));`),
   ],
 });
 
@@ -226,8 +227,8 @@ export const scaleIntoGpu: GpuKernel<'factor' | 'scale' | 'values' | 'sums', 'co
   return {
     dispatches: [
       perVector(launch, variant, ['values', 'sums'], ['factor', 'scale'], count, (at, as, lanes) => `
-        let f = ${vector('f32', lanes)}(f32(factor[p.factor_at]) * scale[p.scale_at]);
-        let sum = ${accumulate === 0 ? '' : `${vector('f32', lanes)}(${at('sums')}) + `}f * ${vector('f32', lanes)}(${at('values')});
+        let f = ${vectorOf(lanes)}(f32(factor[p.factor_at]) * scale[p.scale_at]);
+        let sum = ${accumulate === 0 ? '' : `${vectorOf(lanes)}(${at('sums')}) + `}f * ${vectorOf(lanes)}(${at('values')});
         ${at('sums')} = ${as('sums')}(sum);`),
     ],
   };

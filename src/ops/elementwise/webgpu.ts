@@ -1,7 +1,7 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel, GpuLaunch, GpuWork } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
-import { lanesOf, vector } from '../webgpu-rows.js';
+import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
 
 const unaryNames = Object.keys(unaryFunctions) as UnaryFunction[];
@@ -43,7 +43,7 @@ function perLanes<B extends string>(
 ): GpuWork {
   const { variant, extents, names, pitches, functions = '', body } = options;
   const lanes = lanesOf(launch, [extents.columns, ...pitches], names);
-  const element = (name: B) => vector(launch.dtype(name) ?? 'f32', lanes);
+  const element = (name: B) => vectorOf(lanes, launch.dtype(name) ?? 'f32');
   return {
     dispatches: [
       perElement({
@@ -57,7 +57,7 @@ function perLanes<B extends string>(
           let column = i % columns;
           ${body({
             of: (words) => `(${words} / ${String(lanes)}u)`,
-            read: (name, index) => `${vector('f32', lanes)}(${name}[p.${name}_at + ${index}])`,
+            read: (name, index) => `${vectorOf(lanes)}(${name}[p.${name}_at + ${index}])`,
             write: (name, index, value) => `${name}[p.${name}_at + ${index}] = ${element(name)}(${value});`,
             each: (f, ...values) =>
               lanes === 1

@@ -1,26 +1,27 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
-import { lanesOf, perRow, vector } from '../webgpu-rows.js';
+import { perRow } from '../webgpu-rows.js';
+import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 
 export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabulary' | 'columns' | 'weightPitch'> = (launch) => {
   const { parameters, dtype } = launch;
   const { tokens, columns, weightPitch } = parameters;
   const lanes = lanesOf(launch, [columns, weightPitch], ['weight', 'y']);
-  const y = vector(dtype('y') ?? 'f32', lanes);
+  const y = vectorOf(lanes, dtype('y') ?? 'f32');
   return {
     dispatches: [
       perElement({
         variant: `rows/${String(lanes)}`,
         count: (tokens * columns) / lanes,
-        buffers: ['ids', { name: 'weight', as: vector(dtype('weight') ?? 'f32', lanes) }, { name: 'y', as: y }],
+        buffers: ['ids', { name: 'weight', as: vectorOf(lanes, dtype('weight') ?? 'f32') }, { name: 'y', as: y }],
         // WGSL has no constant for NaN.
         numbers: { nan_bits: 0x7fc00000 },
         body: `
           let items = p.columns / ${String(lanes)}u;
           let wanted = ids[p.ids_at + i / items];
-          var value = ${vector('f32', lanes)}(bitcast<f32>(p.nan_bits));
+          var value = ${vectorOf(lanes)}(bitcast<f32>(p.nan_bits));
           if (wanted >= 0 && u32(wanted) < p.vocabulary) {
-            value = ${vector('f32', lanes)}(weight[p.weight_at + u32(wanted) * (p.weightPitch / ${String(lanes)}u) + i % items]);
+            value = ${vectorOf(lanes)}(weight[p.weight_at + u32(wanted) * (p.weightPitch / ${String(lanes)}u) + i % items]);
           }
           y[p.y_at + i] = ${y}(value);`,
       }),
@@ -44,9 +45,9 @@ export const embeddingBackwardGpu: GpuKernel<
   const { tokens, vocabulary, columns, dyPitch, accumulate } = parameters;
   const lanes = lanesOf(launch, [columns, dyPitch], ['dy', 'dWeight']);
   const items = columns / lanes;
-  const v = vector('f32', lanes);
-  const dy = { name: 'dy', as: vector(dtype('dy') ?? 'f32', lanes) };
-  const dWeight = { name: 'dWeight', as: vector(dtype('dWeight') ?? 'f32', lanes) };
+  const v = vectorOf(lanes);
+  const dy = { name: 'dy', as: vectorOf(lanes, dtype('dy') ?? 'f32') };
+  const dWeight = { name: 'dWeight', as: vectorOf(lanes, dtype('dWeight') ?? 'f32') };
   const blocks = Math.ceil(tokens / block);
   // One more than there are, for the end of the last, in whole vectors.
   const ids = 4 * Math.ceil((vocabulary + 1) / 4);

@@ -1,5 +1,6 @@
 import { fold, type GpuDispatch, type GpuLaunch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
+import { repeat } from '../webgpu-vectors.js';
 
 /**
  * The step for the extents of nearly all published models (4 taps, 16 states, widths that are multiples of 4): every thread asks
@@ -19,8 +20,8 @@ const group = 4;
 /** Channels whose convolution fits a workgroup's memory. */
 const mostChannels = 4096;
 
-/** WGSL once for each i < count, written out. */
-const repeated = (count: number, line: (i: string) => string) => Array.from({ length: count }, (_, i) => line(String(i))).join('\n');
+/** `repeat` with the number as WGSL has it. */
+const repeated = (count: number, line: (i: string) => string) => repeat(count, (i) => line(String(i)));
 
 /** Whether the extents and the places of the buffers are the usual ones. */
 export function isUsual({ parameters, aligned }: Launch): boolean {

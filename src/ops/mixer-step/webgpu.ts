@@ -1,5 +1,6 @@
 import { fold, type GpuDispatch, type GpuKernel, type GpuLaunch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
+import { vectorOf } from '../webgpu-vectors.js';
 import { isUsual, projectUsual, scanUsual } from './webgpu-usual.js';
 
 type Buffers =
@@ -32,9 +33,6 @@ export const mixerStepGpu: GpuKernel<Buffers, Extents> = (launch) => {
   };
 };
 
-/** WGSL type of `lanes` elements of a buffer. */
-const elementType = (scalar: string, lanes: number) => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);
-
 function project({ parameters, dtype, has, aligned }: Launch): GpuDispatch {
   const { channels, rank, stateSize, batch } = parameters;
   const outputs = rank + 2 * stateSize;
@@ -46,7 +44,7 @@ function project({ parameters, dtype, has, aligned }: Launch): GpuDispatch {
     variant: `project ${String(lanes)}`,
     buffers: [
       'xz', { name: 'convState', access: 'read' }, 'convWeight', ...(has('convBias') ? ['convBias'] : []),
-      { name: 'xProj', as: elementType(weight, lanes) }, 'u', 'projected',
+      { name: 'xProj', as: vectorOf(lanes, weight) }, 'u', 'projected',
     ],
     numbers: { outputs },
     workgroups: [Math.ceil(outputs / rows), ...fold(batch)] as [number, number, number],
@@ -106,7 +104,7 @@ function scan({ parameters, dtype, aligned }: Launch): GpuDispatch {
     variant: `scan ${String(lanes)}`,
     buffers: [
       'xz', 'convState', 'ssmState', { name: 'u', access: 'read' }, { name: 'projected', access: 'read' },
-      { name: 'dtProj', as: elementType(weight, lanes) }, 'dtBias', 'A', 'D', 'y',
+      { name: 'dtProj', as: vectorOf(lanes, weight) }, 'dtBias', 'A', 'D', 'y',
     ],
     workgroups: [Math.ceil(channels / half), ...fold(batch)] as [number, number, number],
     code: () => `

@@ -1,4 +1,5 @@
 import { fold, type GpuKernel } from '../../tensor/index.js';
+import { lanesOf, repeat, vectorOf } from '../webgpu-vectors.js';
 
 /** Every workgroup norms its row anew and reads the weight for that row alone: more rows are better off with a norm of their own. */
 export const mostRows = 4;
@@ -7,9 +8,6 @@ export const mostColumns = 4096;
 
 const threads = 256;
 
-/** WGSL once for each i < count, written out: what is loaded stays in registers. */
-const repeated = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n');
-
 /**
  * A workgroup makes some outputs of one row. Each thread asks for its part of the weight first, and the norm is worked out
  * while that comes.
@@ -17,10 +15,11 @@ const repeated = (count: number, line: (i: number) => string) => Array.from({ le
 export const rmsNormLinearGpu: GpuKernel<
   'x' | 'residual' | 'normWeight' | 'weight' | 'y' | 'sum',
   'rows' | 'columns' | 'outputs' | 'xPitch' | 'residualPitch' | 'epsilon'
-> = ({ parameters: { rows, columns, outputs }, dtype, has, aligned }) => {
-  const lanes = columns % 4 === 0 && aligned(4, 'weight') ? 4 : 1;
-  const scalar = dtype('weight') ?? 'f32';
-  const element = lanes === 1 ? scalar : `vec4<${scalar}>`;
+> = (launch) => {
+  const { parameters, dtype, has } = launch;
+  const { rows, columns, outputs } = parameters;
+  const lanes = lanesOf(launch, [columns], ['weight']);
+  const element = vectorOf(lanes, dtype('weight'));
   const depth = columns / lanes;
   // Few loads a thread, all in flight at once.
   const shares = [16, 32, 64, 128, 256].find((count) => depth / count <= 16) ?? 256;
@@ -53,9 +52,9 @@ export const rmsNormLinearGpu: GpuKernel<
             let share = thread % ${String(shares)};
             // Surplus threads read the last output's weights and write nothing.
             let at = p.weight_at + min(output, p.outputs - 1) * ${String(depth)};
-            ${repeated(loads, (i) => `let w${String(i)} = weight[at + min(share + ${String(i * shares)}, ${String(depth - 1)}u)];`)}
+            ${repeat(loads, (i) => `let w${String(i)} = weight[at + min(share + ${String(i * shares)}, ${String(depth - 1)}u)];`)}
             var squares = 0.0;
-            ${repeated(
+            ${repeat(
               values,
               (i) => `
             let c${String(i)} = thread + ${String(i * threads)};
@@ -68,7 +67,7 @@ export const rmsNormLinearGpu: GpuKernel<
             squares += v${String(i)} * v${String(i)};`,
             )}
             let scale = inverseSqrt(total(thread, squares, ${String(threads)}) / ${String(columns)}.0 + p.epsilon);
-            ${repeated(
+            ${repeat(
               values,
               (i) => `if (c${String(i)} < ${String(columns)}) {
               normed[c${String(i)}] = v${String(i)} * scale * normWeight[p.normWeight_at + c${String(i)}];
@@ -76,7 +75,7 @@ export const rmsNormLinearGpu: GpuKernel<
             )}
             workgroupBarrier();
             var product = 0.0;
-            ${repeated(loads, (i) => {
+            ${repeat(loads, (i) => {
               const k = `(share + ${String(i * shares)})`;
               const term = lanes === 1 ? `f32(w${String(i)}) * normed[${k}]` : `dot(vec4<f32>(w${String(i)}), vec4<f32>(normed[4 * ${k}], normed[4 * ${k} + 1], normed[4 * ${k} + 2], normed[4 * ${k} + 3]))`;
               return `if (${k} < ${String(depth)}) { product += ${term}; }`;

@@ -1,13 +1,14 @@
 /** The norms on GPUs: what rms-norm and layer-norm share. A row is read once, and stays in registers where it fits. */
 import type { GpuBinding, GpuKernel, GpuLaunch } from '../../tensor/index.js';
-import { across, axisSums, lanesOf, perRow, sumOf, vector } from '../webgpu-rows.js';
+import { across, axisSums, perRow, sumOf } from '../webgpu-rows.js';
+import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 
 type Forward = 'x' | 'residual' | 'weight' | 'bias' | 'y' | 'sum' | 'statistics';
 type ForwardParameters = 'rows' | 'columns' | 'xPitch' | 'residualPitch' | 'epsilon';
 
 /** How a dispatch sees the buffers that are there, `lanes` numbers at a time. */
 function view<B extends string>({ dtype, has }: GpuLaunch<B>, lanes: number, names: readonly B[]): GpuBinding[] {
-  return names.filter(has).map((name) => ({ name, as: vector(dtype(name) ?? 'f32', lanes) }));
+  return names.filter(has).map((name) => ({ name, as: vectorOf(lanes, dtype(name) ?? 'f32') }));
 }
 
 export function normGpu(launch: GpuLaunch<Forward, ForwardParameters>, centred: boolean): ReturnType<GpuKernel> {
@@ -17,10 +18,10 @@ export function normGpu(launch: GpuLaunch<Forward, ForwardParameters>, centred: 
   const items = columns / lanes;
   // Where latency is all there is, the weight is asked for with the row.
   const few = rows <= 128;
-  const v = vector('f32', lanes);
+  const v = vectorOf(lanes);
   const at = (name: string, pitch: string) => `${v}(${name}[p.${name}_at + row * (p.${pitch} / ${String(lanes)}u) + c])`;
   const out = (name: 'y' | 'sum', value: string) =>
-    `${name}[p.${name}_at + row * ${String(items)}u + c] = ${vector(dtype(name) ?? 'f32', lanes)}(${value});`;
+    `${name}[p.${name}_at + row * ${String(items)}u + c] = ${vectorOf(lanes, dtype(name) ?? 'f32')}(${value});`;
   const zero = `${v}(0.0)`;
   const statistics = centred
     ? `
@@ -90,7 +91,7 @@ export function normBackwardGpu(launch: GpuLaunch<Backward, BackwardParameters>,
   const blocks = Math.max(1, Math.ceil(rows / rowsPerPartial));
   const lanes = lanesOf(launch, [columns, sumPitch, dyPitch, dresidualPitch], ['sum', 'weight', 'dy', 'dresidual', 'dsum', 'dx']);
   const items = columns / lanes;
-  const v = vector('f32', lanes);
+  const v = vectorOf(lanes);
   const at = (name: string, pitch: string) => `${v}(${name}[p.${name}_at + row * (p.${pitch} / ${String(lanes)}u) + c])`;
   const normalised = centred ? `((${at('sum', 'sumPitch')} - mean) - correction) * scale` : `${at('sum', 'sumPitch')} * scale`;
   const restore = (row: string) =>
@@ -101,7 +102,7 @@ export function normBackwardGpu(launch: GpuLaunch<Backward, BackwardParameters>,
         let correction = statistics[p.statistics_at + 3u * ${row} + 2u];`
       : `let scale = statistics[p.statistics_at + ${row}];`;
   const store = (name: 'dsum' | 'dx') =>
-    has(name) ? `${name}[p.${name}_at + row * ${String(items)}u + c] = ${vector(dtype(name) ?? 'f32', lanes)}(d);` : '';
+    has(name) ? `${name}[p.${name}_at + row * ${String(items)}u + c] = ${vectorOf(lanes, dtype(name) ?? 'f32')}(d);` : '';
   const toRows = perRow({
     variant: `${kind}-rows/${String(items)}`,
     gpu,

@@ -2,7 +2,8 @@ import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
 import { firstLargest, orderedKey } from '../reduction/webgpu.js';
 import { wgslMath } from '../webgpu-math.js';
-import { lanesOf, perRow, vector } from '../webgpu-rows.js';
+import { perRow } from '../webgpu-rows.js';
+import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 import { wgslRandom } from './random.js';
 
 export const sampleTokensGpu: GpuKernel<
@@ -21,14 +22,14 @@ export const sampleTokensGpu: GpuKernel<
         rows,
         items: columns / lanes,
         buffers: [
-          { name: 'logits', as: vector(dtype('logits') ?? 'f32', lanes) },
+          { name: 'logits', as: vectorOf(lanes, dtype('logits') ?? 'f32') },
           'ids',
           { name: 'counter', access: 'read' },
           ...(has('history') ? ['history'] : []),
         ],
         functions: `${orderedKey} ${greedy ? '' : wgslMath + wgslRandom}`,
         reductions: [firstLargest],
-        values: { item: [vector('f32', lanes), `${vector('f32', lanes)}(logits[p.logits_at + row * (p.logitsPitch / ${String(lanes)}u) + c])`] },
+        values: { item: [vectorOf(lanes), `${vectorOf(lanes)}(logits[p.logits_at + row * (p.logitsPitch / ${String(lanes)}u) + c])`] },
         hold: 16,
         body: (pass) => `
           let step = u32(counter[p.counter_at]);

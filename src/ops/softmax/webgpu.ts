@@ -1,5 +1,6 @@
 import type { DType, GpuKernel, GpuLaunch } from '../../tensor/index.js';
-import { across, lanesOf, perRow, sumOf, vector, type Reduction } from '../webgpu-rows.js';
+import { across, perRow, sumOf, type Reduction } from '../webgpu-rows.js';
+import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 
 /**
  * The largest number m of a row and Σ e^(x − m), in one pass: (m, Σ) of two parts. m starts at the lowest finite number, so
@@ -16,7 +17,7 @@ export const normaliserCode = (lanes: number): string => `
     let largest = max(a.x, b.x);
     return vec2<f32>(largest, a.y * exp(a.x - largest) + b.y * exp(b.x - largest));
   }
-  fn with_item(a: vec2<f32>, item: ${vector('f32', lanes)}) -> vec2<f32> {
+  fn with_item(a: vec2<f32>, item: ${vectorOf(lanes)}) -> vec2<f32> {
     let largest = max(a.x, ${largestLane('item', lanes)});
     let powers = exp(item - largest);
     return vec2<f32>(largest, a.y * exp(a.x - largest) + ${across('powers', lanes)});
@@ -36,7 +37,7 @@ function forward(launch: GpuLaunch<'x' | 'y', Rows | 'xPitch'>, name: string, re
   const { rows, columns, xPitch } = parameters;
   const lanes = lanesOf(launch, [columns, xPitch], ['x', 'y']);
   const items = columns / lanes;
-  const y = vector(dtype('y') ?? 'f32', lanes);
+  const y = vectorOf(lanes, dtype('y') ?? 'f32');
   return {
     dispatches: [
       perRow({
@@ -45,12 +46,12 @@ function forward(launch: GpuLaunch<'x' | 'y', Rows | 'xPitch'>, name: string, re
         rows,
         items,
         buffers: [
-          { name: 'x', as: vector(dtype('x') ?? 'f32', lanes) },
+          { name: 'x', as: vectorOf(lanes, dtype('x') ?? 'f32') },
           { name: 'y', as: y },
         ],
         functions: normaliserCode(lanes),
         reductions: [normaliser],
-        values: { value: [vector('f32', lanes), `${vector('f32', lanes)}(x[p.x_at + row * (p.xPitch / ${String(lanes)}u) + c])`] },
+        values: { value: [vectorOf(lanes), `${vectorOf(lanes)}(x[p.x_at + row * (p.xPitch / ${String(lanes)}u) + c])`] },
         hold: wideRowHold(dtype('x')),
         body: (pass) => `
           var own = ${normaliserStart};
@@ -77,8 +78,8 @@ function backward(
   const { rows, columns, dyPitch } = parameters;
   const lanes = lanesOf(launch, [columns, dyPitch], ['y', 'dy', 'dx']);
   const items = columns / lanes;
-  const v = vector('f32', lanes);
-  const dx = vector(dtype('dx') ?? 'f32', lanes);
+  const v = vectorOf(lanes);
+  const dx = vectorOf(lanes, dtype('dx') ?? 'f32');
   return {
     dispatches: [
       perRow({
@@ -87,8 +88,8 @@ function backward(
         rows,
         items,
         buffers: [
-          { name: 'y', as: vector(dtype('y') ?? 'f32', lanes) },
-          { name: 'dy', as: vector(dtype('dy') ?? 'f32', lanes) },
+          { name: 'y', as: vectorOf(lanes, dtype('y') ?? 'f32') },
+          { name: 'dy', as: vectorOf(lanes, dtype('dy') ?? 'f32') },
           { name: 'dx', as: dx },
         ],
         reductions: [sumOf('team_sum')],
