@@ -31,14 +31,16 @@ export function selectiveCopying({ length, tokens, vocabularySize = 16 }: Select
     length: length + tokens,
     fill(random, inputs, targets) {
       inputs.fill(noise, 0, length).fill(ask, length);
-      let chosen = 0;
-      // Each position is taken with the chance that makes all choices of M places equally likely.
-      for (let at = 0; at < length; at++) {
-        if (random.integer(length - at) >= tokens - chosen) continue;
+      const places = new Set<number>();
+      // Floyd's algorithm: as many draws as tokens, and all choices of M places are equally likely.
+      for (let last = length - tokens; last < length; last++) {
+        const place = random.integer(last + 1);
+        places.add(places.has(place) ? last : place);
+      }
+      for (const [index, place] of [...places].sort((one, other) => one - other).entries()) {
         const token = 1 + random.integer(vocabularySize - 2);
-        inputs[at] = token;
-        targets[length + chosen] = token;
-        chosen++;
+        inputs[place] = token;
+        targets[length + index] = token;
       }
     },
   };
