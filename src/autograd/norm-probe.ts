@@ -1,5 +1,6 @@
 import { globalNorm } from '../ops/adamw/adamw.js';
-import { modulePath, withoutScope, withRecorder, withWrappedRecorder, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
+import { cast } from '../ops/view/view.js';
+import { modulePath, scope, withoutScope, withRecorder, withWrappedRecorder, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 /** A tensor in the course of a forward and backward pass. */
 export interface Sighting {
@@ -60,8 +61,9 @@ export class NormProbe {
     const own = new Map(Object.entries(saved).flatMap(([name, tensor]) => (tensor ? [[tensor.id, name] as const] : [])));
     const nameOf = ({ id }: Tensor, otherwise: string) => this.#names.get(id) ?? own.get(id) ?? otherwise;
     const see = (made: Sighting['made'], name: string, tensor: Tensor) => {
-      if (tensor.dtype !== 'f32' || tensor.size === 0) return;
-      this.#sightings.push({ module, operation, made, tensor: name, norm: withoutScope(() => withRecorder(null, () => globalNorm(tensor))) });
+      if ((tensor.dtype !== 'f32' && tensor.dtype !== 'f16') || tensor.size === 0) return;
+      const norm = withoutScope(() => withRecorder(null, () => scope(() => globalNorm(tensor.dtype === 'f16' ? cast(tensor, 'f32') : tensor))));
+      this.#sightings.push({ module, operation, made, tensor: name, norm });
     };
     const inputNames = inputs.map((tensor, i) => (tensor ? nameOf(tensor, `input ${String(i + 1)}`) : ''));
     const outputNames = outputs.map((tensor, i) => nameOf(tensor, outputs.length === 1 ? 'output' : `output ${String(i + 1)}`));

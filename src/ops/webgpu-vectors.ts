@@ -14,6 +14,15 @@ export const lanesOf = <B extends string>({ aligned }: Pick<GpuLaunch<B>, 'align
 /** WGSL's type of `lanes` numbers. */
 export const vectorOf = (lanes: number, scalar = 'f32'): string => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);
 
+/**
+ * f32 `value` as `lanes` numbers of a dtype. Halves end at 65504: what is larger becomes that instead of infinite, and a NaN stays one.
+ */
+export function saturated(lanes: number, dtype: string, value: string): string {
+  if (dtype !== 'f16') return value;
+  const largest = `${vectorOf(lanes)}(65504.0)`;
+  return `${vectorOf(lanes, 'f16')}(select(${value}, clamp(${value}, -${largest}, ${largest}), abs(${value}) > ${largest}))`;
+}
+
 /** A vector whose elements are the expressions that `element` gives. */
 export const gather = (lanes: number, element: (lane: number) => string): string =>
   lanes === 1 ? element(0) : `${vectorOf(lanes)}(${Array.from({ length: lanes }, (_, lane) => element(lane)).join(', ')})`;

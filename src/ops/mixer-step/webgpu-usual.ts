@@ -1,6 +1,6 @@
 import { fold, type GpuDispatch, type GpuLaunch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
-import { repeat } from '../webgpu-vectors.js';
+import { repeat, saturated } from '../webgpu-vectors.js';
 
 /**
  * The step for the extents of nearly all published models (4 taps, 16 states, widths that are multiples of 4): every thread asks
@@ -168,7 +168,8 @@ export function scanUsual({ parameters, dtype }: Launch): GpuDispatch {
         if (mine) {
           ssmState[place] = h;
           if (share == 0) {
-            y[p.y_at + b * p.channels + e] = ${dtype('y') ?? 'f32'}((y_sum + skip * input) * silu(z));
+            let gated = (y_sum + skip * input) * silu(z);
+            y[p.y_at + b * p.channels + e] = ${saturated(1, dtype('y') ?? 'f32', 'gated')};
             convState[window] = newer;
             convState[window + p.channels] = newest;
             convState[window + 2 * p.channels] = x;

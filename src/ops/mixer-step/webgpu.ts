@@ -1,6 +1,6 @@
 import { fold, type GpuDispatch, type GpuKernel, type GpuLaunch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
-import { vectorOf } from '../webgpu-vectors.js';
+import { saturated, vectorOf } from '../webgpu-vectors.js';
 import { isUsual, projectUsual, scanUsual } from './webgpu-usual.js';
 
 type Buffers =
@@ -150,7 +150,8 @@ function scan({ parameters, dtype, aligned }: Launch): GpuDispatch {
         workgroupBarrier();
         if (inside && share == 0) {
           let total = (sums[first] + sums[first + 1]) + (sums[first + 2] + sums[first + 3]) + D[p.D_at + e] * input;
-          y[p.y_at + b * p.channels + e] = ${dtype('y') ?? 'f32'}(total * silu(f32(xz[p.xz_at + b * p.xzPitch + p.channels + e])));
+          let gated = total * silu(f32(xz[p.xz_at + b * p.xzPitch + p.channels + e]));
+          y[p.y_at + b * p.channels + e] = ${saturated(1, dtype('y') ?? 'f32', 'gated')};
           for (var tap = 0u; tap + 1 < taps; tap++) {
             let place = p.convState_at + (b * (taps - 1) + tap) * p.channels + e;
             if (tap + 2 < taps) { convState[place] = convState[place + p.channels]; }

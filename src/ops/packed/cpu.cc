@@ -83,27 +83,54 @@ void linear_packed_bf16(const Arguments& a, Pool& pool) {
   }
 }
 
-template <class F, class Arguments>
-void linear_packed(const Arguments& a, Pool& pool) {
-  if (a.bf16) return linear_packed_bf16<F>(a, pool);
-  const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k), units = a.k / F::kUnitDepth, rest = a.k % F::kUnitDepth;
+// Rows [begin, end) of c, from rows of a as the format's products take them.
+template <class F, class Arguments, class Rows>
+void multiply_panels(const Arguments& a, const Rows& rows, i64 begin, i64 end, Pool& pool) {
+  const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k);
   const i64 grain = min(max(panels * bytes / (kPackedTasks * pool.threads()), kLeastPackedGrain), kMostPackedGrain);
   const i64 group = max(i64(1), grain / max(bytes, i64(1)));
   pool.each(ceil_div(panels, group), [&](i64 task, int) {
-    float tail[kPackedRows * F::kUnitDepth] = {};
     // A group of panels stays in a cache while the rows pass by, a few at a time.
-    for (i64 row = 0; row < a.m; row += kPackedRows) {
-      const int count = int(min(a.m - row, i64(kPackedRows)));
-      const float* x = a.a + row * a.lda;
-      for (int m = 0; m < count; m++)
-        for (i64 k = 0; k < rest; k++) tail[m * F::kUnitDepth + k] = x[m * a.lda + units * F::kUnitDepth + k];
+    for (i64 row = 0; row < end - begin; row += kPackedRows) {
+      const int count = int(min(end - begin - row, i64(kPackedRows)));
       for (i64 panel = task * group; panel < min((task + 1) * group, panels); panel++) {
         const i64 n = panel * kPanelRows;
-        const PanelRows rows{x, a.lda, rest == 0 ? nullptr : tail, a.c + row * a.ldc + n, a.ldc};
-        panel_rows<F>(count, a.weight + panel * bytes, units, rows, a.bias == nullptr ? nullptr : a.bias + n, min(kPanelRows, a.n - n));
+        const PanelResult to{a.c + begin * a.ldc + n, a.ldc, a.bias == nullptr ? nullptr : a.bias + n, min(kPanelRows, a.n - n)};
+        panel_rows<F>(count, a.weight + panel * bytes, rows, row, to);
       }
     }
   });
+}
+
+template <class F, class Arguments>
+void linear_packed(const Arguments& a, Pool& pool) {
+  if (a.bf16) return linear_packed_bf16<F>(a, pool);
+  // What is made of the rows lies where all threads see it; as many rows at a time as fit there.
+  constexpr bool kRounded = F::kScaled;
+  const i64 whole = a.k / F::kUnitDepth, rest = a.k % F::kUnitDepth;
+  const i64 row_bytes = kRounded ? rounded_row_bytes(a.k) : rest == 0 ? 0 : F::kUnitDepth * i64(sizeof(float));
+  const i64 most = row_bytes == 0 ? a.m : max(i64(1), i64(kSharedScratchBytes) / row_bytes);
+  for (i64 begin = 0; begin < a.m; begin += most) {
+    const i64 end = min(a.m, begin + most);
+    const i64 grain = max(i64(1), kElementwiseGrain / max(a.k, i64(1)));
+    if constexpr (kRounded) {
+      const RoundedRows rows = rounded_rows(pool.shared<void>(), end - begin, a.k);
+      each_block(pool, end - begin, grain, [&](i64 first, i64 last) {
+        for (i64 m = first; m < last; m++) round_row<F>(a.a + (begin + m) * a.lda, a.k, rows, m);
+      });
+      multiply_panels<F>(a, rows, begin, end, pool);
+    } else {
+      float* padded = rest == 0 ? nullptr : pool.shared<float>();
+      if (rest > 0) {
+        each_block(pool, end - begin, grain, [&](i64 first, i64 last) {
+          for (i64 m = first; m < last; m++)
+            for (i64 k = 0; k < F::kUnitDepth; k++)
+              padded[m * F::kUnitDepth + k] = k < rest ? a.a[(begin + m) * a.lda + whole * F::kUnitDepth + k] : 0.0f;
+        });
+      }
+      multiply_panels<F>(a, FloatRows{a.a + begin * a.lda, a.lda, whole, padded}, begin, end, pool);
+    }
+  }
 }
 
 void linear_bf16(const LinearBf16& a, Pool& pool) { linear_packed<Bf16Format>(a, pool); }

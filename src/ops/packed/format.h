@@ -63,6 +63,31 @@ constexpr int int4_value(int code) { return code * (160 + code * code); }
 #define ELAPID_INT4_TABLE 0
 #endif
 
+// The sum of two products of 16-bit numbers in each lane: of the lower halves, and of the upper ones.
+ELAPID_INLINE vi dot_pairs(vi a, vi b) {
+  typedef int16_t vs __attribute__((vector_size(ELAPID_LANES * 4)));
+#if ELAPID_LANES == 16 && defined(__AVX512BW__) && defined(__clang__)
+  return vi(__builtin_ia32_pmaddwd512(vs(a), vs(b)));
+#elif ELAPID_LANES == 16 && defined(__AVX512BW__)
+  return vi(__builtin_ia32_pmaddwd512_mask(vs(a), vs(b), vi{}, -1));
+#elif ELAPID_LANES == 8 && defined(__AVX2__)
+  return vi(__builtin_ia32_pmaddwd256(vs(a), vs(b)));
+#elif ELAPID_LANES == 4 && defined(__SSE2__)
+  return vi(__builtin_ia32_pmaddwd128(vs(a), vs(b)));
+#elif defined(__wasm_simd128__)
+  return vi(__builtin_wasm_dot_s_i32x4_i16x8(vs(a), vs(b)));
+#else
+  return ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+// Both halves of each lane by themselves: shifted left, then right with their sign.
+template <int Left, int Right>
+ELAPID_INLINE vi shift_halves(vi v) {
+  typedef int16_t vs __attribute__((vector_size(ELAPID_LANES * 4)));
+  return vi((vs(v) << Left) >> Right);
+}
+
 struct Bf16Format {
   static constexpr i64 kUnitDepth = kBlockDepth, kUnitBytes = 1024;
   static constexpr int kPerWord = 2;
@@ -78,6 +103,10 @@ struct Int8Format {
   static constexpr bool kScaled = true;
 
   static ELAPID_INLINE vf decode(vi words, int j) { return __builtin_convertvector((words << (24 - 8 * j)) >> 24, vf); }
+
+  // Codes J (lower half) and J + 2 (upper half) of each word, in 16 bits.
+  template <int J>
+  static ELAPID_INLINE vi pair(vi words) { return shift_halves<J == 0 ? 8 : 0, 8>(words); }
 };
 
 struct Int4Format {
@@ -94,6 +123,25 @@ struct Int4Format {
 #else
     const vf code = __builtin_convertvector((words << (28 - 4 * j)) >> 28, vf);
     return code * (code * code + 160.0f);
+#endif
+  }
+
+  // What codes J (lower half) and J + 4 (upper half) of each word stand for, in 16 bits.
+  template <int J>
+  static ELAPID_INLINE vi pair(vi words) {
+#if ELAPID_LANES == 16 && defined(__AVX512BW__) && !defined(__clang__)
+    // The permutation looks at five bits of an index, one of them the next code's: the table is there twice.
+    constexpr auto value = [](int i) { return int16_t(int4_value((i & 7) - (i & 8))); };
+    typedef int16_t vs __attribute__((vector_size(64)));
+    const vs table = {value(0), value(1), value(2),  value(3),  value(4),  value(5),  value(6),  value(7),
+                      value(8), value(9), value(10), value(11), value(12), value(13), value(14), value(15),
+                      value(0), value(1), value(2),  value(3),  value(4),  value(5),  value(6),  value(7),
+                      value(8), value(9), value(10), value(11), value(12), value(13), value(14), value(15)};
+    return vi(__builtin_ia32_permvarhi512_mask(table, vs(J == 0 ? words : words >> (4 * J)), table, -1));
+#else
+    typedef int16_t vs __attribute__((vector_size(ELAPID_LANES * 4)));
+    const vs code = vs(shift_halves<12 - 4 * J, 12>(words));
+    return vi(vs(code * (code * code + int16_t(160))));
 #endif
   }
 };

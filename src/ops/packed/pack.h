@@ -1,16 +1,13 @@
 // Packing weights: rounding them, choosing scales and codes, and laying them out. Every step is exact or a single rounding, so
 // that all instruction sets give the same bytes.
 #pragma once
-#include "format.h"
+#include "rounded-rows.h"
 
 namespace elapid {
 namespace ELAPID_TARGET {
 
 // A block of one panel, transposed: weights[k][row].
 using BlockWeights = float[kBlockDepth][kPanelRows];
-
-// Adding and subtracting it rounds a float below 2²² to the nearest integer, ties to even; the sum's lower bits are that integer.
-constexpr float kRounder = 12582912.0f;
 
 struct BlockMaximum {
   vf value;      // the largest weight by magnitude, the first of such, with its sign

@@ -1,5 +1,5 @@
 import { fold, type GpuDispatch, type GpuKernel } from '../../tensor/index.js';
-import { gather, lanesFor, laneOf, repeat, vectorOf } from '../webgpu-vectors.js';
+import { gather, lanesFor, laneOf, repeat, saturated, vectorOf } from '../webgpu-vectors.js';
 import { endsDispatch } from './webgpu-ends.js';
 import { cutLength, layOut, longestTile, packCoefficients, type Geometry } from './webgpu-layout.js';
 import { discretizationCode } from './webgpu-math.js';
@@ -219,7 +219,7 @@ function walkDispatch(
               ${given.z ? `let gate = z_now[${k}]; ${perLane(lanes, (_, of) => `${of('value')} *= silu(${of('gate')});`)}` : ''}
               let at = start + r;
               let row = sequence + select(at, p.length - 1 - at, p.reverse == 1);
-              y[p.y_at + (row * p.channels + loadE) / ${String(lanes)}] = ${vectorOf(lanes, dtype('y'))}(value);
+              y[p.y_at + (row * p.channels + loadE) / ${String(lanes)}] = ${saturated(lanes, dtype('y'), 'value')};
             }`,
           )}
         }

@@ -1,4 +1,5 @@
 import { fold, type GpuKernel } from '../../tensor/index.js';
+import { saturated } from '../webgpu-vectors.js';
 import { discretizationCode } from './webgpu-math.js';
 
 const workgroupSize = 64;
@@ -65,7 +66,7 @@ export const selectiveScanStepGpu: GpuKernel<
               for (var i = 1u; i < ${String(sharers)}; i++) { sum += shares[thread + i]; }
               ${has('D') ? 'sum += D[p.D_at + e] * input;' : ''}
               ${has('z') ? 'sum *= silu(f32(z[p.z_at + b * p.zPitch + e]));' : ''}
-              y[p.y_at + element] = ${dtype('y') ?? 'f32'}(sum);
+              y[p.y_at + element] = ${saturated(1, dtype('y') ?? 'f32', 'sum')};
             }
           }`,
       },
