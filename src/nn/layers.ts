@@ -1,4 +1,4 @@
-import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear } from '../ops/index.js';
+import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear, type CausalConv1dOptions } from '../ops/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
 import type { Parameter, ParameterStore } from './parameters.js';
@@ -99,7 +99,7 @@ export class CausalConv1d {
    */
   forward(
     x: Tensor,
-    options: { initialState?: Tensor; finalState?: Tensor; sequenceStarts?: Tensor },
+    options: Pick<CausalConv1dOptions, 'initialState' | 'finalState' | 'sequenceStarts'>,
   ): { y: Tensor; finalState: Tensor } {
     return causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() });
   }

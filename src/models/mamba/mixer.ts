@@ -68,15 +68,15 @@ export class MambaMixer {
    */
   forward(x: Tensor, options: MixerOptions = {}): { y: Tensor; finalState: MixerState } {
     const { initialState, finalState, sequenceStarts, transition = this.transition() } = options;
-    const of = (part: keyof MixerState) => ({
-      ...(initialState ? { initialState: initialState[part] } : {}),
-      ...(finalState ? { finalState: finalState[part] } : {}),
-      ...(sequenceStarts ? { sequenceStarts } : {}),
-    });
     const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
-    const conv = this.conv.forward(inner, of('conv'));
+    const conv = this.conv.forward(inner, { initialState: initialState?.conv, finalState: finalState?.conv, sequenceStarts });
     const { delta, B, C } = this.selection.select(conv.y);
-    const scan = selectiveScan(conv.y, delta, transition, B, C, { ...this.#scanOptions(z), ...of('ssm') });
+    const scan = selectiveScan(conv.y, delta, transition, B, C, {
+      ...this.#scanOptions(z),
+      initialState: initialState?.ssm,
+      finalState: finalState?.ssm,
+      sequenceStarts,
+    });
     return { y: this.outProj.forward(scan.y), finalState: { conv: conv.finalState, ssm: scan.finalState } };
   }
 

@@ -57,8 +57,7 @@ export function selectiveScan(
 ): SelectiveScanResult {
   const operation = 'selectiveScan';
   const { D = null, z = null, deltaBias = null, deltaSoftplus = false, reverse = false, discretization = 'euler' } = options;
-  const extents = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B,L');
-  const { batch, length, channels, stateSize } = extents;
+  const { batch, length, channels, stateSize } = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B,L');
   const stateShape = [batch, channels, stateSize];
   const { initialState, sequenceStarts } = options;
   expectFloats(operation, { initialState });
@@ -78,10 +77,20 @@ export function selectiveScan(
     sequenceStarts: sequenceStarts ? contiguous(sequenceStarts) : null,
   };
   const parameters = {
-    ...extents,
-    ...{ uPitch: u.pitch, deltaPitch: delta.pitch, zPitch: z?.pitch ?? 0, bPitch: B.pitch, cPitch: C.pitch },
-    ...{ softplus: deltaSoftplus, reverse, hold: discretization === 'zoh' },
-    ...{ chunk: plan.chunk, segments: plan.segments },
+    batch,
+    length,
+    channels,
+    stateSize,
+    uPitch: u.pitch,
+    deltaPitch: delta.pitch,
+    zPitch: z?.pitch ?? 0,
+    bPitch: B.pitch,
+    cPitch: C.pitch,
+    softplus: deltaSoftplus,
+    reverse,
+    hold: discretization === 'zoh',
+    chunk: plan.chunk,
+    segments: plan.segments,
   };
   launch(kernels.selectiveScan, { u, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states, carries }, parameters);
 
