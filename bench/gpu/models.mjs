@@ -40,9 +40,10 @@ export async function prefill(backend, { size = '130m', batch = 1, length = 2048
   const model = constantModel(backend, size, dtype);
   const ids = tensor(backend, Int32Array.from({ length: batch * length }, (_, i) => i % 50000), [batch, length], 'i32');
   const state = model.newState(batch);
-  const run = () => scope(() => model.forwardLast(ids, { state })).dispose();
+  const transitions = model.transitions();
+  const run = () => scope(() => model.forwardLast(ids, { state, transitions })).dispose();
   const times = await timed(backend, run, rounds);
-  for (const made of [ids, state, model]) made.dispose();
+  for (const made of [ids, state, model, ...transitions]) made.dispose();
   return times.map((seconds) => (batch * length) / seconds);
 }
 

@@ -22,6 +22,7 @@ export async function prefill(
   }
   model.checkIds('prefill', ids);
   const all = Int32Array.from(ids);
+  const transitions = model.transitions();
   let logits: Tensor | undefined;
   try {
     for (let start = 0; start < all.length; start += chunkLength) {
@@ -30,7 +31,7 @@ export async function prefill(
       const chunk = all.subarray(start, start + chunkLength);
       logits = withoutScope(() => {
         const input = tensor(model.backend, chunk, [1, chunk.length], 'i32');
-        const last = model.forwardLast(input, { state });
+        const last = model.forwardLast(input, { state, transitions });
         input.dispose();
         return last;
       });
@@ -39,6 +40,7 @@ export async function prefill(
     }
     return Float32Array.from((await logits?.data()) ?? []);
   } finally {
+    for (const transition of transitions) transition.dispose();
     logits?.dispose();
   }
 }

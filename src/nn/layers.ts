@@ -1,4 +1,4 @@
-import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear } from '../ops/index.js';
+import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear, type CausalConv1dOptions } from '../ops/index.js';
 import type { Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
 import type { Parameter, ParameterStore } from './parameters.js';
@@ -93,8 +93,14 @@ export class CausalConv1d {
     this.bias = bias ? parameters.get('bias', { shape: [channels], initialiser, decay: false }) : null;
   }
 
-  /** @param x [B,L,E] @param options.initialState [B,K−1,E] @param options.sequenceStarts [B,L] i32 */
-  forward(x: Tensor, options: { initialState?: Tensor; sequenceStarts?: Tensor }): { y: Tensor; finalState: Tensor } {
+  /**
+   * @param x [B,L,E] @param options.initialState [B,K−1,E] @param options.finalState where the final state is written
+   * @param options.sequenceStarts [B,L] i32
+   */
+  forward(
+    x: Tensor,
+    options: Pick<CausalConv1dOptions, 'initialState' | 'finalState' | 'sequenceStarts'>,
+  ): { y: Tensor; finalState: Tensor } {
     return causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() });
   }
 

@@ -1,12 +1,28 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
 import type { Backend } from './backend.js';
 import { bufferSize, isPacked, type DType } from './dtype.js';
-import { formatShape, type Shape } from './shape.js';
+import { expectShape, formatShape, type Shape } from './shape.js';
 import { Tensor } from './tensor.js';
 
 /** A tensor whose contents are undefined, to be written by a kernel. */
 export function empty(backend: Backend, shape: Shape, dtype: DType = 'f32'): Tensor {
   return Tensor.over(backend, backend.allocate(dtype, bufferSize(dtype, shape)), shape);
+}
+
+/**
+ * Where an operation writes a result: a new handle on `given`, or an empty f32 tensor where nothing is given.
+ * @throws ShapeError when `given` has another shape, or gaps between its rows
+ */
+export function destination(
+  operation: string,
+  argument: string,
+  given: Tensor | undefined,
+  { backend, shape, symbols }: { backend: Backend; shape: Shape; symbols: string },
+): Tensor {
+  if (given === undefined) return empty(backend, shape);
+  expectShape(operation, argument, given.shape, shape, symbols);
+  if (given.dense) return given.retain();
+  throw new ShapeError(describeProblem({ operation, argument, expected: 'rows without gaps', got: `a pitch of ${String(given.pitch)}` }));
 }
 
 /**

@@ -49,7 +49,7 @@ export interface GpuDispatch {
 /** What a kernel's dispatches follow from. */
 export interface GpuLaunch<B extends string = string, P extends string = string> {
   readonly gpu: GpuFeatures;
-  /** Flags are 0 or 1. */
+  /** Flags are 0 or 1. Of floats the sign alone (−1, 0, 1): their values change from step to step, and code reads them from `p`. */
   readonly parameters: Readonly<Record<P, number>>;
   /** The dtype of a buffer, undefined where it was left out. */
   readonly dtype: (name: B) => DType | undefined;

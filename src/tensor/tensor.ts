@@ -38,6 +38,10 @@ export class Tensor {
   readonly dtype: DType;
   /** Elements from one row to the next; equal to the last extent when the tensor is dense. */
   readonly pitch: number;
+  /** Product of all extents but the last: the rows. */
+  readonly rows: number;
+  /** The last extent. */
+  readonly columns: number;
   /** Identity for gradients: handles made by `retain` share it. */
   readonly id: number;
   readonly #offset: number;
@@ -46,6 +50,8 @@ export class Tensor {
   private constructor(storage: Storage, shape: Shape, offset: number, pitch: number, id = nextId++) {
     this.#storage = storage;
     this.shape = shape;
+    this.columns = shape.at(-1) ?? 1;
+    this.rows = sizeOf(shape.slice(0, -1));
     this.dtype = storage.buffer.dtype;
     this.#offset = offset;
     this.pitch = pitch;
@@ -64,22 +70,12 @@ export class Tensor {
 
   /** Number of elements. */
   get size(): number {
-    return sizeOf(this.shape);
+    return this.rows * this.columns;
   }
 
   /** Number of axes. */
   get rank(): number {
     return this.shape.length;
-  }
-
-  /** Product of all extents but the last: the rows. */
-  get rows(): number {
-    return this.shape.length === 0 ? 1 : sizeOf(this.shape.slice(0, -1));
-  }
-
-  /** The last extent. */
-  get columns(): number {
-    return this.shape.at(-1) ?? 1;
   }
 
   /** Whether rows follow one another without gaps. */

@@ -140,7 +140,7 @@ export class Trainer {
       if (result !== null) return { ...result, tokens: batchSize * length * accumulation };
       // A gradient overflowed half precision: once more, with half the scale.
       this.#lossScale?.update(false);
-      if (this.#carriedBefore !== null) this.carried?.assign(this.#carriedBefore.layers, this.#carriedBefore.position);
+      if (this.#carriedBefore !== null) this.carried?.assign(this.#carriedBefore);
     }
   }
 
@@ -234,7 +234,7 @@ export class Trainer {
   }
 
   #rememberCarried(): void {
-    if (this.carried !== null) this.#carriedBefore?.assign(this.carried.layers, this.carried.position);
+    if (this.carried !== null) this.#carriedBefore?.assign(this.carried);
   }
 
   #loss({ inputs, targets, starts }: Batch, state: State | null): Tensor {

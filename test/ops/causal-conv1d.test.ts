@@ -194,6 +194,18 @@ describe('arguments', () => {
       () => causalConv1d(zeros(1, 3, 4), zeros(4, 4), { initialState: zeros(1, 4, 4) }),
     ],
     [
+      'place of the final state: shape',
+      /finalState is \[1,4,4\]; expected \[B,K−1,E\] = \[1,3,4\]/,
+      ShapeError,
+      () => causalConv1d(zeros(1, 3, 4), zeros(4, 4), { finalState: zeros(1, 4, 4) }),
+    ],
+    [
+      'place of the final state: gaps',
+      /finalState is a pitch of 8; expected rows without gaps/,
+      ShapeError,
+      () => causalConv1d(zeros(1, 3, 4), zeros(4, 4), { finalState: zeros(1, 3, 8).aliased([1, 3, 4], 0, 8) }),
+    ],
+    [
       'starts in floats',
       /sequenceStarts is f32; expected i32/,
       DTypeError,

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { openBackend } from '../../src/backend/open.js';
 import { openGpuDevice } from '../../src/backend/webgpu/device.js';
 import { WebGpuBackend } from '../../src/backend/webgpu/webgpu-backend.js';
-import { add, contiguous, copyInto, split } from '../../src/ops/index.js';
+import { add, affine, contiguous, copyInto, split } from '../../src/ops/index.js';
 import { empty, scope, tensor, type Tensor } from '../../src/tensor/index.js';
 import { BackendError } from '../../src/util/errors.js';
 import { gpuIsHere, useBackend } from '../support/backends.js';
@@ -35,6 +35,25 @@ describe.runIf(gpuIsHere)('the webgpu stream', () => {
     copyInto(from, to);
     expect([...(await x.data())]).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 13, 14, 15]);
     for (const made of [x, from, to]) made.dispose();
+  });
+
+  test('a launch on the same memory with another number is another launch, captured or not', async () => {
+    const [x, y] = [tensor(backend(), [1, 2], [2]), empty(backend(), [3, 2])];
+    const rows = [0, 1, 2].map((row) => y.aliased([2], 2 * row));
+    const scaled = (scale: number, to: Tensor) => {
+      scope(() => {
+        copyInto(affine(x, scale, scale), to);
+      });
+    };
+    scaled(2, rows[0] as Tensor);
+    scaled(0.5, rows[1] as Tensor);
+    const program = backend().capture(() => {
+      scaled(0.25, rows[2] as Tensor);
+    });
+    program.replay();
+    expect([...(await y.data())]).toEqual([4, 6, 1, 1.5, 0.5, 0.75]);
+    program.dispose();
+    for (const made of [x, y, ...rows]) made.dispose();
   });
 
   test('a captured step is replayed with what its inputs hold then, in memory of its own', async () => {

@@ -1,10 +1,14 @@
 import { BackendError } from '../../util/errors.js';
-import type { BufferView, DType, GpuFeatures, GpuLaunch, Kernel } from '../../tensor/index.js';
+import { itemSize, type BufferView, type DType, type GpuFeatures, type GpuLaunch, type Kernel } from '../../tensor/index.js';
+import { ListMap } from './list-map.js';
 import type { Pipeline, Pipelines } from './pipelines.js';
 import { shaderBuffer, shaderKey, shaderModule, type ShaderBuffer } from './shader.js';
 
 /** Places of buffers are told apart up to this many elements: kernels ask for smaller powers of two. */
-export const placeModulus = 64;
+const placeModulus = 64;
+const dtypes = Object.keys(itemSize);
+/** Plans kept for launches that come again. */
+const mostPlans = 4096;
 
 /** A dispatch but for the memory it works on. */
 export interface PlannedDispatch {
@@ -17,24 +21,77 @@ export interface PlannedDispatch {
 
 /** What a launch does. */
 export interface LaunchPlan {
+  /** Tells it from other plans. */
+  readonly id: number;
+  readonly kernel: Kernel;
+  /** Places of floats among the parameters. */
+  readonly floats: readonly number[];
   readonly scratch: readonly { readonly dtype: DType; readonly size: number }[];
   readonly dispatches: readonly PlannedDispatch[];
 }
 
-/** Asks the kernel for its dispatches and finds, or begins to compile, their pipelines. @throws BackendError without a GPU form */
-export function planLaunch(
+/** What is looked up of a kernel at every launch. */
+interface KnownKernel {
+  readonly id: number;
+  readonly parameterNames: readonly string[];
+  readonly floats: readonly number[];
+}
+
+/** What launches do: worked out once for each kernel, its parameters (`GpuLaunch`), and dtypes and places of its buffers. */
+export class LaunchPlans {
+  readonly #gpu: GpuFeatures;
+  readonly #pipelines: Pipelines;
+  readonly #kernels = new Map<Kernel, KnownKernel>();
+  readonly #plans = new ListMap<LaunchPlan>();
+  #nextId = 0;
+
+  constructor(gpu: GpuFeatures, pipelines: Pipelines) {
+    this.#gpu = gpu;
+    this.#pipelines = pipelines;
+  }
+
+  /** @throws BackendError when the kernel has no GPU form */
+  get(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): LaunchPlan {
+    const { id, parameterNames, floats } = this.#known(kernel);
+    const key = [...parameters, id];
+    for (const i of floats) key[i] = Math.sign(parameters[i] ?? 0) || 0;
+    for (const view of views) {
+      key.push(view === null ? -1 : dtypes.indexOf(view.buffer.dtype) * placeModulus + (view.offset % placeModulus));
+    }
+    const known = this.#plans.get(key);
+    if (known !== undefined) return known;
+    if (this.#plans.size >= mostPlans) this.#plans.clear();
+    const byName = Object.fromEntries(parameterNames.map((name, i) => [name, key[i] ?? 0]));
+    const made = { id: this.#nextId++, kernel, floats, ...planLaunch(kernel, views, byName, this.#gpu, this.#pipelines) };
+    this.#plans.add(key, made);
+    return made;
+  }
+
+  #known(kernel: Kernel): KnownKernel {
+    const known = this.#kernels.get(kernel);
+    if (known !== undefined) return known;
+    const parameterNames = Object.keys(kernel.parameters);
+    const floats = parameterNames.flatMap((name, i) => (kernel.parameters[name] === 'float' ? [i] : []));
+    const made = { id: this.#kernels.size, parameterNames, floats };
+    this.#kernels.set(kernel, made);
+    return made;
+  }
+}
+
+/** Asks the kernel for its dispatches and finds, or begins to compile, their pipelines. */
+function planLaunch(
   kernel: Kernel,
   views: readonly (BufferView | null)[],
-  parameters: readonly number[],
+  parameters: Readonly<Record<string, number>>,
   gpu: GpuFeatures,
   pipelines: Pipelines,
-): LaunchPlan {
+): Pick<LaunchPlan, 'scratch' | 'dispatches'> {
   if (kernel.webgpu === undefined) throw new BackendError(`${kernel.name}: there is no WebGPU kernel for it`);
   const names = Object.keys(kernel.buffers);
   const viewOf = (name: string): BufferView | null => views[names.indexOf(name)] ?? null;
   const launch: GpuLaunch = {
     gpu,
-    parameters: Object.fromEntries(Object.keys(kernel.parameters).map((name, i) => [name, parameters[i] ?? 0])),
+    parameters,
     dtype: (name) => viewOf(name)?.buffer.dtype,
     has: (name) => viewOf(name) !== null,
     aligned: (elements, ...some) => some.every((name) => (viewOf(name)?.offset ?? 0) % elements === 0),

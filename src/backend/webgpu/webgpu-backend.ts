@@ -15,34 +15,26 @@ import {
 import { CapturedMemory } from '../captured-memory.js';
 import { Counters } from '../counters.js';
 import { copyRows, fill } from '../memory/kernels.js';
-import { bindRanges, type BoundRange, type Limits } from './binding.js';
+import type { Limits } from './binding.js';
+import { bindLaunch, withFloats, type BoundDispatch, type BoundLaunch } from './bound-launch.js';
 import { blockSize, GpuBufferPool, type GpuBlock } from './buffer-pool.js';
 import type { GpuDevice } from './device.js';
-import { Pipelines, uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
+import { ListMap } from './list-map.js';
+import { Pipelines, uniformBytes, uniformWords } from './pipelines.js';
 import { GpuProfile } from './profile.js';
-
-import { placeModulus, planLaunch, type LaunchPlan } from './plan.js';
+import { LaunchPlans, type LaunchPlan } from './plan.js';
 import { StagingPool } from './staging-pool.js';
 import { GpuStream, type EncodedCopy, type EncodedDispatch } from './stream.js';
 
-/** Bind groups and plans kept for launches that come again. */
-const mostGroups = 8192;
-const mostPlans = 4096;
+/** Launches kept with their bind groups until they come again. */
+const mostBound = 8192;
 
 interface GpuBuffer extends DeviceBuffer {
   readonly block: GpuBlock;
 }
 
-/** A dispatch of a captured step, whose uniforms are put into the program's buffer at the end. */
-interface CapturedDispatch {
-  readonly kernel: string;
-  readonly pipeline: Pipeline;
-  readonly ranges: readonly BoundRange[];
-  readonly uniforms: Uint32Array;
-  readonly workgroups: readonly [number, number, number];
-}
-
-type Captured = CapturedDispatch | EncodedCopy;
+/** A captured step; its uniforms are put into the program's buffer at the end. */
+type Captured = BoundDispatch | EncodedCopy;
 
 /** Kernels in WGSL, on the GPU that WebGPU gives. */
 export class WebGpuBackend implements Backend {
@@ -56,12 +48,11 @@ export class WebGpuBackend implements Backend {
   readonly #hasTimestamps: boolean;
   readonly #pool: GpuBufferPool;
   readonly #staging: StagingPool;
-  readonly #pipelines: Pipelines;
   readonly #stream: GpuStream;
   readonly #counters = new Counters();
   readonly #poison: boolean;
-  readonly #groups = new Map<string, GPUBindGroup>();
-  readonly #plans = new Map<string, LaunchPlan>();
+  readonly #plans: LaunchPlans;
+  readonly #bound = new ListMap<BoundLaunch>();
   readonly #limits: Limits;
   #profile: GpuProfile | null = null;
   #failure: Error | null = null;
@@ -77,7 +68,7 @@ export class WebGpuBackend implements Backend {
     this.description = `webgpu (${gpu.description}${this.matmul === 'f32' ? '' : `; ${this.matmul} products`})`;
     this.#pool = new GpuBufferPool(gpu.device);
     this.#staging = new StagingPool(gpu.device);
-    this.#pipelines = new Pipelines(gpu.device);
+    this.#plans = new LaunchPlans(gpu.features, new Pipelines(gpu.device));
     this.#stream = new GpuStream(gpu.device);
     // Asked for once: every look at a device's limits makes an object.
     const { minStorageBufferOffsetAlignment, maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
@@ -169,26 +160,18 @@ export class WebGpuBackend implements Backend {
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     if (this.#failure !== null) throw this.#failure;
-    const plan = this.#plan(kernel, views, parameters);
+    const plan = this.#plans.get(kernel, views, parameters);
     const scratch = plan.scratch.map(({ dtype, size }) => ({ buffer: this.#take(dtype, size), offset: 0, size }));
-    const copies: GpuBuffer[] = [];
-    const temporary = (sizeBytes: number): GpuBlock => {
-      const buffer = this.#take('int8', sizeBytes);
-      copies.push(buffer);
-      return buffer.block;
-    };
+    const { dispatches, temporaries } = this.#bind(plan, scratch.length === 0 ? views : [...views, ...scratch], parameters);
     this.#counters.launches++;
     if (this.#capture !== null) this.#capture.launches++;
-    for (const { pipeline, buffers, workgroups, numbers } of plan.dispatches) {
-      const bound = buffers.map(({ index, shader }) => ({ shader, view: views[index] ?? (scratch[index - views.length] as BufferView) }));
-      const { ranges, starts, before, after } = bindRanges(kernel.name, bound, this.#limits, temporary);
-      const uniforms = encodeUniforms(kernel, parameters, starts, numbers);
-      for (const copy of before) this.#copy(copy);
-      this.#dispatch({ kernel: kernel.name, pipeline, ranges, uniforms, workgroups });
-      for (const copy of after) this.#copy(copy);
+    for (const dispatch of dispatches) {
+      for (const copy of dispatch.before) this.#copy(copy);
+      this.#dispatch(dispatch, plan.floats.length === 0 ? null : withFloats(dispatch.uniforms, plan.floats, parameters));
+      for (const copy of dispatch.after) this.#copy(copy);
     }
     for (const { buffer } of scratch) this.release(buffer);
-    for (const buffer of copies) this.release(buffer);
+    for (const buffer of temporaries) this.release(buffer);
   }
 
   async synchronize(): Promise<void> {
@@ -218,7 +201,8 @@ export class WebGpuBackend implements Backend {
     let program = entries.map((entry, i): EncodedDispatch | EncodedCopy => {
       if (!('pipeline' in entry)) return entry;
       words.set(entry.uniforms, i * uniformWords);
-      return { ...entry, group: this.#group(entry, uniforms), uniforms: i * uniformBytes };
+      const { kernel, pipeline, workgroups } = entry;
+      return { kernel, pipeline, workgroups, group: this.#group(entry, uniforms), uniforms: i * uniformBytes };
     });
     this.#device.queue.writeBuffer(uniforms, 0, words);
     let owned = capture.memory.freed;
@@ -273,16 +257,19 @@ export class WebGpuBackend implements Backend {
     this.#device.destroy();
   }
 
-  /** What a launch does follows from its parameters, and from dtypes and places of its buffers: worked out once for each. */
-  #plan(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): LaunchPlan {
-    let key = kernel.name;
-    for (const view of views) key += view === null ? '-' : `,${view.buffer.dtype}${String(view.offset % placeModulus)}`;
-    for (const parameter of parameters) key += `,${String(parameter)}`;
-    const known = this.#plans.get(key);
+  /** The launch on this memory, as it was bound before where it was. */
+  #bind(plan: LaunchPlan, views: readonly (BufferView | null)[], parameters: readonly number[]): BoundLaunch {
+    const key = [plan.id];
+    for (const view of views) {
+      if (view === null) key.push(-1);
+      else key.push((view.buffer as GpuBuffer).block.id, view.offset, view.size);
+    }
+    const known = this.#bound.get(key);
     if (known !== undefined) return known;
-    if (this.#plans.size >= mostPlans) this.#plans.clear();
-    const made = planLaunch(kernel, views, parameters, this.features, this.#pipelines);
-    this.#plans.set(key, made);
+    if (this.#bound.size >= mostBound) this.#bound.clear();
+    const made = bindLaunch(plan, views, parameters, this.#limits, (sizeBytes) => this.#take('int8', sizeBytes));
+    // Copies are made in memory that is taken for the launch.
+    if (made.temporaries.length === 0) this.#bound.add(key, made);
     return made;
   }
 
@@ -316,14 +303,25 @@ export class WebGpuBackend implements Backend {
     if (!this.#pool.crowded) return;
     // Bind groups keep their buffers alive; blocks are destroyed when nothing that is still to be submitted names them.
     this.#stream.whenEmpty(() => {
-      this.#groups.clear();
+      this.#bound.clear();
       this.#pool.trim();
     });
   }
 
-  #dispatch(dispatch: CapturedDispatch): void {
-    if (this.#capture !== null) this.#capture.entries.push(dispatch);
-    else this.#stream.dispatch({ ...dispatch, group: this.#cachedGroup(dispatch) } satisfies EncodedDispatch);
+  /** @param uniforms where they are others than when it was bound */
+  #dispatch(dispatch: BoundDispatch, uniforms: Uint32Array | null): void {
+    if (this.#capture !== null) {
+      this.#capture.entries.push(uniforms === null ? dispatch : { ...dispatch, uniforms });
+      return;
+    }
+    const encoded = (dispatch.encoded ??= {
+      kernel: dispatch.kernel,
+      pipeline: dispatch.pipeline,
+      group: this.#group(dispatch, this.#stream.uniforms),
+      uniforms: dispatch.uniforms,
+      workgroups: dispatch.workgroups,
+    });
+    this.#stream.dispatch(uniforms === null ? encoded : { ...encoded, uniforms });
   }
 
   #copy(copy: EncodedCopy): void {
@@ -336,18 +334,7 @@ export class WebGpuBackend implements Backend {
     this.launch(copyRows as unknown as Kernel, [from, to], [1, to.size, to.size, to.size]);
   }
 
-  #cachedGroup({ pipeline, ranges }: CapturedDispatch): GPUBindGroup {
-    let key = '';
-    for (const { block, offset, sizeBytes, access } of ranges) key += `${String(block.id)}:${String(offset)}:${String(sizeBytes)}${access};`;
-    const known = this.#groups.get(key);
-    if (known !== undefined) return known;
-    if (this.#groups.size >= mostGroups) this.#groups.clear();
-    const made = this.#group({ pipeline, ranges }, this.#stream.uniforms);
-    this.#groups.set(key, made);
-    return made;
-  }
-
-  #group({ pipeline, ranges }: Pick<CapturedDispatch, 'pipeline' | 'ranges'>, uniforms: GPUBuffer): GPUBindGroup {
+  #group({ pipeline, ranges }: BoundDispatch, uniforms: GPUBuffer): GPUBindGroup {
     return this.#device.createBindGroup({
       layout: pipeline.layout,
       entries: [
@@ -359,27 +346,6 @@ export class WebGpuBackend implements Backend {
       ],
     });
   }
-}
-
-/** The words of `p`: parameters, the first elements of the buffers, the dispatch's own numbers. */
-function encodeUniforms(
-  kernel: Kernel,
-  parameters: readonly number[],
-  starts: readonly number[],
-  numbers: readonly number[],
-): Uint32Array {
-  const kinds = Object.values(kernel.parameters);
-  const count = kinds.length + starts.length + numbers.length;
-  if (count > uniformWords) throw new BackendError(`${kernel.name}: ${String(count)} uniforms are too many`);
-  const words = new Uint32Array(count);
-  const floats = new Float32Array(words.buffer);
-  kinds.forEach((kind, i) => {
-    if (kind === 'float') floats[i] = parameters[i] ?? NaN;
-    else words[i] = parameters[i] ?? 0;
-  });
-  words.set(starts, kinds.length);
-  words.set(numbers, kinds.length + starts.length);
-  return words;
 }
 
 function hostArray(dtype: DType, bytes: ArrayBuffer): HostArray {

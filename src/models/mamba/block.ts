@@ -1,7 +1,7 @@
 import { Norm, type ParameterStore } from '../../nn/index.js';
 import { inModule, type Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
-import { MambaMixer, type MixerState } from './mixer.js';
+import { MambaMixer, type MixerOptions, type MixerState } from './mixer.js';
 
 /** A residual block: residual ← x + residual, x ← mixer(norm(residual)). Keys: norm, mixer. */
 export class MambaBlock {
@@ -14,14 +14,10 @@ export class MambaBlock {
   }
 
   /** @param x [B,L,D], what the block before added @param residual [B,L,D], the stream before that; null for the first */
-  forward(
-    x: Tensor,
-    residual: Tensor | null,
-    options: { initialState?: MixerState; sequenceStarts?: Tensor },
-  ): { x: Tensor; residual: Tensor; finalState: MixerState } {
+  forward(x: Tensor, residual: Tensor | null, options: MixerOptions): { x: Tensor; residual: Tensor } {
     const normed = inModule('norm', () => this.norm.forward(x, residual));
-    const { y, finalState } = inModule('mixer', () => this.mixer.forward(normed.y, options));
-    return { x: y, residual: normed.residual, finalState };
+    const { y } = inModule('mixer', () => this.mixer.forward(normed.y, options));
+    return { x: y, residual: normed.residual };
   }
 
   /** One position, x [B,D]; `state` is updated in place. */

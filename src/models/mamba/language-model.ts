@@ -16,6 +16,8 @@ export interface ForwardOptions {
   readonly state?: State;
   /** [B,L] i32, nonzero where a document starts: nothing of an earlier document reaches a later one. */
   readonly sequenceStarts?: Tensor;
+  /** What `transitions()` gave, which saves working it out at every call; no gradient reaches A_log then. */
+  readonly transitions?: readonly Tensor[];
 }
 
 /** Mamba as a language model: embedding, blocks, norm, head. Keys as in transformers' `MambaForCausalLM`. */
@@ -129,7 +131,7 @@ export class MambaLM {
     });
   }
 
-  /** A of every layer, for `step`. The caller disposes them. */
+  /** A of every layer, for `step` and `forward`, while the parameters stay as they are. The caller disposes them. */
   transitions(): Tensor[] {
     return withoutScope(() => this.blocks.map(({ mixer }) => scope(() => mixer.transition())));
   }
@@ -171,7 +173,7 @@ export class MambaLM {
   }
 
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
-  #run(ids: Tensor, { state, sequenceStarts }: ForwardOptions, residuals: Tensor[] | null): Tensor {
+  #run(ids: Tensor, { state, sequenceStarts, transitions }: ForwardOptions, residuals: Tensor[] | null): Tensor {
     const [batch = 0, length = 0] = ids.shape;
     state?.expectBatch('forward', batch);
     if (ids.rank !== 2 || length === 0) {
@@ -182,26 +184,28 @@ export class MambaLM {
     return scope(() => {
       let x = inModule('embeddings', () => this.embeddings.forward(ids));
       let residual: Tensor | null = null;
-      const finalStates: MixerState[] = [];
       // The gradient rules read the state as it was, and `state` is overwritten below: they get a copy.
       const before = isRecording() ? state?.copy() : state;
+      const after = state?.like();
       this.blocks.forEach((block, i) => {
-        const initialState = before?.layers[i];
+        const options = {
+          initialState: before?.layers[i],
+          finalState: after?.layers[i],
+          sequenceStarts,
+          transition: transitions?.[i],
+        };
         // A scope for each block: what only the forward pass needs is freed before the next block.
-        const result = scope(() => {
-          const { finalState, ...streams } = inModule(`layers.${String(i)}`, () =>
-            block.forward(x, residual, { ...(initialState ? { initialState } : {}), ...(sequenceStarts ? { sequenceStarts } : {}) }),
-          );
-          return initialState ? { ...streams, finalState } : { ...streams, finalState: null };
-        });
+        const result = scope(() => inModule(`layers.${String(i)}`, () => block.forward(x, residual, options)));
         // What a block returns as residual is the stream after the block before it.
         if (residual !== null) residuals?.push(keep(result.residual.retain()));
         x.dispose();
         residual?.dispose();
         ({ x, residual } = result);
-        if (result.finalState) finalStates.push(result.finalState);
       });
-      state?.assign(finalStates, state.position + length);
+      if (state && after) {
+        after.position += length;
+        state.assign(after);
+      }
       if (before !== state) before?.dispose();
       const { y, residual: last } = inModule('norm_f', () => this.finalNorm.forward(x, residual));
       residuals?.push(keep(last.retain()));

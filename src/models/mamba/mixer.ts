@@ -13,6 +13,18 @@ export interface MixerState {
   readonly ssm: Tensor;
 }
 
+/** What a pass over a sequence may be told besides its input. */
+export interface MixerOptions {
+  /** The state after what came before; none: zeros. */
+  readonly initialState?: MixerState | undefined;
+  /** Where the state after the last position is written, other memory than the initial state's; default: new tensors. */
+  readonly finalState?: MixerState | undefined;
+  /** [B,L] i32, nonzero where a document starts. */
+  readonly sequenceStarts?: Tensor | undefined;
+  /** What `transition()` gave [E,N]: no gradient goes through it to A_log. Default: it is worked out. */
+  readonly transition?: Tensor | undefined;
+}
+
 /**
  * The Mamba mixer (paper, figure 3 and algorithm 2): project to x and z, convolve x, let it choose Δ, B and C, scan, gate
  * by z, project back. With `ssm: 'lti'`, Δ, B and C are parameters instead. Keys: in_proj, conv1d, A_log, D, out_proj, and
@@ -52,23 +64,18 @@ export class MambaMixer {
   /**
    * A whole sequence, or a piece of one.
    * @param x [B,L,D]
-   * @param options.initialState the state after what came before; none: zeros
-   * @param options.sequenceStarts [B,L] i32, nonzero where a document starts
    * @returns y [B,L,D] and the state after the last position
    */
-  forward(
-    x: Tensor,
-    options: { initialState?: MixerState; sequenceStarts?: Tensor } = {},
-  ): { y: Tensor; finalState: MixerState } {
-    const { initialState, sequenceStarts } = options;
-    const starts = sequenceStarts === undefined ? {} : { sequenceStarts };
+  forward(x: Tensor, options: MixerOptions = {}): { y: Tensor; finalState: MixerState } {
+    const { initialState, finalState, sequenceStarts, transition = this.transition() } = options;
     const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
-    const conv = this.conv.forward(inner, { ...starts, ...(initialState ? { initialState: initialState.conv } : {}) });
+    const conv = this.conv.forward(inner, { initialState: initialState?.conv, finalState: finalState?.conv, sequenceStarts });
     const { delta, B, C } = this.selection.select(conv.y);
-    const scan = selectiveScan(conv.y, delta, this.transition(), B, C, {
+    const scan = selectiveScan(conv.y, delta, transition, B, C, {
       ...this.#scanOptions(z),
-      ...starts,
-      ...(initialState ? { initialState: initialState.ssm } : {}),
+      initialState: initialState?.ssm,
+      finalState: finalState?.ssm,
+      sequenceStarts,
     });
     return { y: this.outProj.forward(scan.y), finalState: { conv: conv.finalState, ssm: scan.finalState } };
   }

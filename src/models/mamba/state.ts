@@ -1,7 +1,7 @@
 import { parseSafetensors, safetensorsChunks, toFloat32, type SafetensorsSource } from '../../io/index.js';
 import { fill } from '../../backend/memory/kernels.js';
 import { CheckpointError, describeProblem, ArgumentError } from '../../util/errors.js';
-import { empty, formatShape, launch, sameShape, tensor, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, launch, sameShape, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../../ops/index.js';
 import { float32Source } from '../tensor-source.js';
 import type { MambaConfig } from './config.js';
@@ -9,57 +9,66 @@ import type { MixerState } from './mixer.js';
 
 /**
  * All a Mamba model remembers of a sequence, in memory that does not grow with it: for each layer the last inputs of the
- * convolution [B,K−1,E] and the scan's state [B,E,N], in float32. Models update it in place; `copy` forks it,
+ * convolution [B,K−1,E] and the scan's state [B,E,N], in float32, those of all layers together. Models update it in place; `copy` forks it,
  * `serialize` and `State.restore` carry it to another process.
  */
 export class State {
-  /** @param layers one for each block @param position tokens seen so far */
+  /** One for each block: parts of the memory of all. */
+  readonly layers: readonly MixerState[];
+  readonly #conv: Tensor;
+  readonly #ssm: Tensor;
+
+  /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
   private constructor(
-    readonly layers: readonly MixerState[],
+    conv: Tensor,
+    ssm: Tensor,
     public position: number,
-  ) {}
+  ) {
+    const layer = (all: Tensor, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
+    this.#conv = conv;
+    this.#ssm = ssm;
+    this.layers = Array.from({ length: ssm.shape[0] ?? 0 }, (_, i) => ({ conv: layer(conv, i), ssm: layer(ssm, i) }));
+  }
+
+  /** A state whose values are undefined. */
+  static #empty(backend: Backend, { layers, dConv, dInner, dState }: MambaConfig, batch: number): State {
+    return withoutScope(
+      () => new State(empty(backend, [layers, batch, dConv - 1, dInner]), empty(backend, [layers, batch, dInner, dState]), 0),
+    );
+  }
 
   /** The state before the first token: zeros. */
   static zero(backend: Backend, config: MambaConfig, batch: number): State {
-    const { layers, dConv, dInner, dState } = config;
-    const zeros = (shape: readonly number[]) => {
-      const made = empty(backend, shape);
-      if (made.size > 0) launch(fill, { values: made }, { value: 0, count: made.size });
-      return made;
-    };
-    return withoutScope(() => {
-      const each = Array.from({ length: layers }, () => ({
-        conv: zeros([batch, dConv - 1, dInner]),
-        ssm: zeros([batch, dInner, dState]),
-      }));
-      return new State(each, 0);
-    });
+    const state = State.#empty(backend, config, batch);
+    for (const values of [state.#conv, state.#ssm]) {
+      if (values.size > 0) launch(fill, { values }, { value: 0, count: values.size });
+    }
+    return state;
   }
 
   /** Number of sequences. */
   get batch(): number {
-    return this.layers[0]?.ssm.shape[0] ?? 0;
+    return this.#ssm.shape[1] ?? 0;
+  }
+
+  /** A state of the same position whose values are undefined, for a pass to write. It belongs to the current scope. */
+  like(): State {
+    const { backend } = this.#ssm;
+    return new State(empty(backend, this.#conv.shape), empty(backend, this.#ssm.shape), this.position);
   }
 
   /** An independent state of the same values. */
   copy(): State {
-    const clone = (from: Tensor) => {
-      const to = empty(from.backend, from.shape);
-      if (from.size > 0) copyInto(from, to);
-      return to;
-    };
-    return withoutScope(() => new State(this.layers.map(({ conv, ssm }) => ({ conv: clone(conv), ssm: clone(ssm) })), this.position));
+    const copied = withoutScope(() => this.like());
+    copied.assign(this);
+    return copied;
   }
 
-  /** Takes over the values of `layers`; this state's memory stays where it is, so captured steps stay valid. */
-  assign(layers: readonly MixerState[], position: number): void {
-    this.layers.forEach((own, i) => {
-      const other = layers[i];
-      if (other === undefined) return;
-      if (own.conv.size > 0) copyInto(other.conv, own.conv);
-      copyInto(other.ssm, own.ssm);
-    });
-    this.position = position;
+  /** Takes over values and position; this state's memory stays where it is, so captured steps stay valid. */
+  assign(other: State): void {
+    if (this.#conv.size > 0) copyInto(other.#conv, this.#conv);
+    copyInto(other.#ssm, this.#ssm);
+    this.position = other.position;
   }
 
   /** The state as a safetensors file in memory. */
@@ -87,36 +96,28 @@ export class State {
     if (metadata['kind'] !== 'elapid-mamba-state' || !Number.isSafeInteger(position) || position < 0) {
       throw new CheckpointError('not the state of a Mamba model', { file: name, key: '__metadata__' });
     }
-    const { layers, dConv, dInner, dState } = config;
+    const { layers } = config;
     const batch = tensors.get('0.ssm')?.shape[0] ?? 0;
-    const read = (key: string, shape: readonly number[]): Tensor => {
+    const values = (key: string, shape: readonly number[]): ArrayLike<number> => {
       const stored = tensors.get(key);
       if (stored?.dtype !== 'F32' || !sameShape(stored.shape, shape)) {
         const got = stored === undefined ? 'missing' : `${stored.dtype} ${formatShape(stored.shape)}`;
         throw new CheckpointError(`is ${got}; expected F32 ${formatShape(shape)} for this model`, { file: name, key });
       }
-      return tensor(backend, toFloat32(stored.bytes, 'F32'), shape);
+      return toFloat32(stored.bytes, 'F32');
     };
     if (tensors.size !== 2 * layers) {
       throw new CheckpointError(`has ${String(tensors.size)} tensors; expected 2 for each of ${String(layers)} layers`, { file: name });
     }
-    return withoutScope(() => {
-      const made: MixerState[] = [];
-      try {
-        for (let layer = 0; layer < layers; layer++) {
-          const conv = read(`${String(layer)}.conv`, [batch, dConv - 1, dInner]);
-          made.push({ conv, ssm: conv });
-          made[layer] = { conv, ssm: read(`${String(layer)}.ssm`, [batch, dInner, dState]) };
-        }
-      } catch (error) {
-        for (const { conv, ssm } of made) {
-          conv.dispose();
-          ssm.dispose();
-        }
-        throw error;
-      }
-      return new State(made, position);
-    });
+    const state = State.#empty(backend, config, batch);
+    state.position = position;
+    try {
+      for (const [key, part] of state.#named()) part.write(values(key, part.shape));
+    } catch (error) {
+      state.dispose();
+      throw error;
+    }
+    return state;
   }
 
   /** Bytes of one sequence's state. */
@@ -136,7 +137,9 @@ export class State {
   }
 
   dispose(): void {
-    for (const [, value] of this.#named()) value.dispose();
+    for (const [, part] of this.#named()) part.dispose();
+    this.#conv.dispose();
+    this.#ssm.dispose();
   }
 
   *#named(): Generator<[string, Tensor]> {

@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, launch, record, type Tensor } from '../../tensor/index.js';
+import { destination, empty, expectRank, expectShape, launch, record, type Tensor } from '../../tensor/index.js';
 import { checkFilter, type ConvActivation } from './arguments.js';
 import { causalConv1dBackward, causalConv1d as forward } from './kernels.js';
 
@@ -10,6 +10,8 @@ export interface CausalConv1dOptions {
   readonly activation?: ConvActivation | undefined;
   /** [B,K−1,E] f32, the inputs before position 0, oldest first: an earlier call's `finalState`. Default: zeros. */
   readonly initialState?: Tensor | null | undefined;
+  /** Where the final state is written [B,K−1,E] f32, other memory than the initial state's; default: a new tensor. */
+  readonly finalState?: Tensor | undefined;
   /** [B,L] i32, nonzero where a document starts: its positions see nothing of what lies before it. */
   readonly sequenceStarts?: Tensor | null | undefined;
 }
@@ -60,7 +62,7 @@ export function causalConv1d(
     silu: activation === 'silu',
   };
   const y = empty(backend, x.shape, x.dtype);
-  const finalState = empty(backend, stateShape);
+  const finalState = destination('causalConv1d', 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,K−1,E]' });
   launch(forward, { x, weight, bias, initialState, sequenceStarts, y, finalState }, extents);
   record({
     operation: 'causalConv1d',

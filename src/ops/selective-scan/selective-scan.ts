@@ -1,4 +1,4 @@
-import { empty, expectShape, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
+import { destination, empty, expectShape, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, expectDType, expectFloats, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
@@ -7,6 +7,8 @@ import { planScan } from './plan.js';
 export interface SelectiveScanOptions extends ScanOptions {
   /** State before the first step [B,E,N] f32; default zeros. */
   readonly initialState?: Tensor | null | undefined;
+  /** Where the final state is written [B,E,N] f32, other memory than the initial state's; default: a new tensor. */
+  readonly finalState?: Tensor | undefined;
   /** [B,L] i32, nonzero at the first position of a document: the state is zero before that step. */
   readonly sequenceStarts?: Tensor | null | undefined;
   /**
@@ -37,7 +39,7 @@ export interface SelectiveScanResult {
  * @param A decay rates [E,N] f32, at most 2048 states; negative for a state that forgets
  * @param B input weights [B,L,N] f32
  * @param C output weights [B,L,N] f32
- * @param options D, z, deltaBias, deltaSoftplus, initialState, sequenceStarts, reverse, discretization
+ * @param options D, z, deltaBias, deltaSoftplus, initialState, finalState, sequenceStarts, reverse, discretization
  * @returns y [B,L,E], of u's dtype, and finalState [B,E,N]
  * @throws ShapeError, DTypeError, ArgumentError when the arguments do not fit together
  *
@@ -55,8 +57,7 @@ export function selectiveScan(
 ): SelectiveScanResult {
   const operation = 'selectiveScan';
   const { D = null, z = null, deltaBias = null, deltaSoftplus = false, reverse = false, discretization = 'euler' } = options;
-  const extents = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B,L');
-  const { batch, length, channels, stateSize } = extents;
+  const { batch, length, channels, stateSize } = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B,L');
   const stateShape = [batch, channels, stateSize];
   const { initialState, sequenceStarts } = options;
   expectFloats(operation, { initialState });
@@ -67,7 +68,7 @@ export function selectiveScan(
   const { backend } = u;
   const plan = planScan(backend.kind, batch, length, channels);
   const y = empty(backend, u.shape, u.dtype);
-  const finalState = empty(backend, stateShape);
+  const finalState = destination(operation, 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,E,N]' });
   const states = isRecording() ? empty(backend, [batch, plan.chunks, stateSize, channels]) : null;
   const carries = emptyCarries(u, plan.segments, stateSize);
   const dense = {
@@ -76,10 +77,20 @@ export function selectiveScan(
     sequenceStarts: sequenceStarts ? contiguous(sequenceStarts) : null,
   };
   const parameters = {
-    ...extents,
-    ...{ uPitch: u.pitch, deltaPitch: delta.pitch, zPitch: z?.pitch ?? 0, bPitch: B.pitch, cPitch: C.pitch },
-    ...{ softplus: deltaSoftplus, reverse, hold: discretization === 'zoh' },
-    ...{ chunk: plan.chunk, segments: plan.segments },
+    batch,
+    length,
+    channels,
+    stateSize,
+    uPitch: u.pitch,
+    deltaPitch: delta.pitch,
+    zPitch: z?.pitch ?? 0,
+    bPitch: B.pitch,
+    cPitch: C.pitch,
+    softplus: deltaSoftplus,
+    reverse,
+    hold: discretization === 'zoh',
+    chunk: plan.chunk,
+    segments: plan.segments,
   };
   launch(kernels.selectiveScan, { u, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states, carries }, parameters);
 

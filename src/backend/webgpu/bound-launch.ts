@@ -1,0 +1,65 @@
+/** Launches on the memory they work on. */
+import type { BufferView, DeviceBuffer } from '../../tensor/index.js';
+import { BackendError } from '../../util/errors.js';
+import { bindRanges, type BoundRange, type Limits } from './binding.js';
+import type { GpuBlock } from './buffer-pool.js';
+import { uniformWords } from './pipelines.js';
+import type { LaunchPlan, PlannedDispatch } from './plan.js';
+import type { EncodedCopy, EncodedDispatch } from './stream.js';
+
+/** A dispatch and the ranges it binds. */
+export interface BoundDispatch extends Pick<PlannedDispatch, 'pipeline' | 'workgroups'> {
+  readonly kernel: string;
+  readonly ranges: readonly BoundRange[];
+  /** Floats among the parameters may change from launch to launch (`withFloats`). */
+  readonly uniforms: Uint32Array;
+  readonly before: readonly EncodedCopy[];
+  readonly after: readonly EncodedCopy[];
+  /** As the stream takes it, from when it first did. */
+  encoded: EncodedDispatch | null;
+}
+
+/** A planned launch on its memory: what launches that come again share. */
+export interface BoundLaunch {
+  readonly dispatches: readonly BoundDispatch[];
+  /** Buffers for `before` and `after` to copy to and from. */
+  readonly temporaries: readonly DeviceBuffer[];
+}
+
+/**
+ * Binds a plan.
+ * @param views the launch's, then those of its scratch
+ * @param temporary takes a buffer of so many bytes
+ * @throws BackendError when a view is larger than a binding may be
+ */
+export function bindLaunch(
+  plan: LaunchPlan,
+  views: readonly (BufferView | null)[],
+  parameters: readonly number[],
+  limits: Limits,
+  temporary: (sizeBytes: number) => DeviceBuffer & { readonly block: GpuBlock },
+): BoundLaunch {
+  const temporaries: DeviceBuffer[] = [];
+  const take = (sizeBytes: number): GpuBlock => {
+    const buffer = temporary(sizeBytes);
+    temporaries.push(buffer);
+    return buffer.block;
+  };
+  const kernel = plan.kernel.name;
+  const dispatches = plan.dispatches.map(({ pipeline, buffers, workgroups, numbers }): BoundDispatch => {
+    const toBind = buffers.map(({ index, shader }) => ({ shader, view: views[index] as BufferView }));
+    const { ranges, starts, before, after } = bindRanges(kernel, toBind, limits, take);
+    const words = [...parameters, ...starts, ...numbers];
+    if (words.length > uniformWords) throw new BackendError(`${kernel}: ${String(words.length)} uniforms are too many`);
+    return { kernel, pipeline, workgroups, ranges, uniforms: Uint32Array.from(words), before, after, encoded: null };
+  });
+  return { dispatches, temporaries };
+}
+
+/** The uniforms `words` with the parameters at `floats` as they are now. */
+export function withFloats(words: Uint32Array, floats: readonly number[], parameters: readonly number[]): Uint32Array {
+  const changed = words.slice();
+  const values = new Float32Array(changed.buffer);
+  for (const i of floats) values[i] = parameters[i] ?? NaN;
+  return changed;
+}
