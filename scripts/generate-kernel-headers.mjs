@@ -11,7 +11,7 @@ const pascal = (name) => name.replace(/(^|_)([a-z0-9])/g, (_, __, letter) => let
 const bufferType = { f32: 'float', i32: 'i32', bf16: 'u8', int8: 'u8', int4: 'u8' };
 const parameterType = { int: 'i64', float: 'float', flag: 'bool' };
 
-function structure({ name, buffers, parameters }) {
+function structure({ name, buffers, parameters, streams }) {
   const fields = [];
   const initialisers = [];
   let word = 0;
@@ -31,7 +31,18 @@ function structure({ name, buffers, parameters }) {
     `  explicit ${type}(const double* w)\n      : ${initialisers.join(',\n        ')} {}`,
     '};',
     `void ${name}(const ${type}& a, Pool& pool);`,
+    ...(streams === undefined ? [] : [`Streamed ${name}_streamed(const ${type}& a, int threads);`]),
     '',
+  ].join('\n');
+}
+
+function streamFunction({ name, streams }) {
+  if (streams === undefined) return '    nullptr,';
+  return [
+    '    [](const double* w, int threads) {',
+    `      const ${pascal(name)} a(w);`,
+    `      return Stream{a.${streams}, ${name}_streamed(a, threads)};`,
+    '    },',
   ].join('\n');
 }
 
@@ -53,6 +64,10 @@ ${kernels.map(({ signature }) => `    "${signature}",`).join('\n')}
 
 inline const KernelFunction kFunctions[] = {
 ${kernels.map(({ name }) => `    [](const double* w, Pool& pool) { ${name}(${pascal(name)}(w), pool); },`).join('\n')}
+};
+
+inline const StreamFunction kStreamFunctions[] = {
+${kernels.map(streamFunction).join('\n')}
 };
 
 }  // namespace ELAPID_TARGET

@@ -43,6 +43,8 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly operations: (parameters: ParameterValues<P>) => number;
   /** Elements a launch really reads or writes, of the buffers of which that is fewer than their views hold. */
   readonly touched: (parameters: ParameterValues<P>) => Partial<Record<keyof B & string, number>>;
+  /** A buffer that a launch of few rows reads once, in order: `<name>_streamed` in the `cpu.cc` says which launches, and how much. */
+  readonly streams: (keyof B & string) | undefined;
   /** Whether backends may lack it: what launches it asks `supports` first. */
   readonly optional: boolean;
   /** How a GPU runs it. */
@@ -85,15 +87,16 @@ export function defineKernel<const B extends BufferSpecs, const P extends Parame
     reference: Kernel<B, P>['reference'];
     operations?: Kernel<B, P>['operations'];
     touched?: Kernel<B, P>['touched'];
+    streams?: NonNullable<Kernel<B, P>['streams']>;
     optional?: boolean;
     webgpu?: Kernel<B, P>['webgpu'];
   },
 ): Kernel<B, P> {
-  const { buffers, parameters, reference, operations = () => 0, touched = () => ({}), optional = false, webgpu } = declaration;
+  const { buffers, parameters, reference, operations = () => 0, touched = () => ({}), streams, optional = false, webgpu } = declaration;
   const bufferList = Object.entries(buffers).map(
     ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
   );
   const parameterList = Object.entries(parameters).map(([key, kind]) => `${kind} ${key}`);
   const signature = `${name}(${bufferList.join(', ')}; ${parameterList.join(', ')})`;
-  return { name, buffers, parameters, signature, reference, operations, touched, optional, webgpu };
+  return { name, buffers, parameters, signature, reference, operations, touched, streams, optional, webgpu };
 }

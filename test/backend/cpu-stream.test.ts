@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { openBackend } from '../../src/backend/open.js';
 import { add, affine } from '../../src/ops/elementwise/elementwise.js';
+import { linear, packWeight } from '../../src/ops/index.js';
 import { gemmInto } from '../../src/ops/matmul/gemm.js';
-import { empty, scope, tensor, withoutScope, type Tensor } from '../../src/tensor/index.js';
+import { empty, packedDTypes, scope, tensor, withoutScope, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { BackendError, DisposedError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 
@@ -126,12 +127,46 @@ describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
   });
 });
 
+/** A chain of products with weights of these shapes in every format, which threads that wait may read ahead of. */
+function products(backend: Backend, rows: number): Tensor {
+  const sizes = [96, 700, 1, 33, 600, 96];
+  const values = (count: number) => Float32Array.from({ length: count }, (_, i) => Math.sin(i * i) / 8);
+  return withoutScope(() =>
+    scope(() => {
+      let x = tensor(backend, values(rows * 96), [rows, 96]);
+      for (const dtype of ['f32', ...packedDTypes] as const) {
+        const weights = sizes.slice(1).map((size, i) => tensor(backend, values(size * (sizes[i] ?? 0)), [size, sizes[i] ?? 0]));
+        for (const weight of weights.map((one) => (dtype === 'f32' ? one : packWeight(one, dtype)))) x = affine(linear(x, weight), 1, 0.1);
+      }
+      return x;
+    }),
+  );
+}
+
+describe.each(compiledKernels)('products of few rows one after another, %s', (kernels) => {
+  test.each([0, 1, 17])('%i rows: the same bits on 1, 2 and 3 threads', async (rows) => {
+    const results: Uint8Array[] = [];
+    for (const threads of [1, 2, 3]) {
+      const backend = await openBackend('cpu', { kernels, threads, poison: true });
+      const y = products(backend, rows);
+      const values = await y.data();
+      expect(values).toHaveLength(rows * 96);
+      expect(values.every(Number.isFinite)).toBe(true);
+      results.push(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      y.dispose();
+      await backend.close();
+    }
+    expect(results[1]).toEqual(results[0]);
+    expect(results[2]).toEqual(results[0]);
+  });
+});
+
 describe('closing', () => {
   test.each(compiledKernels)('%s: launches under way finish, later ones are refused', async (kernels) => {
     const backend = await openBackend('cpu', { kernels, threads: 2 });
     const x = withoutScope(() => tensor(backend, new Float32Array(100_000).fill(1), [100_000]));
     const y = withoutScope(() => affine(x, 2));
-    for (const one of [x, y]) one.dispose();
+    for (const one of [x, y, products(backend, 1)]) one.dispose();
     await backend.close();
     expect(() => tensor(backend, [1], [1])).toThrow(/closed/);
   });

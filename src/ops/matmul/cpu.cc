@@ -133,6 +133,20 @@ const Bf16Kernels* bf16_unit() {
 #endif
 }
 
+// Whether W is read where it lies.
+ELAPID_INLINE bool is_skinny(const Gemm& g) {
+  return !g.bf16 && g.transposeB && !g.transposeA && (g.m <= kSkinnyRows || (g.m <= kFewRows && g.k >= kFewRowsDepth));
+}
+
+// Rows of W that a task reads.
+ELAPID_INLINE i64 skinny_step(const Gemm& g) { return kLanes * max(i64(1), kSkinnyGrain / (kLanes * g.k)); }
+
+Streamed gemm_streamed(const Gemm& g, int) {
+  if (!is_skinny(g) || g.m == 0 || g.k == 0 || g.batch != 1 || g.ldb != g.k) return {};
+  const i64 row_bytes = g.k * i64(sizeof(float));
+  return {g.n * row_bytes, skinny_step(g) * row_bytes};
+}
+
 void gemm(const Gemm& g, Pool& pool) {
   const auto product = [&](i64 i) {
     return Product{{g.a + i * g.strideA, g.lda, !g.transposeA, g.m, g.bf16},
@@ -147,8 +161,8 @@ void gemm(const Gemm& g, Pool& pool) {
     }
     return;
   }
-  if (!g.bf16 && g.transposeB && !g.transposeA && (g.m <= kSkinnyRows || (g.m <= kFewRows && g.k >= kFewRowsDepth))) {
-    const i64 step = kLanes * max(i64(1), kSkinnyGrain / (kLanes * g.k)), blocks = ceil_div(g.n, step);
+  if (is_skinny(g)) {
+    const i64 step = skinny_step(g), blocks = ceil_div(g.n, step);
     pool.each(g.batch * blocks, [&](i64 task, int) {
       const i64 i = task / blocks, begin = task % blocks * step;
       for (i64 row = 0; row < g.m; row += kSkinnyRows) {

@@ -29,6 +29,7 @@ export const gemm = defineKernel('gemm', {
     half: 'flag',
   },
   webgpu: gemmGpu,
+  streams: 'b',
   operations: (p) => 2 * p.batch * p.m * p.n * p.k,
   reference({ a, b, bias, c }, p) {
     const rounded = rounding(p);

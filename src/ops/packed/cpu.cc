@@ -83,12 +83,30 @@ void linear_packed_bf16(const Arguments& a, Pool& pool) {
   }
 }
 
+// Panels that a task reads.
+template <class F>
+ELAPID_INLINE i64 panels_of_task(i64 n, i64 k, int threads) {
+  const i64 bytes = panel_bytes<F>(k), tasks = kPackedTasks * threads;
+  const i64 grain = min(max(ceil_div(n, kPanelRows) * bytes / tasks, kLeastPackedGrain), kMostPackedGrain);
+  return max(i64(1), grain / max(bytes, i64(1)));
+}
+
+template <class F, class Arguments>
+Streamed packed_streamed(const Arguments& a, int threads) {
+  if (a.bf16 || a.m == 0 || a.m > kFewRows) return {};
+  const i64 bytes = panel_bytes<F>(a.k);
+  return {ceil_div(a.n, kPanelRows) * bytes, panels_of_task<F>(a.n, a.k, threads) * bytes};
+}
+
+Streamed linear_bf16_streamed(const LinearBf16& a, int threads) { return packed_streamed<Bf16Format>(a, threads); }
+Streamed linear_int8_streamed(const LinearInt8& a, int threads) { return packed_streamed<Int8Format>(a, threads); }
+Streamed linear_int4_streamed(const LinearInt4& a, int threads) { return packed_streamed<Int4Format>(a, threads); }
+
 // Rows [begin, end) of c, from rows of a as the format's products take them.
 template <class F, class Arguments, class Rows>
 void multiply_panels(const Arguments& a, const Rows& rows, i64 begin, i64 end, Pool& pool) {
   const i64 panels = ceil_div(a.n, kPanelRows), bytes = panel_bytes<F>(a.k);
-  const i64 grain = min(max(panels * bytes / (kPackedTasks * pool.threads()), kLeastPackedGrain), kMostPackedGrain);
-  const i64 group = max(i64(1), grain / max(bytes, i64(1)));
+  const i64 group = panels_of_task<F>(a.n, a.k, pool.threads());
   pool.each(ceil_div(panels, group), [&](i64 task, int) {
     // A group of panels stays in a cache while the rows pass by, a few at a time.
     for (i64 row = 0; row < end - begin; row += kPackedRows) {

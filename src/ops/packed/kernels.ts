@@ -36,6 +36,7 @@ const linear = <D extends PackedDType>(dtype: D) =>
     buffers: { a: input.float, weight: input[dtype], bias: optionalInput.f32, space: optionalOutput.bf16, c: output.float },
     parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int', bf16: 'flag', half: 'flag', chunk: 'int' },
     webgpu: linearGpu(dtype),
+    streams: 'weight',
     operations: (p) => 2 * p.m * p.n * p.k,
     reference({ a, weight, bias, c }, { m, n, k, lda, ldc, ...flags }) {
       const rounded = rounding(flags);

@@ -93,14 +93,30 @@ void Engine::run() {
 void Engine::execute(const std::vector<double>& words) {
   using Clock = std::chrono::steady_clock;
   const double* w = words.data();
+  const double* next_stream = w;
   Clock::time_point before = Clock::now();
   for (const double* end = w + words.size(); w < end; w += int64_t(w[1])) {
     if (__atomic_load_n(&stopping_, __ATOMIC_ACQUIRE)) return;
+    if (next_stream <= w) next_stream = look_ahead(w, end);
     table_.functions[int(w[0])](w + 2, pool_);
     const Clock::time_point after = Clock::now();
     nanoseconds_[size_t(w[0])] += uint64_t(std::chrono::nanoseconds(after - before).count());
     before = after;
   }
+}
+
+const double* Engine::look_ahead(const double* w, const double* end) {
+  for (w += int64_t(w[1]); w < end; w += int64_t(w[1])) {
+    const StreamFunction stream_of = table_.streams[int(w[0])];
+    if (stream_of == nullptr) continue;
+    const Stream stream = stream_of(w + 2, pool_.threads());
+    // A single task is the owner's, who waits for nobody.
+    if (stream.size.bytes <= stream.size.task_bytes) continue;
+    pool_.expect(stream);
+    return w;
+  }
+  pool_.expect(Stream{});
+  return end;
 }
 
 #if defined(__x86_64__)

@@ -35,6 +35,8 @@ class Engine {
 
   void run();
   void execute(const std::vector<double>& words);
+  // Tells the pool what the first launch after the one at `w` that streams a weight will read; returns that launch, or `end`.
+  const double* look_ahead(const double* w, const double* end);
 
   const KernelTable& table_;
   std::function<void()> on_completed_;

@@ -9,11 +9,15 @@ namespace elapid {
 
 using KernelFunction = void (*)(const double* words, Pool& pool);
 
-// The kernels of one instruction set. `signatures` is parallel to `functions`.
+// What the launch will read once, in order, on so many threads.
+using StreamFunction = Stream (*)(const double* words, int threads);
+
+// The kernels of one instruction set. `signatures` and `streams` are parallel to `functions`; a stream may be null.
 struct KernelTable {
   const char* target;
   const char* const* signatures;
   const KernelFunction* functions;
+  const StreamFunction* streams;
   int count;
 };
 

@@ -18,6 +18,7 @@ const KernelTable ELAPID_JOIN(kernels_, ELAPID_TARGET) = {
     ELAPID_STRING(ELAPID_TARGET),
     ELAPID_TARGET::kSignatures,
     ELAPID_TARGET::kFunctions,
+    ELAPID_TARGET::kStreamFunctions,
     ELAPID_TARGET::kKernelCount,
 };
 }  // namespace elapid

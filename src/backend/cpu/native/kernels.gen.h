@@ -260,6 +260,7 @@ struct Gemm {
         half(w[18] != 0) {}
 };
 void gemm(const Gemm& a, Pool& pool);
+Streamed gemm_streamed(const Gemm& a, int threads);
 
 struct EmbeddingBf16 {
   const i32* ids;
@@ -342,6 +343,7 @@ struct LinearBf16 {
         chunk(i64(w[12])) {}
 };
 void linear_bf16(const LinearBf16& a, Pool& pool);
+Streamed linear_bf16_streamed(const LinearBf16& a, int threads);
 
 struct LinearInt4 {
   const float* a;
@@ -373,6 +375,7 @@ struct LinearInt4 {
         chunk(i64(w[12])) {}
 };
 void linear_int4(const LinearInt4& a, Pool& pool);
+Streamed linear_int4_streamed(const LinearInt4& a, int threads);
 
 struct LinearInt8 {
   const float* a;
@@ -404,6 +407,7 @@ struct LinearInt8 {
         chunk(i64(w[12])) {}
 };
 void linear_int8(const LinearInt8& a, Pool& pool);
+Streamed linear_int8_streamed(const LinearInt8& a, int threads);
 
 struct PackBf16 {
   const float* weight;
@@ -1346,6 +1350,73 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { adamw_step(AdamwStep(w), pool); },
     [](const double* w, Pool& pool) { global_norm(GlobalNorm(w), pool); },
     [](const double* w, Pool& pool) { sample_tokens(SampleTokens(w), pool); },
+};
+
+inline const StreamFunction kStreamFunctions[] = {
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    [](const double* w, int threads) {
+      const Gemm a(w);
+      return Stream{a.b, gemm_streamed(a, threads)};
+    },
+    nullptr,
+    nullptr,
+    nullptr,
+    [](const double* w, int threads) {
+      const LinearBf16 a(w);
+      return Stream{a.weight, linear_bf16_streamed(a, threads)};
+    },
+    [](const double* w, int threads) {
+      const LinearInt4 a(w);
+      return Stream{a.weight, linear_int4_streamed(a, threads)};
+    },
+    [](const double* w, int threads) {
+      const LinearInt8 a(w);
+      return Stream{a.weight, linear_int8_streamed(a, threads)};
+    },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace ELAPID_TARGET

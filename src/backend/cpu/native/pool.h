@@ -12,6 +12,17 @@ constexpr size_t kThreadScratchBytes = size_t(4) << 20;
 constexpr size_t kSharedScratchBytes = size_t(8) << 20;
 constexpr int kMaxThreads = 64;
 
+// Bytes that a launch reads once, in order, and those of them that belong to a task. No bytes: it does not read so.
+struct Streamed {
+  int64_t bytes = 0;
+  int64_t task_bytes = 0;
+};
+
+struct Stream {
+  const void* base = nullptr;
+  Streamed size;
+};
+
 class Pool {
  public:
   using Task = void (*)(void* context, int64_t task, int thread);
@@ -28,6 +39,10 @@ class Pool {
   void each(int64_t count, F f) {
     run(count, [](void* context, int64_t task, int thread) { (*static_cast<F*>(context))(task, thread); }, &f);
   }
+
+  // Until the next call, threads that wait may bring their own tasks' share of `stream`, which a later `run` will read, into
+  // their caches: each the beginning, once. Called by the owner between runs.
+  void expect(const Stream& stream);
 
   // Scratch of one thread: kThreadScratchBytes, 64-byte aligned.
   template <class T>
@@ -55,6 +70,11 @@ class Pool {
 
  private:
   void take_tasks(int thread);
+  // The first task of a thread's own run of tasks; that of thread `threads` is the count.
+  int64_t first_task(int64_t count, int thread) const { return count * thread / threads_; }
+  // What a thread does between two looks at what it waits for.
+  void pause(int thread);
+  void prefetch(int thread);
 
   struct alignas(64) Run {
     int64_t next = 0;
@@ -66,6 +86,16 @@ class Pool {
   Task task_ = nullptr;
   void* context_ = nullptr;
   Run runs_[kMaxThreads];
+  // What a thread has yet to bring of the stream whose edition it has seen.
+  struct alignas(64) Ahead {
+    const char* next = nullptr;
+    const char* end = nullptr;
+    uint32_t seen = 0;
+  };
+  Ahead ahead_[kMaxThreads];
+  // Odd while the stream is being replaced.
+  alignas(64) uint32_t edition_ = 0;
+  Stream stream_;
   // Bit 31: a job is open; the rest: workers that have joined it. A job's fields change only while this is zero.
   alignas(64) uint32_t state_ = 0;
   alignas(64) uint32_t generation_ = 0;
