@@ -49,10 +49,10 @@ export function formed({ m, n, k, transposeA = false, transposeB = false }, { wi
     a: factor('a', a, 'm', transposeA ? 'outer' : 'depth'),
     b: factor('b', b, 'n', transposeB ? 'depth' : 'outer'),
     bName: 'b',
-    result: { name: 'c', dtype: c, pitch: 'p.ldc', stride: 'p.strideC', lanes: 4, bias: false, accumulate: false },
+    result: { name: 'c', dtype: c, pitch: 'p.ldc', stride: 'p.strideC', lanes: 4, bias: false, accumulate: false, saturate: false },
   };
   const kernel = { ...gemm, webgpu: () => make(whole) };
-  const parameters = [m, n, k, transposeA, transposeB, transposeA ? m : k, transposeB ? k : n, n, 1, 0, 0, 0, 0, 0, 0].map(Number);
+  const parameters = [m, n, k, transposeA, transposeB, transposeA ? m : k, transposeB ? k : n, n, 1, 0, 0, 0, 0, 0, 0, 0].map(Number);
   return (backend, x, y, z) => backend.launch(kernel, [x.view, y.view, null, z.view], parameters);
 }
 

@@ -42,10 +42,11 @@ async function scan({ B, L, E, backward = false }) {
   return times;
 }
 
-async function gemm() {
+/** @param {{ transposeA?: boolean, transposeB?: boolean }} options */
+async function gemm(options = {}) {
   const [a, b] = [constant(exact, [4096, 4096], 0.5, half), constant(exact, [4096, 4096], 0.25, half)];
   const c = constant(exact, [4096, 4096], 0, 'f32');
-  const times = await each(() => gemmInto(a, b, c, { transposeB: true }), 50);
+  const times = await each(() => gemmInto(a, b, c, options), 50);
   for (const made of [a, b, c]) made.dispose();
   return times.map((ms) => (2 * 4096 ** 3) / ms / 1e9);
 }
@@ -79,7 +80,9 @@ const rows = [
   { name: 'scan-forward', what: 'scan forward, B8 E1536 L2048 N16, f16 storage', unit: 'ms', better: 'less', published: 0.449, ours: () => scan({ B: 8, L: 2048, E: 1536 }), limit: ({ bytes }) => 1e3 * Math.max(size / exponentials, (size / 16) * 8 / bytes), basis: 'exponentials or bytes' },
   { name: 'scan-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', published: 2.28, ours: () => scan({ B: 8, L: 2048, E: 1536, backward: true }), limit: ({ bytes }) => 1e3 * Math.max((3 * size) / exponentials, ((size / 16) * 22) / bytes), basis: 'exponentials or bytes' },
   { name: 'scan-forward-long', what: 'scan forward, B1 E1024 L131072', unit: 'ms', better: 'less', published: 2.87, ours: () => scan({ B: 1, L: 131072, E: 1024 }), limit: ({ bytes }) => 1e3 * Math.max((1024 * 131072 * 16) / exponentials, (1024 * 131072 * 8) / bytes), basis: 'exponentials or bytes' },
-  { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: gemm, limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
+  { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: () => gemm(), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
+  { name: 'gemm-4096-nt', what: 'the same, the right one transposed, as in a linear layer', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeB: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
+  { name: 'gemm-4096-tn', what: 'the same, the left one transposed, as for a weight’s gradient', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeA: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'prefill-130m', what: 'prompt of 2048 tokens, mamba-130m', unit: 'tok/s', better: 'more', published: 68_000, ours: () => prefill(mixed, { dtype: half }), limit: ({ operations }) => operations / (2 * (weights('130m') - 50280 * 768)), basis: 'operations of the products' },
   ...[1, 16, 128].map((batch) => ({ name: `decode-130m-b${batch}`, what: `decoding, mamba-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', published: { 1: 1485, 16: 21_099, 128: 128_659 }[batch], ours: async () => (await decode(mixed, { batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / decodedBytes('130m', batch), basis: 'bytes of weights and states' })),
   { name: 'decode-1.4b-b1', what: 'decoding, mamba-1.4b, 1 sequence', unit: 'tok/s', better: 'more', published: 453, ours: async () => (await decode(mixed, { size: '1.4b', dtype: half })).rates, limit: ({ bytes }) => bytes / decodedBytes('1.4b', 1), basis: 'bytes of weights and states' },
@@ -104,6 +107,9 @@ const rounded = (/** @type {number} */ value) => Number(value.toPrecision(4));
 const peer = peers();
 const rates = { bytes: NaN, operations: (peer['gemm-4096'] ?? NaN) * 1e12 };
 const results = [];
+const machine = { model: peer['model'] ?? 'unknown', gpu: mixed.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
+/** After each row: a run that is cut short leaves what it measured. */
+const save = () => options.json !== undefined && writeFileSync(options.json, `${JSON.stringify({ machine, rows: results }, null, 1)}\n`);
 for (const { name, what, unit, better, ours: measure, limit, basis, published } of rows) {
   if (!wanted(name) && name !== 'roofline-copy') continue;
   try {
@@ -121,6 +127,7 @@ for (const { name, what, unit, better, ours: measure, limit, basis, published } 
       limit: Number.isFinite(bound) ? rounded(bound) : null, limitShare: Number.isFinite(bound) ? ratio(ours, bound) : null, ...(basis === undefined ? {} : { limitBasis: basis }),
     };
     results.push(row);
+    save();
     const percent = row.limitShare === null ? '–' : `${(100 * row.limitShare).toFixed(0)} %`;
     console.log(`${name.padEnd(20)} ${String(row.ours).padStart(9)} ${unit.padEnd(8)} PyTorch ${String(row.peer ?? '–').padStart(8)}  mamba_ssm ${String(row.published ?? '–').padStart(8)} (${row.publishedRatio ?? '–'}×)  ${percent.padStart(5)} of ${row.limit ?? '–'}`);
   } catch (error) {
@@ -128,6 +135,4 @@ for (const { name, what, unit, better, ours: measure, limit, basis, published } 
     process.exitCode = 1;
   }
 }
-const machine = { model: peer['model'] ?? 'unknown', gpu: mixed.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
-if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ machine, rows: results }, null, 1)}\n`);
 await Promise.all([...new Set([exact, mixed])].map((backend) => backend.close()));

@@ -53,12 +53,16 @@ export function taskModelConfig({ vocabularySize }: Task, ssm: MambaConfig['ssm'
   return mambaConfig({ vocabularySize, dModel: 64, layers: 2, ssm, initialisation: { embeddingDeviation: 0.25 } });
 }
 
-/** AdamW as for language models, without weight decay: examples never repeat. A step that diverges is left out. */
+/**
+ * AdamW as for language models, without weight decay: examples never repeat. Gradients of a task that is solved at the length it
+ * is trained on are far below the usual ε; with a smaller one, steps keep their size, and what is learnt goes on to hold for
+ * longer and longer examples. A step that diverges is left out.
+ */
 export function taskTrainingOptions(task: Task, sizes: TaskSizes, seed: number): TrainingOptions {
   const { steps, batchSize, learningRate, constantRate } = sizes;
   const usual = defaultTrainingOptions(steps);
   const schedule = constantRate
     ? { peak: learningRate, warmupSteps: 0, totalSteps: steps, finalFraction: 1 }
     : { ...usual.schedule, peak: learningRate };
-  return { ...usual, batchSize, length: task.length, weightDecay: 0, schedule, seed, onDivergence: 'skip' };
+  return { ...usual, batchSize, length: task.length, weightDecay: 0, epsilon: 1e-16, schedule, seed, onDivergence: 'skip' };
 }

@@ -18,7 +18,7 @@ describe.runIf(gpuIsHere)('products in forms that this GPU alone would not take'
     const kernel: typeof gemm = { ...gemm, webgpu: (given) => webgpu({ ...given, gpu: { ...given.gpu, ...changes } }) };
     const [left, right] = [normal(m * k), normal(n * k)];
     const [a, b, c] = [tensor(backend(), left, [m, k]), tensor(backend(), right, [n, k]), empty(backend(), [m, n])] as const;
-    const flags = { transposeA: false, transposeB: true, accumulate: false, bf16: false, half: false };
+    const flags = { transposeA: false, transposeB: true, accumulate: false, bf16: false, half: false, saturate: false };
     launch(kernel, { a, b, c }, { m, n, k, ...flags, lda: k, ldb: k, ldc: n, batch: 1, strideA: 0, strideB: 0, strideC: 0 });
     const actual = await c.data();
     for (const made of [a, b, c] as Tensor[]) made.dispose();

@@ -12,6 +12,8 @@ export interface GemmOptions {
   readonly bias?: Tensor | null;
   /** Adds to what c holds. */
   readonly accumulate?: boolean;
+  /** A c in half precision gets ±65504 for sums beyond them, not infinities. */
+  readonly saturate?: boolean;
   /** Number of products: the rows of a, b and c are then that many matrices, one after the other. Default 1. */
   readonly batch?: number;
 }
@@ -21,7 +23,7 @@ export interface GemmOptions {
  * the precision that the backend was opened with. Not recorded and not checked: operations check.
  */
 export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions = {}): void {
-  const { transposeA = false, transposeB = false, bias = null, accumulate = false, batch = 1 } = options;
+  const { transposeA = false, transposeB = false, bias = null, accumulate = false, saturate = false, batch = 1 } = options;
   const [aRows, bRows, cRows] = [a.rows / batch, b.rows / batch, c.rows / batch];
   const [m, k] = transposeA ? [a.columns, aRows] : [aRows, a.columns];
   const n = transposeB ? bRows : b.columns;
@@ -43,6 +45,7 @@ export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions =
       strideC: cRows * c.pitch,
       accumulate,
       ...roundedFactors(c.backend.matmul, m),
+      saturate,
     },
   );
 }

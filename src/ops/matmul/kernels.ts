@@ -7,7 +7,7 @@ import { gemmGpu } from './webgpu.js';
  * then read as well). op transposes what lies in memory when its flag is set: with transposeA, a is [k, m] with rows `lda`
  * apart; with transposeB, b is [n, k] with rows `ldb` apart. Consecutive products are `strideA`, `strideB`, `strideC`
  * elements apart. With `bf16` or `half`, both factors are rounded to bfloat16 or half precision first (whose numbers end at
- * 65504: larger ones become infinite).
+ * 65504: larger ones become infinite). With `saturate`, sums that a c in half precision cannot hold become ±65504.
  */
 export const gemm = defineKernel('gemm', {
   buffers: { a: input.float, b: input.float, bias: optionalInput.f32, c: output.float },
@@ -27,6 +27,7 @@ export const gemm = defineKernel('gemm', {
     accumulate: 'flag',
     bf16: 'flag',
     half: 'flag',
+    saturate: 'flag',
   },
   webgpu: gemmGpu,
   streams: 'b',

@@ -7,7 +7,9 @@ import { gemmInto } from './gemm.js';
 /** Launches y = x·weightᵀ + bias, whatever the weight's dtype. Not recorded and not checked: operations check. */
 export function linearInto(x: Tensor, weight: Tensor, y: Tensor, bias: Tensor | null): void {
   if (isPacked(weight.dtype)) linearPackedInto(x, weight, y, bias);
-  else gemmInto(x, weight, y, { transposeB: true, bias });
+  // Activations saturate: an outlier of one token must not make a whole pass infinite. Gradients do not, or no loss scale would
+  // be found to be too large.
+  else gemmInto(x, weight, y, { transposeB: true, bias, saturate: true });
 }
 
 /**

@@ -5,10 +5,10 @@ import { gpuProduct } from './gpu/forms.js';
 type Buffers = 'a' | 'b' | 'bias' | 'c';
 type Parameters =
   | ('m' | 'n' | 'k' | 'transposeA' | 'transposeB' | 'lda' | 'ldb' | 'ldc')
-  | ('batch' | 'strideA' | 'strideB' | 'strideC' | 'accumulate' | 'bf16' | 'half');
+  | ('batch' | 'strideA' | 'strideB' | 'strideC' | 'accumulate' | 'bf16' | 'half' | 'saturate');
 
 export const gemmGpu: GpuKernel<Buffers, Parameters> = ({ gpu, parameters, dtype, has, aligned }) => {
-  const { m, n, k, batch, transposeA, transposeB, lda, ldb, ldc, strideA, strideB, strideC, accumulate, half } = parameters;
+  const { m, n, k, batch, transposeA, transposeB, lda, ldb, ldc, strideA, strideB, strideC, accumulate, half, saturate } = parameters;
   const divisible = (by: number, name: Buffers, ...extents: number[]) => aligned(by, name) && extents.every((extent) => extent % by === 0);
   const factor = (name: 'a' | 'b', outer: 'm' | 'n', transposed: boolean, pitch: number, stride: number, widest: 4 | 8) => {
     const along = transposed ? 'outer' : 'depth';
@@ -41,6 +41,7 @@ export const gemmGpu: GpuKernel<Buffers, Parameters> = ({ gpu, parameters, dtype
       lanes: divisible(4, 'c', n, ldc, batch === 1 ? 0 : strideC) ? 4 : 1,
       bias: has('bias'),
       accumulate: accumulate === 1,
+      saturate: saturate === 1,
     },
   });
 };

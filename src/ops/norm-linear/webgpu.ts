@@ -1,5 +1,5 @@
 import { fold, type GpuKernel } from '../../tensor/index.js';
-import { lanesOf, repeat, vectorOf } from '../webgpu-vectors.js';
+import { lanesOf, repeat, saturated, vectorOf } from '../webgpu-vectors.js';
 
 /** Every workgroup norms its row anew and reads the weight for that row alone: more rows are better off with a norm of their own. */
 export const mostRows = 4;
@@ -81,7 +81,7 @@ export const rmsNormLinearGpu: GpuKernel<
               return `if (${k} < ${String(depth)}) { product += ${term}; }`;
             })}
             let value = total(thread, product, ${String(shares)});
-            if (share == 0 && output < p.outputs) { y[p.y_at + row * p.outputs + output] = ${dtype('y') ?? 'f32'}(value); }
+            if (share == 0 && output < p.outputs) { y[p.y_at + row * p.outputs + output] = ${saturated(1, dtype('y') ?? 'f32', 'value')}; }
           }`,
       },
     ],

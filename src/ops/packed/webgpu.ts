@@ -69,6 +69,7 @@ export const linearGpu =
       lanes: divisible(4, 'c', n, ldc) ? 4 : 1,
       bias: has('bias'),
       accumulate: false,
+      saturate: true,
     };
     if (m <= mostFewRows && half === 0) return { dispatches: m * n === 0 ? [] : [fewRowsPacked(format, { m, n, k, a: left(4), result })] };
     return gpuProduct(gpu, {

@@ -238,6 +238,7 @@ struct Gemm {
   bool accumulate;
   bool bf16;
   bool half;
+  bool saturate;
   explicit Gemm(const double* w)
       : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         b(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -257,7 +258,8 @@ struct Gemm {
         strideC(i64(w[15])),
         accumulate(w[16] != 0),
         bf16(w[17] != 0),
-        half(w[18] != 0) {}
+        half(w[18] != 0),
+        saturate(w[19] != 0) {}
 };
 void gemm(const Gemm& a, Pool& pool);
 Streamed gemm_streamed(const Gemm& a, int threads);
@@ -1255,7 +1257,7 @@ inline const char* const kSignatures[] = {
     "reduce_max(in f32 x, out f32 y, out i32 positions?; int outer, int length, int inner)",
     "reduce_sum(in f32 x, out f32 y; int outer, int length, int inner, float scale)",
     "scatter_to_max(in f32 dy, in i32 positions, out f32 dx; int outer, int length, int inner)",
-    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate, flag bf16, flag half)",
+    "gemm(in f32 a, in f32 b, in f32 bias?, out f32 c; int m, int n, int k, flag transposeA, flag transposeB, int lda, int ldb, int ldc, int batch, int strideA, int strideB, int strideC, flag accumulate, flag bf16, flag half, flag saturate)",
     "embedding_bf16(in i32 ids, in bf16 weight, out f32 y; int tokens, int vocabulary, int columns)",
     "embedding_int4(in i32 ids, in int4 weight, out f32 y; int tokens, int vocabulary, int columns)",
     "embedding_int8(in i32 ids, in int8 weight, out f32 y; int tokens, int vocabulary, int columns)",

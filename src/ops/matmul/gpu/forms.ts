@@ -41,8 +41,12 @@ const tileOf = (rows: number, columns: number, depth: number, subgroupRows: numb
 });
 
 /** What was fastest on an H100 (bench/gpu/tune.mjs). */
-function matrixTile({ m, n, k, batch }: Product): MatrixTile {
+function matrixTile({ m, n, k, batch, a, b }: Product): MatrixTile {
   if (m <= 32) return tileOf(16, 64, 64, 16, 16);
+  // Reading the left factor along depth is the slow part: wide tiles read it less often.
+  const wide = tileOf(128, 256, 32, 64, 64);
+  const wideCount = Math.ceil(m / wide.rows) * Math.ceil(n / wide.columns) * batch;
+  if (a.along === 'depth' && b.along === 'outer' && wideCount >= busy / 2) return wide;
   const large = tileOf(128, 128, 32, 64, 64);
   const count = Math.ceil(m / large.rows) * Math.ceil(n / large.columns) * batch;
   return m > 64 && n > 64 && (count >= 64 || k >= 4096) ? large : tileOf(64, 64, 32, 32, 32);

@@ -1,6 +1,7 @@
 /** Where kernels of products put their sums. */
 import type { DType, GpuBinding, GpuDispatch } from '../../../tensor/index.js';
 import { perElement } from '../../../backend/webgpu/per-element.js';
+import { saturated, vectorOf } from '../../webgpu-vectors.js';
 
 /** The result matrix in memory, and what is added to it. Names of numbers are WGSL expressions. */
 export interface Result {
@@ -11,6 +12,8 @@ export interface Result {
   readonly lanes: 1 | 4;
   readonly bias: boolean;
   readonly accumulate: boolean;
+  /** Whether halves hold ±65504 in place of what is beyond them. */
+  readonly saturate: boolean;
 }
 
 /** How sums reach memory: directly, or as parts that another dispatch adds up. */
@@ -26,8 +29,9 @@ export interface Store {
 const letters = ['x', 'y', 'z', 'w'] as const;
 
 /** Stores into the result itself. */
-export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, accumulate }: Result): Store {
+export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, accumulate, saturate }: Result): Store {
   const type = lanes === 4 ? `vec4<${dtype}>` : dtype;
+  const converted = (of: 1 | 4, value: string) => (saturate ? saturated(of, dtype, value) : `${vectorOf(of, dtype)}(${value})`);
   const added = bias
     ? letters.map((letter, i) => `if (column + ${String(i)}u < p.n) { v.${letter} += bias[p.bias_at + column + ${String(i)}u]; }`).join('\n    ')
     : '';
@@ -35,11 +39,12 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
     lanes === 4
       ? `if (column >= p.n) { return; }
     let to = p.${name}_at + at / 4u;
-    ${name}[to] = ${type}(${accumulate ? `vec4<f32>(${name}[to]) + ` : ''}v);`
+    let all = ${accumulate ? `vec4<f32>(${name}[to]) + ` : ''}v;
+    ${name}[to] = ${converted(4, 'all')};`
       : letters
           .map((letter, i) => {
             const to = `${name}[p.${name}_at + at + ${String(i)}u]`;
-            return `if (column + ${String(i)}u < p.n) { ${to} = ${dtype}(${accumulate ? `f32(${to}) + ` : ''}v.${letter}); }`;
+            return `if (column + ${String(i)}u < p.n) { let all = ${accumulate ? `f32(${to}) + ` : ''}v.${letter}; ${to} = ${converted(1, 'all')}; }`;
           })
           .join('\n    ');
   const code = `
@@ -52,7 +57,7 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
   }`;
   return {
     buffers: [{ name, as: type }, ...(bias ? ['bias'] : [])],
-    variant: `${bias ? 'b' : ''}${accumulate ? '+' : ''}`,
+    variant: `${bias ? 'b' : ''}${accumulate ? '+' : ''}${saturate ? 's' : ''}`,
     code,
     whole:
       dtype === 'f32' && !bias && !accumulate
@@ -76,9 +81,9 @@ export const storeParts: Store = {
 
 /** Adds up the parts, in order. */
 export function addParts(result: Result, { m, n, batch }: { m: number; n: number; batch: number }, splits: number): GpuDispatch {
-  const { name, dtype = 'f32', pitch, stride, bias, accumulate } = result;
+  const { name, dtype = 'f32', pitch, stride, bias, accumulate, saturate } = result;
   return perElement({
-    variant: `add parts${bias ? ' b' : ''}${accumulate ? ' +' : ''}`,
+    variant: `add parts${bias ? ' b' : ''}${accumulate ? ' +' : ''}${saturate ? ' s' : ''}`,
     count: batch * m * n,
     buffers: [{ name: 'parts', access: 'read' }, name, ...(bias ? ['bias'] : [])],
     numbers: { splits },
@@ -89,6 +94,7 @@ export function addParts(result: Result, { m, n, batch }: { m: number; n: number
       for (var split = 0u; split < p.splits; split++) { sum += parts[p.parts_at + split * p.elements + i]; }
       ${bias ? 'sum += bias[p.bias_at + column];' : ''}
       let at = p.${name}_at + (row / p.m) * ${stride} + (row % p.m) * ${pitch} + column;
-      ${name}[at] = ${dtype}(${accumulate ? `f32(${name}[at]) + ` : ''}sum);`,
+      let all = ${accumulate ? `f32(${name}[at]) + ` : ''}sum;
+      ${name}[at] = ${saturate ? saturated(1, dtype, 'all') : `${dtype}(all)`};`,
   });
 }
