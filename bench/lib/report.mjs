@@ -77,9 +77,9 @@ export function gpuSection({ machine, rows }, file) {
       return `| ${what} | ${known(ours)} ${unit} | ${known(published)} | ${times} | ${known(peer)} | ${share} |`;
     });
   return [
-    `Medians of one run on an ${machine.model ?? 'unknown GPU'} (Vulkan, Node ${machine.node}; ${machine.date}), beside mamba_ssm's CUDA kernels in bf16 on such a GPU,`,
+    `Medians of one run on an ${machine.model ?? 'unknown GPU'} (Vulkan, Node ${machine.node}; ${machine.date}), beside mamba_ssm's CUDA kernels in bf16 on an H100,`,
     'measured apart, and PyTorch on the same GPU in the same run, without those kernels; the last column is the share of what the GPU allows',
-    `([how, and what has changed since](docs/webgpu.md), [all columns](${file})):`,
+    `([how, and where the time goes](docs/webgpu.md), [all columns](${file})):`,
     '',
     '| work | elapid | mamba_ssm | ratio | PyTorch | of the limit |',
     '|---|---|---|---|---|---|',
