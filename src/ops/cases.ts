@@ -25,6 +25,8 @@ export interface OperationCase {
    * Length of the longest sum behind one output or gradient element: the tolerance grows with its square root. Default 1.
    */
   readonly reductionLength?: number;
+  /** What the CPU's kernels round an input to, relative to the largest number of a block of it. Default: nothing is rounded. */
+  readonly rounding?: number;
   /** Names of the float inputs that may also be stored in half precision; default: the case has no such form. */
   readonly half?: readonly string[];
   /** Too large for central differences of the reference, which take two passes for each input element. */

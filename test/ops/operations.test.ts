@@ -36,7 +36,7 @@ describe.each(operations)('$folder', ({ cases }) => {
     test.each(cases)('$name', async (operationCase) => {
       const right = await expected(operationCase);
       const actual = await runCase(backend(), operationCase);
-      const limit = tolerance(operationCase.reductionLength);
+      const limit = tolerance(operationCase.reductionLength, operationCase.rounding);
       actual.outputs.forEach((values, i) => {
         expectClose(values, right.outputs[i] ?? [], limit, `output ${String(i)}`);
       });

@@ -5,11 +5,12 @@ export const epsilons = { f32: 2 ** -24, f16: 2 ** -11 };
 
 /**
  * Relative to the largest expected magnitude, 32 roundings times the square root of the longest sum (independent rounding
- * errors add up as a random walk).
+ * errors add up as a random walk); and four times what an input was rounded to, whose errors grow with the sum as it does.
  * @param {number} [reductionLength]
+ * @param {number} [rounding]
  */
-export function tolerance(reductionLength = 1) {
-  return 32 * epsilons.f32 * Math.sqrt(reductionLength);
+export function tolerance(reductionLength = 1, rounding = 0) {
+  return 32 * epsilons.f32 * Math.sqrt(reductionLength) + 4 * rounding;
 }
 
 /**
