@@ -138,6 +138,9 @@ describe.each(packedDTypes)('%s', (dtype) => {
       expect(() => unpackWeight(tensor(reference(), [1], [1, 1]))).toThrow(DTypeError);
       expect(() => packWeight(packed, dtype)).toThrow(DTypeError);
       expect(() => packWeight(tensor(reference(), [1], [1]), dtype)).toThrow(ShapeError);
+      const wide = tensor(reference(), new Float32Array(2 ** 21 + 1), [1, 2 ** 21 + 1]);
+      expect(() => packWeight(wide, dtype)).toThrow('K at most 2097152');
+      wide.dispose();
       expect(() => linear(tensor(reference(), [1], [1, 1]), packed)).toThrow(ShapeError);
     });
   });

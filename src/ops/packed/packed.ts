@@ -1,5 +1,5 @@
 import { empty, expectRank, isPacked, launch, packedDTypes, panelRows, type DType, type PackedDType, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem, DTypeError } from '../../util/errors.js';
+import { ArgumentError, describeProblem, DTypeError, ShapeError } from '../../util/errors.js';
 import { roundedFactors } from '../matmul/rounding.js';
 import * as kernels from './kernels.js';
 
@@ -12,13 +12,16 @@ const byDType = {
 type Entry = (typeof byDType)['bf16'];
 const kernelsFor = (dtype: PackedDType): Entry => byDType[dtype] as Entry;
 
+/** K that a packed weight may have: what a product makes of one row of activations has to fit the CPU threads' shared memory. */
+const mostInputs = 2 ** 21;
+
 /**
  * A weight in a format for inference, packed once to be read fast and often. `linear`, `embedding`, `tokenLosses` and
  * `linearCrossEntropy` (without gradients) take it in place of the f32 weight. The same bytes on every machine.
  * @param weight [N,K] f32
  * @param dtype 'bf16' (2 bytes a weight), 'int8' (1.06) or 'int4' (0.56); the README of `ops/packed` tells their errors
  * @returns [N,K] of that dtype; its `data()` are the bytes of the layout
- * @throws DTypeError when weight is not f32; ShapeError when it is no matrix; ArgumentError for another dtype
+ * @throws DTypeError when weight is not f32; ShapeError when it is no matrix, or K is above 2²¹; ArgumentError for another dtype
  */
 export function packWeight(weight: Tensor, dtype: PackedDType): Tensor {
   if (!packedDTypes.includes(dtype)) {
@@ -27,6 +30,10 @@ export function packWeight(weight: Tensor, dtype: PackedDType): Tensor {
     );
   }
   expectRank('packWeight', 'weight', weight.shape, 2, '[N,K]');
+  if (weight.columns > mostInputs) {
+    const [argument, expected, got] = ['weight', `[N,K] with K at most ${String(mostInputs)}`, `[${weight.shape.join(',')}]`];
+    throw new ShapeError(describeProblem({ operation: 'packWeight', argument, expected, got }));
+  }
   const packed = empty(weight.backend, weight.shape, dtype);
   const { rows, columns, pitch: weightPitch } = weight;
   launch(kernelsFor(dtype).pack, { weight, packed }, { rows, columns, weightPitch });
