@@ -39,10 +39,11 @@ if (options.list) {
     const result = await runRow(row, context);
     results.push(result);
     console.log(`${table([result])}  (${((performance.now() - start) / 1e3).toFixed(0)} s)`);
+    // Row by row: a run that is interrupted leaves what it measured.
+    if (options.json !== undefined) {
+      mkdirSync(dirname(options.json), { recursive: true });
+      writeFileSync(options.json, `${JSON.stringify({ machine, quick: context.quick, threads: context.threads, rows: results }, null, 2)}\n`);
+    }
   }
   console.log(`\n${table(results, { header: true })}`);
-  if (options.json !== undefined) {
-    mkdirSync(dirname(options.json), { recursive: true });
-    writeFileSync(options.json, `${JSON.stringify({ machine, quick: context.quick, threads: context.threads, rows: results }, null, 2)}\n`);
-  }
 }

@@ -1,9 +1,11 @@
-// Every operation's cases on this machine's GPU against the reference backend, in f32 and, where the GPU has it, f16; of the
-// built package (npm run build). Prints a summary; exits with 1 where something disagrees.
+// Every operation's cases on this machine's GPU against the reference backend, in f32 and, where the GPU has it, f16, and a
+// model's gradients in mixed precision against float32; of the built package (npm run build). Prints a summary; exits with 1
+// where something disagrees.
 //   node scripts/test-webgpu.mjs [regular expression of names]
 import * as elapid from '../dist/index.js';
 import * as operations from '../dist/ops/all-cases.js';
 import { checkCase, listCases } from '../test/webgpu/agreement.js';
+import { mixedGradientErrors, mixedTolerance } from '../test/webgpu/mixed-precision.js';
 
 let gpu = await elapid.openBackend('webgpu', { poison: true });
 const reference = await elapid.openBackend('reference');
@@ -11,6 +13,7 @@ console.log(gpu.description);
 const filter = new RegExp(process.argv[2] ?? '');
 const listed = listCases(operations, /** @type {any} */ (gpu).features.f16, filter);
 const start = performance.now();
+let checked = listed.length;
 let failed = 0;
 for (const entry of listed) {
   const { name, failures } = await checkCase(elapid, { gpu, reference }, entry);
@@ -21,7 +24,15 @@ for (const entry of listed) {
   gpu = await elapid.openBackend('webgpu', { poison: true });
   console.log(`FAILED ${name}\n  ${failures.join('\n  ')}`);
 }
+const mixed = 'mixed precision / gradients of a model';
+if (/** @type {any} */ (gpu).features.f16 && filter.test(mixed)) {
+  checked++;
+  const errors = await mixedGradientErrors(elapid);
+  const worst = errors.reduce((most, one) => (one.error <= most.error ? most : one));
+  console.log(`${mixed}: at most ${worst.error.toExponential(1)} of the norm, of ${worst.key}; ${String(mixedTolerance)} is allowed`);
+  if (!errors.every(({ error }) => error <= mixedTolerance)) failed++;
+}
 const seconds = (performance.now() - start) / 1000;
-console.log(`${String(listed.length)} cases, ${String(listed.length - failed)} passed, ${String(failed)} failed, ${seconds.toFixed(1)} s`);
+console.log(`${String(checked)} cases, ${String(checked - failed)} passed, ${String(failed)} failed, ${seconds.toFixed(1)} s`);
 await Promise.all([gpu.close(), reference.close()]);
-process.exitCode = failed === 0 && listed.length > 0 ? 0 : 1;
+process.exitCode = failed === 0 && checked > 0 ? 0 : 1;

@@ -33,6 +33,8 @@ const largeLinearShapes: typeof linearShapes = [
   // Extents that matrix units and vectors take, of some tiles and of parts of them.
   [264, 200, 136],
   [16, 48, 544],
+  // Whole tiles, in parts of the depth: of every product on the way there and back.
+  [512, 256, 256],
 ];
 
 const linearCase = ([rows, outputs, inputs]: (typeof linearShapes)[number], large: boolean): OperationCase => ({
