@@ -89,6 +89,7 @@ export const platform: Platform = {
     return new Uint8Array(await (await fetched(new URL('../../wasm/elapid.wasm', import.meta.url).href)).arrayBuffer());
   },
   readPackageFile: () => unsupported('readPackageFile'),
+  packagePath: (path) => new URL(`../../${path}`, import.meta.url).href,
   serveLocally: () => unsupported('serveLocally'),
   startKernelWorker,
   loadGpu() {

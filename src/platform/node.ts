@@ -148,6 +148,7 @@ export const platform: Platform = {
   loadAddon,
   readWasm: () => readWholeFile(new URL('wasm/elapid.wasm', packageRoot)),
   readPackageFile: (path) => readWholeFile(new URL(path, packageRoot)),
+  packagePath: (path) => fileURLToPath(new URL(path, packageRoot)),
   serveLocally,
   startKernelWorker,
   loadGpu,

@@ -72,6 +72,8 @@ export interface Platform {
   readWasm(): Promise<Uint8Array>;
   /** A file of the package, by its path in it. */
   readPackageFile(path: string): Promise<Uint8Array>;
+  /** Where a file or folder of the package is, by its path in it: a path, in a browser a URL. */
+  packagePath(path: string): string;
   /**
    * Serves HTTP on 127.0.0.1.
    * @param port 0: any that is free

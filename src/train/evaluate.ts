@@ -23,6 +23,13 @@ export function bitsPerByte({ loss, tokens }: Evaluation, bytes: number): number
   return (loss * tokens) / Math.LN2 / bytes;
 }
 
+/** How an evaluation is watched and interrupted. */
+export interface EvaluationConduct {
+  /** Called after each pass with the tokens predicted so far and their mean loss. */
+  readonly onProgress?: (predicted: number, loss: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Mean loss over batches: each row on its own (from a zero state), or, where batches are packed, going on from the batch
  * before.
@@ -32,12 +39,14 @@ export async function evaluate(
   model: MambaLM,
   batches: Iterable<Batch> | AsyncIterable<Batch>,
   { batchSize, length }: BatchShape,
+  { onProgress, signal }: EvaluationConduct = {},
 ): Promise<Evaluation> {
   let sum = 0;
   let tokens = 0;
   let state: State | undefined;
   try {
     for await (const { inputs, targets, starts } of batches) {
+      signal?.throwIfAborted();
       const put = (ids: Int32Array) => tensor(model.backend, ids, [batchSize, length], 'i32');
       if (starts !== undefined) state ??= model.newState(batchSize);
       const losses = scope(() =>
@@ -52,6 +61,7 @@ export async function evaluate(
         losses.dispose();
       }
       tokens += countTargets(targets);
+      onProgress?.(tokens, sum / tokens);
     }
   } finally {
     state?.dispose();
@@ -69,13 +79,12 @@ export function countTargets(targets: Int32Array): number {
 /**
  * Loss of a text as one sequence: every token is predicted from all before it, in chunks that carry the state, so that
  * memory does not grow with the text.
- * @param onProgress called after each chunk with the tokens predicted so far
  * @throws ArgumentError when the text has fewer than two tokens
  */
 export async function evaluateSequence(
   model: MambaLM,
   tokens: ArrayLike<number>,
-  options: { chunkLength?: number; onProgress?: (predicted: number, loss: number) => void; signal?: AbortSignal } = {},
+  options: EvaluationConduct & { readonly chunkLength?: number } = {},
 ): Promise<Evaluation> {
   const { chunkLength = 1024, onProgress, signal } = options;
   model.checkIds('evaluate', tokens);

@@ -50,6 +50,32 @@ describe('elapid eval and elapid inspect', () => {
     expect(result.tokens).toBe(count - 1);
   });
 
+  test('eval --document-separator: each document from the beginning, none of the separators', async () => {
+    const documents = ['Once upon a time.\n', `Ünïcödé ${'again '.repeat(300)}\n`, 'x\n', 'The end.\n'];
+    writeFileSync(path('documents.txt'), documents.join('<|end|>\n'));
+    writeFileSync(path('documents.jsonl'), documents.map((story) => `${JSON.stringify({ story })}\n`).join(''));
+    const model = await loadMamba(path('run'), backend());
+    let [sum, count] = [0, 0];
+    for (const document of documents.map((story) => new TextEncoder().encode(story)).filter(({ length }) => length > 1)) {
+      const { loss, tokens } = await evaluateSequence(model, document);
+      sum += loss * tokens;
+      count += tokens;
+    }
+    model.dispose();
+    const options = ['--json', '--threads', '1', '--chunk', '100'];
+    for (const args of [[path('documents.txt'), '--document-separator', '<|end|>'], [path('documents.jsonl'), '--text-field', 'story']]) {
+      const { code, stdout, stderr } = await runCli('eval', path('run'), ...args, ...options);
+      expect(code, stderr).toBe(0);
+      const result = JSON.parse(stdout) as Record<string, number>;
+      expect(result).toMatchObject({ tokens: count, bytes: count });
+      expect(result['loss']).toBeCloseTo(sum / count, 5);
+      expect(result['bitsPerByte']).toBeCloseTo(sum / count / Math.LN2, 5);
+    }
+    const refused = await runCli('eval', path('run'), path('documents.txt'), '--document-separator', '<|end|>', '--limit', '10');
+    expect(refused).toMatchObject({ code: 2, stdout: '' });
+    expect(refused.stderr).toContain("'--limit' is for a text that is one sequence");
+  });
+
   test('eval prints the same for people', async () => {
     const { loss, bitsPerByte: bits } = await evaluate();
     const { code, stdout } = await runCli('eval', path('run'), path('other.txt'), '--threads', '1');

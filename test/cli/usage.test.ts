@@ -22,7 +22,10 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
       ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', '--dtype', ...computing],
     ],
   },
-  eval: { arguments: ['<model>', '<text>'], options: ['--chunk', '--limit', '--json', '--dtype', ...computing] },
+  eval: {
+    arguments: ['<model>', '<text>'],
+    options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', ...computing],
+  },
   inspect: { arguments: ['<model>'], options: ['--dtype', '--json', '--debug', '--help'] },
   quantize: { arguments: ['<model>'], options: ['--dtype', '--out', ...computing] },
   task: {

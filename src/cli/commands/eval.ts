@@ -1,70 +1,78 @@
 import type { Command } from 'commander';
-import { loadTextFile, type TokenArray } from '../../data/index.js';
-import { loadMamba, type WeightDType } from '../../models/index.js';
+import { isJsonLines, loadTextFile, openTextDocuments, packedPass, type TokenArray } from '../../data/index.js';
+import { loadMamba, type MambaLM, type WeightDType } from '../../models/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
-import { bitsPerByte, evaluateSequence, perplexity } from '../../train/index.js';
+import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
+import { modelArgument, modelFolder } from '../packaged-models.js';
 import { exitCodes, integer, interruption, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
+import { documentOptions, type DocumentOptions } from '../training-data.js';
 
-interface Options extends ComputeOptions {
+interface Options extends ComputeOptions, DocumentOptions {
   readonly dtype?: WeightDType;
   readonly chunk: number;
   readonly limit?: number;
   readonly json?: boolean;
 }
 
+/** Documents that are read side by side. */
+const rows = 8;
+
 /** `elapid eval MODEL TEXT` */
 export function addEval(program: Command): void {
   withComputeOptions(
-    program
-      .command('eval')
+    documentOptions(program.command('eval'))
       .summary('measure how well a model predicts a text')
       .description(
-        'Reads a text as one sequence and reports how well the model predicts it: loss (nats a token), perplexity a token,\n' +
-          'and bits a byte. The text is read in chunks that carry the state: memory does not grow with its length.',
+        'Reports how well a model predicts a text: loss (nats a token), perplexity a token, and bits a byte. The text is one\n' +
+          'sequence, or, with a separator and in .jsonl files, documents, each from the beginning. It is read in chunks that\n' +
+          'carry the state: memory does not grow with its length.',
       )
-      .argument('<model>', 'folder of a Mamba checkpoint, or of a training run')
-      .argument('<text>', 'a UTF-8 text file')
+      .argument('<model>', modelArgument)
+      .argument('<text>', 'a UTF-8 text file, or a .jsonl file')
       .addOption(dtypeOption())
       .option('--chunk <n>', 'tokens a pass', integer(1), 1024)
-      .option('--limit <n>', 'only the first n tokens', integer(2))
+      .option('--limit <n>', 'only the first n tokens of a sequence', integer(2))
       .option('--json', 'print one JSON object'),
   )
-    .addHelpText('after', '\nExample:\n  elapid eval runs/austen data/pride-and-prejudice.txt --limit 100000')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  elapid eval runs/austen data/pride-and-prejudice.txt --limit 100000\n' +
+        "  elapid eval stories held-out.txt --document-separator '<|endoftext|>'",
+    )
     .action(run);
 }
 
-async function run(model: string, text: string, options: Options): Promise<void> {
+async function run(model: string, text: string, options: Options, command: Command): Promise<void> {
+  const documents = options.documentSeparator !== undefined || isJsonLines(text);
+  if (documents && options.limit !== undefined) command.error("error: '--limit' is for a text that is one sequence, not for documents");
   const { signal, stop } = interruption();
   const progress = new ProgressLine();
   try {
     await withBackend(options, async (backend) => {
-      const loaded = await loadMamba(model, backend, { dtype: options.dtype });
+      const folder = await modelFolder(model);
+      const loaded = await loadMamba(folder, backend, { dtype: options.dtype });
       try {
-        const tokenizer = await loadTokenizer(model, loaded.config.vocabularySize);
-        const all = await loadTextFile(text, tokenizer);
-        const tokens = options.limit === undefined ? all : all.subarray(0, options.limit);
+        const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         const started = performance.now();
-        const evaluation = await evaluateSequence(loaded, tokens, {
-          chunkLength: options.chunk,
+        const pace = (tokens: number) => tokens / ((performance.now() - started) / 1000);
+        const measure = documents ? measureDocuments : measureSequence;
+        const { evaluation, bytes } = await measure(loaded, tokenizer, text, options, (total) => ({
           signal,
           onProgress(predicted, loss) {
-            const pace = predicted / ((performance.now() - started) / 1000);
-            const left = duration((tokens.length - predicted) / pace);
-            progress.show(`${grouped(predicted)} of ${grouped(tokens.length)} tokens  loss ${loss.toFixed(4)}  ${compact(pace)} tok/s  ${left} left`);
+            const left = duration((total - predicted) / pace(predicted));
+            progress.show(`${grouped(predicted)} of ${grouped(total)} tokens  loss ${loss.toFixed(4)}  ${compact(pace(predicted))} tok/s  ${left} left`);
           },
-        });
+        }));
         progress.clear();
-        // The first token is given, not predicted: its bytes do not count.
-        const bytes = countBytes(tokenizer, tokens.subarray(1));
         const result = {
           loss: evaluation.loss,
           perplexity: perplexity(evaluation),
           bitsPerByte: bitsPerByte(evaluation, bytes),
           tokens: evaluation.tokens,
           bytes,
-          tokensPerSecond: evaluation.tokens / ((performance.now() - started) / 1000),
+          tokensPerSecond: pace(evaluation.tokens),
         };
         process.stdout.write(
           options.json === true
@@ -86,6 +94,42 @@ async function run(model: string, text: string, options: Options): Promise<void>
     stop();
   }
 }
+
+/** How the tokens of `text` are predicted, and the bytes of those: the first of a sequence is given, and does not count. */
+type Measure = (
+  model: MambaLM,
+  tokenizer: Tokenizer,
+  text: string,
+  options: Options,
+  conduct: (tokens: number) => EvaluationConduct,
+) => Promise<{ evaluation: Evaluation; bytes: number }>;
+
+const measureSequence: Measure = async (model, tokenizer, text, { chunk, limit }, conduct) => {
+  const all = await loadTextFile(text, tokenizer);
+  const tokens = limit === undefined ? all : all.subarray(0, limit);
+  const evaluation = await evaluateSequence(model, tokens, { chunkLength: chunk, ...conduct(tokens.length) });
+  return { evaluation, bytes: countBytes(tokenizer, tokens.subarray(1)) };
+};
+
+const measureDocuments: Measure = async (model, tokenizer, text, { chunk, documentSeparator, textField }, conduct) => {
+  const source = await openTextDocuments([text], {
+    tokenizer,
+    ...(documentSeparator === undefined ? {} : { separator: documentSeparator }),
+    ...(textField === undefined ? {} : { textField }),
+  });
+  try {
+    let [tokens, bytes] = [0, 0];
+    for (let i = 0; i < source.count; i++) {
+      const document = await source.open(i);
+      tokens += document.length - 1;
+      bytes += countBytes(tokenizer, Int32Array.from(await document.read(1, document.length)));
+    }
+    const shape = { batchSize: rows, length: chunk };
+    return { evaluation: await evaluate(model, packedPass(source, shape), shape, conduct(tokens)), bytes };
+  } finally {
+    await source.close();
+  }
+};
 
 /** UTF-8 bytes of a text; of byte tokens they are known also where the text begins or ends within a character. */
 function countBytes(tokenizer: Tokenizer, tokens: TokenArray): number {

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { generateText } from '../../generate/index.js';
 import { loadMamba, type WeightDType } from '../../models/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
+import { modelArgument, modelFolder } from '../packaged-models.js';
 import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 
 interface Options extends ComputeOptions {
@@ -23,7 +24,7 @@ export function addGenerate(program: Command): void {
       .command('generate')
       .summary('continue a text')
       .description('Continues a text with a model and streams it to standard output.')
-      .argument('<model>', 'folder of a Mamba checkpoint (official or transformers), or of a training run')
+      .argument('<model>', modelArgument)
       .argument('[prompt]', "text to continue; '-' reads it from standard input", '\n')
       .addOption(dtypeOption())
       .option('-n, --max-tokens <n>', 'the most tokens to generate', integer(0), 256)
@@ -37,7 +38,7 @@ export function addGenerate(program: Command): void {
   )
     .addHelpText(
       'after',
-      '\nExamples:\n  elapid generate runs/austen "It is a truth" --seed 1\n  echo "Once upon a time" | elapid generate runs/austen - -n 500 --top-p 0.9',
+      '\nExamples:\n  elapid generate stories "Once upon a time" -n 1000\n  elapid generate runs/austen "It is a truth" --seed 1\n  echo "Once upon a time" | elapid generate runs/austen - -n 500 --top-p 0.9',
     )
     .action(run);
 }
@@ -47,9 +48,10 @@ async function run(model: string, prompt: string, options: Options): Promise<voi
   const { signal, stop } = interruption();
   try {
     await withBackend(options, async (backend) => {
-      const loaded = await loadMamba(model, backend, { dtype: options.dtype });
+      const folder = await modelFolder(model);
+      const loaded = await loadMamba(folder, backend, { dtype: options.dtype });
       try {
-        const tokenizer = await loadTokenizer(model, loaded.config.vocabularySize);
+        const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         process.stdout.write(text);
         for await (const piece of generateText(loaded, tokenizer, text, { ...options, signal })) process.stdout.write(piece);
         process.stdout.write('\n');

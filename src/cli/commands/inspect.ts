@@ -8,6 +8,7 @@ import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
 import { CheckpointError } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
+import { modelArgument, modelFolder } from '../packaged-models.js';
 import { dtypeOption } from '../options.js';
 
 /** What `inspect` finds out about a model. */
@@ -37,15 +38,15 @@ export function addInspect(program: Command): void {
       'Shows a model’s config, its parameters by part, the size of its state, and what a decoded token costs: kernel\n' +
         'launches, bytes moved and floating-point operations. Computes nothing and reads no weights.',
     )
-    .argument('<model>', 'folder of a Mamba checkpoint or of a training run, or a config.json')
+    .argument('<model>', `${modelArgument}; or a config.json`)
     .addOption(dtypeOption())
     .option('--json', 'print one JSON object')
-    .addHelpText('after', '\nExample:\n  elapid inspect runs/austen')
+    .addHelpText('after', '\nExamples:\n  elapid inspect stories\n  elapid inspect runs/austen')
     .action(run);
 }
 
 async function run(model: string, options: { readonly dtype?: WeightDType; readonly json?: boolean }): Promise<void> {
-  const { config, dtype } = await readConfig(model);
+  const { config, dtype } = await readConfig(await modelFolder(model));
   const inspection = inspect(config, options.dtype ?? dtype);
   process.stdout.write(options.json === true ? `${JSON.stringify(inspection)}\n` : describe(inspection));
 }
