@@ -1,7 +1,7 @@
 /** Gradients of a whole model in mixed precision against those in float32, on the same GPU. Plain JavaScript over a package that is handed in. */
 
 /** What a gradient may differ by, as a share of its norm: roundings of some layers, forth and back. */
-export const mixedTolerance = 0.03;
+export const mixedTolerance = 0.01;
 
 /**
  * ‖gradient − float32’s‖ / ‖float32’s‖ of every parameter: of a model with several tiles and several parts of the depth in all of its
