@@ -1,5 +1,6 @@
 import { scaleLinear } from 'd3-scale';
 import { line } from 'd3-shape';
+import { compact } from './format.js';
 
 /** A curve of a chart. */
 export interface Curve {
@@ -23,7 +24,10 @@ export function lossChart(curves: readonly Curve[], axes: { x: string; y: string
   const ys = points.map(([, value]) => value).sort((a, b) => a - b);
   const top = Math.min(ys.at(-1) ?? 1, 2 * (ys[Math.floor(ys.length / 2)] ?? 1));
   const { width, height, left, right } = size;
-  const x = scaleLinear([0, xs.reduce((a, b) => Math.max(a, b), 1e-9)], [left, width - right]);
+  const longest = xs.reduce((a, b) => Math.max(a, b), 1e-9);
+  const x = scaleLinear([0, longest], [left, width - right]);
+  // Millions in figures would run into one another.
+  const xLabel = longest >= 1e6 ? compact : x.tickFormat(8);
   const y = scaleLinear([ys[0] ?? 0, top], [height - size.bottom, size.top]).nice().clamp(true);
   const path = line<readonly [number, number]>(
     ([value]) => x(value),
@@ -31,7 +35,7 @@ export function lossChart(curves: readonly Curve[], axes: { x: string; y: string
   );
   const text = (at: [number, number], content: string, attributes = '') =>
     `<text x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" ${attributes}>${escapeXml(content)}</text>`;
-  const xTicks = x.ticks(8).map((tick) => text([x(tick), height - size.bottom + 18], x.tickFormat(8)(tick), 'text-anchor="middle"'));
+  const xTicks = x.ticks(8).map((tick) => text([x(tick), height - size.bottom + 18], xLabel(tick), 'text-anchor="middle"'));
   const yTicks = y.ticks(8).map((tick) => {
     const at = y(tick);
     const rule = `<line x1="${String(left)}" x2="${String(width - right)}" y1="${at.toFixed(1)}" y2="${at.toFixed(1)}" stroke="#ddd"/>`;

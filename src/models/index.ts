@@ -1,1 +1,2 @@
 export * from './mamba/index.js';
+export { packagedModel, packagedModels } from './packaged-models.js';

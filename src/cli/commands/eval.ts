@@ -4,7 +4,7 @@ import { loadMamba, type MambaLM, type WeightDType } from '../../models/index.js
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
-import { modelArgument, modelFolder } from '../packaged-models.js';
+import { modelArgument, modelFolder } from '../model-argument.js';
 import { exitCodes, integer, interruption, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { documentOptions, type DocumentOptions } from '../training-data.js';

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { generateText } from '../../generate/index.js';
 import { loadMamba, type WeightDType } from '../../models/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
-import { modelArgument, modelFolder } from '../packaged-models.js';
+import { modelArgument, modelFolder } from '../model-argument.js';
 import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 
 interface Options extends ComputeOptions {

@@ -8,7 +8,7 @@ import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
 import { CheckpointError } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
-import { modelArgument, modelFolder } from '../packaged-models.js';
+import { modelArgument, modelFolder } from '../model-argument.js';
 import { dtypeOption } from '../options.js';
 
 /** What `inspect` finds out about a model. */
