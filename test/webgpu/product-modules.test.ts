@@ -1,0 +1,116 @@
+/** What products give GPUs that machines of tests rarely have: their code is checked by Dawn, without a GPU to run it. */
+import { create, globals } from 'webgpu';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { LaunchPlans, type LaunchPlan } from '../../src/backend/webgpu/plan.js';
+import type { Pipelines } from '../../src/backend/webgpu/pipelines.js';
+import { kernels } from '../../src/ops/kernels.js';
+import type { DType, GpuFeatures } from '../../src/tensor/index.js';
+
+const features: GpuFeatures = {
+  f16: true,
+  subgroups: { smallest: 32, largest: 32 },
+  matrices: true,
+  workgroupBytes: 49152,
+  workgroupSize: 1024,
+  storageBuffers: 16,
+};
+
+/** Code by its pipeline's key. */
+const modules = new Map<string, string>();
+const collected = {
+  get(key: string, _label: string, _access: unknown, source: () => string) {
+    const code = source();
+    // Launches with one key share the code of the first.
+    expect(modules.get(key) ?? code, key).toBe(code);
+    modules.set(key, code);
+    return { key };
+  },
+};
+const plans = new LaunchPlans(features, collected as unknown as Pipelines);
+
+function planned(name: string, buffers: Readonly<Record<string, DType | undefined>>, parameters: Readonly<Record<string, number>>) {
+  const kernel = kernels.find((one) => one.name === name);
+  if (kernel === undefined) throw new Error(`there is no kernel ${name}`);
+  const size = 2 ** 26;
+  const views = Object.keys(kernel.buffers).map((buffer) => {
+    const dtype = buffers[buffer];
+    return dtype === undefined ? null : { buffer: { dtype, size }, offset: 0, size };
+  });
+  const plan: LaunchPlan = plans.get(kernel, views, Object.keys(kernel.parameters).map((parameter) => parameters[parameter] ?? 0));
+  const keys = plan.dispatches.map(({ pipeline }) => (pipeline as unknown as { key: string }).key);
+  return { scratch: plan.scratch, codes: keys.map((key) => modules.get(key) ?? '') };
+}
+
+interface Form {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly transposeA?: boolean;
+  readonly transposeB?: boolean;
+  /** Elements between rows. */
+  readonly gap?: number;
+  readonly batch?: number;
+  readonly half?: boolean;
+  readonly accumulate?: boolean;
+}
+
+/** A product of such dtypes of a, b and c. */
+function product(form: Form, [a, b, c]: readonly [DType, DType, DType], bias = false) {
+  const { m, n, k, transposeA = false, transposeB = false, gap = 0, batch = 1, half = false, accumulate = false } = form;
+  const [lda, ldb, ldc] = [(transposeA ? m : k) + gap, (transposeB ? k : n) + gap, n + gap];
+  const strides = { strideA: (transposeA ? k : m) * lda, strideB: (transposeB ? n : k) * ldb, strideC: m * ldc };
+  const flags = { transposeA, transposeB, half, accumulate, saturate: c === 'f16' };
+  const numbers = Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, Number(flag)]));
+  const parameters = { m, n, k, lda, ldb, ldc, batch, ...strides, ...numbers };
+  return planned('gemm', { a, b, c, bias: bias ? 'f32' : undefined }, parameters);
+}
+
+const halves = ['f16', 'f16', 'f32'] as const;
+
+describe('every form of a product', () => {
+  let device: GPUDevice;
+  // Dawn corrupts its heap when these are collected.
+  const kept: unknown[] = [];
+  beforeAll(async () => {
+    Object.assign(globalThis, globals);
+    const gpu = create(['backend=null', 'enable-dawn-features=allow_unsafe_apis']);
+    const adapter = await gpu.requestAdapter();
+    if (adapter === null) throw new Error('Dawn has no null adapter');
+    const requiredFeatures = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[];
+    device = await adapter.requestDevice({ requiredFeatures });
+    kept.push(gpu, adapter);
+  });
+  afterAll(() => {
+    device.destroy();
+  });
+
+  test('is valid WGSL', async () => {
+    const extents = [
+      ...([[4096, 4096, 4096], [2048, 8192, 1024], [256, 512, 8192], [64, 2048, 65536], [2048, 50280, 768]] as const),
+      ...([[100, 200, 264], [33, 65, 130], [16, 64, 64], [3, 21, 530], [1, 768, 1536]] as const),
+    ];
+    const dtypes = [halves, ['f16', 'f16', 'f16'], ['f16', 'f32', 'f16'], ['f32', 'f16', 'f32'], ['f32', 'f32', 'f32']] as const;
+    for (const [m, n, k] of extents) {
+      for (const all of dtypes) {
+        for (const form of [0, 1, 2, 3].map((i) => ({ m, n, k, transposeA: i % 2 === 1, transposeB: i >= 2 }))) {
+          for (const half of [false, true]) product({ ...form, half }, all);
+          product({ ...form, half: true, gap: 8, accumulate: true }, all, true);
+          product({ ...form, batch: 3 }, all);
+        }
+      }
+      for (const format of ['bf16', 'int8', 'int4'] as const) {
+        for (const half of [0, 1]) planned(`linear_${format}`, { a: 'f16', weight: format, c: 'f16' }, { m, n, k, lda: k, ldc: n, half });
+      }
+    }
+    expect([...modules.keys()].filter((key) => key.includes('matrix')).length).toBeGreaterThan(100);
+    const wrong: string[] = [];
+    for (const [key, code] of modules) {
+      device.pushErrorScope('validation');
+      const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
+      const error = await device.popErrorScope();
+      wrong.push(...messages.filter(({ type }) => type === 'error').map(({ message, lineNum }) => `${key}: line ${String(lineNum)}: ${message}`));
+      if (error !== null && messages.length === 0) wrong.push(`${key}: ${error.message}`);
+    }
+    expect(wrong).toEqual([]);
+  });
+});
