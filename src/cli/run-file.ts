@@ -75,6 +75,10 @@ export const writeTaskFile = (folder: string, run: TaskFile): Promise<void> => w
  */
 export const readTaskFile = (folder: string): Promise<TaskFile> => readSettings(folder, 'task.json', taskSchema, 'elapid task');
 
+/** Whether a folder is that of a run of `elapid task`. */
+export const isTaskRun = async (folder: string): Promise<boolean> =>
+  (await platform.pathKind(platform.joinPath(folder, 'task.json'))) === 'file';
+
 async function writeSettings(folder: string, name: string, settings: object): Promise<void> {
   await platform.makeFolder(folder);
   const text = `${JSON.stringify(settings, null, 2)}\n`;

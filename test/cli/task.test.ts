@@ -21,10 +21,19 @@ describe('elapid task', () => {
     expect(lines.at(-1)).toHaveProperty('validationAccuracy');
   });
 
-  test('induction heads with a time-invariant layer: a table of lengths', async () => {
+  test('induction heads with a time-invariant layer: a table of lengths, and a picture', async () => {
     const { code, stdout } = await runCli('task', 'induction-heads', '--ssm', 'lti', '--out', path('induction'), '--test-length', '130', ...tiny);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^induction-heads {2}lti {2}accuracy .* of 4 answers\n {3}length {2}accuracy\n {7}64 {2}[\d.]+ %\n {6}128 {2}[\d.]+ %\n$/);
+    const lengths = JSON.parse(readFileSync(path('induction', 'lengths.json'), 'utf8')) as { length: number; accuracy: number }[];
+    expect(lengths.map(({ length, accuracy }) => `${String(length)} ${(100 * accuracy).toFixed(2)}`)).toEqual(
+      [...stdout.matchAll(/^ +(\d+) {2}([\d.]+) %$/gm)].map(([, length = '', accuracy = '']) => `${length} ${accuracy}`),
+    );
+    const plotted = await runCli('plot', path('induction'), '--x', 'length', '--out', path('lengths.svg'));
+    expect(plotted).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(path('lengths.svg'), 'utf8')).toMatch(/>2⁶<[^]*>2⁷<[^]*% right/);
+    expect((await runCli('plot', path('induction'), '--out', path('loss.svg'))).code).toBe(0);
+    expect(readFileSync(path('loss.svg'), 'utf8')).toContain('nats an answer');
     expect(JSON.parse(readFileSync(path('induction', 'config.json'), 'utf8'))).toMatchObject({ model_type: 'elapid-mamba-lti' });
   });
 

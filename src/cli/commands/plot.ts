@@ -1,11 +1,13 @@
 import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import { readMetrics, type Metrics } from '../../train/index.js';
-import { lossChart, type Curve } from '../loss-chart.js';
+import { readLengths } from '../lengths-file.js';
+import { lineChart, type Curve } from '../line-chart.js';
+import { isTaskRun } from '../run-file.js';
 
 interface Options {
   readonly out: string;
-  readonly x: 'steps' | 'minutes' | 'tokens';
+  readonly x: 'steps' | 'minutes' | 'tokens' | 'length';
 }
 
 /** `elapid plot RUN… --out FILE` */
@@ -13,15 +15,26 @@ export function addPlot(program: Command): void {
   program
     .command('plot')
     .summary('draw the loss of training runs')
-    .description('Draws training and held-out loss of one or several runs as an SVG file.')
+    .description(
+      'Draws training and held-out loss of one or several runs as an SVG file; along length, the accuracy of finished runs of\n' +
+        'elapid task induction-heads.',
+    )
     .argument('<runs...>', 'folders of training runs')
     .requiredOption('-o, --out <file>', 'the SVG file to write')
-    .addOption(new Option('--x <axis>', 'what runs along the horizontal axis').choices(['steps', 'minutes', 'tokens']).default('steps'))
+    .addOption(new Option('--x <axis>', 'what runs along the horizontal axis').choices(['steps', 'minutes', 'tokens', 'length']).default('steps'))
     .addHelpText('after', '\nExample:\n  elapid plot runs/austen --out austen.svg --x minutes')
     .action(run);
 }
 
 async function run(folders: readonly string[], { out, x }: Options): Promise<void> {
+  const svg = x === 'length' ? await accuracyByLength(folders) : await losses(folders, x);
+  await platform.writeFileAtomically(out, [new TextEncoder().encode(svg)]);
+  process.stdout.write(`${out}\n`);
+}
+
+type LossAxis = Exclude<Options['x'], 'length'>;
+
+async function losses(folders: readonly string[], x: LossAxis): Promise<string> {
   const curves: Curve[] = [];
   for (const [group, folder] of folders.entries()) {
     const metrics = await readMetrics(folder);
@@ -33,12 +46,28 @@ async function run(folders: readonly string[], { out, x }: Options): Promise<voi
     curves.push({ label: `${prefix}held out`, points: heldOut, group });
   }
   const axis = { steps: 'steps', minutes: 'minutes of training', tokens: 'tokens seen' }[x];
-  const svg = lossChart(curves, { x: axis, y: 'nats a token', title: 'Loss' });
-  await platform.writeFileAtomically(out, [new TextEncoder().encode(svg)]);
-  process.stdout.write(`${out}\n`);
+  const tasks = await Promise.all(folders.map(isTaskRun));
+  return lineChart(curves, { x: axis, y: tasks.every((task) => task) ? 'nats an answer' : 'nats a token', title: 'Loss' });
 }
 
-function position({ steps }: Metrics, x: Options['x']): (entry: { step: number; seconds: number }) => number {
+const raised = (exponent: number): string => String(exponent).replace(/\d/g, (digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'.charAt(Number(digit)));
+
+async function accuracyByLength(folders: readonly string[]): Promise<string> {
+  const all = await Promise.all(folders.map(readLengths));
+  const curves = all.map((lengths, group): Curve => {
+    const points = lengths.map(({ length, accuracy }) => [Math.log2(length), 100 * accuracy] as const);
+    return { label: folders[group] ?? '', points, group };
+  });
+  const exponents = curves.flatMap(({ points }) => points.map(([exponent]) => exponent));
+  return lineChart(curves, {
+    ...{ title: 'Accuracy by length', x: 'length', y: '% right' },
+    xRange: [Math.min(...exponents), Math.max(...exponents)],
+    yRange: [0, 100],
+    xLabel: (exponent) => (Number.isInteger(exponent) ? `2${raised(exponent)}` : ''),
+  });
+}
+
+function position({ steps }: Metrics, x: LossAxis): (entry: { step: number; seconds: number }) => number {
   const tokensPerStep = steps[0]?.tokens ?? 1;
   return ({ step, seconds }) => (x === 'steps' ? step : x === 'minutes' ? seconds / 60 : step * tokensPerStep);
 }

@@ -1,7 +1,8 @@
 import { Argument, Option, type Command } from 'commander';
 import { MambaLM, type MambaConfig } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
-import { inductionByLength, makeTask, presetNames, taskData, taskModelConfig, taskNames, taskPresets, taskTrainingOptions, type PresetName, type TaskName } from '../../tasks/index.js';
+import { inductionByLength, makeTask, presetNames, taskData, taskModelConfig, taskNames, taskPresets, taskTrainingOptions, type PresetName, type TaskName, type LengthAccuracy } from '../../tasks/index.js';
+import { writeLengths } from '../lengths-file.js';
 import type { Backend } from '../../tensor/index.js';
 import { describeDivergence, runTraining, Trainer } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
@@ -125,9 +126,12 @@ async function train(backend: Backend, folder: string, settings: TaskFile, resum
     process.stdout.write(`${settings.task}  ${ssm}  accuracy ${percent(accuracy)} of ${grouped(tokens)} answers\n`);
     if (settings.task === 'induction-heads') {
       process.stdout.write('   length  accuracy\n');
-      for await (const { length, accuracy: share } of inductionByLength(model, { longest: testLength, examples, seed, signal })) {
-        process.stdout.write(`${grouped(length).padStart(9)}  ${percent(share)}\n`);
+      const lengths: LengthAccuracy[] = [];
+      for await (const one of inductionByLength(model, { longest: testLength, examples, seed, signal })) {
+        process.stdout.write(`${grouped(one.length).padStart(9)}  ${percent(one.accuracy)}\n`);
+        lengths.push(one);
       }
+      await writeLengths(folder, lengths);
     }
     process.stderr.write(`done in ${duration(result.seconds)} of training, model in ${folder}\n`);
   } catch (error) {

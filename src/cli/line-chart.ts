@@ -16,19 +16,32 @@ const size = { width: 760, height: 420, left: 56, right: 16, top: 40, bottom: 44
 // Okabe and Ito's palette, distinguishable with any colour vision.
 const colours = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'];
 
+/** What runs along the sides of a chart. */
+export interface Axes {
+  readonly title: string;
+  readonly x: string;
+  readonly y: string;
+  /** First and last x; default: from 0 to the largest. */
+  readonly xRange?: readonly [number, number];
+  /** Lowest and highest y; default: those of the points, but what is above twice the median is cut off. */
+  readonly yRange?: readonly [number, number];
+  /** How an x is written. */
+  readonly xLabel?: (x: number) => string;
+}
+
 /** A line chart as an SVG document, readable on light and dark pages. */
-export function lossChart(curves: readonly Curve[], axes: { x: string; y: string; title: string }): string {
+export function lineChart(curves: readonly Curve[], axes: Axes): string {
   const points = curves.flatMap((curve) => curve.points);
   const xs = points.map(([value]) => value);
-  // The first steps are far above the rest; what is above twice the median is cut off.
   const ys = points.map(([, value]) => value).sort((a, b) => a - b);
-  const top = Math.min(ys.at(-1) ?? 1, 2 * (ys[Math.floor(ys.length / 2)] ?? 1));
   const { width, height, left, right } = size;
   const longest = xs.reduce((a, b) => Math.max(a, b), 1e-9);
-  const x = scaleLinear([0, longest], [left, width - right]);
+  const x = scaleLinear(axes.xRange ?? [0, longest], [left, width - right]);
   // Millions in figures would run into one another.
-  const xLabel = longest >= 1e6 ? compact : x.tickFormat(8);
-  const y = scaleLinear([ys[0] ?? 0, top], [height - size.bottom, size.top]).nice().clamp(true);
+  const xLabel = axes.xLabel ?? (longest >= 1e6 ? compact : x.tickFormat(8));
+  // The first steps' losses are far above the rest.
+  const [low, high] = axes.yRange ?? [ys[0] ?? 0, Math.min(ys.at(-1) ?? 1, 2 * (ys[Math.floor(ys.length / 2)] ?? 1))];
+  const y = scaleLinear([low, high], [height - size.bottom, size.top]).nice().clamp(true);
   const path = line<readonly [number, number]>(
     ([value]) => x(value),
     ([, value]) => y(value),
