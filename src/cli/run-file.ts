@@ -79,13 +79,19 @@ export const readTaskFile = (folder: string): Promise<TaskFile> => readSettings(
 export const isTaskRun = async (folder: string): Promise<boolean> =>
   (await platform.pathKind(platform.joinPath(folder, 'task.json'))) === 'file';
 
-async function writeSettings(folder: string, name: string, settings: object): Promise<void> {
+/** Writes a file of JSON to a run's folder. */
+export async function writeSettings(folder: string, name: string, settings: object): Promise<void> {
   await platform.makeFolder(folder);
   const text = `${JSON.stringify(settings, null, 2)}\n`;
   await platform.writeFileAtomically(platform.joinPath(folder, name), [new TextEncoder().encode(text)]);
 }
 
-async function readSettings<const S extends v.GenericSchema>(
+/**
+ * Reads a file of JSON from a run's folder.
+ * @param command what makes it
+ * @throws CheckpointError when the folder has no such file, or it is damaged
+ */
+export async function readSettings<const S extends v.GenericSchema>(
   folder: string,
   name: string,
   schema: S,
