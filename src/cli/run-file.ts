@@ -11,8 +11,8 @@ const real = v.pipe(v.number(), v.finite());
 const runSchema = v.strictObject({
   /** One file or folder, or several files. */
   text: v.union([v.string(), v.array(v.string())]),
-  documentSeparator: v.optional(v.string()),
-  textField: v.optional(v.string()),
+  documentSeparator: v.exactOptional(v.string()),
+  textField: v.exactOptional(v.string()),
   validation: v.optional(v.string()),
   tokenizer: v.nullable(v.string()),
   model: v.strictObject({ dModel: positive, layers: positive, dState: positive, dConv: positive, expand: positive }),

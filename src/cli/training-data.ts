@@ -20,6 +20,14 @@ export function documentOptions(command: Command): Command {
     .option('--text-field <key>', 'the key of the text in .jsonl files (default: text)');
 }
 
+/** The documents of text files. */
+export const openTexts = (paths: readonly string[], { documentSeparator, textField }: DocumentOptions, tokenizer: Tokenizer): Promise<DocumentSource> =>
+  openTextDocuments(paths, {
+    tokenizer,
+    ...(documentSeparator === undefined ? {} : { separator: documentSeparator }),
+    ...(textField === undefined ? {} : { textField }),
+  });
+
 /** What training data is read with: the part of a run's settings that concerns it. */
 export type DataSettings = Pick<RunFile, 'text' | 'tokenizer' | 'documentSeparator' | 'textField' | 'validation' | 'validationShare'>;
 
@@ -81,9 +89,5 @@ async function openDocuments(paths: readonly string[], settings: DataSettings, t
     const [made, given] = [String(shards.vocabularySize), String(tokenizer.vocabularySize)];
     throw new ArgumentError(`train: ${platform.joinPath(path, shardIndexName)} was made with a tokenizer of ${made} ids; this one has ${given}`);
   }
-  return openTextDocuments(paths, {
-    tokenizer,
-    ...(settings.documentSeparator === undefined ? {} : { separator: settings.documentSeparator }),
-    ...(settings.textField === undefined ? {} : { textField: settings.textField }),
-  });
+  return openTexts(paths, settings, tokenizer);
 }

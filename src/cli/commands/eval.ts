@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { isJsonLines, loadTextFile, openTextDocuments, packedPass, type TokenArray } from '../../data/index.js';
+import { isJsonLines, loadTextFile, packedPass, type TokenArray } from '../../data/index.js';
 import { loadMamba, type MambaLM, type WeightDType } from '../../models/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
@@ -7,7 +7,7 @@ import { compact, duration, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
 import { exitCodes, integer, interruption, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
-import { documentOptions, type DocumentOptions } from '../training-data.js';
+import { documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
 
 interface Options extends ComputeOptions, DocumentOptions {
   readonly dtype?: WeightDType;
@@ -111,12 +111,8 @@ const measureSequence: Measure = async (model, tokenizer, text, { chunk, limit }
   return { evaluation, bytes: countBytes(tokenizer, tokens.subarray(1)) };
 };
 
-const measureDocuments: Measure = async (model, tokenizer, text, { chunk, documentSeparator, textField }, conduct) => {
-  const source = await openTextDocuments([text], {
-    tokenizer,
-    ...(documentSeparator === undefined ? {} : { separator: documentSeparator }),
-    ...(textField === undefined ? {} : { textField }),
-  });
+const measureDocuments: Measure = async (model, tokenizer, text, options, conduct) => {
+  const source = await openTexts([text], options, tokenizer);
   try {
     let [tokens, bytes] = [0, 0];
     for (let i = 0; i < source.count; i++) {
@@ -124,7 +120,7 @@ const measureDocuments: Measure = async (model, tokenizer, text, { chunk, docume
       tokens += document.length - 1;
       bytes += countBytes(tokenizer, Int32Array.from(await document.read(1, document.length)));
     }
-    const shape = { batchSize: rows, length: chunk };
+    const shape = { batchSize: rows, length: options.chunk };
     return { evaluation: await evaluate(model, packedPass(source, shape), shape, conduct(tokens)), bytes };
   } finally {
     await source.close();

@@ -60,7 +60,9 @@ async function accuracyByLength(folders: readonly string[]): Promise<string> {
   });
   const exponents = curves.flatMap(({ points }) => points.map(([exponent]) => exponent));
   return lineChart(curves, {
-    ...{ title: 'Accuracy by length', x: 'length', y: '% right' },
+    title: 'Accuracy by length',
+    x: 'length',
+    y: '% right',
     xRange: [Math.min(...exponents), Math.max(...exponents)],
     yRange: [0, 100],
     xLabel: (exponent) => (Number.isInteger(exponent) ? `2${raised(exponent)}` : ''),

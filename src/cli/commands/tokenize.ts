@@ -1,12 +1,12 @@
 import { platform } from '#platform';
 import type { Command } from 'commander';
-import { openTextDocuments, shardIndexName, writeTokenShards } from '../../data/index.js';
+import { shardIndexName, writeTokenShards } from '../../data/index.js';
 import { ByteTokenizer, loadTokenizer } from '../../tokenizer/index.js';
 import { grouped } from '../format.js';
 import { exitCodes, interruption } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { copyTokenizer } from '../tokenizer-files.js';
-import { documentOptions, type DocumentOptions } from '../training-data.js';
+import { documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
 
 interface Options extends DocumentOptions {
   readonly out: string;
@@ -29,16 +29,12 @@ export function addTokenize(program: Command): void {
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {
-  const { out, tokenizer: folder, documentSeparator, textField } = options;
+  const { out, tokenizer: folder } = options;
   const tokenizer = folder === undefined ? new ByteTokenizer() : await loadTokenizer(folder, Number.MAX_SAFE_INTEGER);
   const { signal, stop } = interruption();
   const progress = new ProgressLine();
   try {
-    const source = await openTextDocuments(files, {
-      tokenizer,
-      ...(documentSeparator === undefined ? {} : { separator: documentSeparator }),
-      ...(textField === undefined ? {} : { textField }),
-    });
+    const source = await openTexts(files, options, tokenizer);
     // Before the shards: their index, written last, says that all is there.
     if (folder !== undefined && (await platform.pathKind(platform.joinPath(out, shardIndexName))) === undefined) {
       await platform.makeFolder(out);
