@@ -48,7 +48,6 @@ export function formed({ m, n, k, transposeA = false, transposeB = false }, { wi
     m, n, k, batch: 1,
     a: factor('a', a, 'm', transposeA ? 'outer' : 'depth'),
     b: factor('b', b, 'n', transposeB ? 'depth' : 'outer'),
-    bName: 'b',
     result: { name: 'c', dtype: c, pitch: 'p.ldc', stride: 'p.strideC', lanes: 4, bias: false, accumulate: false, saturate: false },
   };
   const kernel = { ...gemm, webgpu: () => make(whole) };

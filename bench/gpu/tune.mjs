@@ -1,12 +1,13 @@
 // Every sensible form of a product on this GPU, checked first and then timed: what src/ops/matmul/gpu/forms.ts chooses by.
-//   node bench/gpu/tune.mjs [matrix|tiled|few|shapes …]
+//   node bench/gpu/tune.mjs [matrix|large|tiled|few|shapes …]
 import * as elapid from '../../dist/index.js';
+import { gemmInto } from '../../dist/ops/matmul/gemm.js';
 import { fewRowsProduct } from '../../dist/ops/matmul/gpu/few-rows.js';
 import { subgroupSize } from '../../dist/ops/matmul/gpu/forms.js';
 import { matrixBytes, matrixProduct } from '../../dist/ops/matmul/gpu/matrix.js';
 import { splitsFor } from '../../dist/ops/matmul/gpu/product.js';
 import { tiledProduct } from '../../dist/ops/matmul/gpu/tiled.js';
-import { dispose, formed, gpuTime, product, tensors } from './products.mjs';
+import { dispose, formed, gpuTime, product, tensors, values } from './products.mjs';
 
 const parts = process.argv.slice(2);
 const wanted = (part) => parts.length === 0 || parts.includes(part);
@@ -84,6 +85,48 @@ if (wanted('matrix') && gpu.matrices && size !== null) {
   await one(t, [half, half, half]);
   await one(t, ['f32', 'f32', 'f32']);
   for (const groupRows of [1, 4, 16]) await one(tile(128, 128, 32, 64, 64, groupRows), [half, half, 'f32']);
+}
+
+/** Largest error of some entries of c against sums of `tensors`' values in float64, relative to the largest of them. */
+async function sampledError({ m, n, k, transposeA = false, transposeB = false }, t) {
+  const [a, b, c] = [values(m * k, 1), values(n * k, 2), await t.c.data()];
+  let [error, largest] = [0, 0];
+  for (let i = 0; i < 256; i++) {
+    // Steps without a common factor with the extents: every place in a tile comes up.
+    const [row, column] = [(i * 1021) % m, (i * 2027 + 5) % n];
+    let right = 0;
+    for (let l = 0; l < k; l++) right += (transposeA ? a[l * m + row] : a[row * k + l]) * (transposeB ? b[column * k + l] : b[l * n + column]);
+    const difference = Math.abs(c[row * n + column] - right);
+    error = difference <= error ? error : difference;
+    largest = Math.max(largest, Math.abs(right));
+  }
+  return error / largest;
+}
+
+if (wanted('large') && gpu.matrices && size !== null) {
+  console.log('\nlarge products on matrix units, as they are chosen');
+  const mixed = await elapid.openBackend('webgpu', { matmul: 'f16' });
+  const one = async (extents, dtypes, transposes) => {
+    const shape = { ...extents, ...transposes };
+    const t = tensors(mixed, shape, dtypes);
+    const time = await gpuTime(mixed, () => gemmInto(t.a, t.b[0], t.c, transposes), { launches: 24, warmMs: 800 });
+    const error = await sampledError(shape, t);
+    const label = `${transposes.transposeA ? 'aᵀ' : 'a'}·${transposes.transposeB ? 'bᵀ' : 'b'} ${Object.values(extents).join('x')} ${dtypes.join(' ')}`;
+    const rate = (2 * shape.m * shape.n * shape.k) / time / 1e6;
+    console.log(error < 1e-3 ? `${label.padEnd(40)} ${time.toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} TFLOP/s` : `WRONG ${label}: ${String(error)}`);
+    dispose(t);
+  };
+  for (const transposes of [{ transposeB: true }, {}, { transposeA: true }, { transposeA: true, transposeB: true }]) {
+    for (const c of ['f32', half]) await one({ m: 4096, n: 4096, k: 4096 }, [half, half, c], transposes);
+  }
+  // A layer of mamba-130m in training, B8 L2048: projections, gradients of their inputs and of a weight.
+  for (const [n, k] of [[3072, 768], [768, 1536]]) {
+    await one({ m: 16384, n, k }, [half, 'f32', half], { transposeB: true });
+    await one({ m: 16384, n: k, k: n }, [half, 'f32', half], {});
+    await one({ m: n, n: k, k: 16384 }, [half, half, 'f32'], { transposeA: true });
+  }
+  await one({ m: 2048, n: 50280, k: 768 }, [half, 'f32', half], { transposeB: true });
+  await mixed.close();
 }
 
 if (wanted('tiled')) {

@@ -1,7 +1,7 @@
 /** What products give GPUs that machines of tests rarely have: their code is checked by Dawn, without a GPU to run it. */
 import { create, globals } from 'webgpu';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { LaunchPlans } from '../../src/backend/webgpu/plan.js';
+import { LaunchPlans, type LaunchPlan } from '../../src/backend/webgpu/plan.js';
 import type { Pipelines } from '../../src/backend/webgpu/pipelines.js';
 import { kernels } from '../../src/ops/kernels.js';
 import type { DType, GpuFeatures } from '../../src/tensor/index.js';
@@ -23,13 +23,12 @@ const collected = {
     // Launches with one key share the code of the first.
     expect(modules.get(key) ?? code, key).toBe(code);
     modules.set(key, code);
-    return {};
+    return { key };
   },
 };
 const plans = new LaunchPlans(features, collected as unknown as Pipelines);
 
-/** Collects the code of a launch. */
-function planned(name: string, buffers: Readonly<Record<string, DType | undefined>>, parameters: Readonly<Record<string, number>>): void {
+function planned(name: string, buffers: Readonly<Record<string, DType | undefined>>, parameters: Readonly<Record<string, number>>) {
   const kernel = kernels.find((one) => one.name === name);
   if (kernel === undefined) throw new Error(`there is no kernel ${name}`);
   const size = 2 ** 26;
@@ -37,7 +36,9 @@ function planned(name: string, buffers: Readonly<Record<string, DType | undefine
     const dtype = buffers[buffer];
     return dtype === undefined ? null : { buffer: { dtype, size }, offset: 0, size };
   });
-  plans.get(kernel, views, Object.keys(kernel.parameters).map((parameter) => parameters[parameter] ?? 0));
+  const plan: LaunchPlan = plans.get(kernel, views, Object.keys(kernel.parameters).map((parameter) => parameters[parameter] ?? 0));
+  const keys = plan.dispatches.map(({ pipeline }) => (pipeline as unknown as { key: string }).key);
+  return { scratch: plan.scratch, codes: keys.map((key) => modules.get(key) ?? '') };
 }
 
 interface Form {
@@ -54,17 +55,55 @@ interface Form {
 }
 
 /** A product of such dtypes of a, b and c. */
-function product(form: Form, [a, b, c]: readonly [DType, DType, DType], bias = false): void {
+function product(form: Form, [a, b, c]: readonly [DType, DType, DType], bias = false) {
   const { m, n, k, transposeA = false, transposeB = false, gap = 0, batch = 1, half = false, accumulate = false } = form;
   const [lda, ldb, ldc] = [(transposeA ? m : k) + gap, (transposeB ? k : n) + gap, n + gap];
   const strides = { strideA: (transposeA ? k : m) * lda, strideB: (transposeB ? n : k) * ldb, strideC: m * ldc };
   const flags = { transposeA, transposeB, half, accumulate, saturate: c === 'f16' };
   const numbers = Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, Number(flag)]));
   const parameters = { m, n, k, lda, ldb, ldc, batch, ...strides, ...numbers };
-  planned('gemm', { a, b, c, bias: bias ? 'f32' : undefined }, parameters);
+  return planned('gemm', { a, b, c, bias: bias ? 'f32' : undefined }, parameters);
 }
 
 const halves = ['f16', 'f16', 'f32'] as const;
+
+const cube = { m: 4096, n: 4096, k: 4096 };
+
+test('factors in f32 of a large product are converted first, where they are read often', () => {
+  for (const [transposeA, transposeB] of [[false, true], [false, false], [true, false]] as const) {
+    const form = { ...cube, transposeA, transposeB, half: true };
+    const halvedOf = (changes: Partial<Form>, dtypes: Parameters<typeof product>[1]) =>
+      product({ ...form, ...changes }, dtypes).scratch.flatMap(({ dtype, size }) => (dtype === 'f16' ? [size] : []));
+    const [left, right] = [['f32', 'f16', 'f32'], ['f16', 'f32', 'f16']] as const;
+    expect(halvedOf({ n: 2048 }, left)).toEqual([4096 ** 2]);
+    expect(halvedOf({ n: 2048 }, right)).toEqual([2048 * 4096]);
+    expect(halvedOf({ n: 2048 }, ['f32', 'f32', 'f32'])).toHaveLength(2);
+    expect(halvedOf({}, halves)).toEqual([]);
+    expect(halvedOf({ n: 512 }, left)).toEqual([]);
+    expect(halvedOf({ m: 512, k: 16384 }, right)).toEqual([]);
+    expect(halvedOf({ batch: 2 }, right)).toEqual([]);
+    // Rows of halves would not begin with whole vectors.
+    const odd = transposeB ? { k: 4100 } : { n: 4100 };
+    expect(halvedOf(odd, right)).toEqual([]);
+  }
+});
+
+test('extents and pitches are compiled into large products, and such pipelines are told apart', () => {
+  for (const transposeA of [false, true]) {
+    const codesOf = (changes: Partial<Form>) => product({ ...cube, transposeA, ...changes }, halves).codes;
+    const [constant, other] = [codesOf({}), codesOf({ gap: 64 })];
+    for (const code of [...constant, ...other]) expect(code).not.toMatch(/\bp\.(?!\w+_at\b)/);
+    expect(constant.at(-1)).toContain('4096u');
+    expect(other.at(-1)).toContain('4160u');
+    expect(codesOf({ m: 4096 + 8 }).at(-1)).toContain('p.m');
+  }
+});
+
+test('sums that are converted or added on their way to the result are in sight of a store of whole matrices', () => {
+  const codes = [product(cube, ['f16', 'f16', 'f16']), product({ ...cube, accumulate: true }, halves), product(cube, halves, true)];
+  for (const made of codes) expect(made.codes.at(-1)).toContain('if (arrayLength(&c) == 0u)');
+  expect(product(cube, halves).codes.at(-1)).not.toContain('arrayLength');
+});
 
 describe('every form of a product', () => {
   let device: GPUDevice;

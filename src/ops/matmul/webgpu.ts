@@ -32,7 +32,7 @@ export const gemmGpu: GpuKernel<Buffers, Parameters> = ({ gpu, parameters, dtype
     halves: half === 1 || (dtype('a') === 'f16' && dtype('b') === 'f16'),
     a: (widest) => factor('a', 'm', transposeA === 1, lda, strideA, widest),
     b: (widest) => factor('b', 'n', transposeB === 0, ldb, strideB, widest),
-    bName: 'b',
+    parameters,
     result: {
       name: 'c',
       dtype: dtype('c'),

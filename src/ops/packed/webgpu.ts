@@ -77,7 +77,7 @@ export const linearGpu =
       halves: half === 1,
       a: left,
       b: (widest) => packedFactor(format, half === 1 && widest === 4),
-      bName: 'weight',
+      parameters,
     });
   };
 

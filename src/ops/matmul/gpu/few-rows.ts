@@ -36,7 +36,7 @@ export function fewRowsProduct(gpu: GpuFeatures, product: Product, form: FewRows
   };
 }
 
-function fewRowsCode({ a, b, bName, result }: Product, { rows, lanes, ahead }: FewRows, subgroup: number): string {
+function fewRowsCode({ a, b, result }: Product, { rows, lanes, ahead }: FewRows, subgroup: number): string {
   const u = (value: number) => `${String(value)}u`;
   const step = 4 * lanes;
   const sum = (i: number) => `vec4<f32>(${range(outputs).map((r) => `sum_${String(i)}_${String(r)}`).join(', ')})`;
@@ -57,12 +57,12 @@ function fewRowsCode({ a, b, bName, result }: Product, { rows, lanes, ahead }: F
     let first_column = (tile * ${u(threads / lanes)} + thread / ${u(lanes)}) * ${u(outputs)};
     ${range(rows).flatMap((i) => range(outputs).map((r) => `var sum_${String(i)}_${String(r)} = 0.0;`)).join(' ')}
     for (var depth = lane * 4u; depth < p.k; depth += ${u(step * ahead)}) {
-      ${range(ahead).flatMap((s) => range(outputs).map((r) => `let right_${String(s)}_${String(r)} = ${bName}_four(batch, first_column + ${u(r)}, depth + ${u(s * step)});`)).join('\n      ')}
+      ${range(ahead).flatMap((s) => range(outputs).map((r) => `let right_${String(s)}_${String(r)} = ${b.binding.name}_four(batch, first_column + ${u(r)}, depth + ${u(s * step)});`)).join('\n      ')}
       ${range(ahead)
         .flatMap((s) =>
           range(rows).map(
             (i) =>
-              `{ let left = a_four(batch, first_row + ${u(i)}, depth + ${u(s * step)}); ` +
+              `{ let left = ${a.binding.name}_four(batch, first_row + ${u(i)}, depth + ${u(s * step)}); ` +
               range(outputs)
                 .map((r) => `sum_${String(i)}_${String(r)} += dot(left, right_${String(s)}_${String(r)});`)
                 .join(' ') +

@@ -9,11 +9,9 @@ export interface Product {
   readonly n: number;
   readonly k: number;
   readonly batch: number;
-  /** Named `a`. */
+  /** WGSL names a factor as its binding does. */
   readonly a: Factor;
-  /** Of any name but those of the others. */
   readonly b: Factor;
-  readonly bName: string;
   readonly result: Result;
 }
 
@@ -52,7 +50,7 @@ export function tileDispatches(
       buffers: [a.binding, b.binding, ...store.buffers],
       workgroups: fold(workgroups),
       numbers: { tilesM, tilesN, batches: batch, splitDepth, first, end: first + workgroups },
-      code: () => code(prologue(tile, groupRows), store),
+      code: () => code(prologue(tile, groupRows, splits), store),
     });
   }
   if (splits === 1) return { dispatches };
@@ -61,19 +59,19 @@ export function tileDispatches(
 }
 
 /** Tiles go in groups of some rows of them, so that those at work together share what they read. */
-const prologue = ({ rows, columns }: Extents, groupRows: number) => `
+const prologue = ({ rows, columns }: Extents, groupRows: number, splits: number) => `
     let flat = flat_workgroup(workgroup, workgroups) + p.first;
     if (flat >= p.end) { return; }
     let tile = flat % (p.tilesM * p.tilesN);
     let batch = flat / (p.tilesM * p.tilesN) % p.batches;
-    let split = flat / (p.tilesM * p.tilesN) / p.batches;
+    let split = ${splits === 1 ? '0u' : 'flat / (p.tilesM * p.tilesN) / p.batches'};
     let group = tile / (${String(groupRows)}u * p.tilesN);
     let group_rows = min(${String(groupRows)}u, p.tilesM - group * ${String(groupRows)}u);
     let in_group = tile - group * ${String(groupRows)}u * p.tilesN;
     let first_row = (group * ${String(groupRows)}u + in_group % group_rows) * ${String(rows)}u;
     let first_column = in_group / group_rows * ${String(columns)}u;
-    let begin = split * p.splitDepth;
-    let end = min(p.k, begin + p.splitDepth);`;
+    let begin = ${splits === 1 ? '0u' : 'split * p.splitDepth'};
+    let end = ${splits === 1 ? 'p.k' : 'min(p.k, begin + p.splitDepth)'};`;
 
 /** Parts of the sums so that about `workgroups` of them are at work, none shorter than `leastDepth`. */
 export function splitsFor({ m, n, k, batch }: Product, tile: Extents, workgroups: number, leastDepth: number): number {

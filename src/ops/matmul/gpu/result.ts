@@ -1,7 +1,7 @@
 /** Where kernels of products put their sums. */
 import type { DType, GpuBinding, GpuDispatch } from '../../../tensor/index.js';
 import { perElement } from '../../../backend/webgpu/per-element.js';
-import { saturated, vectorOf } from '../../webgpu-vectors.js';
+import { gather, saturated, vectorOf } from '../../webgpu-vectors.js';
 
 /** The result matrix in memory, and what is added to it. Names of numbers are WGSL expressions. */
 export interface Result {
@@ -22,8 +22,11 @@ export interface Store {
   readonly variant: string;
   /** `fn store(split, batch, row, column, v: vec4<f32>)`: four sums of a row, from a multiple of 4 on. */
   readonly code: string;
-  /** Where whole 16×16 matrices may be stored as they are: WGSL expressions over split, batch, row and column. */
-  readonly whole: { readonly name: string; readonly at: string; readonly pitch: string } | null;
+  /**
+   * Where whole 16×16 matrices of sums lie: WGSL expressions over split, batch, row and column. With `asTheyAre` storing them there is
+   * all there is to do; otherwise code that does is valid, and must not run.
+   */
+  readonly whole: { readonly name: string; readonly at: string; readonly pitch: string; readonly asTheyAre: boolean } | null;
 }
 
 const letters = ['x', 'y', 'z', 'w'] as const;
@@ -60,8 +63,11 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
     variant: `${bias ? 'b' : ''}${accumulate ? '+' : ''}${saturate ? 's' : ''}`,
     code,
     whole:
-      dtype === 'f32' && !bias && !accumulate
-        ? { name, at: `p.${name}_at + (batch * ${stride} + row * ${pitch} + column) / ${String(lanes)}u`, pitch: `${pitch} / ${String(lanes)}u` }
+      dtype === 'f32' || lanes === 4
+        ? {
+            ...{ name, at: `p.${name}_at + (batch * ${stride} + row * ${pitch} + column) / ${String(lanes)}u`, pitch: `${pitch} / ${String(lanes)}u` },
+            asTheyAre: dtype === 'f32' && !bias && !accumulate,
+          }
         : null,
   };
 }
@@ -76,25 +82,28 @@ export const storeParts: Store = {
     let at = p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column;
     ${letters.map((letter, i) => `if (column + ${String(i)}u < p.n) { parts[at + ${String(i)}u] = v.${letter}; }`).join('\n    ')}
   }`,
-  whole: { name: 'parts', at: 'p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column', pitch: 'p.n' },
+  whole: { name: 'parts', at: 'p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column', pitch: 'p.n', asTheyAre: true },
 };
 
 /** Adds up the parts, in order. */
 export function addParts(result: Result, { m, n, batch }: { m: number; n: number; batch: number }, splits: number): GpuDispatch {
-  const { name, dtype = 'f32', pitch, stride, bias, accumulate, saturate } = result;
+  const { name, dtype = 'f32', pitch, stride, lanes, bias, accumulate, saturate } = result;
+  const type = vectorOf(lanes, 'f32');
+  const each = `${String(lanes)}u`;
+  const biases = gather(lanes, (lane) => `bias[p.bias_at + column + ${String(lane)}u]`);
   return perElement({
     variant: `add parts${bias ? ' b' : ''}${accumulate ? ' +' : ''}${saturate ? ' s' : ''}`,
-    count: batch * m * n,
-    buffers: [{ name: 'parts', access: 'read' }, name, ...(bias ? ['bias'] : [])],
+    count: (batch * m * n) / lanes,
+    buffers: [{ name: 'parts', as: type, access: 'read' }, { name, as: vectorOf(lanes, dtype) }, ...(bias ? ['bias'] : [])],
     numbers: { splits },
     body: `
-      let column = i % p.n;
-      let row = i / p.n;
-      var sum = 0.0;
+      let column = i * ${each} % p.n;
+      let row = i * ${each} / p.n;
+      var sum = ${type}();
       for (var split = 0u; split < p.splits; split++) { sum += parts[p.parts_at + split * p.elements + i]; }
-      ${bias ? 'sum += bias[p.bias_at + column];' : ''}
-      let at = p.${name}_at + (row / p.m) * ${stride} + (row % p.m) * ${pitch} + column;
-      let all = ${accumulate ? `f32(${name}[at]) + ` : ''}sum;
-      ${name}[at] = ${saturate ? saturated(1, dtype, 'all') : `${dtype}(all)`};`,
+      ${bias ? `sum += ${biases};` : ''}
+      let at = p.${name}_at + ((row / p.m) * ${stride} + (row % p.m) * ${pitch} + column) / ${each};
+      let all = ${accumulate ? `${type}(${name}[at]) + ` : ''}sum;
+      ${name}[at] = ${saturate ? saturated(lanes, dtype, 'all') : `${vectorOf(lanes, dtype)}(all)`};`,
   });
 }

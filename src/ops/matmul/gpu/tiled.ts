@@ -36,11 +36,11 @@ const letters = ['x', 'y', 'z', 'w'] as const;
  * The two tiles are staged in blocks of 4×4 elements: a thread reads four vectors as they lie in memory, and writes four that
  * run along the outer index, transposed in registers if need be. The next blocks are asked for before a tile is multiplied.
  */
-function tiledCode({ a, b, bName }: Product, tile: Tile, buffers: number, prologue: string, store: Store): string {
+function tiledCode({ a, b }: Product, tile: Tile, buffers: number, prologue: string, store: Store): string {
   const threads = threadsOf(tile);
   const sides = [
-    { name: 'a', factor: a, extent: tile.rows, first: 'first_row' },
-    { name: bName, factor: b, extent: tile.columns, first: 'first_column' },
+    { name: a.binding.name, factor: a, extent: tile.rows, first: 'first_row' },
+    { name: b.binding.name, factor: b, extent: tile.columns, first: 'first_column' },
   ].map((side) => ({ ...side, blocks: (side.extent * tile.depth) / 16, pitch: pitchOf(side.extent), size: tile.depth * pitchOf(side.extent) }));
   const [left, right] = sides as [(typeof sides)[0], (typeof sides)[0]];
   const turns = range(Math.ceil((left.blocks + right.blocks) / threads));
@@ -101,8 +101,8 @@ function tiledCode({ a, b, bName }: Product, tile: Tile, buffers: number, prolog
     .join('\n        ');
   return `
   ${a.four} ${b.four} ${store.code}
-  var<workgroup> tile_a: array<vec4<f32>, ${String(buffers * left.size)}>;
-  var<workgroup> tile_${bName}: array<vec4<f32>, ${String(buffers * right.size)}>;
+  var<workgroup> tile_${left.name}: array<vec4<f32>, ${String(buffers * left.size)}>;
+  var<workgroup> tile_${right.name}: array<vec4<f32>, ${String(buffers * right.size)}>;
   @compute @workgroup_size(${String(threads)})
   fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
@@ -115,8 +115,8 @@ function tiledCode({ a, b, bName }: Product, tile: Tile, buffers: number, prolog
       if (at < end) { ${fetch('at')} }
       if (at > begin) {
         for (var depth = 0u; depth < ${number(tile.depth)}; depth++) {
-          ${rowParts.map((r) => `let left_${String(r)} = tile_a[before * ${number(left.size)} + depth * ${number(left.pitch)} + ${rowOf(r)}];`).join(' ')}
-          ${columnParts.map((c) => `let right_${String(c)} = tile_${bName}[before * ${number(right.size)} + depth * ${number(right.pitch)} + ${columnOf(c)}];`).join(' ')}
+          ${rowParts.map((r) => `let left_${String(r)} = tile_${left.name}[before * ${number(left.size)} + depth * ${number(left.pitch)} + ${rowOf(r)}];`).join(' ')}
+          ${columnParts.map((c) => `let right_${String(c)} = tile_${right.name}[before * ${number(right.size)} + depth * ${number(right.pitch)} + ${columnOf(c)}];`).join(' ')}
           ${multiply}
         }
       }
