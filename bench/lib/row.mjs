@@ -102,9 +102,9 @@ function columns({ better }, mine, theirs, peer, limit, rates) {
   const times = (/** @type {number} */ figure, /** @type {number} */ other) => (better === 'more' ? figure / other : other / figure);
   const own = summarise(mine);
   const side = peer?.source === 'stated' ? { median: peer.value } : theirs.length > 0 ? summarise(theirs) : undefined;
-  // A limit is what the machine can do, so the best rate counts, not the middle one.
-  const bound = limit?.value(...limit.probes.map((_, i) => Math.max(...rates.map((rate) => rate[i] ?? NaN)))) ?? NaN;
-  const known = Number.isFinite(bound);
+  // As ours: the middle of runs in alternation, on a machine that neighbours or its own heat may slow for all of them.
+  const bounds = limit === undefined ? [] : rates.map((each) => limit.value(...each));
+  const reach = bounds.length > 0 && bounds.every(Number.isFinite) ? summarise(bounds) : undefined;
   return {
     ours: own.median,
     runs: own.runs,
@@ -114,8 +114,9 @@ function columns({ better }, mine, theirs, peer, limit, rates) {
     ...(peer?.source === 'missing' ? { peerMissing: peer.reason } : {}),
     ...(side !== undefined && 'spread' in side ? { peerRuns: side.runs, peerSpread: side.spread } : {}),
     ratio: side === undefined ? null : rounded(times(ours, side.median)),
-    limit: known ? rounded(bound) : null,
-    limitShare: known ? rounded(times(ours, bound)) : null,
+    limit: reach?.median ?? null,
+    ...(reach === undefined ? {} : { limitSpread: reach.spread }),
+    limitShare: reach === undefined ? null : rounded(times(ours, reach.median)),
     ...(limit === undefined ? {} : { limitBasis: limit.basis }),
   };
 }
