@@ -78,7 +78,7 @@ export class LaunchPlans {
   }
 }
 
-/** Asks the kernel for its dispatches and finds, or begins to compile, their pipelines. */
+/** Asks the kernel for its dispatches and finds their pipelines. */
 function planLaunch(
   kernel: Kernel,
   views: readonly (BufferView | null)[],

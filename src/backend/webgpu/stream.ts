@@ -1,14 +1,14 @@
 import { BackendError } from '../../util/errors.js';
-import { uniformBytes, uniformWords, type Pipeline } from './pipelines.js';
+import { uniformBytes, uniformWords, type CompilingPipeline } from './pipelines.js';
 import type { GpuProfile } from './profile.js';
 
 /** A dispatch that is ready to be encoded. */
 export interface EncodedDispatch {
   readonly kernel: string;
-  readonly pipeline: Pipeline;
+  readonly pipeline: CompilingPipeline;
   readonly group: GPUBindGroup;
-  /** The uniforms' words, to be put into the stream's own uniform buffer; a number where they lie in a program's already. */
-  readonly uniforms: Uint32Array | number;
+  /** The uniforms' words, to be put into the stream's own uniform buffer; null where the group has them, at a fixed offset. */
+  readonly uniforms: Uint32Array | null;
   readonly workgroups: readonly [number, number, number];
 }
 
@@ -203,16 +203,14 @@ export class GpuStream {
   #encode({ kernel, group, uniforms, workgroups }: EncodedDispatch, pipeline: GPUComputePipeline): void {
     if (this.#profile !== null) this.#endPass();
     this.#pass ??= this.#commands().beginComputePass(this.#profile?.nextPass(kernel) ?? {});
-    let offset: number;
-    if (typeof uniforms === 'number') {
-      offset = uniforms;
+    this.#pass.setPipeline(pipeline);
+    if (uniforms === null) {
+      this.#pass.setBindGroup(0, group);
     } else {
-      offset = this.#slots * uniformBytes;
       this.#words.set(uniforms, this.#slots * uniformWords);
+      this.#pass.setBindGroup(0, group, [this.#slots * uniformBytes]);
       this.#slots++;
     }
-    this.#pass.setPipeline(pipeline);
-    this.#pass.setBindGroup(0, group, [offset]);
     this.#pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
   }
 

@@ -201,8 +201,9 @@ export class WebGpuBackend implements Backend {
     let program = entries.map((entry, i): EncodedDispatch | EncodedCopy => {
       if (!('pipeline' in entry)) return entry;
       words.set(entry.uniforms, i * uniformWords);
-      const { kernel, pipeline, workgroups } = entry;
-      return { kernel, pipeline, workgroups, group: this.#group(entry, uniforms), uniforms: i * uniformBytes };
+      const { kernel, workgroups } = entry;
+      const pipeline = entry.pipeline('fixed');
+      return { kernel, pipeline, workgroups, group: this.#group(pipeline.layout, entry.ranges, uniforms, i * uniformBytes), uniforms: null };
     });
     this.#device.queue.writeBuffer(uniforms, 0, words);
     let owned = capture.memory.freed;
@@ -314,13 +315,7 @@ export class WebGpuBackend implements Backend {
       this.#capture.entries.push(uniforms === null ? dispatch : { ...dispatch, uniforms });
       return;
     }
-    const encoded = (dispatch.encoded ??= {
-      kernel: dispatch.kernel,
-      pipeline: dispatch.pipeline,
-      group: this.#group(dispatch, this.#stream.uniforms),
-      uniforms: dispatch.uniforms,
-      workgroups: dispatch.workgroups,
-    });
+    const encoded = (dispatch.encoded ??= this.#encoded(dispatch));
     this.#stream.dispatch(uniforms === null ? encoded : { ...encoded, uniforms });
   }
 
@@ -334,11 +329,16 @@ export class WebGpuBackend implements Backend {
     this.launch(copyRows as unknown as Kernel, [from, to], [1, to.size, to.size, to.size]);
   }
 
-  #group({ pipeline, ranges }: BoundDispatch, uniforms: GPUBuffer): GPUBindGroup {
+  #encoded({ kernel, pipeline, ranges, uniforms, workgroups }: BoundDispatch): EncodedDispatch {
+    const compiling = pipeline('dynamic');
+    return { kernel, pipeline: compiling, group: this.#group(compiling.layout, ranges, this.#stream.uniforms, 0), uniforms, workgroups };
+  }
+
+  #group(layout: GPUBindGroupLayout, ranges: BoundDispatch['ranges'], uniforms: GPUBuffer, uniformsAt: number): GPUBindGroup {
     return this.#device.createBindGroup({
-      layout: pipeline.layout,
+      layout,
       entries: [
-        { binding: 0, resource: { buffer: uniforms, offset: 0, size: uniformBytes } },
+        { binding: 0, resource: { buffer: uniforms, offset: uniformsAt, size: uniformBytes } },
         ...ranges.map(({ block, offset, sizeBytes }, i) => ({
           binding: i + 1,
           resource: { buffer: block.buffer, offset, size: sizeBytes },
