@@ -10,8 +10,8 @@ export interface Division<B extends string = string, P extends string = string> 
   readonly along: P;
   /** Elements from one to the next, of each buffer that has something for each; both parts are given the other buffers whole. */
   readonly strides: Partial<Readonly<Record<B, number>>>;
-  /** How many of them stay together, where a buffer's layout has blocks of several; default 1. */
-  readonly together?: number;
+  /** How many stay together because buffers have whole blocks of them, the last one filled up. */
+  readonly blocks?: { readonly of: number; readonly buffers: readonly B[] };
   /**
    * Outputs that are sums over what is divided: the second part's go to memory of their own and are added by `add`, a kernel
    * for y[r, c] += x[r, c] of buffers x and y and parameters rows, columns, and the pitches of x and y.
@@ -42,15 +42,19 @@ export function dividedElements<B extends string>(
 const alignment = 256;
 
 /** How many of `count` the first part gets, about half; 0 where there is nothing to divide. */
-export function firstHalf(count: number, together = 1): number {
-  const blocks = Math.ceil(count / together);
-  if (blocks < 2) return 0;
-  const unit = Math.min(alignment, 2 ** Math.floor(Math.log2(blocks / 2)));
-  return together * unit * Math.max(1, Math.round(blocks / 2 / unit));
+export function firstHalf(count: number, { blocks }: Pick<Division, 'blocks'>): number {
+  const block = blocks?.of ?? 1;
+  const whole = Math.ceil(count / block);
+  if (whole < 2) return 0;
+  const unit = Math.min(alignment, 2 ** Math.floor(Math.log2(whole / 2)));
+  return block * unit * Math.max(1, Math.round(whole / 2 / unit));
 }
 
-/** Elements of a part's view of `size` elements: `left` of what is divided are in the other part. */
-export const partSize = (size: number, stride: number, left: number): number => size - left * stride;
+/** Elements of a part's share of a view of `size` elements: `left` of what is divided are in the other part. */
+export function partSize(size: number, name: string, left: number, { strides, blocks }: Pick<Division, 'strides' | 'blocks'>): number {
+  const block = blocks?.buffers.includes(name) === true ? blocks.of : 1;
+  return size - (strides[name] ?? 0) * block * Math.ceil(left / block);
+}
 
 /** Launches a kernel in two parts. `firstHalf` of what is divided must not be 0. */
 export function launchHalves(
@@ -60,15 +64,16 @@ export function launchHalves(
   views: readonly (BufferView | null)[],
   parameters: readonly number[],
 ): void {
-  const { along, strides, together, sums, second, onlyFirst = [] } = division;
+  const { along, strides, sums, second, onlyFirst = [] } = division;
   const bufferNames = Object.keys(kernel.buffers);
   const parameterNames = Object.keys(kernel.parameters);
   const count = parameters[parameterNames.indexOf(along)] ?? 0;
-  const cut = firstHalf(count, together);
-  const partOf = (view: BufferView, name: string, start: number, end: number): BufferView => {
-    const stride = strides[name] ?? 0;
-    return { buffer: view.buffer, offset: view.offset + start * stride, size: partSize(view.size, stride, count - (end - start)) };
-  };
+  const cut = firstHalf(count, division);
+  const partOf = ({ buffer, offset, size }: BufferView, name: string, start: number, end: number): BufferView => ({
+    buffer,
+    offset: offset + start * (strides[name] ?? 0),
+    size: partSize(size, name, count - (end - start), division),
+  });
   const launchPart = (start: number, end: number, changed: Partial<Record<string, number>>, given: (view: BufferView, name: string) => BufferView | null) => {
     backend.launch(
       kernel,

@@ -26,7 +26,7 @@ interface Memory {
 const divisionsOf = ([kernel, , parameters]: Launch) => {
   const names = Object.keys(kernel.parameters);
   const divisions = kernel.divisions?.(Object.fromEntries(names.map((name, i) => [name, parameters[i] ?? 0]))) ?? [];
-  return divisions.filter(({ along, together }) => firstHalf(parameters[names.indexOf(along)] ?? 0, together) > 0);
+  return divisions.filter((division) => firstHalf(parameters[names.indexOf(division.along)] ?? 0, division) > 0);
 };
 
 /** Launches are made of halves of halves along one of their kernel's parameters. */
@@ -170,6 +170,6 @@ test.each([
   [16, 16, 0],
   [17, 16, 16],
   [50280, 16, 16 * 1536],
-])('%i, %i together: the first half is %i', (count, together, first) => {
-  expect(firstHalf(count, together)).toBe(first);
+])('%i in blocks of %i: the first half is %i', (count, of, first) => {
+  expect(firstHalf(count, { blocks: { of, buffers: [] } })).toBe(first);
 });

@@ -25,10 +25,10 @@ export function divisionFor(
   let [least, leastOfAll] = bytesOf(({ size }) => size);
   for (const division of kernel.divisions(parameters)) {
     const count = parameters[division.along] ?? 0;
-    const first = firstHalf(count, division.together);
+    const first = firstHalf(count, division);
     if (first === 0) continue;
     const shorter = Math.min(first, count - first);
-    const [bytes, bytesOfAll] = bytesOf(({ size }, name) => partSize(size, division.strides[name] ?? 0, shorter));
+    const [bytes, bytesOfAll] = bytesOf(({ size }, name) => partSize(size, name, shorter, division));
     if (bytes < least || (bytes === least && bytesOfAll < leastOfAll)) [best, least, leastOfAll] = [division, bytes, bytesOfAll];
   }
   return best;

@@ -12,7 +12,7 @@ const pack = <D extends PackedDType>(dtype: D) =>
     buffers: { weight: input.f32, packed: output[dtype] },
     parameters: { rows: 'int', columns: 'int', weightPitch: 'int' },
     divisions: ({ columns, weightPitch }) => [
-      { along: 'rows', together: panelRows, strides: { weight: weightPitch, packed: rowBytes(dtype, columns) } },
+      { along: 'rows', blocks: { of: panelRows, buffers: ['packed'] }, strides: { weight: weightPitch, packed: rowBytes(dtype, columns) } },
     ],
     webgpu: packGpu(dtype),
     reference({ weight, packed }, { rows, columns, weightPitch }) {
@@ -25,7 +25,9 @@ const unpack = <D extends PackedDType>(dtype: D) =>
   defineKernel(`unpack_${dtype}`, {
     buffers: { packed: input[dtype], weight: output.f32 },
     parameters: { rows: 'int', columns: 'int' },
-    divisions: ({ columns }) => [{ along: 'rows', together: panelRows, strides: { packed: rowBytes(dtype, columns), weight: columns } }],
+    divisions: ({ columns }) => [
+      { along: 'rows', blocks: { of: panelRows, buffers: ['packed'] }, strides: { packed: rowBytes(dtype, columns), weight: columns } },
+    ],
     webgpu: unpackGpu(dtype),
     reference({ packed, weight }, { rows, columns }) {
       for (let i = 0; i < rows * columns; i++) {
@@ -44,7 +46,7 @@ const linear = <D extends PackedDType>(dtype: D) =>
     parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int', bf16: 'flag', half: 'flag', chunk: 'int' },
     divisions: ({ k, lda, ldc }) => [
       { along: 'm', strides: { a: lda, c: ldc } },
-      { along: 'n', together: panelRows, strides: { weight: rowBytes(dtype, k), bias: 1, c: 1 } },
+      { along: 'n', blocks: { of: panelRows, buffers: ['weight'] }, strides: { weight: rowBytes(dtype, k), bias: 1, c: 1 } },
     ],
     webgpu: linearGpu(dtype),
     streams: 'weight',
