@@ -48,6 +48,7 @@ if (gpu.features.f16 && filter.test(mixed)) {
 }
 const seconds = (performance.now() - start) / 1000;
 const whole = undivided === 0 ? '' : `, ${String(undivided)} could not be divided`;
-console.log(`${String(checked)} cases, ${String(checked - failed - undivided)} passed, ${String(failed)} failed${whole}, ${seconds.toFixed(1)} s`);
+const passed = checked - failed - undivided;
+console.log(`${String(checked)} cases, ${String(passed)} passed, ${String(failed)} failed${whole}, ${seconds.toFixed(1)} s`);
 await Promise.all([gpu.close(), reference.close()]);
 process.exitCode = failed === 0 && checked > 0 ? 0 : 1;

@@ -74,7 +74,11 @@ export function launchHalves(
     offset: offset + start * (strides[name] ?? 0),
     size: partSize(size, name, count - (end - start), division),
   });
-  const launchPart = (start: number, end: number, changed: Partial<Record<string, number>>, given: (view: BufferView, name: string) => BufferView | null) => {
+  const launchPart = (
+    [start, end]: readonly [number, number],
+    changed: Partial<Record<string, number>>,
+    given: (view: BufferView, name: string) => BufferView | null,
+  ) => {
     backend.launch(
       kernel,
       views.map((view, i) => {
@@ -95,8 +99,8 @@ export function launchHalves(
     return own;
   };
   try {
-    launchPart(0, cut, { [along]: cut }, (view) => view);
-    launchPart(cut, count, { [along]: count - cut, ...second?.(cut) }, (view, name) => {
+    launchPart([0, cut], { [along]: cut }, (view) => view);
+    launchPart([cut, count], { [along]: count - cut, ...second?.(cut) }, (view, name) => {
       if (onlyFirst.includes(name)) return null;
       return sums?.names.includes(name) === true ? elsewhere(view) : view;
     });

@@ -96,7 +96,8 @@ export function defineKernel<const B extends BufferSpecs, const P extends Parame
     webgpu?: Kernel<B, P>['webgpu'];
   },
 ): Kernel<B, P> {
-  const { buffers, parameters, reference, operations = () => 0, touched = () => ({}), streams, optional = false, divisions, webgpu } = declaration;
+  const { buffers, parameters, reference, streams, divisions, webgpu } = declaration;
+  const { operations = () => 0, touched = () => ({}), optional = false } = declaration;
   const bufferList = Object.entries(buffers).map(
     ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
   );

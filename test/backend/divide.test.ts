@@ -16,7 +16,8 @@ function along(
   { dtype = 'f32', scratch = 0 }: { dtype?: DType; scratch?: number } = {},
 ): string | undefined {
   const names = Object.keys(buffers);
-  const views = Object.fromEntries(Object.entries(buffers).map(([name, size]): [string, BufferView] => [name, { buffer: { dtype, size }, offset: 0, size }]));
+  const viewOf = (size: number): BufferView => ({ buffer: { dtype, size }, offset: 0, size });
+  const views = Object.fromEntries(Object.entries(buffers).map(([name, size]) => [name, viewOf(size)]));
   const work: GpuWork = {
     dispatches: [{ variant: '', code: () => '', buffers: [...names, 'parts'], workgroups: [1] }],
     scratch: { parts: { dtype: 'f32', size: scratch } },
@@ -71,8 +72,10 @@ describe('products are divided along what makes the large matrix smaller', () =>
 
 test('rows are taken apart before one row’s outputs are', () => {
   const [columns, outputs] = [768, 50280];
-  const launched = (rows: number) =>
-    along(rmsNormLinear, { x: rows * columns, weight: outputs * columns, y: rows * outputs }, { rows, columns, outputs, xPitch: columns, residualPitch: 0 });
+  const launched = (rows: number) => {
+    const sizes = { x: rows * columns, weight: outputs * columns, y: rows * outputs };
+    return along(rmsNormLinear, sizes, { rows, columns, outputs, xPitch: columns, residualPitch: 0 });
+  };
   expect([4, 2, 1].map(launched)).toEqual(['rows', 'rows', 'outputs']);
 });
 
@@ -83,6 +86,7 @@ test('a single row that depends on all of itself is not divided', () => {
 });
 
 test('the second part of a step of AdamW knows how many of its parameters decay', () => {
-  const [division] = adamwStep.divisions?.({ count: 1000, decayCount: 600 } as Parameters<NonNullable<typeof adamwStep.divisions>>[0]) ?? [];
+  const { divisions } = adamwStep as unknown as Kernel;
+  const [division] = divisions?.({ count: 1000, decayCount: 600 }) ?? [];
   expect([512, 768].map((first) => division?.second?.(first))).toEqual([{ decayCount: 88 }, { decayCount: 0 }]);
 });

@@ -60,9 +60,10 @@ class HalvingBackend extends ReferenceBackend {
         views.forEach((view, i) => {
           const whole = wholes[i];
           if (!view || view.buffer !== whole?.buffer) return;
-          expect(Number.isInteger(view.offset) && Number.isInteger(view.size) && view.size >= 0, `${kernel.name}: whole elements`).toBe(true);
-          expect(view.offset, `${kernel.name}: offset`).toBeGreaterThanOrEqual(whole.offset);
-          expect(view.offset + view.size, `${kernel.name}: end`).toBeLessThanOrEqual(whole.offset + whole.size);
+          const { offset, size } = view;
+          expect(Number.isInteger(offset) && Number.isInteger(size) && size >= 0, `${kernel.name}: whole elements`).toBe(true);
+          expect(offset, `${kernel.name}: offset`).toBeGreaterThanOrEqual(whole.offset);
+          expect(offset + size, `${kernel.name}: end`).toBeLessThanOrEqual(whole.offset + whole.size);
         });
       }
       this.launch(...all);

@@ -33,7 +33,8 @@ const suites = [
   {
     bytes: 2 ** 14,
     filter: new RegExp(
-      '^((embedding|elementwise|reduction|rms-norm|layer-norm|softmax|causal-conv1d) / (?!.*(a vocabulary|L = 1000 in|E = 1050|equal values))' +
+      '^((embedding|elementwise|reduction|rms-norm|layer-norm|softmax|causal-conv1d) / ' +
+        '(?!.*(a vocabulary|L = 1000 in|E = 1050|equal values))' +
         '|norm-linear / x .1,768|cross-entropy / (vocabulary of 1000|length 1000)' +
         '|matmul / (linear, 300 rows|matmul, a batch with)|packed / linear, int4, 1 rows, 64)',
     ),
@@ -111,8 +112,9 @@ describe.runIf(gpuIsHere)('what cannot be divided', () => {
       const start = launches();
       const rows = empty(gpu(), [3, 5000]);
       const filled = launches();
-      const message = /^softmax: x has 20\d\d\d bytes, in a launch that cannot be divided further; at most 16384 can be bound here\. Hint: /;
-      expect(() => softmax(rows)).toThrow(message);
+      expect(() => softmax(rows)).toThrow(
+        /^softmax: x has 20\d\d\d bytes, in a launch that cannot be divided further; at most 16384 can be bound here\. Hint: /,
+      );
       // What softmax was to write has been filled with NaN, as its input was.
       expect(launches() - filled).toBe(filled - start);
     });

@@ -1,41 +1,53 @@
 /** Launches that use more of a buffer than a dispatch may are divided. */
-import { firstHalf, itemSize, partSize, usableBytes, type BufferView, type Division, type GpuBinding, type GpuFeatures, type GpuWork, type Kernel } from '../../tensor/index.js';
+import {
+  firstHalf,
+  itemSize,
+  partSize,
+  usableBytes,
+  type BufferView,
+  type Division,
+  type GpuBinding,
+  type GpuFeatures,
+  type GpuWork,
+  type Kernel,
+} from '../../tensor/index.js';
 
-/**
- * How a launch is to be divided, or null where all that it uses can be bound, or where it cannot be divided.
- * @param views by the name of the buffer
- */
+/** Of a launch, by the name of the buffer. */
+type Views = Readonly<Record<string, BufferView | null>>;
+
+/** How a launch is to be divided, or null where all that it uses can be bound, or where it cannot be divided. */
 export function divisionFor(
   kernel: Kernel,
-  views: Readonly<Record<string, BufferView | null>>,
+  views: Views,
   parameters: Readonly<Record<string, number>>,
   work: GpuWork,
   gpu: GpuFeatures,
 ): Division | null {
   const large = tooLarge(views, work, usableBytes(gpu));
   if (large === null || kernel.divisions === undefined) return null;
-  const bytesLeft = (names: readonly string[], sizeOf: (view: BufferView, name: string) => number) =>
+  type SizeOf = (view: BufferView, name: string) => number;
+  const bytesOf = (names: readonly string[], sizeOf: SizeOf) =>
     names.reduce((sum, name) => {
       const view = views[name];
       return view ? sum + sizeOf(view, name) * itemSize[view.buffer.dtype] : sum;
     }, 0);
-  // First of what is too large, then of everything: of rows that are too large each, one must be left before it can be cut.
-  const bytesOf = (sizeOf: (view: BufferView, name: string) => number) => [bytesLeft(large, sizeOf), bytesLeft(Object.keys(views), sizeOf)] as const;
+  // Of what is too large, and of everything: there are divisions that only serve to make another one possible.
+  const bytesLeft = (sizeOf: SizeOf) => [bytesOf(large, sizeOf), bytesOf(Object.keys(views), sizeOf)] as const;
   let best: Division | null = null;
-  let [least, leastOfAll] = bytesOf(({ size }) => size);
+  let [least, leastOfAll] = bytesLeft(({ size }) => size);
   for (const division of kernel.divisions(parameters)) {
     const count = parameters[division.along] ?? 0;
     const first = firstHalf(count, division);
     if (first === 0) continue;
     const shorter = Math.min(first, count - first);
-    const [bytes, bytesOfAll] = bytesOf(({ size }, name) => partSize(size, name, shorter, division));
+    const [bytes, bytesOfAll] = bytesLeft(({ size }, name) => partSize(size, name, shorter, division));
     if (bytes < least || (bytes === least && bytesOfAll < leastOfAll)) [best, least, leastOfAll] = [division, bytes, bytesOfAll];
   }
   return best;
 }
 
-/** The buffers of which a dispatch uses more than it can; null where there are none, not even among the scratch. */
-function tooLarge(views: Readonly<Record<string, BufferView | null>>, { dispatches, scratch = {} }: GpuWork, most: number): string[] | null {
+/** The buffers, scratch included, of which a dispatch uses more than `most` bytes; null where there are none. */
+function tooLarge(views: Views, { dispatches, scratch = {} }: GpuWork, most: number): string[] | null {
   const names = new Set<string>();
   for (const { buffers } of dispatches) {
     for (const use of buffers) {

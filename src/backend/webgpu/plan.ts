@@ -1,5 +1,14 @@
 import { BackendError } from '../../util/errors.js';
-import { itemSize, type BufferView, type Division, type DType, type GpuBinding, type GpuFeatures, type GpuLaunch, type Kernel } from '../../tensor/index.js';
+import {
+  itemSize,
+  type BufferView,
+  type Division,
+  type DType,
+  type GpuBinding,
+  type GpuFeatures,
+  type GpuLaunch,
+  type Kernel,
+} from '../../tensor/index.js';
 import { divisionFor } from './divide.js';
 import { ListMap } from './list-map.js';
 import type { Pipeline, Pipelines } from './pipelines.js';

@@ -9,7 +9,8 @@ export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabul
   const { tokens, vocabulary, columns, weightPitch } = parameters;
   const lanes = lanesOf(launch, [columns, weightPitch], ['weight', 'y']);
   const y = vectorOf(lanes, dtype('y') ?? 'f32');
-  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: weightPitch, width: columns, itemBytes: itemSize[dtype('weight') ?? 'f32'] });
+  const itemBytes = itemSize[dtype('weight') ?? 'f32'];
+  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: weightPitch, width: columns, itemBytes });
   return {
     dispatches: ranges.map(({ first, count, part }) =>
       perElement({
@@ -52,7 +53,8 @@ export const embeddingBackwardGpu: GpuKernel<
   const v = vectorOf(lanes);
   const dy = { name: 'dy', as: vectorOf(lanes, dtype('dy') ?? 'f32') };
   const dWeight = { name: 'dWeight', as: vectorOf(lanes, dtype('dWeight') ?? 'f32') };
-  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: columns, width: columns, itemBytes: itemSize[dtype('dWeight') ?? 'f32'] });
+  const itemBytes = itemSize[dtype('dWeight') ?? 'f32'];
+  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: columns, width: columns, itemBytes });
   const blocks = Math.ceil(tokens / block);
   // One more than there are, for the end of the last, in whole vectors.
   const ids = 4 * Math.ceil((vocabulary + 1) / 4);

@@ -1,10 +1,20 @@
-import { defineKernel, input, optionalInput, optionalOutput, output, packedSizeBytes, panelRows, type PackedDType } from '../../tensor/index.js';
+import {
+  defineKernel,
+  input,
+  optionalInput,
+  optionalOutput,
+  output,
+  packedSizeBytes,
+  panelRows,
+  type PackedDType,
+} from '../../tensor/index.js';
 import { rounding } from '../matmul/rounding.js';
 import { packedValue, packReference } from './layout.js';
 import { embeddingGpu, linearGpu, packGpu, unpackGpu } from './webgpu.js';
 
 /** Bytes of a row of a packed weight: a panel's, shared out. */
 const rowBytes = (dtype: PackedDType, columns: number) => packedSizeBytes(dtype, panelRows, columns) / panelRows;
+const panelsOf = <B extends string>(buffer: B) => ({ blocks: { of: panelRows, buffers: [buffer] } });
 
 /** packed = weight [rows, columns], rows `weightPitch` apart; every byte of it, padding included, follows from the weight. */
 const pack = <D extends PackedDType>(dtype: D) =>
@@ -12,7 +22,7 @@ const pack = <D extends PackedDType>(dtype: D) =>
     buffers: { weight: input.f32, packed: output[dtype] },
     parameters: { rows: 'int', columns: 'int', weightPitch: 'int' },
     divisions: ({ columns, weightPitch }) => [
-      { along: 'rows', blocks: { of: panelRows, buffers: ['packed'] }, strides: { weight: weightPitch, packed: rowBytes(dtype, columns) } },
+      { along: 'rows', ...panelsOf('packed'), strides: { weight: weightPitch, packed: rowBytes(dtype, columns) } },
     ],
     webgpu: packGpu(dtype),
     reference({ weight, packed }, { rows, columns, weightPitch }) {
@@ -26,7 +36,7 @@ const unpack = <D extends PackedDType>(dtype: D) =>
     buffers: { packed: input[dtype], weight: output.f32 },
     parameters: { rows: 'int', columns: 'int' },
     divisions: ({ columns }) => [
-      { along: 'rows', blocks: { of: panelRows, buffers: ['packed'] }, strides: { packed: rowBytes(dtype, columns), weight: columns } },
+      { along: 'rows', ...panelsOf('packed'), strides: { packed: rowBytes(dtype, columns), weight: columns } },
     ],
     webgpu: unpackGpu(dtype),
     reference({ packed, weight }, { rows, columns }) {
@@ -46,7 +56,7 @@ const linear = <D extends PackedDType>(dtype: D) =>
     parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int', bf16: 'flag', half: 'flag', chunk: 'int' },
     divisions: ({ k, lda, ldc }) => [
       { along: 'm', strides: { a: lda, c: ldc } },
-      { along: 'n', blocks: { of: panelRows, buffers: ['weight'] }, strides: { weight: rowBytes(dtype, k), bias: 1, c: 1 } },
+      { along: 'n', ...panelsOf('weight'), strides: { weight: rowBytes(dtype, k), bias: 1, c: 1 } },
     ],
     webgpu: linearGpu(dtype),
     streams: 'weight',

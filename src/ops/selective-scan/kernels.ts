@@ -1,5 +1,5 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
-import { added } from '../elementwise/added.js';
+import { scanBackwardDivisions, scanDivisions, stepDivisions } from './divisions.js';
 import { selectiveScanBackwardGpu } from './webgpu-backward.js';
 import { selectiveScanGpu } from './webgpu-forward.js';
 import { selectiveScanStepGpu } from './webgpu-step.js';
@@ -9,17 +9,6 @@ const strides = { uPitch: 'int', deltaPitch: 'int', zPitch: 'int', bPitch: 'int'
 const extents = { batch: 'int', length: 'int', channels: 'int', stateSize: 'int' } as const;
 /** hold: the exact zero-order hold. chunk: steps between kept states. segments: the most that `carries` has room for. */
 const how = { softplus: 'flag', reverse: 'flag', hold: 'flag', chunk: 'int', segments: 'int' } as const;
-/** Elements of `positions` positions of what a scan reads, and of a sequence's states. */
-const operandStrides = (p: { uPitch: number; deltaPitch: number; zPitch: number; bPitch: number; cPitch: number }, positions: number) => ({
-  ...{ u: positions * p.uPitch, delta: positions * p.deltaPitch, z: positions * p.zPitch },
-  ...{ B: positions * p.bPitch, C: positions * p.cPitch },
-});
-const sequenceStrides = (p: Parameters<typeof operandStrides>[0] & { length: number; channels: number; stateSize: number; chunk: number; segments: number }) => ({
-  ...operandStrides(p, p.length),
-  sequenceStarts: p.length,
-  states: Math.ceil(p.length / p.chunk) * p.stateSize * p.channels,
-  carries: p.segments * (p.stateSize + 1) * p.channels,
-});
 const operands = { u: input.float, delta: input.float, A: input.f32, B: input.float, C: input.float } as const;
 
 /**
@@ -41,10 +30,7 @@ export const selectiveScan = defineKernel('selective_scan', {
   },
   parameters: { ...extents, ...strides, ...how },
   operations: (p) => p.batch * p.length * p.channels * (7 * p.stateSize + 8),
-  divisions: (p) => {
-    const state = p.channels * p.stateSize;
-    return [{ along: 'batch', strides: { ...sequenceStrides(p), initialState: state, y: p.length * p.channels, finalState: state } }];
-  },
+  divisions: scanDivisions,
   webgpu: selectiveScanGpu,
   reference: scanReference,
 });
@@ -78,21 +64,7 @@ export const selectiveScanBackward = defineKernel('selective_scan_backward', {
   },
   parameters: { ...extents, ...strides, dyPitch: 'int', ...how, groupChannels: 'int' },
   operations: (p) => p.batch * p.length * p.channels * (20 * p.stateSize + 30),
-  divisions: (p) => {
-    const [states, activations] = [p.channels * p.stateSize, p.length * p.channels];
-    return [
-      {
-        along: 'batch',
-        strides: {
-          ...sequenceStrides(p),
-          ...{ dy: p.length * p.dyPitch, dFinalState: states, du: activations, dDelta: activations, dz: activations },
-          ...{ dB: p.length * p.stateSize, dC: p.length * p.stateSize, dInitialState: states },
-          channelParts: p.segments * p.channels * (p.stateSize + 2),
-        },
-        ...added('dA', 'dD', 'dDeltaBias'),
-      },
-    ];
-  },
+  divisions: scanBackwardDivisions,
   webgpu: selectiveScanBackwardGpu,
   reference: scanBackwardReference,
 });
@@ -109,7 +81,7 @@ export const selectiveScanStep = defineKernel('selective_scan_step', {
   },
   parameters: { batch: 'int', channels: 'int', stateSize: 'int', ...strides, softplus: 'flag', hold: 'flag' },
   operations: (p) => p.batch * p.channels * (7 * p.stateSize + 8),
-  divisions: (p) => [{ along: 'batch', strides: { ...operandStrides(p, 1), state: p.channels * p.stateSize, y: p.channels } }],
+  divisions: stepDivisions,
   webgpu: selectiveScanStepGpu,
   reference: stepReference,
 });
