@@ -14,7 +14,12 @@ export interface GpuFeatures {
   readonly workgroupSize: number;
   /** Storage buffers that a dispatch may use. */
   readonly storageBuffers: number;
+  /** Bytes of a buffer that a dispatch may use. */
+  readonly bindingBytes: number;
 }
+
+/** Bytes that a dispatch can use wherever they lie: what is bound begins at a multiple of up to 256 bytes and ends at one of 16. */
+export const usableBytes = ({ bindingBytes }: Pick<GpuFeatures, 'bindingBytes'>): number => bindingBytes - 256 - 16;
 
 /** How code sees a buffer. */
 export interface GpuBinding {
@@ -27,6 +32,8 @@ export interface GpuBinding {
   readonly as?: string;
   /** 'read' for a buffer that this dispatch only reads although the kernel writes it. */
   readonly access?: 'read' | 'read_write';
+  /** The elements that the code sees; default: all of them. */
+  readonly part?: { readonly first: number; readonly size: number } | undefined;
 }
 
 /**

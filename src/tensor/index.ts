@@ -1,5 +1,6 @@
 export * from './backend.js';
 export * from './create.js';
+export * from './division.js';
 export * from './dtype.js';
 export * from './gpu-kernel.js';
 export * from './kernel.js';

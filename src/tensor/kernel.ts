@@ -1,3 +1,4 @@
+import type { Division } from './division.js';
 import type { DType, PackedDType } from './dtype.js';
 import type { GpuKernel } from './gpu-kernel.js';
 
@@ -47,6 +48,8 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly streams: (keyof B & string) | undefined;
   /** Whether backends may lack it: what launches it asks `supports` first. */
   readonly optional: boolean;
+  /** How a launch can be two, the best way first; undefined where it cannot. */
+  readonly divisions: ((parameters: ParameterValues<P>) => readonly Division<keyof B & string, keyof P & string>[]) | undefined;
   /** How a GPU runs it. */
   readonly webgpu: GpuKernel<keyof B & string, keyof P & string> | undefined;
 }
@@ -89,14 +92,16 @@ export function defineKernel<const B extends BufferSpecs, const P extends Parame
     touched?: Kernel<B, P>['touched'];
     streams?: NonNullable<Kernel<B, P>['streams']>;
     optional?: boolean;
+    divisions?: Kernel<B, P>['divisions'];
     webgpu?: Kernel<B, P>['webgpu'];
   },
 ): Kernel<B, P> {
-  const { buffers, parameters, reference, operations = () => 0, touched = () => ({}), streams, optional = false, webgpu } = declaration;
+  const { buffers, parameters, reference, streams, divisions, webgpu } = declaration;
+  const { operations = () => 0, touched = () => ({}), optional = false } = declaration;
   const bufferList = Object.entries(buffers).map(
     ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
   );
   const parameterList = Object.entries(parameters).map(([key, kind]) => `${kind} ${key}`);
   const signature = `${name}(${bufferList.join(', ')}; ${parameterList.join(', ')})`;
-  return { name, buffers, parameters, signature, reference, operations, touched, streams, optional, webgpu };
+  return { name, buffers, parameters, signature, reference, operations, touched, streams, optional, divisions, webgpu };
 }

@@ -13,6 +13,7 @@ const features: GpuFeatures = {
   workgroupBytes: 49152,
   workgroupSize: 1024,
   storageBuffers: 16,
+  bindingBytes: 2 ** 32,
 };
 
 /** Code by its pipeline's key. */

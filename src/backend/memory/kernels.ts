@@ -1,10 +1,11 @@
-import { defineKernel, input, output } from '../../tensor/index.js';
+import { defineKernel, dividedElements, input, output } from '../../tensor/index.js';
 import { copyRowsGpu, fillGpu } from './webgpu.js';
 
 /** values[i] = value */
 export const fill = defineKernel('fill', {
   buffers: { values: output.float },
   parameters: { value: 'float', count: 'int' },
+  divisions: () => [{ along: 'count', strides: { values: 1 } }],
   webgpu: fillGpu,
   reference({ values }, { value, count }) {
     values.fill(value, 0, count);
@@ -23,10 +24,14 @@ const copyReference = (
 
 const copyParameters = { rows: 'int', columns: 'int', sourcePitch: 'int', destinationPitch: 'int' } as const;
 
+const copyDivisions = (p: { rows: number; sourcePitch: number; destinationPitch: number }) =>
+  dividedElements(p, { source: p.sourcePitch, destination: p.destinationPitch });
+
 /** destination[r, c] = source[r, c], rows `pitch` elements apart; rounds or widens where one is f16 */
 export const copyRows = defineKernel('copy_rows', {
   buffers: { source: input.float, destination: output.float },
   parameters: copyParameters,
+  divisions: copyDivisions,
   webgpu: copyRowsGpu,
   reference: copyReference,
 });
@@ -35,6 +40,7 @@ export const copyRows = defineKernel('copy_rows', {
 export const copyRowsI32 = defineKernel('copy_rows_i32', {
   buffers: { source: input.i32, destination: output.i32 },
   parameters: copyParameters,
+  divisions: copyDivisions,
   webgpu: copyRowsGpu,
   reference: copyReference,
 });

@@ -22,7 +22,7 @@ export interface ToBind {
 /** What a device allows. */
 export interface Limits {
   readonly minStorageBufferOffsetAlignment: number;
-  readonly maxStorageBufferBindingSize: number;
+  readonly bindingBytes: number;
   readonly maxBufferSize: number;
 }
 
@@ -52,10 +52,10 @@ export function bindRanges(
     const lastByte = firstByte + Math.max(1, view.size) * itemBytes;
     // Whole elements of the widest type: blocks are multiples of 256 bytes.
     const sizeBytes = Math.ceil((lastByte - offset) / 16) * 16;
-    if (sizeBytes > limits.maxStorageBufferBindingSize) {
+    if (sizeBytes > limits.bindingBytes) {
       throw new BackendError(
-        `${kernel}: ${name} has ${String(sizeBytes)} bytes; at most ${String(limits.maxStorageBufferBindingSize)} can be bound here. ` +
-          'Hint: a smaller batch or chunk',
+        `${kernel}: ${name} has ${String(sizeBytes)} bytes, in a launch that cannot be divided further; at most ` +
+          `${String(limits.bindingBytes)} can be bound here. Hint: shorter sequences or smaller chunks`,
       );
     }
     if ((firstByte - offset) % elementBytes !== 0) {

@@ -1,5 +1,5 @@
 /** Launches on the memory they work on. */
-import type { BufferView, DeviceBuffer } from '../../tensor/index.js';
+import type { BufferView, DeviceBuffer, GpuBinding } from '../../tensor/index.js';
 import { BackendError } from '../../util/errors.js';
 import { bindRanges, type BoundRange, type Limits } from './binding.js';
 import type { GpuBlock } from './buffer-pool.js';
@@ -47,7 +47,7 @@ export function bindLaunch(
   };
   const kernel = plan.kernel.name;
   const dispatches = plan.dispatches.map(({ pipeline, buffers, workgroups, numbers }): BoundDispatch => {
-    const toBind = buffers.map(({ index, shader }) => ({ shader, view: views[index] as BufferView }));
+    const toBind = buffers.map(({ index, shader, part }) => ({ shader, view: partOf(views[index] as BufferView, part) }));
     const { ranges, starts, before, after } = bindRanges(kernel, toBind, limits, take);
     const words = [...parameters, ...starts, ...numbers];
     if (words.length > uniformWords) throw new BackendError(`${kernel}: ${String(words.length)} uniforms are too many`);
@@ -55,6 +55,9 @@ export function bindLaunch(
   });
   return { dispatches, temporaries };
 }
+
+const partOf = ({ buffer, offset, size }: BufferView, part: GpuBinding['part']): BufferView =>
+  part === undefined ? { buffer, offset, size } : { buffer, offset: offset + part.first, size: part.size };
 
 /** The uniforms `words` with the parameters at `floats` as they are now. */
 export function withFloats(words: Uint32Array, floats: readonly number[], parameters: readonly number[]): Uint32Array {

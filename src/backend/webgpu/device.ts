@@ -65,6 +65,7 @@ export async function openGpuDevice(): Promise<GpuDevice> {
     workgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     workgroupSize: device.limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: device.limits.maxStorageBuffersPerShaderStage,
+    bindingBytes: device.limits.maxStorageBufferBindingSize,
   };
   return { device, features, description: describe(info, features), timestamps: device.features.has('timestamp-query') };
 }

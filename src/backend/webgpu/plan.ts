@@ -1,5 +1,15 @@
 import { BackendError } from '../../util/errors.js';
-import { itemSize, type BufferView, type DType, type GpuFeatures, type GpuLaunch, type Kernel } from '../../tensor/index.js';
+import {
+  itemSize,
+  type BufferView,
+  type Division,
+  type DType,
+  type GpuBinding,
+  type GpuFeatures,
+  type GpuLaunch,
+  type Kernel,
+} from '../../tensor/index.js';
+import { divisionFor } from './divide.js';
 import { ListMap } from './list-map.js';
 import type { Pipeline, Pipelines } from './pipelines.js';
 import { shaderBuffer, shaderKey, shaderModule, type ShaderBuffer } from './shader.js';
@@ -13,8 +23,8 @@ const mostPlans = 4096;
 /** A dispatch but for the memory it works on. */
 export interface PlannedDispatch {
   readonly pipeline: Pipeline;
-  /** `index`: of the launch's views, then of the scratch. */
-  readonly buffers: readonly { readonly index: number; readonly shader: ShaderBuffer }[];
+  /** `index`: of the launch's views, then of the scratch; `part`: the elements of it that are bound, where not all are. */
+  readonly buffers: readonly { readonly index: number; readonly shader: ShaderBuffer; readonly part: GpuBinding['part'] }[];
   readonly workgroups: readonly [number, number, number];
   readonly numbers: readonly number[];
 }
@@ -28,6 +38,8 @@ export interface LaunchPlan {
   readonly floats: readonly number[];
   readonly scratch: readonly { readonly dtype: DType; readonly size: number }[];
   readonly dispatches: readonly PlannedDispatch[];
+  /** How the launch is to be divided first, because more of a buffer is used than can be bound; there are no dispatches then. */
+  readonly division: Division | null;
 }
 
 /** What is looked up of a kernel at every launch. */
@@ -37,7 +49,10 @@ interface KnownKernel {
   readonly floats: readonly number[];
 }
 
-/** What launches do: worked out once for each kernel, its parameters (`GpuLaunch`), and dtypes and places of its buffers. */
+/**
+ * What launches do: worked out once for each kernel, its parameters (`GpuLaunch`), and dtypes and places of its buffers, whose
+ * sizes follow from the parameters.
+ */
 export class LaunchPlans {
   readonly #gpu: GpuFeatures;
   readonly #pipelines: Pipelines;
@@ -85,10 +100,11 @@ function planLaunch(
   parameters: Readonly<Record<string, number>>,
   gpu: GpuFeatures,
   pipelines: Pipelines,
-): Pick<LaunchPlan, 'scratch' | 'dispatches'> {
+): Pick<LaunchPlan, 'scratch' | 'dispatches' | 'division'> {
   if (kernel.webgpu === undefined) throw new BackendError(`${kernel.name}: there is no WebGPU kernel for it`);
   const names = Object.keys(kernel.buffers);
-  const viewOf = (name: string): BufferView | null => views[names.indexOf(name)] ?? null;
+  const byName = Object.fromEntries(names.map((name, i) => [name, views[i] ?? null]));
+  const viewOf = (name: string): BufferView | null => byName[name] ?? null;
   const launch: GpuLaunch = {
     gpu,
     parameters,
@@ -96,18 +112,21 @@ function planLaunch(
     has: (name) => viewOf(name) !== null,
     aligned: (elements, ...some) => some.every((name) => (viewOf(name)?.offset ?? 0) % elements === 0),
   };
-  const { dispatches, scratch = {} } = kernel.webgpu(launch);
+  const work = kernel.webgpu(launch);
+  const division = divisionFor(kernel, byName, parameters, work, gpu);
+  if (division !== null) return { scratch: [], dispatches: [], division };
+  const { dispatches, scratch = {} } = work;
   const scratchNames = Object.keys(scratch);
   const planned = dispatches.map((dispatch): PlannedDispatch => {
     const [x, y = 1, z = 1] = dispatch.workgroups;
     const buffers = dispatch.buffers.map((use) => {
-      const binding = typeof use === 'string' ? { name: use } : use;
+      const binding: GpuBinding = typeof use === 'string' ? { name: use } : use;
       const own = scratch[binding.name];
       const dtype = own?.dtype ?? launch.dtype(binding.name);
       if (dtype === undefined) throw new BackendError(`${kernel.name}: ${binding.name} was not given to the launch`);
       const access = kernel.buffers[binding.name]?.access === 'in' ? ('read' as const) : ('read_write' as const);
       const index = own === undefined ? names.indexOf(binding.name) : names.length + scratchNames.indexOf(binding.name);
-      return { index, shader: shaderBuffer(binding, dtype, access) };
+      return { index, shader: shaderBuffer(binding, dtype, access), part: binding.part };
     });
     const shaders = buffers.map(({ shader }) => shader);
     const numbers = dispatch.numbers ?? {};
@@ -123,5 +142,6 @@ function planLaunch(
   return {
     scratch: Object.values(scratch),
     dispatches: planned.filter(({ workgroups: [x, y, z] }) => x * y * z > 0),
+    division,
   };
 }

@@ -2,6 +2,7 @@ import { BackendError } from '../../util/errors.js';
 import {
   isPacked,
   itemSize,
+  launchHalves,
   type Backend,
   type BufferView,
   type DeviceBuffer,
@@ -71,8 +72,8 @@ export class WebGpuBackend implements Backend {
     this.#plans = new LaunchPlans(gpu.features, new Pipelines(gpu.device));
     this.#stream = new GpuStream(gpu.device);
     // Asked for once: every look at a device's limits makes an object.
-    const { minStorageBufferOffsetAlignment, maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
-    this.#limits = { minStorageBufferOffsetAlignment, maxStorageBufferBindingSize, maxBufferSize };
+    const { minStorageBufferOffsetAlignment, maxBufferSize } = gpu.device.limits;
+    this.#limits = { minStorageBufferOffsetAlignment, maxBufferSize, bindingBytes: gpu.features.bindingBytes };
     gpu.device.addEventListener('uncapturederror', ({ error }) => {
       const memory = error instanceof GPUOutOfMemoryError;
       const hint = memory ? '. Hint: a smaller batch or chunk, or scope() around intermediate results' : '';
@@ -161,17 +162,24 @@ export class WebGpuBackend implements Backend {
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     if (this.#failure !== null) throw this.#failure;
     const plan = this.#plans.get(kernel, views, parameters);
-    const scratch = plan.scratch.map(({ dtype, size }) => ({ buffer: this.#take(dtype, size), offset: 0, size }));
-    const { dispatches, temporaries } = this.#bind(plan, scratch.length === 0 ? views : [...views, ...scratch], parameters);
-    this.#counters.launches++;
-    if (this.#capture !== null) this.#capture.launches++;
-    for (const dispatch of dispatches) {
-      for (const copy of dispatch.before) this.#copy(copy);
-      this.#dispatch(dispatch, plan.floats.length === 0 ? null : withFloats(dispatch.uniforms, plan.floats, parameters));
-      for (const copy of dispatch.after) this.#copy(copy);
+    if (plan.division !== null) {
+      launchHalves(this, kernel, plan.division, views, parameters);
+      return;
     }
-    for (const { buffer } of scratch) this.release(buffer);
-    for (const buffer of temporaries) this.release(buffer);
+    const scratch = plan.scratch.map(({ dtype, size }) => ({ buffer: this.#take(dtype, size), offset: 0, size }));
+    try {
+      const { dispatches, temporaries } = this.#bind(plan, scratch.length === 0 ? views : [...views, ...scratch], parameters);
+      this.#counters.launches++;
+      if (this.#capture !== null) this.#capture.launches++;
+      for (const dispatch of dispatches) {
+        for (const copy of dispatch.before) this.#copy(copy);
+        this.#dispatch(dispatch, plan.floats.length === 0 ? null : withFloats(dispatch.uniforms, plan.floats, parameters));
+        for (const copy of dispatch.after) this.#copy(copy);
+      }
+      for (const buffer of temporaries) this.release(buffer);
+    } finally {
+      for (const { buffer } of scratch) this.release(buffer);
+    }
   }
 
   async synchronize(): Promise<void> {

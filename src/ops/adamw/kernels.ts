@@ -33,6 +33,13 @@ export const adamwStep = defineKernel('adamw_step', {
     rootScale: 'float',
   },
   operations: (p) => 14 * p.count,
+  divisions: (p) => [
+    {
+      along: 'count',
+      strides: { parameters: 1, gradients: 1, firstMoments: 1, secondMoments: 1 },
+      second: (count) => ({ decayCount: Math.max(0, p.decayCount - count) }),
+    },
+  ],
   webgpu: adamwStepGpu,
   reference({ parameters, gradients, firstMoments, secondMoments, gradientNorm }, p) {
     const norm = gradientNorm === null ? 0 : (gradientNorm[0] ?? NaN);

@@ -1,5 +1,6 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
+import { rangesOfRows } from '../webgpu-ranges.js';
 import { perRow, sumOf } from '../webgpu-rows.js';
 import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 
@@ -57,43 +58,46 @@ export const globalNormGpu: GpuKernel<'x' | 'norm', 'count' | 'scale'> = (launch
   const lanes = lanesOf(launch, [count], ['x']);
   const v = vectorOf(lanes);
   const parts = Math.max(1, Math.ceil(count / part));
+  const ranges = rangesOfRows(gpu, { rows: parts, pitch: part, width: part, itemBytes: 4 });
   const sums = { name: 'sums', as: 'f32' };
   return {
     scratch: { sums: { dtype: 'f32', size: 4 * parts } },
     dispatches: [
-      perRow({
-        variant: `squares/${String(lanes)}`,
-        gpu,
-        rows: parts,
-        items: Math.min(part, count) / lanes,
-        buffers: [{ name: 'x', as: v }, sums],
-        reductions: [sumOf('team_sum', 'vec4<f32>')],
-        values: {},
-        numbers: { all: count / lanes },
-        body: (pass) => `
-          var small = ${v}(0.0);
-          var ordinary = ${v}(0.0);
-          var large = ${v}(0.0);
-          ${pass(`
-            let i = row * ${String(part / lanes)}u + c;
-            if (i < p.all) {
-              let value = x[p.x_at + i];
-              let size = abs(value);
-              let is_large = size > ${v}(70368744177664.0);
-              let is_small = size < ${v}(1.4210854715202004e-14);
-              let scale = select(select(${v}(1.0), ${v}(7.737125245533627e25), is_small), ${v}(1.2924697071141057e-26), is_large);
-              let square = (value * scale) * (value * scale);
-              small += select(${v}(0.0), square, is_small);
-              large += select(${v}(0.0), square, is_large);
-              ordinary += select(square, ${v}(0.0), is_small | is_large);
-            }`)}
-          let total = team_sum(thread, vec4<f32>(${['small', 'ordinary', 'large']
-            .map((name) => (lanes === 1 ? name : `dot(${name}, vec4<f32>(1.0))`))
-            .join(', ')}, 0.0));
-          if (live && member == 0u) {
-            for (var k = 0u; k < 3u; k++) { sums[p.sums_at + 4u * row + k] = total[k]; }
-          }`,
-      }),
+      ...ranges.map(({ first, count: rows, part: range }) =>
+        perRow({
+          variant: `squares/${String(lanes)}`,
+          gpu,
+          rows,
+          items: Math.min(part, count) / lanes,
+          buffers: [{ name: 'x', as: v, part: range && { first: range.first, size: Math.min(range.size, count - range.first) } }, sums],
+          reductions: [sumOf('team_sum', 'vec4<f32>')],
+          values: {},
+          numbers: { all: count / lanes - first * (part / lanes), firstRow: first },
+          body: (pass) => `
+            var small = ${v}(0.0);
+            var ordinary = ${v}(0.0);
+            var large = ${v}(0.0);
+            ${pass(`
+              let i = row * ${String(part / lanes)}u + c;
+              if (i < p.all) {
+                let value = x[p.x_at + i];
+                let size = abs(value);
+                let is_large = size > ${v}(70368744177664.0);
+                let is_small = size < ${v}(1.4210854715202004e-14);
+                let scale = select(select(${v}(1.0), ${v}(7.737125245533627e25), is_small), ${v}(1.2924697071141057e-26), is_large);
+                let square = (value * scale) * (value * scale);
+                small += select(${v}(0.0), square, is_small);
+                large += select(${v}(0.0), square, is_large);
+                ordinary += select(square, ${v}(0.0), is_small | is_large);
+              }`)}
+            let total = team_sum(thread, vec4<f32>(${['small', 'ordinary', 'large']
+              .map((name) => (lanes === 1 ? name : `dot(${name}, vec4<f32>(1.0))`))
+              .join(', ')}, 0.0));
+            if (live && member == 0u) {
+              for (var k = 0u; k < 3u; k++) { sums[p.sums_at + 4u * (p.firstRow + row) + k] = total[k]; }
+            }`,
+        }),
+      ),
       perRow({
         variant: 'root',
         gpu,

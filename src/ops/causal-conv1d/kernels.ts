@@ -1,4 +1,5 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { added } from '../elementwise/added.js';
 import { causalConv1dGpu, causalConv1dStepGpu } from './webgpu.js';
 import { causalConv1dBackwardGpu } from './webgpu-backward.js';
 import { forEachFinal, forEachPosition, locate, sameDocument, sigmoid } from './reference.js';
@@ -30,6 +31,15 @@ export const causalConv1d = defineKernel('causal_conv1d', {
     silu: 'flag',
   },
   operations: (p) => p.batch * p.length * p.channels * (2 * p.taps + (p.silu ? 4 : 0)),
+  divisions: ({ length, channels, taps, xPitch, statePitch, startsPitch }) => [
+    {
+      along: 'batch',
+      strides: {
+        ...{ x: length * xPitch, initialState: (taps - 1) * statePitch, sequenceStarts: startsPitch },
+        ...{ y: length * channels, finalState: (taps - 1) * channels },
+      },
+    },
+  ],
   webgpu: causalConv1dGpu,
   reference({ x, weight, bias, initialState, sequenceStarts, y, finalState }, p) {
     const seen = (b: number, from: number, to: number, e: number): number => {
@@ -84,6 +94,17 @@ export const causalConv1dBackward = defineKernel('causal_conv1d_backward', {
     spans: 'int',
   },
   operations: (p) => p.batch * p.length * p.channels * (6 * p.taps + (p.silu ? 9 : 0)),
+  divisions: ({ length, channels, taps, xPitch, statePitch, startsPitch, dyPitch, dfinalPitch }) => [
+    {
+      along: 'batch',
+      strides: {
+        ...{ x: length * xPitch, initialState: (taps - 1) * statePitch, sequenceStarts: startsPitch },
+        ...{ dy: length * dyPitch, dfinalState: (taps - 1) * dfinalPitch },
+        ...{ dx: length * channels, dinitialState: (taps - 1) * channels },
+      },
+      ...added('dweight', 'dbias'),
+    },
+  ],
   webgpu: causalConv1dBackwardGpu,
   reference(buffers, p) {
     const { x, weight, bias, initialState, sequenceStarts, dy, dfinalState, dx, dweight, dbias, dinitialState } = buffers;
@@ -134,6 +155,9 @@ export const causalConv1dStep = defineKernel('causal_conv1d_step', {
     silu: 'flag',
   },
   operations: (p) => p.batch * p.channels * (2 * p.taps + (p.silu ? 4 : 0)),
+  divisions: ({ channels, taps, xPitch, statePitch }) => [
+    { along: 'batch', strides: { state: (taps - 1) * statePitch, x: xPitch, y: channels } },
+  ],
   webgpu: causalConv1dStepGpu,
   reference({ state, x, weight, bias, y }, p) {
     for (let b = 0; b < p.batch; b++) {

@@ -1,4 +1,5 @@
 import { defineKernel, inout, input, optionalOutput, output } from '../../tensor/index.js';
+import { added } from '../elementwise/added.js';
 import {
   columnSumsGpu,
   countedScaleGpu,
@@ -29,6 +30,7 @@ export const tokenLosses = defineKernel('token_losses', {
   buffers: { logits: input.float, targets: input.i32, losses: output.f32, normalisers: optionalOutput.f32 },
   parameters: { rows: 'int', columns: 'int', logitsPitch: 'int' },
   operations: (p) => 3 * p.rows * p.columns,
+  divisions: ({ logitsPitch }) => [{ along: 'rows', strides: { logits: logitsPitch, targets: 1, losses: 1, normalisers: 2 } }],
   webgpu: tokenLossesGpu,
   reference({ logits, targets, losses, normalisers }, { rows, columns, logitsPitch }) {
     for (let r = 0; r < rows; r++) {
@@ -52,6 +54,9 @@ export const tokenLossesBackward = defineKernel('token_losses_backward', {
   },
   parameters: { rows: 'int', columns: 'int', logitsPitch: 'int' },
   operations: (p) => 3 * p.rows * p.columns,
+  divisions: ({ columns, logitsPitch }) => [
+    { along: 'rows', strides: { logits: logitsPitch, targets: 1, normalisers: 2, dlogits: columns } },
+  ],
   webgpu: tokenLossesBackwardGpu,
   reference({ logits, targets, normalisers, scale, upstream, dlogits }, { rows, columns, logitsPitch }) {
     const factor = (scale[0] ?? NaN) * (upstream[0] ?? NaN);
@@ -71,6 +76,7 @@ export const tokenLossesInPlace = defineKernel('token_losses_in_place', {
   buffers: { logits: inout.float, targets: input.i32, losses: output.f32 },
   parameters: { rows: 'int', columns: 'int' },
   operations: (p) => 5 * p.rows * p.columns,
+  divisions: ({ columns }) => [{ along: 'rows', strides: { logits: columns, targets: 1, losses: 1 } }],
   webgpu: tokenLossesInPlaceGpu,
   reference({ logits, targets, losses }, { rows, columns }) {
     for (let r = 0; r < rows; r++) {
@@ -88,6 +94,7 @@ export const scaledSum = defineKernel('scaled_sum', {
   buffers: { values: input.f32, scale: input.f32, total: output.f32 },
   parameters: { count: 'int' },
   operations: (p) => p.count,
+  divisions: () => [{ along: 'count', strides: { values: 1 }, ...added('total') }],
   webgpu: scaledSumGpu,
   reference({ values, scale, total }, { count }) {
     total[0] = (scale[0] ?? NaN) * values.subarray(0, count).reduce((a, b) => a + b, 0);
@@ -99,6 +106,7 @@ export const columnSums = defineKernel('column_sums', {
   buffers: { x: input.float, y: output.f32 },
   parameters: { rows: 'int', columns: 'int', accumulate: 'flag' },
   operations: (p) => p.rows * p.columns,
+  divisions: ({ columns }) => [{ along: 'rows', strides: { x: columns }, second: () => ({ accumulate: 1 }) }],
   webgpu: columnSumsGpu,
   reference({ x, y }, { rows, columns, accumulate }) {
     for (let c = 0; c < columns; c++) {
@@ -114,6 +122,7 @@ export const multiplyInPlace = defineKernel('multiply_in_place', {
   buffers: { factor: input.f32, scale: input.f32, values: inout.float },
   parameters: { count: 'int' },
   operations: (p) => p.count,
+  divisions: () => [{ along: 'count', strides: { values: 1 } }],
   webgpu: multiplyInPlaceGpu,
   reference({ factor, scale, values }, { count }) {
     const both = (factor[0] ?? NaN) * (scale[0] ?? NaN);
@@ -126,6 +135,7 @@ export const scaleInto = defineKernel('scale_into', {
   buffers: { factor: input.f32, scale: input.f32, values: input.float, sums: output.float },
   parameters: { count: 'int', accumulate: 'flag' },
   operations: (p) => 2 * p.count,
+  divisions: () => [{ along: 'count', strides: { values: 1, sums: 1 } }],
   webgpu: scaleIntoGpu,
   reference({ factor, scale, values, sums }, { count, accumulate }) {
     const both = (factor[0] ?? NaN) * (scale[0] ?? NaN);

@@ -1,4 +1,4 @@
-import { defineKernel, input, inout, output } from '../../tensor/index.js';
+import { defineKernel, dividedElements, input, inout, output } from '../../tensor/index.js';
 import { binaryFunctions, unaryFunctions } from './functions.js';
 import { accumulateGpu, affineGpu, binaryGpu, unaryBackwardGpu, unaryGpu } from './webgpu.js';
 
@@ -10,6 +10,7 @@ export const unary = defineKernel('unary', {
   buffers: { x: input.float, y: output.float },
   parameters: { function: 'int', rows: 'int', columns: 'int', xPitch: 'int' },
   operations: (p) => p.rows * p.columns,
+  divisions: (p) => dividedElements(p, { x: p.xPitch, y: p.columns }),
   webgpu: unaryGpu,
   reference({ x, y }, p) {
     const f = unaryByNumber[p.function] ?? fail();
@@ -24,6 +25,7 @@ export const unaryBackward = defineKernel('unary_backward', {
   buffers: { x: input.float, dy: input.float, dx: output.float },
   parameters: { function: 'int', rows: 'int', columns: 'int', xPitch: 'int', dyPitch: 'int' },
   operations: (p) => 2 * p.rows * p.columns,
+  divisions: (p) => dividedElements(p, { x: p.xPitch, dy: p.dyPitch, dx: p.columns }),
   webgpu: unaryBackwardGpu,
   reference({ x, dy, dx }, p) {
     const f = unaryByNumber[p.function] ?? fail();
@@ -41,6 +43,7 @@ export const binary = defineKernel('binary', {
   buffers: { a: input.float, b: input.float, y: output.float },
   parameters: { function: 'int', rows: 'int', columns: 'int', aRow: 'int', aColumn: 'int', bRow: 'int', bColumn: 'int' },
   operations: (p) => p.rows * p.columns,
+  divisions: (p) => dividedElements(p, { a: p.aRow, b: p.bRow, y: p.columns }, { a: p.aColumn, b: p.bColumn }),
   webgpu: binaryGpu,
   reference({ a, b, y }, p) {
     const f = binaryByNumber[p.function] ?? fail();
@@ -55,6 +58,7 @@ export const affine = defineKernel('affine', {
   buffers: { x: input.float, y: output.float },
   parameters: { scale: 'float', shift: 'float', rows: 'int', columns: 'int', xPitch: 'int' },
   operations: (p) => 2 * p.rows * p.columns,
+  divisions: (p) => dividedElements(p, { x: p.xPitch, y: p.columns }),
   webgpu: affineGpu,
   reference({ x, y }, p) {
     forEach(p, (r, c) => {
@@ -68,6 +72,7 @@ export const accumulate = defineKernel('accumulate', {
   buffers: { x: input.float, y: inout.float },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', yPitch: 'int' },
   operations: (p) => p.rows * p.columns,
+  divisions: (p) => dividedElements(p, { x: p.xPitch, y: p.yPitch }),
   webgpu: accumulateGpu,
   reference({ x, y }, p) {
     forEach(p, (r, c) => {

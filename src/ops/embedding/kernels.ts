@@ -6,6 +6,8 @@ export const embedding = defineKernel('embedding', {
   buffers: { ids: input.i32, weight: input.float, y: output.float },
   parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', weightPitch: 'int' },
   touched: ({ tokens, vocabulary, columns }) => ({ weight: Math.min(tokens, vocabulary) * columns }),
+  // The table is never divided: the GPU's kernel binds it in parts.
+  divisions: ({ columns }) => [{ along: 'tokens', strides: { ids: 1, y: columns } }],
   webgpu: embeddingGpu,
   reference({ ids, weight, y }, { tokens, vocabulary, columns, weightPitch }) {
     for (let t = 0; t < tokens; t++) {
@@ -24,6 +26,7 @@ export const embeddingBackward = defineKernel('embedding_backward', {
   buffers: { ids: input.i32, dy: input.float, dWeight: output.float },
   parameters: { tokens: 'int', vocabulary: 'int', columns: 'int', dyPitch: 'int', accumulate: 'flag' },
   operations: (p) => p.tokens * p.columns,
+  divisions: ({ dyPitch }) => [{ along: 'tokens', strides: { ids: 1, dy: dyPitch }, second: () => ({ accumulate: 1 }) }],
   webgpu: embeddingBackwardGpu,
   reference({ ids, dy, dWeight }, { tokens, vocabulary, columns, dyPitch, accumulate }) {
     if (!accumulate) dWeight.fill(0, 0, vocabulary * columns);

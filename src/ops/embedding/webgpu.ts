@@ -1,31 +1,36 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
-import type { GpuKernel } from '../../tensor/index.js';
+import { itemSize, type GpuKernel } from '../../tensor/index.js';
+import { rangesOfRows } from '../webgpu-ranges.js';
 import { perRow } from '../webgpu-rows.js';
 import { lanesOf, vectorOf } from '../webgpu-vectors.js';
 
 export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabulary' | 'columns' | 'weightPitch'> = (launch) => {
-  const { parameters, dtype } = launch;
-  const { tokens, columns, weightPitch } = parameters;
+  const { gpu, parameters, dtype } = launch;
+  const { tokens, vocabulary, columns, weightPitch } = parameters;
   const lanes = lanesOf(launch, [columns, weightPitch], ['weight', 'y']);
   const y = vectorOf(lanes, dtype('y') ?? 'f32');
+  const itemBytes = itemSize[dtype('weight') ?? 'f32'];
+  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: weightPitch, width: columns, itemBytes });
   return {
-    dispatches: [
+    dispatches: ranges.map(({ first, count, part }) =>
       perElement({
         variant: `rows/${String(lanes)}`,
         count: (tokens * columns) / lanes,
-        buffers: ['ids', { name: 'weight', as: vectorOf(lanes, dtype('weight') ?? 'f32') }, { name: 'y', as: y }],
+        buffers: ['ids', { name: 'weight', as: vectorOf(lanes, dtype('weight') ?? 'f32'), part }, { name: 'y', as: y }],
         // WGSL has no constant for NaN.
-        numbers: { nan_bits: 0x7fc00000 },
+        numbers: { nan_bits: 0x7fc00000, first, count },
         body: `
           let items = p.columns / ${String(lanes)}u;
-          let wanted = ids[p.ids_at + i / items];
+          let wanted = bitcast<u32>(ids[p.ids_at + i / items]);
+          let known = wanted < p.vocabulary;
+          // Ids before the first are large numbers here.
+          let row = wanted - p.first;
+          if (known && row >= p.count) { return; }
           var value = ${vectorOf(lanes)}(bitcast<f32>(p.nan_bits));
-          if (wanted >= 0 && u32(wanted) < p.vocabulary) {
-            value = ${vectorOf(lanes)}(weight[p.weight_at + u32(wanted) * (p.weightPitch / ${String(lanes)}u) + i % items]);
-          }
+          if (known) { value = ${vectorOf(lanes)}(weight[p.weight_at + row * (p.weightPitch / ${String(lanes)}u) + i % items]); }
           y[p.y_at + i] = ${y}(value);`,
       }),
-    ],
+    ),
   };
 };
 
@@ -48,6 +53,8 @@ export const embeddingBackwardGpu: GpuKernel<
   const v = vectorOf(lanes);
   const dy = { name: 'dy', as: vectorOf(lanes, dtype('dy') ?? 'f32') };
   const dWeight = { name: 'dWeight', as: vectorOf(lanes, dtype('dWeight') ?? 'f32') };
+  const itemBytes = itemSize[dtype('dWeight') ?? 'f32'];
+  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: columns, width: columns, itemBytes });
   const blocks = Math.ceil(tokens / block);
   // One more than there are, for the end of the last, in whole vectors.
   const ids = 4 * Math.ceil((vocabulary + 1) / 4);
@@ -112,55 +119,59 @@ export const embeddingBackwardGpu: GpuKernel<
           let all = team_sum(thread, rank);
           if (placed && member == 0u) { ordered[p.ordered_at + first + all] = place; }`,
       }),
-      perElement({
-        variant: `sum/${String(lanes)}/${String(accumulate)}`,
-        count: blocks * items,
-        buffers: ['ids', read('starts'), read('ordered'), dy, dWeight, { name: 'edges', as: v }],
-        numbers: { items },
-        body: `
-          let column = i % p.items;
-          let own = i / p.items;
-          let begin = own * ${String(block)}u;
-          let end = min(begin + ${String(block)}u, starts[p.starts_at + p.vocabulary]);
-          var slot = begin;
-          while (slot < end) {
-            let v = u32(ids[p.ids_at + ordered[p.ordered_at + slot]]);
-            let first = starts[p.starts_at + v];
-            let after = starts[p.starts_at + v + 1u];
-            let last = min(end, after);
+      ...ranges.map(({ first, count, part }) =>
+        perElement({
+          variant: `sum/${String(lanes)}/${String(accumulate)}`,
+          count: blocks * items,
+          buffers: ['ids', read('starts'), read('ordered'), dy, { ...dWeight, part }, { name: 'edges', as: v }],
+          numbers: { items, firstId: first, idCount: count },
+          body: `
+            let column = i % p.items;
+            let own = i / p.items;
+            let begin = own * ${String(block)}u;
+            let end = min(begin + ${String(block)}u, starts[p.starts_at + p.vocabulary]);
+            var slot = begin;
+            while (slot < end) {
+              let v = u32(ids[p.ids_at + ordered[p.ordered_at + slot]]);
+              let first = starts[p.starts_at + v];
+              let after = starts[p.starts_at + v + 1u];
+              let last = min(end, after);
+              var sum = ${v}(0.0);
+              for (; slot < last; slot++) {
+                sum += ${v}(dy[p.dy_at + ordered[p.ordered_at + slot] * (p.dyPitch / ${String(lanes)}u) + column]);
+              }
+              if (first >= begin && after <= begin + ${String(block)}u) {
+                if (v - p.firstId < p.idCount) { ${add('p.dWeight_at + (v - p.firstId) * p.items + column', 'sum')} }
+              } else {
+                // The first edge is of the id that the block begins with, the second of the one it ends with.
+                edges[p.edges_at + (2u * own + select(0u, 1u, first > begin)) * p.items + column] = sum;
+              }
+            }`,
+        }),
+      ),
+      ...ranges.map(({ first, count, part }) =>
+        perElement({
+          variant: `join/${String(lanes)}/${String(accumulate)}`,
+          count: count * items,
+          buffers: [read('starts'), { name: 'edges', as: v, access: 'read' }, { ...dWeight, part }],
+          numbers: { items, firstId: first },
+          body: `
+            let first = starts[p.starts_at + p.firstId + i / p.items];
+            let after = starts[p.starts_at + p.firstId + i / p.items + 1u];
+            if (first == after) {
+              ${accumulate === 0 ? `dWeight[p.dWeight_at + i] = ${dWeight.as}(0.0);` : ''}
+              return;
+            }
+            let from_block = first / ${String(block)}u;
+            let to_block = (after - 1u) / ${String(block)}u;
+            if (from_block == to_block) { return; }
             var sum = ${v}(0.0);
-            for (; slot < last; slot++) {
-              sum += ${v}(dy[p.dy_at + ordered[p.ordered_at + slot] * (p.dyPitch / ${String(lanes)}u) + column]);
+            for (var b = from_block; b <= to_block; b++) {
+              sum += edges[p.edges_at + (2u * b + select(0u, 1u, first > b * ${String(block)}u)) * p.items + i % p.items];
             }
-            if (first >= begin && after <= begin + ${String(block)}u) {
-              ${add('p.dWeight_at + v * p.items + column', 'sum')}
-            } else {
-              // The first edge is of the id that the block begins with, the second of the one it ends with.
-              edges[p.edges_at + (2u * own + select(0u, 1u, first > begin)) * p.items + column] = sum;
-            }
-          }`,
-      }),
-      perElement({
-        variant: `join/${String(lanes)}/${String(accumulate)}`,
-        count: vocabulary * items,
-        buffers: [read('starts'), { name: 'edges', as: v, access: 'read' }, dWeight],
-        numbers: { items },
-        body: `
-          let first = starts[p.starts_at + i / p.items];
-          let after = starts[p.starts_at + i / p.items + 1u];
-          if (first == after) {
-            ${accumulate === 0 ? `dWeight[p.dWeight_at + i] = ${dWeight.as}(0.0);` : ''}
-            return;
-          }
-          let from_block = first / ${String(block)}u;
-          let to_block = (after - 1u) / ${String(block)}u;
-          if (from_block == to_block) { return; }
-          var sum = ${v}(0.0);
-          for (var b = from_block; b <= to_block; b++) {
-            sum += edges[p.edges_at + (2u * b + select(0u, 1u, first > b * ${String(block)}u)) * p.items + i % p.items];
-          }
-          ${add('p.dWeight_at + i', 'sum')}`,
-      }),
+            ${add('p.dWeight_at + i', 'sum')}`,
+        }),
+      ),
     ],
   };
 };

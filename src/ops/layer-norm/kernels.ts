@@ -1,4 +1,5 @@
 import { defineKernel, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { added } from '../elementwise/added.js';
 import { layerNormBackwardGpu, layerNormGpu } from './webgpu.js';
 
 /**
@@ -18,6 +19,9 @@ export const layerNorm = defineKernel('layer_norm', {
   },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', residualPitch: 'int', epsilon: 'float' },
   operations: (p) => 9 * p.rows * p.columns,
+  divisions: ({ columns, xPitch, residualPitch }) => [
+    { along: 'rows', strides: { x: xPitch, residual: residualPitch, y: columns, sum: columns, statistics: 3 } },
+  ],
   webgpu: layerNormGpu,
   reference({ x, residual, weight, bias, y, sum, statistics }, { rows, columns, xPitch, residualPitch, epsilon }) {
     for (let r = 0; r < rows; r++) {
@@ -53,6 +57,13 @@ export const layerNormBackward = defineKernel('layer_norm_backward', {
   },
   parameters: { rows: 'int', columns: 'int', sumPitch: 'int', dyPitch: 'int', dresidualPitch: 'int', blocks: 'int' },
   operations: (p) => 15 * p.rows * p.columns,
+  divisions: ({ columns, sumPitch, dyPitch, dresidualPitch }) => [
+    {
+      along: 'rows',
+      strides: { sum: sumPitch, statistics: 3, dy: dyPitch, dresidual: dresidualPitch, dsum: columns, dx: columns },
+      ...added('dweight', 'dbias'),
+    },
+  ],
   webgpu: layerNormBackwardGpu,
   reference({ sum, weight, statistics, dy, dresidual, dsum, dx, dweight, dbias }, p) {
     const { rows, columns, sumPitch, dyPitch, dresidualPitch } = p;

@@ -1,5 +1,6 @@
 import { defineKernel, input, optionalInput, output } from '../../tensor/index.js';
 import { rounding } from './rounding.js';
+import { gemmDivisions } from './divisions.js';
 import { gemmGpu } from './webgpu.js';
 
 /**
@@ -29,6 +30,7 @@ export const gemm = defineKernel('gemm', {
     half: 'flag',
     saturate: 'flag',
   },
+  divisions: gemmDivisions,
   webgpu: gemmGpu,
   streams: 'b',
   operations: (p) => 2 * p.batch * p.m * p.n * p.k,

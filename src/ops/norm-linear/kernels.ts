@@ -17,6 +17,10 @@ export const rmsNormLinear = defineKernel('rms_norm_linear', {
   parameters: { rows: 'int', columns: 'int', outputs: 'int', xPitch: 'int', residualPitch: 'int', epsilon: 'float' },
   operations: (p) => p.rows * p.columns * (2 * p.outputs + 5),
   optional: true,
+  divisions: ({ rows, columns, outputs, xPitch, residualPitch }) => [
+    { along: 'rows', strides: { x: xPitch, residual: residualPitch, y: outputs, sum: columns } },
+    ...(rows === 1 ? [{ along: 'outputs', strides: { weight: columns, y: 1 } } as const] : []),
+  ],
   webgpu: rmsNormLinearGpu,
   reference({ x, residual, normWeight, weight, y, sum }, { rows, columns, outputs, xPitch, residualPitch, epsilon }) {
     for (let r = 0; r < rows; r++) {

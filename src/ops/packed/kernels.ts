@@ -1,13 +1,29 @@
-import { defineKernel, input, optionalInput, optionalOutput, output, type PackedDType } from '../../tensor/index.js';
+import {
+  defineKernel,
+  input,
+  optionalInput,
+  optionalOutput,
+  output,
+  packedSizeBytes,
+  panelRows,
+  type PackedDType,
+} from '../../tensor/index.js';
 import { rounding } from '../matmul/rounding.js';
 import { packedValue, packReference } from './layout.js';
 import { embeddingGpu, linearGpu, packGpu, unpackGpu } from './webgpu.js';
+
+/** Bytes of a row of a packed weight: a panel's, shared out. */
+const rowBytes = (dtype: PackedDType, columns: number) => packedSizeBytes(dtype, panelRows, columns) / panelRows;
+const panelsOf = <B extends string>(buffer: B) => ({ blocks: { of: panelRows, buffers: [buffer] } });
 
 /** packed = weight [rows, columns], rows `weightPitch` apart; every byte of it, padding included, follows from the weight. */
 const pack = <D extends PackedDType>(dtype: D) =>
   defineKernel(`pack_${dtype}`, {
     buffers: { weight: input.f32, packed: output[dtype] },
     parameters: { rows: 'int', columns: 'int', weightPitch: 'int' },
+    divisions: ({ columns, weightPitch }) => [
+      { along: 'rows', ...panelsOf('packed'), strides: { weight: weightPitch, packed: rowBytes(dtype, columns) } },
+    ],
     webgpu: packGpu(dtype),
     reference({ weight, packed }, { rows, columns, weightPitch }) {
       packReference(dtype, (row, column) => weight[row * weightPitch + column] ?? NaN, rows, columns, packed as Uint8Array);
@@ -19,6 +35,9 @@ const unpack = <D extends PackedDType>(dtype: D) =>
   defineKernel(`unpack_${dtype}`, {
     buffers: { packed: input[dtype], weight: output.f32 },
     parameters: { rows: 'int', columns: 'int' },
+    divisions: ({ columns }) => [
+      { along: 'rows', ...panelsOf('packed'), strides: { packed: rowBytes(dtype, columns), weight: columns } },
+    ],
     webgpu: unpackGpu(dtype),
     reference({ packed, weight }, { rows, columns }) {
       for (let i = 0; i < rows * columns; i++) {
@@ -35,6 +54,10 @@ const linear = <D extends PackedDType>(dtype: D) =>
   defineKernel(`linear_${dtype}`, {
     buffers: { a: input.float, weight: input[dtype], bias: optionalInput.f32, space: optionalOutput.bf16, c: output.float },
     parameters: { m: 'int', n: 'int', k: 'int', lda: 'int', ldc: 'int', bf16: 'flag', half: 'flag', chunk: 'int' },
+    divisions: ({ k, lda, ldc }) => [
+      { along: 'm', strides: { a: lda, c: ldc } },
+      { along: 'n', ...panelsOf('weight'), strides: { weight: rowBytes(dtype, k), bias: 1, c: 1 } },
+    ],
     webgpu: linearGpu(dtype),
     streams: 'weight',
     operations: (p) => 2 * p.m * p.n * p.k,
@@ -54,6 +77,8 @@ const embedding = <D extends PackedDType>(dtype: D) =>
   defineKernel(`embedding_${dtype}`, {
     buffers: { ids: input.i32, weight: input[dtype], y: output.float },
     parameters: { tokens: 'int', vocabulary: 'int', columns: 'int' },
+    // The table is never divided: the GPU's kernel binds it in parts.
+    divisions: ({ columns }) => [{ along: 'tokens', strides: { ids: 1, y: columns } }],
     webgpu: embeddingGpu(dtype),
     touched: ({ tokens, vocabulary, columns }) => ({ weight: Math.min(tokens, vocabulary) * columns * { bf16: 2, int8: 1, int4: 0.5 }[dtype] }),
     reference({ ids, weight, y }, { tokens, vocabulary, columns }) {

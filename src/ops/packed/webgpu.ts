@@ -1,8 +1,9 @@
 import { perElement } from '../../backend/webgpu/per-element.js';
-import type { GpuKernel, PackedDType } from '../../tensor/index.js';
+import { packedSizeBytes, panelRows, type GpuKernel, type PackedDType } from '../../tensor/index.js';
 import { eightOfFours, matrixFactor, rounded, type Factor } from '../matmul/gpu/factor.js';
 import { gpuProduct, mostFewRows } from '../matmul/gpu/forms.js';
 import type { Result } from '../matmul/gpu/result.js';
+import { rangesOfRows } from '../webgpu-ranges.js';
 import { fewRowsPacked } from './gpu-few-rows.js';
 import { packedFour } from './gpu-layout.js';
 
@@ -24,23 +25,32 @@ export const unpackGpu =
 
 export const embeddingGpu =
   (dtype: PackedDType): GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabulary' | 'columns'> =>
-  ({ parameters: { tokens, columns }, dtype: dtypeOf }) => ({
-    dispatches: [
-      perElement({
-        variant: 'embedding',
-        count: tokens * columns,
-        buffers: ['ids', 'weight', 'y'],
-        functions: packedFour(dtype, 'p.columns'),
-        // Negative ids are large ones as u32. A number that is none comes from bits: WGSL has no constant for it.
-        body: `
-          let row = bitcast<u32>(ids[p.ids_at + i / p.columns]);
-          let column = i % p.columns;
-          var value = bitcast<f32>(0x7fc00000u | min(p.columns, 1u));
-          if (row < p.vocabulary) { value = packed_four(row, column / 4u * 4u)[column % 4u]; }
-          y[p.y_at + i] = ${dtypeOf('y') ?? 'f32'}(value);`,
-      }),
-    ],
-  });
+  ({ gpu, parameters: { tokens, vocabulary, columns }, dtype: dtypeOf }) => {
+    const panelBytes = packedSizeBytes(dtype, panelRows, columns);
+    const panels = rangesOfRows(gpu, { rows: Math.ceil(vocabulary / panelRows), pitch: panelBytes, width: panelBytes, itemBytes: 1 });
+    return {
+      dispatches: panels.map(({ first, count, part }) =>
+        perElement({
+          variant: 'embedding',
+          count: tokens * columns,
+          buffers: ['ids', { name: 'weight', part }, 'y'],
+          functions: packedFour(dtype, 'p.columns'),
+          numbers: { first: first * panelRows, count: count * panelRows },
+          // Negative ids are large ones as u32, and so are ids before the first. A number that is none comes from bits: WGSL has
+          // no constant for it.
+          body: `
+            let wanted = bitcast<u32>(ids[p.ids_at + i / p.columns]);
+            let known = wanted < p.vocabulary;
+            let row = wanted - p.first;
+            if (known && row >= p.count) { return; }
+            let column = i % p.columns;
+            var value = bitcast<f32>(0x7fc00000u | min(p.columns, 1u));
+            if (known) { value = packed_four(row, column / 4u * 4u)[column % 4u]; }
+            y[p.y_at + i] = ${dtypeOf('y') ?? 'f32'}(value);`,
+        }),
+      ),
+    };
+  };
 
 type LinearParameters = 'm' | 'n' | 'k' | 'lda' | 'ldc' | 'bf16' | 'half' | 'chunk';
 

@@ -1,4 +1,5 @@
 import { defineKernel, input, optionalOutput, output } from '../../tensor/index.js';
+import { added } from '../elementwise/added.js';
 import { broadcastGpu, reduceMaxGpu, reduceSumGpu, scatterToMaxGpu } from './webgpu.js';
 
 /** y[o, i] = scale·Σₗ x[o, l, i], dense x [outer, length, inner]. */
@@ -6,6 +7,10 @@ export const reduceSum = defineKernel('reduce_sum', {
   buffers: { x: input.float, y: output.float },
   parameters: { outer: 'int', length: 'int', inner: 'int', scale: 'float' },
   operations: (p) => p.outer * p.length * p.inner,
+  divisions: ({ outer, length, inner }) => [
+    { along: 'outer', strides: { x: length * inner, y: inner } },
+    ...(outer === 1 ? [{ along: 'length', strides: { x: inner }, ...added('y') } as const] : []),
+  ],
   webgpu: reduceSumGpu,
   reference({ x, y }, { outer, length, inner, scale }) {
     for (let o = 0; o < outer; o++) {
@@ -23,6 +28,10 @@ export const broadcast = defineKernel('broadcast', {
   buffers: { x: input.float, y: output.float },
   parameters: { outer: 'int', length: 'int', inner: 'int', scale: 'float' },
   operations: (p) => p.outer * p.length * p.inner,
+  divisions: ({ outer, length, inner }) => [
+    { along: 'outer', strides: { x: inner, y: length * inner } },
+    ...(outer === 1 ? [{ along: 'length', strides: { y: inner } } as const] : []),
+  ],
   webgpu: broadcastGpu,
   reference({ x, y }, { outer, length, inner, scale }) {
     for (let o = 0; o < outer; o++) {
@@ -41,6 +50,7 @@ export const reduceMax = defineKernel('reduce_max', {
   buffers: { x: input.float, y: output.float, positions: optionalOutput.i32 },
   parameters: { outer: 'int', length: 'int', inner: 'int' },
   operations: (p) => p.outer * p.length * p.inner,
+  divisions: ({ length, inner }) => [{ along: 'outer', strides: { x: length * inner, y: inner, positions: inner } }],
   webgpu: reduceMaxGpu,
   reference({ x, y, positions }, { outer, length, inner }) {
     for (let o = 0; o < outer; o++) {
@@ -61,6 +71,7 @@ export const reduceMax = defineKernel('reduce_max', {
 export const scatterToMax = defineKernel('scatter_to_max', {
   buffers: { dy: input.float, positions: input.i32, dx: output.float },
   parameters: { outer: 'int', length: 'int', inner: 'int' },
+  divisions: ({ length, inner }) => [{ along: 'outer', strides: { dy: inner, positions: inner, dx: length * inner } }],
   webgpu: scatterToMaxGpu,
   reference({ dy, positions, dx }, { outer, length, inner }) {
     for (let o = 0; o < outer; o++) {

@@ -1,4 +1,5 @@
 import { defineKernel, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { added } from '../elementwise/added.js';
 import { rmsNormBackwardGpu, rmsNormGpu } from './webgpu.js';
 
 /**
@@ -16,6 +17,9 @@ export const rmsNorm = defineKernel('rms_norm', {
   },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', residualPitch: 'int', epsilon: 'float' },
   operations: (p) => 5 * p.rows * p.columns,
+  divisions: ({ columns, xPitch, residualPitch }) => [
+    { along: 'rows', strides: { x: xPitch, residual: residualPitch, y: columns, sum: columns, statistics: 1 } },
+  ],
   webgpu: rmsNormGpu,
   reference({ x, residual, weight, y, sum, statistics }, { rows, columns, xPitch, residualPitch, epsilon }) {
     for (let r = 0; r < rows; r++) {
@@ -48,6 +52,13 @@ export const rmsNormBackward = defineKernel('rms_norm_backward', {
   },
   parameters: { rows: 'int', columns: 'int', sumPitch: 'int', dyPitch: 'int', dresidualPitch: 'int', blocks: 'int' },
   operations: (p) => 11 * p.rows * p.columns,
+  divisions: ({ columns, sumPitch, dyPitch, dresidualPitch }) => [
+    {
+      along: 'rows',
+      strides: { sum: sumPitch, statistics: 1, dy: dyPitch, dresidual: dresidualPitch, dsum: columns, dx: columns },
+      ...added('dweight'),
+    },
+  ],
   webgpu: rmsNormBackwardGpu,
   reference({ sum, weight, statistics, dy, dresidual, dsum, dx, dweight }, { rows, columns, sumPitch, dyPitch, dresidualPitch }) {
     dweight?.fill(0);

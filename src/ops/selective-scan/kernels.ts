@@ -1,4 +1,5 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { scanBackwardDivisions, scanDivisions, stepDivisions } from './divisions.js';
 import { selectiveScanBackwardGpu } from './webgpu-backward.js';
 import { selectiveScanGpu } from './webgpu-forward.js';
 import { selectiveScanStepGpu } from './webgpu-step.js';
@@ -29,6 +30,7 @@ export const selectiveScan = defineKernel('selective_scan', {
   },
   parameters: { ...extents, ...strides, ...how },
   operations: (p) => p.batch * p.length * p.channels * (7 * p.stateSize + 8),
+  divisions: scanDivisions,
   webgpu: selectiveScanGpu,
   reference: scanReference,
 });
@@ -62,6 +64,7 @@ export const selectiveScanBackward = defineKernel('selective_scan_backward', {
   },
   parameters: { ...extents, ...strides, dyPitch: 'int', ...how, groupChannels: 'int' },
   operations: (p) => p.batch * p.length * p.channels * (20 * p.stateSize + 30),
+  divisions: scanBackwardDivisions,
   webgpu: selectiveScanBackwardGpu,
   reference: scanBackwardReference,
 });
@@ -78,6 +81,7 @@ export const selectiveScanStep = defineKernel('selective_scan_step', {
   },
   parameters: { batch: 'int', channels: 'int', stateSize: 'int', ...strides, softplus: 'flag', hold: 'flag' },
   operations: (p) => p.batch * p.channels * (7 * p.stateSize + 8),
+  divisions: stepDivisions,
   webgpu: selectiveScanStepGpu,
   reference: stepReference,
 });

@@ -3,6 +3,11 @@ import { logSoftmaxBackwardGpu, logSoftmaxGpu, softmaxBackwardGpu, softmaxGpu } 
 
 const rowsOf = { rows: 'int', columns: 'int', xPitch: 'int' } as const;
 
+const forwardDivisions = ({ columns, xPitch }: { columns: number; xPitch: number }) =>
+  [{ along: 'rows', strides: { x: xPitch, y: columns } }] as const;
+const backwardDivisions = ({ columns, dyPitch }: { columns: number; dyPitch: number }) =>
+  [{ along: 'rows', strides: { y: columns, dy: dyPitch, dx: columns } }] as const;
+
 /** max and ln Σ e^(x − max) of a row. */
 function normaliser(x: Float64Array): { largest: number; logSum: number } {
   const largest = x.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -14,6 +19,7 @@ export const softmax = defineKernel('softmax', {
   buffers: { x: input.float, y: output.float },
   parameters: rowsOf,
   operations: (p) => 4 * p.rows * p.columns,
+  divisions: forwardDivisions,
   webgpu: softmaxGpu,
   reference({ x, y }, { rows, columns, xPitch }) {
     for (let r = 0; r < rows; r++) {
@@ -29,6 +35,7 @@ export const softmaxBackward = defineKernel('softmax_backward', {
   buffers: { y: input.float, dy: input.float, dx: output.float },
   parameters: { rows: 'int', columns: 'int', dyPitch: 'int' },
   operations: (p) => 4 * p.rows * p.columns,
+  divisions: backwardDivisions,
   webgpu: softmaxBackwardGpu,
   reference({ y, dy, dx }, { rows, columns, dyPitch }) {
     for (let r = 0; r < rows; r++) {
@@ -45,6 +52,7 @@ export const logSoftmax = defineKernel('log_softmax', {
   buffers: { x: input.float, y: output.float },
   parameters: rowsOf,
   operations: (p) => 4 * p.rows * p.columns,
+  divisions: forwardDivisions,
   webgpu: logSoftmaxGpu,
   reference({ x, y }, { rows, columns, xPitch }) {
     for (let r = 0; r < rows; r++) {
@@ -60,6 +68,7 @@ export const logSoftmaxBackward = defineKernel('log_softmax_backward', {
   buffers: { y: input.float, dy: input.float, dx: output.float },
   parameters: { rows: 'int', columns: 'int', dyPitch: 'int' },
   operations: (p) => 4 * p.rows * p.columns,
+  divisions: backwardDivisions,
   webgpu: logSoftmaxBackwardGpu,
   reference({ y, dy, dx }, { rows, columns, dyPitch }) {
     for (let r = 0; r < rows; r++) {

@@ -1,0 +1,136 @@
+/** Launches in parts, on a GPU of which it is said that little of a buffer can be bound. */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { openGpuDevice } from '../../src/backend/webgpu/device.js';
+import { WebGpuBackend } from '../../src/backend/webgpu/webgpu-backend.js';
+import { generateTokens } from '../../src/generate/index.js';
+import * as elapid from '../../src/index.js';
+import { mambaConfig, type MambaLM } from '../../src/models/index.js';
+import * as operations from '../../src/ops/all-cases.js';
+import { add, softmax } from '../../src/ops/index.js';
+import { empty, scope, type Backend } from '../../src/tensor/index.js';
+import { gpuIsHere, useBackend } from '../support/backends.js';
+import { expectClose } from '../support/compare.js';
+import { randomIds, smallModel } from '../support/models.js';
+import { TinyRun } from '../support/training.js';
+import { checkCase, listCases } from './agreement.js';
+
+/** A backend whose dispatches use at most so many bytes of a buffer, for the tests of a `describe` block. */
+function useSmallBindings(bindingBytes: number): () => Backend {
+  let backend: Backend | undefined;
+  beforeAll(async () => {
+    const gpu = await openGpuDevice();
+    backend = new WebGpuBackend({ ...gpu, features: { ...gpu.features, bindingBytes } }, { poison: true });
+  });
+  afterEach(() => {
+    expect(backend?.statistics().liveBuffers, 'live buffers after the test').toBe(0);
+  });
+  afterAll(() => backend?.close());
+  return () => backend as Backend;
+}
+
+/** Cases whose single rows and sequences can be bound, few enough for a software GPU. */
+const suites = [
+  {
+    bytes: 2 ** 14,
+    filter: new RegExp(
+      '^((embedding|elementwise|reduction|rms-norm|layer-norm|softmax|causal-conv1d) / ' +
+        '(?!.*(a vocabulary|L = 1000 in|E = 1050|equal values))' +
+        '|norm-linear / x .1,768|cross-entropy / (vocabulary of 1000|length 1000)' +
+        '|matmul / linear, 300 rows|packed / linear, int4, 1 rows, 64)',
+    ),
+  },
+  { bytes: 4864, filter: /^packed \/ embedding/ },
+  { bytes: 144 * 2 ** 10, filter: /^adamw \/ (40000|norm of 1)/ },
+  { bytes: 300_000, filter: /^selective-scan \/ (model: B 3, L 200.*16 |step, model)/ },
+];
+
+describe.runIf(gpuIsHere).each(suites)('operations where $bytes bytes can be bound', ({ bytes, filter }) => {
+  const gpu = useSmallBindings(bytes);
+  const reference = useBackend('reference');
+  let divided = 0;
+
+  test.each(listCases(operations, false, filter))('$name', async (listed) => {
+    const launches = () => gpu().statistics().launches - reference().statistics().launches;
+    const before = launches();
+    const { failures } = await checkCase(elapid, { gpu: gpu(), reference: reference() }, listed);
+    expect(failures).toEqual([]);
+    if (launches() > before) divided++;
+  });
+
+  test('many of them in parts', () => {
+    expect(divided).toBeGreaterThan(1);
+  });
+});
+
+describe.runIf(gpuIsHere)('a model of which little can be bound', () => {
+  const gpu = useSmallBindings(160 * 2 ** 10);
+  const cpu = useBackend('cpu');
+
+  test('is trained', async () => {
+    const config = mambaConfig({ vocabularySize: 256, dModel: 64, layers: 1 });
+    const options = { batchSize: 4, length: 48, accumulation: 1 };
+    const text = Uint8Array.from(randomIds(2000, 256));
+    const results = [];
+    for (const backend of [gpu(), cpu()]) {
+      const run = new TinyRun(backend, { config, options, text });
+      const { launches } = backend.statistics();
+      const steps = await run.steps(2);
+      results.push({ steps, launches: backend.statistics().launches - launches, snapshot: await run.snapshot() });
+      run.dispose();
+    }
+    const [there, here] = results;
+    if (there === undefined || here === undefined) throw new Error('two runs');
+    expect(there.launches).toBeGreaterThan(here.launches + 20);
+    here.steps.forEach(({ loss, gradientNorm }, i) => {
+      expect(there.steps[i]?.loss).toBeCloseTo(loss, 4);
+      expect((there.steps[i]?.gradientNorm ?? NaN) / gradientNorm).toBeCloseTo(1, 3);
+    });
+    for (const [key, values] of Object.entries(here.snapshot)) {
+      if (values instanceof Float32Array) expectClose(there.snapshot[key] as Float32Array, values, 1e-3, key);
+      else expect(there.snapshot[key], key).toEqual(values);
+    }
+  });
+
+  test('generates', async () => {
+    const generated = async (backend: Backend) => {
+      const model: MambaLM = smallModel(backend, { vocabularySize: 4001 });
+      const ids: number[] = [];
+      for await (const id of generateTokens(model, randomIds(5, 4001), { temperature: 0, maxTokens: 20 })) ids.push(id);
+      model.dispose();
+      return ids;
+    };
+    expect(await generated(gpu())).toEqual(await generated(cpu()));
+  });
+});
+
+describe.runIf(gpuIsHere)('what cannot be divided', () => {
+  const gpu = useSmallBindings(2 ** 14);
+
+  test('is an error that says so, before anything of it has run', () => {
+    scope(() => {
+      const launches = () => gpu().statistics().launches;
+      const start = launches();
+      const rows = empty(gpu(), [3, 5000]);
+      const filled = launches();
+      expect(() => softmax(rows)).toThrow(
+        /^softmax: x has 20\d\d\d bytes, in a launch that cannot be divided further; at most 16384 can be bound here\. Hint: /,
+      );
+      // What softmax was to write has been filled with NaN, as its input was.
+      expect(launches() - filled).toBe(filled - start);
+    });
+  });
+
+  test('may be captured where it can be divided', async () => {
+    const [x, y] = [0, 1].map(() => elapid.tensor(gpu(), randomIds(30000, 1000), [30, 1000])) as [elapid.Tensor, elapid.Tensor];
+    const program = gpu().capture(() => {
+      scope(() => {
+        elapid.copyInto(add(x, x), y);
+      });
+    });
+    program.replay();
+    expect([...(await y.data())]).toEqual([...(await x.data())].map((value) => 2 * value));
+    program.dispose();
+    x.dispose();
+    y.dispose();
+  });
+});
