@@ -17,9 +17,16 @@ const mixed = /** @type {any} */ (exact).features.f16 ? await openBackend('webgp
 const half = mixed === exact ? 'f32' : 'f16';
 console.log(mixed.description);
 
-/** Milliseconds of one of `repeat` runs. @param {() => void} run */
-const each = async (run, repeat = 20) =>
-  (await timed(exact, () => { for (let i = 0; i < repeat; i++) run(); }, 7)).map((seconds) => (1000 * seconds) / repeat);
+/**
+ * Milliseconds of a run, of each round of so many that the some milliseconds until the host notices their end do not count.
+ * @param {() => void} run
+ */
+const each = async (run) => {
+  const rounds = (/** @type {number} */ repeat, /** @type {number} */ count) =>
+    timed(exact, () => { for (let i = 0; i < repeat; i++) run(); }, count).then((times) => times.map((seconds) => (1000 * seconds) / repeat));
+  const repeat = Math.ceil(200 / median(await rounds(20, 3)));
+  return rounds(repeat, 7);
+};
 
 /** @param {{ B: number, L: number, E: number, backward?: boolean }} shape */
 async function scan({ B, L, E, backward = false }) {
@@ -46,7 +53,7 @@ async function scan({ B, L, E, backward = false }) {
 async function gemm(options = {}) {
   const [a, b] = [constant(exact, [4096, 4096], 0.5, half), constant(exact, [4096, 4096], 0.25, half)];
   const c = constant(exact, [4096, 4096], 0, 'f32');
-  const times = await each(() => gemmInto(a, b, c, options), 50);
+  const times = await each(() => gemmInto(a, b, c, options));
   for (const made of [a, b, c]) made.dispose();
   return times.map((ms) => (2 * 4096 ** 3) / ms / 1e9);
 }
