@@ -18,7 +18,7 @@ const half = mixed === exact ? 'f32' : 'f16';
 console.log(mixed.description);
 
 /**
- * Milliseconds of a run, of each round of so many that the some milliseconds until the host notices their end do not count.
+ * Milliseconds of a run, in each of seven rounds. A round has as many as take 200 ms: the host may notice its end some milliseconds late.
  * @param {() => void} run
  */
 const each = async (run) => {

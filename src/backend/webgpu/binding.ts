@@ -55,7 +55,7 @@ export function bindRanges(
     if (sizeBytes > limits.bindingBytes) {
       throw new BackendError(
         `${kernel}: ${name} has ${String(sizeBytes)} bytes, in a launch that cannot be divided further; at most ` +
-          `${String(limits.bindingBytes)} can be bound here. Hint: shorter sequences or smaller chunks`,
+          `${String(limits.bindingBytes)} can be bound here. Hint: a smaller batch, shorter sequences or smaller chunks`,
       );
     }
     if ((firstByte - offset) % elementBytes !== 0) {

@@ -1,5 +1,5 @@
 /** Launches on the memory they work on. */
-import type { BufferView, DeviceBuffer, GpuBinding } from '../../tensor/index.js';
+import type { BufferView, GpuBinding } from '../../tensor/index.js';
 import { BackendError } from '../../util/errors.js';
 import { bindRanges, type BoundRange, type Limits } from './binding.js';
 import type { GpuBlock } from './buffer-pool.js';
@@ -19,17 +19,10 @@ export interface BoundDispatch extends Pick<PlannedDispatch, 'pipeline' | 'workg
   encoded: EncodedDispatch | null;
 }
 
-/** A planned launch on its memory: what launches that come again share. */
-export interface BoundLaunch {
-  readonly dispatches: readonly BoundDispatch[];
-  /** Buffers for `before` and `after` to copy to and from. */
-  readonly temporaries: readonly DeviceBuffer[];
-}
-
 /**
  * Binds a plan.
  * @param views the launch's, then those of its scratch
- * @param temporary takes a buffer of so many bytes
+ * @param temporary takes a block of so many bytes, for `before` and `after` to copy to and from
  * @throws BackendError when a view is larger than a binding may be
  */
 export function bindLaunch(
@@ -37,23 +30,16 @@ export function bindLaunch(
   views: readonly (BufferView | null)[],
   parameters: readonly number[],
   limits: Limits,
-  temporary: (sizeBytes: number) => DeviceBuffer & { readonly block: GpuBlock },
-): BoundLaunch {
-  const temporaries: DeviceBuffer[] = [];
-  const take = (sizeBytes: number): GpuBlock => {
-    const buffer = temporary(sizeBytes);
-    temporaries.push(buffer);
-    return buffer.block;
-  };
+  temporary: (sizeBytes: number) => GpuBlock,
+): BoundDispatch[] {
   const kernel = plan.kernel.name;
-  const dispatches = plan.dispatches.map(({ pipeline, buffers, workgroups, numbers }): BoundDispatch => {
+  return plan.dispatches.map(({ pipeline, buffers, workgroups, numbers }): BoundDispatch => {
     const toBind = buffers.map(({ index, shader, part }) => ({ shader, view: partOf(views[index] as BufferView, part) }));
-    const { ranges, starts, before, after } = bindRanges(kernel, toBind, limits, take);
+    const { ranges, starts, before, after } = bindRanges(kernel, toBind, limits, temporary);
     const words = [...parameters, ...starts, ...numbers];
     if (words.length > uniformWords) throw new BackendError(`${kernel}: ${String(words.length)} uniforms are too many`);
     return { kernel, pipeline, workgroups, ranges, uniforms: Uint32Array.from(words), before, after, encoded: null };
   });
-  return { dispatches, temporaries };
 }
 
 const partOf = ({ buffer, offset, size }: BufferView, part: GpuBinding['part']): BufferView =>

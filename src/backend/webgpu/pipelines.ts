@@ -13,7 +13,7 @@ export interface CompilingPipeline {
  */
 export type UniformOffset = 'dynamic' | 'fixed';
 
-/** Code and its layout; each kind of pipeline made of it is compiled when it is first asked for. */
+/** The pipelines of a code; each is compiled when it is first asked for. */
 export type Pipeline = (offset: UniformOffset) => CompilingPipeline;
 
 /** Words of a dispatch's uniforms, and the bytes from one dispatch's to the next: the alignment that WebGPU guarantees. */
@@ -37,13 +37,16 @@ export class Pipelines {
   get(key: string, label: string, access: readonly ('read' | 'read_write')[], source: () => string): Pipeline {
     const known = this.#byKey.get(key);
     if (known !== undefined) return known;
-    let module: GPUShaderModule | undefined;
+    // Not `source` itself for longer than it is needed: it holds what the code was made for.
+    let code: string | undefined;
+    let write: typeof source | undefined = source;
     const kinds = new Map<UniformOffset, CompilingPipeline>();
     const pipeline: Pipeline = (offset) => {
       const compiling = kinds.get(offset);
       if (compiling !== undefined) return compiling;
-      module ??= this.#device.createShaderModule({ label, code: source() });
-      const made = this.#compile(label, module, this.#layout(access, offset));
+      code ??= write?.() ?? '';
+      write = undefined;
+      const made = this.#compile(label, code, this.#layout(access, offset));
       kinds.set(offset, made);
       return made;
     };
@@ -51,7 +54,8 @@ export class Pipelines {
     return pipeline;
   }
 
-  #compile(label: string, module: GPUShaderModule, layout: { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }): CompilingPipeline {
+  #compile(label: string, code: string, layout: { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }): CompilingPipeline {
+    const module = this.#device.createShaderModule({ label, code });
     const promise = this.#device.createComputePipelineAsync({ label, layout: layout.pipeline, compute: { module, entryPoint: 'main' } });
     const made: CompilingPipeline = {
       layout: layout.group,

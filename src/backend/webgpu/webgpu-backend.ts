@@ -17,11 +17,11 @@ import { CapturedMemory } from '../captured-memory.js';
 import { Counters } from '../counters.js';
 import { copyRows, fill } from '../memory/kernels.js';
 import type { Limits } from './binding.js';
-import { bindLaunch, withFloats, type BoundDispatch, type BoundLaunch } from './bound-launch.js';
+import { bindLaunch, withFloats, type BoundDispatch } from './bound-launch.js';
 import { blockSize, GpuBufferPool, type GpuBlock } from './buffer-pool.js';
 import type { GpuDevice } from './device.js';
 import { ListMap } from './list-map.js';
-import { Pipelines, uniformBytes, uniformWords } from './pipelines.js';
+import { Pipelines, uniformBytes, uniformWords, type CompilingPipeline } from './pipelines.js';
 import { GpuProfile } from './profile.js';
 import { LaunchPlans, type LaunchPlan } from './plan.js';
 import { StagingPool } from './staging-pool.js';
@@ -35,7 +35,7 @@ interface GpuBuffer extends DeviceBuffer {
 }
 
 /** A captured step; its uniforms are put into the program's buffer at the end. */
-type Captured = BoundDispatch | EncodedCopy;
+type Captured = (BoundDispatch & { readonly fixed: CompilingPipeline }) | EncodedCopy;
 
 /** Kernels in WGSL, on the GPU that WebGPU gives. */
 export class WebGpuBackend implements Backend {
@@ -53,7 +53,7 @@ export class WebGpuBackend implements Backend {
   readonly #counters = new Counters();
   readonly #poison: boolean;
   readonly #plans: LaunchPlans;
-  readonly #bound = new ListMap<BoundLaunch>();
+  readonly #bound = new ListMap<readonly BoundDispatch[]>();
   readonly #limits: Limits;
   #profile: GpuProfile | null = null;
   #failure: Error | null = null;
@@ -166,9 +166,17 @@ export class WebGpuBackend implements Backend {
       launchHalves(this, kernel, plan.division, views, parameters);
       return;
     }
-    const scratch = plan.scratch.map(({ dtype, size }) => ({ buffer: this.#take(dtype, size), offset: 0, size }));
+    // Memory of the launch's own, given back however it ends.
+    const taken: GpuBuffer[] = [];
+    const take = (dtype: DType, size: number): GpuBuffer => {
+      const buffer = this.#take(dtype, size);
+      taken.push(buffer);
+      return buffer;
+    };
     try {
-      const { dispatches, temporaries } = this.#bind(plan, scratch.length === 0 ? views : [...views, ...scratch], parameters);
+      const scratch = plan.scratch.map(({ dtype, size }) => ({ buffer: take(dtype, size), offset: 0, size }));
+      const all = scratch.length === 0 ? views : [...views, ...scratch];
+      const dispatches = this.#bind(plan, all, parameters, (sizeBytes) => take('int8', sizeBytes).block);
       this.#counters.launches++;
       if (this.#capture !== null) this.#capture.launches++;
       for (const dispatch of dispatches) {
@@ -176,9 +184,8 @@ export class WebGpuBackend implements Backend {
         this.#dispatch(dispatch, plan.floats.length === 0 ? null : withFloats(dispatch.uniforms, plan.floats, parameters));
         for (const copy of dispatch.after) this.#copy(copy);
       }
-      for (const buffer of temporaries) this.release(buffer);
     } finally {
-      for (const { buffer } of scratch) this.release(buffer);
+      for (const buffer of taken) this.release(buffer);
     }
   }
 
@@ -209,9 +216,8 @@ export class WebGpuBackend implements Backend {
     let program = entries.map((entry, i): EncodedDispatch | EncodedCopy => {
       if (!('pipeline' in entry)) return entry;
       words.set(entry.uniforms, i * uniformWords);
-      const { kernel, workgroups } = entry;
-      const pipeline = entry.pipeline('fixed');
-      return { kernel, pipeline, workgroups, group: this.#group(pipeline.layout, entry.ranges, uniforms, i * uniformBytes), uniforms: null };
+      const { kernel, workgroups, fixed, ranges } = entry;
+      return { kernel, pipeline: fixed, workgroups, group: this.#group(fixed.layout, ranges, uniforms, i * uniformBytes), uniforms: null };
     });
     this.#device.queue.writeBuffer(uniforms, 0, words);
     let owned = capture.memory.freed;
@@ -267,7 +273,12 @@ export class WebGpuBackend implements Backend {
   }
 
   /** The launch on this memory, as it was bound before where it was. */
-  #bind(plan: LaunchPlan, views: readonly (BufferView | null)[], parameters: readonly number[]): BoundLaunch {
+  #bind(
+    plan: LaunchPlan,
+    views: readonly (BufferView | null)[],
+    parameters: readonly number[],
+    temporary: (sizeBytes: number) => GpuBlock,
+  ): readonly BoundDispatch[] {
     const key = [plan.id];
     for (const view of views) {
       if (view === null) key.push(-1);
@@ -276,9 +287,9 @@ export class WebGpuBackend implements Backend {
     const known = this.#bound.get(key);
     if (known !== undefined) return known;
     if (this.#bound.size >= mostBound) this.#bound.clear();
-    const made = bindLaunch(plan, views, parameters, this.#limits, (sizeBytes) => this.#take('int8', sizeBytes));
+    const made = bindLaunch(plan, views, parameters, this.#limits, temporary);
     // Copies are made in memory that is taken for the launch.
-    if (made.temporaries.length === 0) this.#bound.add(key, made);
+    if (made.every(({ before }) => before.length === 0)) this.#bound.add(key, made);
     return made;
   }
 
@@ -320,7 +331,7 @@ export class WebGpuBackend implements Backend {
   /** @param uniforms where they are others than when it was bound */
   #dispatch(dispatch: BoundDispatch, uniforms: Uint32Array | null): void {
     if (this.#capture !== null) {
-      this.#capture.entries.push(uniforms === null ? dispatch : { ...dispatch, uniforms });
+      this.#capture.entries.push({ ...dispatch, uniforms: uniforms ?? dispatch.uniforms, fixed: dispatch.pipeline('fixed') });
       return;
     }
     const encoded = (dispatch.encoded ??= this.#encoded(dispatch));

@@ -1,5 +1,5 @@
 /** Which form a product takes. */
-import type { GpuFeatures, GpuWork } from '../../../tensor/index.js';
+import { usableBytes, type GpuFeatures, type GpuWork } from '../../../tensor/index.js';
 import type { Factor } from './factor.js';
 import { fewRowsProduct, type FewRows } from './few-rows.js';
 import { withConstants } from './constants.js';
@@ -62,20 +62,24 @@ const constantsPay = (product: Product): boolean => large(product) && product.m 
  * Factors in f32 are converted to halves on their way to workgroup memory, every time they are read; on an H100 that makes a product
  * 20 to 28 % slower. Converting them before moves 6 bytes an element.
  */
-const halvingPays = (product: Product) => (times: number): boolean => large(product) && product.batch === 1 && times >= 1024;
+const halvingPays =
+  (gpu: GpuFeatures, product: Product) =>
+  (times: number, bytes: number): boolean =>
+    large(product) && product.batch === 1 && times >= 1024 && bytes <= usableBytes(gpu);
 
 /**
  * Parts of the depth for large tiles, in the least time by a model of an H100: `busy` workgroups at a time, at 1.1e12 operations a second
  * each, and parts that are written and read again at 1.5e12 bytes a second.
  */
-function largeSplits({ m, n, k, batch }: Product, tile: MatrixTile): number {
+function largeSplits(gpu: GpuFeatures, { m, n, k, batch }: Product, tile: MatrixTile): number {
   const count = Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch;
   const seconds = (splits: number) => {
     const depth = tile.depth * Math.ceil(k / tile.depth / splits);
     const moved = splits === 1 ? 0 : (2 * splits + 1) * 4 * batch * m * n;
     return (Math.ceil((count * splits) / busy) * 2 * tile.rows * tile.columns * depth) / 1.1e12 + moved / 1.5e12;
   };
-  const most = Math.max(1, Math.min(64, Math.floor(k / (4 * tile.depth))));
+  const room = usableBytes(gpu) / (4 * batch * m * n);
+  const most = Math.max(1, Math.floor(Math.min(64, k / (4 * tile.depth), room)));
   return Array.from({ length: most }, (_, i) => i + 1).reduce((best, splits) => (seconds(splits) < seconds(best) ? splits : best), 1);
 }
 
@@ -94,8 +98,8 @@ export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
     const wide: Product = { ...formed, a: formed.a(8), b: formed.b(8) };
     const chosen = matrixTile(wide);
     if (matrixBytes(wide, chosen) <= gpu.workgroupBytes) {
-      const splits = chosen.rows === 128 ? largeSplits(wide, chosen) : splitsFor(wide, chosen, busy, 4 * chosen.depth);
-      const work = afterHalving(wide, halvingPays(wide), (read) => matrixProduct(gpu, read, chosen, splits, size));
+      const splits = chosen.rows === 128 ? largeSplits(gpu, wide, chosen) : splitsFor(wide, chosen, busy, 4 * chosen.depth);
+      const work = afterHalving(wide, halvingPays(gpu, wide), (read) => matrixProduct(gpu, read, chosen, splits, size));
       return constantsPay(wide) ? withConstants(work, formed.parameters) : work;
     }
   }

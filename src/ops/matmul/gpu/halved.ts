@@ -1,4 +1,4 @@
-/** Factors that are not halves in memory, converted for a large product, which reads them many times. */
+/** Factors in f32, converted to halves for a large product, which reads them many times. */
 import { perElement } from '../../../backend/webgpu/per-element.js';
 import type { GpuDispatch, GpuWork } from '../../../tensor/index.js';
 import { matrixFactor, type Factor } from './factor.js';
@@ -12,8 +12,8 @@ interface Side {
   readonly extent: number;
 }
 
-/** Whether a dense matrix of the factor's halves can be read in vectors of 8. */
-const divides = ({ factor, extent }: Side, k: number) => (factor.along === 'depth' ? k : extent) % lanes === 0;
+/** Whether the factor is f32, and a dense matrix of its halves could be read in vectors of 8. */
+const converts = ({ factor, extent }: Side, k: number) => factor.binding.as === 'vec4<f32>' && (factor.along === 'depth' ? k : extent) % lanes === 0;
 
 /** How a product reads the halves that `halve` writes to scratch `name`. */
 const halvedFactor = (name: string, { factor, outer }: Side): Factor => {
@@ -39,15 +39,15 @@ function halve(name: string, { factor, outer, extent }: Side, k: number): GpuDis
 }
 
 /**
- * The work of a product whose factors are converted first, if they need it and can be: those that `worth` says the product reads often
- * enough. `work` makes the product's of what is then to be read. One product: batch is 1.
+ * The work of a product whose factors are converted first, if they can be: those for which `worth` says so, given how often the product
+ * reads each and the bytes of the halves. `work` makes the product's of what is then to be read. One product: batch is 1.
  */
-export function afterHalving(product: Product, worth: (times: number) => boolean, work: (read: Product) => GpuWork): GpuWork {
+export function afterHalving(product: Product, worth: (times: number, bytes: number) => boolean, work: (read: Product) => GpuWork): GpuWork {
   const { m, n, k, a, b } = product;
   const sides = { a: { factor: a, outer: 'm', extent: m }, b: { factor: b, outer: 'n', extent: n } } as const;
   const halved = (['a', 'b'] as const).filter((name) => {
     const side = sides[name];
-    return side.factor.binding.as !== 'vec4<u32>' && divides(side, k) && worth((m * n) / side.extent);
+    return converts(side, k) && worth((m * n) / side.extent, 2 * side.extent * k);
   });
   const factors = Object.fromEntries(halved.map((name) => [name, halvedFactor(`halves_${name}`, sides[name])]));
   const scratch = Object.fromEntries(halved.map((name) => [`halves_${name}`, { dtype: 'f16', size: sides[name].extent * k } as const]));
