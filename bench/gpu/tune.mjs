@@ -7,6 +7,7 @@ import { subgroupSize } from '../../dist/ops/matmul/gpu/forms.js';
 import { matrixBytes, matrixProduct } from '../../dist/ops/matmul/gpu/matrix.js';
 import { splitsFor } from '../../dist/ops/matmul/gpu/product.js';
 import { tiledProduct } from '../../dist/ops/matmul/gpu/tiled.js';
+import { sampledError } from '../../test/support/sampled-product.js';
 import { dispose, formed, gpuTime, product, tensors, values } from './products.mjs';
 
 const parts = process.argv.slice(2);
@@ -87,22 +88,6 @@ if (wanted('matrix') && gpu.matrices && size !== null) {
   for (const groupRows of [1, 4, 16]) await one(tile(128, 128, 32, 64, 64, groupRows), [half, half, 'f32']);
 }
 
-/** Largest error of some entries of c against sums of `tensors`' values in float64, relative to the largest of them. */
-async function sampledError({ m, n, k, transposeA = false, transposeB = false }, t) {
-  const [a, b, c] = [values(m * k, 1), values(n * k, 2), await t.c.data()];
-  let [error, largest] = [0, 0];
-  for (let i = 0; i < 256; i++) {
-    // Steps without a common factor with the extents: every place in a tile comes up.
-    const [row, column] = [(i * 1021) % m, (i * 2027 + 5) % n];
-    let right = 0;
-    for (let l = 0; l < k; l++) right += (transposeA ? a[l * m + row] : a[row * k + l]) * (transposeB ? b[column * k + l] : b[l * n + column]);
-    const difference = Math.abs(c[row * n + column] - right);
-    error = difference <= error ? error : difference;
-    largest = Math.max(largest, Math.abs(right));
-  }
-  return error / largest;
-}
-
 if (wanted('large') && gpu.matrices && size !== null) {
   console.log('\nlarge products on matrix units, as they are chosen');
   const mixed = await elapid.openBackend('webgpu', { matmul: 'f16' });
@@ -110,7 +95,8 @@ if (wanted('large') && gpu.matrices && size !== null) {
     const shape = { ...extents, ...transposes };
     const t = tensors(mixed, shape, dtypes);
     const time = await gpuTime(mixed, () => gemmInto(t.a, t.b[0], t.c, transposes), { launches: 24, warmMs: 800 });
-    const error = await sampledError(shape, t);
+    const [a, b] = [values(shape.m * shape.k, 1), values(shape.n * shape.k, 2)];
+    const error = sampledError(shape, { a: (i) => a[i], b: (i) => b[i] }, await t.c.data());
     const label = `${transposes.transposeA ? 'aᵀ' : 'a'}·${transposes.transposeB ? 'bᵀ' : 'b'} ${Object.values(extents).join('x')} ${dtypes.join(' ')}`;
     const rate = (2 * shape.m * shape.n * shape.k) / time / 1e6;
     console.log(error < 1e-3 ? `${label.padEnd(40)} ${time.toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} TFLOP/s` : `WRONG ${label}: ${String(error)}`);

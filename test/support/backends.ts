@@ -2,7 +2,9 @@ import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { platform } from '#platform';
 import type { Addon } from '../../src/backend/cpu/native-engine.js';
 import { openBackend, type BackendOptions } from '../../src/backend/open.js';
-import type { Backend } from '../../src/tensor/index.js';
+import { openGpuDevice } from '../../src/backend/webgpu/device.js';
+import { WebGpuBackend } from '../../src/backend/webgpu/webgpu-backend.js';
+import type { Backend, GpuFeatures } from '../../src/tensor/index.js';
 
 /**
  * The compiled kernels this machine can run: every instruction set of the addon, and wasm. Without the addon only wasm is
@@ -34,10 +36,20 @@ export const gpuIsHere = await (async (): Promise<boolean> => {
 })();
 
 /** A backend for the tests of a `describe` block, closed after them. Each test must leave no live buffer. */
-export function useBackend(kind: 'cpu' | 'reference' | 'webgpu', options: BackendOptions = {}): () => Backend {
+export const useBackend = (kind: 'cpu' | 'reference' | 'webgpu', options: BackendOptions = {}): (() => Backend) =>
+  useOpened(() => openBackend(kind, { poison: true, threads: 2, ...options }));
+
+/** The same, of a GPU of which something else is said than it has. */
+export const useChangedGpu = (changes: Partial<GpuFeatures>): (() => Backend) =>
+  useOpened(async () => {
+    const gpu = await openGpuDevice();
+    return new WebGpuBackend({ ...gpu, features: { ...gpu.features, ...changes } }, { poison: true });
+  });
+
+function useOpened(open: () => Promise<Backend>): () => Backend {
   let backend: Backend | undefined;
   beforeAll(async () => {
-    backend = await openBackend(kind, { poison: true, threads: 2, ...options });
+    backend = await open();
   });
   afterEach(() => {
     expect(backend?.statistics().liveBuffers, 'live buffers after the test').toBe(0);

@@ -3,6 +3,8 @@
  * package that is handed in.
  */
 
+import { sampledError } from '../support/sampled-product.js';
+
 /** What an entry may differ by, as a share of the largest: a result in f16 is rounded. */
 export const largeTolerance = 1e-3;
 
@@ -46,20 +48,16 @@ export async function largeProductErrors({ openBackend, tensor }, gemmInto, unit
       gemmInto(left, right, result, { transposeA, transposeB, bias: added, accumulate, saturate });
       const actual = await result.data();
       for (const one of [left, right, result, added]) one?.dispose();
-      let [error, largest] = [0, 0];
-      for (let i = 0; i < 256; i++) {
-        // Steps without a common factor with the extents: every place in a tile comes up.
-        const [row, column] = [(i * 1021) % m, (i * 2027 + 5) % n];
-        let sum = (accumulate ? value(3, row * n + column) : 0) + (bias ? biasOf(column) : 0);
-        for (let l = 0; l < k; l++) sum += value(1, transposeA ? l * m + row : row * k + l) * value(2, transposeB ? column * k + l : l * n + column);
-        const right = saturate && c === 'f16' ? Math.max(-largestHalf, Math.min(largestHalf, sum)) : sum;
-        const difference = Math.abs((actual[row * n + column] ?? NaN) - right);
-        error = difference <= error ? error : difference;
-        // Saturated entries are exact, and would hide what others differ by.
-        if (Math.abs(right) < largestHalf) largest = Math.max(largest, Math.abs(right));
-      }
+      const entry = (/** @type {number} */ sum, /** @type {number} */ row, /** @type {number} */ column) => {
+        const right = sum + (accumulate ? value(3, row * n + column) : 0) + (bias ? biasOf(column) : 0);
+        return saturate && c === 'f16' ? Math.max(-largestHalf, Math.min(largestHalf, right)) : right;
+      };
+      // Saturated entries are exact, and would hide what others differ by.
+      const counts = (/** @type {number} */ right) => Math.abs(right) < largestHalf;
+      const factors = { a: (/** @type {number} */ i) => value(1, i), b: (/** @type {number} */ i) => value(2, i) };
+      const error = sampledError({ m, n, k, transposeA, transposeB }, factors, actual, entry, counts);
       const flags = Object.entries({ transposeA, transposeB, bias, accumulate, saturate }).flatMap(([name, flag]) => (flag ? [name] : []));
-      errors.push({ form: `${[m, n, k].join('×')} ${a}·${b} to ${c} ${flags.join(' ')}`.trim(), error: error / largest });
+      errors.push({ form: `${[m, n, k].join('×')} ${a}·${b} to ${c} ${flags.join(' ')}`.trim(), error });
     }
   } finally {
     await backend.close();

@@ -16,9 +16,7 @@ describe.runIf(gpuIsHere)('products in forms that this GPU alone would not take'
   const backend = useBackend('webgpu');
 
   /** c = a·bᵀ by a GPU that lacks what `changes` takes from it; `made` changes the work. */
-  async function errorOf(
-    ...[m, n, k, changes, made = (work) => work]: [number, number, number, Partial<GpuFeatures>, (typeof withConstants)?]
-  ): Promise<number> {
+  async function errorOf(m: number, n: number, k: number, changes: Partial<GpuFeatures>, made: typeof withConstants = (work) => work): Promise<number> {
     const { webgpu } = gemm;
     if (webgpu === undefined) throw new Error('gemm has no WebGPU kernel');
     const kernel: typeof gemm = { ...gemm, webgpu: (given) => made(webgpu({ ...given, gpu: { ...given.gpu, ...changes } }), given.parameters) };

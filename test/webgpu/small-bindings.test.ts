@@ -1,32 +1,16 @@
 /** Launches in parts, on a GPU of which it is said that little of a buffer can be bound. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { openGpuDevice } from '../../src/backend/webgpu/device.js';
-import { WebGpuBackend } from '../../src/backend/webgpu/webgpu-backend.js';
+import { describe, expect, test } from 'vitest';
 import { generateTokens } from '../../src/generate/index.js';
 import * as elapid from '../../src/index.js';
 import { mambaConfig, type MambaLM } from '../../src/models/index.js';
 import * as operations from '../../src/ops/all-cases.js';
 import { add, softmax } from '../../src/ops/index.js';
 import { empty, scope, type Backend } from '../../src/tensor/index.js';
-import { gpuIsHere, useBackend } from '../support/backends.js';
+import { gpuIsHere, useBackend, useChangedGpu } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
 import { randomIds, smallModel } from '../support/models.js';
 import { TinyRun } from '../support/training.js';
 import { checkCase, listCases } from './agreement.js';
-
-/** A backend whose dispatches use at most so many bytes of a buffer, for the tests of a `describe` block. */
-function useSmallBindings(bindingBytes: number): () => Backend {
-  let backend: Backend | undefined;
-  beforeAll(async () => {
-    const gpu = await openGpuDevice();
-    backend = new WebGpuBackend({ ...gpu, features: { ...gpu.features, bindingBytes } }, { poison: true });
-  });
-  afterEach(() => {
-    expect(backend?.statistics().liveBuffers, 'live buffers after the test').toBe(0);
-  });
-  afterAll(() => backend?.close());
-  return () => backend as Backend;
-}
 
 /** Cases whose single rows and sequences can be bound, few enough for a software GPU. */
 const suites = [
@@ -45,7 +29,7 @@ const suites = [
 ];
 
 describe.runIf(gpuIsHere).each(suites)('operations where $bytes bytes can be bound', ({ bytes, filter }) => {
-  const gpu = useSmallBindings(bytes);
+  const gpu = useChangedGpu({ bindingBytes: bytes });
   const reference = useBackend('reference');
   let divided = 0;
 
@@ -63,7 +47,7 @@ describe.runIf(gpuIsHere).each(suites)('operations where $bytes bytes can be bou
 });
 
 describe.runIf(gpuIsHere)('a model of which little can be bound', () => {
-  const gpu = useSmallBindings(160 * 2 ** 10);
+  const gpu = useChangedGpu({ bindingBytes: 160 * 2 ** 10 });
   const cpu = useBackend('cpu');
 
   test('is trained', async () => {
@@ -104,7 +88,7 @@ describe.runIf(gpuIsHere)('a model of which little can be bound', () => {
 });
 
 describe.runIf(gpuIsHere)('what cannot be divided', () => {
-  const gpu = useSmallBindings(2 ** 14);
+  const gpu = useChangedGpu({ bindingBytes: 2 ** 14 });
 
   test('is an error that says so, before anything of it has run', () => {
     scope(() => {

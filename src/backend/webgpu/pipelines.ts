@@ -37,15 +37,13 @@ export class Pipelines {
   get(key: string, label: string, access: readonly ('read' | 'read_write')[], source: () => string): Pipeline {
     const known = this.#byKey.get(key);
     if (known !== undefined) return known;
-    // Not `source` itself for longer than it is needed: it holds what the code was made for.
-    let code: string | undefined;
-    let write: typeof source | undefined = source;
+    // A function until it is needed, and no longer: that holds what the code is made for.
+    let code: string | (() => string) = source;
     const kinds = new Map<UniformOffset, CompilingPipeline>();
     const pipeline: Pipeline = (offset) => {
       const compiling = kinds.get(offset);
       if (compiling !== undefined) return compiling;
-      code ??= write?.() ?? '';
-      write = undefined;
+      if (typeof code !== 'string') code = code();
       const made = this.#compile(label, code, this.#layout(access, offset));
       kinds.set(offset, made);
       return made;

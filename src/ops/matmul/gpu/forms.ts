@@ -1,8 +1,8 @@
 /** Which form a product takes. */
 import { usableBytes, type GpuFeatures, type GpuWork } from '../../../tensor/index.js';
+import { withConstants } from './constants.js';
 import type { Factor } from './factor.js';
 import { fewRowsProduct, type FewRows } from './few-rows.js';
-import { withConstants } from './constants.js';
 import { afterHalving } from './halved.js';
 import { matrixBytes, matrixProduct, type MatrixTile } from './matrix.js';
 import { splitsFor, type Product } from './product.js';

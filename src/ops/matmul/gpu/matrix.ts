@@ -159,9 +159,12 @@ function matrixCode(product: Product, tile: MatrixTile, size: number, prologue: 
   );
   const { whole } = store;
   const directly =
-    whole &&
-    `${eachSum((i, j) => `{ ${position(i, j)} subgroupMatrixStore<row_major>(&${whole.name}, ${whole.at}, sum_${String(i)}_${String(j)}, ${whole.pitch}); }`)}
-      return;`;
+    whole === null
+      ? ''
+      : `if (${whole.asTheyAre ? `first_row + ${u(tile.rows)} <= p.m && first_column + ${u(tile.columns)} <= p.n` : never(whole.name)}) {
+      ${eachSum((i, j) => `{ ${position(i, j)} subgroupMatrixStore<row_major>(&${whole.name}, ${whole.at}, sum_${String(i)}_${String(j)}, ${whole.pitch}); }`)}
+      return;
+    }`;
   return `
   ${a.eight} ${b.eight} ${store.code}
   var<workgroup> tile_${left.name}: array<vec4<u32>, ${String(left.vectors)}>;
@@ -192,9 +195,7 @@ function matrixCode(product: Product, tile: MatrixTile, size: number, prologue: 
       }
       workgroupBarrier();
     }
-    ${whole && directly ? `if (${whole.asTheyAre ? `first_row + ${u(tile.rows)} <= p.m && first_column + ${u(tile.columns)} <= p.n` : never(whole.name)}) {
-      ${directly}
-    }` : ''}
+    ${directly}
       ${throughMemory}
   }`;
 }
