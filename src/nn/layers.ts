@@ -41,14 +41,14 @@ export class Embedding {
 export class Norm {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
-  readonly #epsilon: number;
-  readonly #kind: 'rms' | 'layer';
+  readonly epsilon: number;
+  readonly kind: 'rms' | 'layer';
 
   constructor(parameters: ParameterStore, { size, kind, epsilon }: { size: number; kind: 'rms' | 'layer'; epsilon: number }) {
     this.weight = parameters.get('weight', { shape: [size], initialiser: constant(1), decay: false });
     this.bias = kind === 'layer' ? parameters.get('bias', { shape: [size], initialiser: constant(0), decay: false }) : null;
-    this.#epsilon = epsilon;
-    this.#kind = kind;
+    this.epsilon = epsilon;
+    this.kind = kind;
   }
 
   /**
@@ -57,8 +57,8 @@ export class Norm {
    * @returns y = norm(x + residual) and the sum itself, the next residual
    */
   forward(x: Tensor, residual: Tensor | null): { y: Tensor; residual: Tensor } {
-    const options = { epsilon: this.#epsilon, ...(residual === null ? {} : { residual }) };
-    return this.#kind === 'rms'
+    const options = { epsilon: this.epsilon, ...(residual === null ? {} : { residual }) };
+    return this.kind === 'rms'
       ? rmsNorm(x, this.weight.tensor, options)
       : layerNorm(x, this.weight.tensor, this.bias?.tensor ?? null, options);
   }
@@ -74,7 +74,7 @@ export class Norm {
     { weight, bias, dtype }: { weight: Tensor; bias: Tensor | null; dtype?: 'f32' },
   ): { y: Tensor; residual: Tensor } {
     const options = { bias, ...(dtype === undefined ? {} : { dtype }) };
-    if (this.#kind === 'rms') return rmsNormLinear(x, this.weight.tensor, weight, { epsilon: this.#epsilon, residual, ...options });
+    if (this.kind === 'rms') return rmsNormLinear(x, this.weight.tensor, weight, { epsilon: this.epsilon, residual, ...options });
     const normed = this.forward(x, residual);
     return { y: linear(normed.y, weight, bias, options), residual: normed.residual };
   }

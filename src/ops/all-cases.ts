@@ -1,12 +1,12 @@
 import type { OperationCase } from './cases.js';
 import { cases as adamw } from './adamw/cases.js';
+import { cases as blockStep } from './block-step/cases.js';
 import { cases as causalConv1d } from './causal-conv1d/cases.js';
 import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
-import { cases as mixerStep } from './mixer-step/cases.js';
 import { cases as normLinear } from './norm-linear/cases.js';
 import { cases as packed } from './packed/cases.js';
 import { cases as reduction } from './reduction/cases.js';
@@ -18,13 +18,13 @@ import { cases as softmax } from './softmax/cases.js';
 /** Every operation's cases by folder: what tests run on every backend. */
 export const operationCases: Readonly<Record<string, readonly OperationCase[]>> = {
   adamw,
+  'block-step': blockStep,
   'causal-conv1d': causalConv1d,
   'cross-entropy': crossEntropy,
   elementwise,
   embedding,
   'layer-norm': layerNorm,
   matmul,
-  'mixer-step': mixerStep,
   'norm-linear': normLinear,
   packed,
   reduction,

@@ -8,7 +8,7 @@ export * from './embedding/embedding.js';
 export * from './layer-norm/layer-norm.js';
 export * from './matmul/linear.js';
 export * from './matmul/matmul.js';
-export * from './mixer-step/mixer-step.js';
+export * from './block-step/block-step.js';
 export * from './norm-linear/norm-linear.js';
 export { packWeight, unpackWeight } from './packed/packed.js';
 export * from './reduction/max.js';

@@ -23,10 +23,11 @@ function teamsFor(gpu: GpuFeatures, rows: number, items: number): Teams {
   const most = Math.min(1024, 2 ** Math.floor(Math.log2(gpu.workgroupSize)));
   let size = 1;
   while (size < most && (size * mostHeld < items || (size < items && rows * size < enough))) size *= 2;
-  const { subgroups } = gpu;
-  const subgroup = subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.smallest : 1;
-  return { size, threads: Math.max(size, Math.min(256, most)), subgroup };
+  return { size, threads: Math.max(size, Math.min(256, most)), subgroup: knownSubgroup(gpu) };
 }
+
+const knownSubgroup = ({ subgroups }: GpuFeatures): number =>
+  subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.smallest : 1;
 
 /** A value that a row's invocations reduce together. */
 export interface Reduction {
@@ -69,6 +70,10 @@ function reductionCode({ name, type, combine }: Reduction, { size, threads, subg
       return value;
     }`;
 }
+
+/** WGSL for `sumOf` each `size` (a power of two) neighbouring invocations of a workgroup of `threads`. */
+export const teamSum = (gpu: GpuFeatures, size: number, threads: number, reduction: Reduction): string =>
+  reductionCode(reduction, { size, threads, subgroup: knownSubgroup(gpu) });
 
 /**
  * A dispatch with a team of invocations for each row. In `body` there are `row`, `team` (invocations), `member` (of the team), `live` (whether

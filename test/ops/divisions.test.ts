@@ -3,9 +3,9 @@ import { ReferenceBackend } from '../../src/backend/reference/reference-backend.
 import { operationCases } from '../../src/ops/all-cases.js';
 import { normal } from '../../src/ops/cases.js';
 import { scaleInto } from '../../src/ops/cross-entropy/kernels.js';
+import { blockStep } from '../../src/ops/block-step/kernels.js';
 import { accumulate } from '../../src/ops/elementwise/kernels.js';
 import { kernels } from '../../src/ops/kernels.js';
-import { mixerStep } from '../../src/ops/mixer-step/kernels.js';
 import { rmsNormLinear } from '../../src/ops/norm-linear/kernels.js';
 import { packWeight, unpackWeight } from '../../src/ops/packed/packed.js';
 import { firstHalf, launch, launchHalves, packedDTypes, scope, tensor, type BufferView, type Kernel } from '../../src/tensor/index.js';
@@ -119,7 +119,7 @@ const undivided: Readonly<Record<string, string>> = {
   counted_scale: 'reads targets alone, 4 bytes a token',
   global_norm: 'its kernel for GPUs binds its input in parts',
   sample_tokens: 'draws for the sequences of a decoding step',
-  mixer_step: 'works on the sequences of a decoding step',
+  block_step: 'works on the sequences of a decoding step',
 };
 
 describe('launches in parts', () => {
@@ -148,7 +148,7 @@ describe('launches in parts', () => {
   });
 
   test('have been tried for every kernel, or it is said why not', () => {
-    const all = [...kernels, mixerStep, rmsNormLinear].map(({ name }) => name);
+    const all = [...kernels, blockStep, rmsNormLinear].map(({ name }) => name);
     expect(new Set([...backend.divided.keys(), ...Object.keys(undivided)])).toEqual(new Set(all));
     expect([...backend.divided.keys()].filter((name) => name in undivided)).toEqual([]);
     expect(Object.fromEntries([...backend.divided].map(([name, along]) => [name, [...along].sort()]))).toMatchObject({

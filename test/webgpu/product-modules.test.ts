@@ -3,8 +3,9 @@ import { create, globals } from 'webgpu';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LaunchPlans, type LaunchPlan } from '../../src/backend/webgpu/plan.js';
 import type { Pipelines } from '../../src/backend/webgpu/pipelines.js';
+import { blockStep } from '../../src/ops/block-step/kernels.js';
 import { kernels } from '../../src/ops/kernels.js';
-import type { DType, GpuFeatures } from '../../src/tensor/index.js';
+import type { DType, GpuFeatures, Kernel } from '../../src/tensor/index.js';
 
 const features: GpuFeatures = {
   f16: true,
@@ -30,7 +31,7 @@ const collected = {
 const plans = new LaunchPlans(features, collected as unknown as Pipelines);
 
 function planned(name: string, buffers: Readonly<Record<string, DType | undefined>>, parameters: Readonly<Record<string, number>>) {
-  const kernel = kernels.find((one) => one.name === name);
+  const kernel = [...kernels, blockStep as unknown as Kernel].find((one) => one.name === name);
   if (kernel === undefined) throw new Error(`there is no kernel ${name}`);
   const size = 2 ** 26;
   const views = Object.keys(kernel.buffers).map((buffer) => {
@@ -126,6 +127,7 @@ describe('every form of a product', () => {
   test('is valid WGSL', async () => {
     const extents = [
       ...([[4096, 4096, 4096], [2048, 8192, 1024], [256, 512, 8192], [64, 2048, 65536], [2048, 50280, 768]] as const),
+      ...([[16, 768, 1536], [96, 80, 1536], [7, 60, 256]] as const),
       ...([[100, 200, 264], [33, 65, 130], [16, 64, 64], [3, 21, 530], [1, 768, 1536]] as const),
     ];
     const dtypes = [halves, ['f16', 'f16', 'f16'], ['f16', 'f32', 'f16'], ['f32', 'f16', 'f32'], ['f32', 'f32', 'f32']] as const;
@@ -141,6 +143,18 @@ describe('every form of a product', () => {
         for (const half of [0, 1]) planned(`linear_${format}`, { a: 'f16', weight: format, c: 'f16' }, { m, n, k, lda: k, ldc: n, half });
       }
     }
+    for (const [width, rank] of [[768, 48], [1024, 64], [2048, 128], [40, 3]] as const) {
+      for (const batch of [1, 2, 4, 7, 16]) {
+        for (const [x, weights, outProj] of [['f16', 'f16', undefined], ['f32', 'f16', 'f16'], ['f16', 'f32', 'f32']] as const) {
+          const given = { x, residual: x, normWeight: 'f32', inProj: weights, convState: 'f32', convWeight: 'f32', convBias: 'f32', xProj: weights } as const;
+          const others = { dtProj: weights, dtBias: 'f32', A: 'f32', D: 'f32', ssmState: 'f32', outProj, y: outProj === undefined ? 'f16' : 'f32', sum: 'f32' } as const;
+          const parts = x === 'f32' && batch <= 4 ? 24 : 1;
+          planned('block_step', { ...given, ...others }, { batch, width, parts, channels: width === 40 ? 64 : 2 * width, taps: 4, rank, stateSize: 16 });
+        }
+      }
+    }
+    expect([...modules.keys()].filter((key) => key.includes('enter matrices'))).toHaveLength(4);
+    expect([...modules.keys()].filter((key) => key.includes('|deep')).length).toBeGreaterThan(4);
     expect([...modules.keys()].filter((key) => key.includes('matrix')).length).toBeGreaterThan(100);
     const wrong: string[] = [];
     for (const [key, code] of modules) {

@@ -1,4 +1,5 @@
 import { Norm, type ParameterStore } from '../../nn/index.js';
+import { blockStep } from '../../ops/index.js';
 import { inModule, type Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
 import { MambaMixer, type MixerOptions, type MixerState } from './mixer.js';
@@ -20,10 +21,17 @@ export class MambaBlock {
     return { x: y, residual: normed.residual };
   }
 
-  /** One position, x [B,D]; `state` is updated in place. */
-  step(x: Tensor, residual: Tensor | null, state: MixerState, transition: Tensor): { x: Tensor; residual: Tensor } {
-    const { weight, bias } = this.mixer.inProj;
-    const projected = this.norm.project(x, residual, { weight: weight.tensor, bias: bias?.tensor ?? null });
-    return { x: this.mixer.step(projected.y, state, transition), residual: projected.residual };
+  /**
+   * One position.
+   * @param x [B,D], what the block before added, or its parts [P,B,D]
+   * @param state updated in place
+   * @param parts whether x may come in parts, for a next block
+   */
+  step(x: Tensor, residual: Tensor | null, state: MixerState, transition: Tensor, parts: boolean): { x: Tensor; residual: Tensor } {
+    const weights = this.mixer.stepWeights(transition);
+    const { kind, epsilon, weight } = this.norm;
+    if (kind === 'rms' && weights !== null) return blockStep(x, state, { norm: weight.tensor, ...weights }, { residual, epsilon, parts });
+    const normed = this.norm.forward(x, residual);
+    return { x: this.mixer.step(normed.y, state, transition), residual: normed.residual };
   }
 }

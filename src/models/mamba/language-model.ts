@@ -125,7 +125,7 @@ export class MambaLM {
       let x = this.embeddings.forward(ids);
       let residual: Tensor | null = null;
       this.blocks.forEach((block, i) => {
-        ({ x, residual } = block.step(x, residual, state.layers[i] as MixerState, transitions[i] as Tensor));
+        ({ x, residual } = block.step(x, residual, state.layers[i] as MixerState, transitions[i] as Tensor, i + 1 < this.blocks.length));
       });
       return this.finalNorm.project(x, residual, { weight: this.headWeight, bias: null, dtype: 'f32' }).y;
     });

@@ -1,6 +1,7 @@
-import { exp, mixerStep, negate, selectiveScan, selectiveScanStep, split } from '../../ops/index.js';
+import { exp, negate, selectiveScan, selectiveScanStep, split } from '../../ops/index.js';
 import { CausalConv1d, fanIn, Linear, type Parameter, type ParameterStore } from '../../nn/index.js';
 import type { Tensor } from '../../tensor/index.js';
+import type { BlockStepWeights } from '../../ops/index.js';
 import type { MambaConfig } from './config.js';
 import { mambaInitialisers } from './initialisers.js';
 import { ConstantParameters, SelectiveParameters, type Selection } from './selection.js';
@@ -82,26 +83,27 @@ export class MambaMixer {
 
   /**
    * One position; not recorded for gradients.
-   * @param xz what `inProj` makes of it, [B,2E]
+   * @param x [B,D]
    * @param state updated in place
    * @param transition what `transition()` gave, so that a captured step need not work it out again
    * @returns y [B,D]
    */
-  step(xz: Tensor, state: MixerState, transition: Tensor): Tensor {
-    const { selection } = this;
-    if (selection instanceof SelectiveParameters) {
-      return this.outProj.forward(
-        mixerStep(xz, state, {
-          ...this.conv.weights(),
-          ...{ xProj: selection.xProj.weight.tensor, dtProj: selection.dtWeight.tensor, dtBias: selection.dtBias.tensor },
-          ...{ A: transition, D: this.skip.tensor },
-        }),
-      );
-    }
-    const [inner, z] = split(xz, [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
+  step(x: Tensor, state: MixerState, transition: Tensor): Tensor {
+    const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
     const u = this.conv.step(inner, state.conv);
-    const { delta, B, C } = selection.select(u);
+    const { delta, B, C } = this.selection.select(u);
     return this.outProj.forward(selectiveScanStep(state.ssm, u, delta, transition, B, C, this.#scanOptions(z)));
+  }
+
+  /** The weights for `blockStep`, but for the norm's; null where there are others as well, or none that select. */
+  stepWeights(transition: Tensor): Omit<BlockStepWeights, 'norm'> | null {
+    const { selection, inProj, outProj, skip } = this;
+    if (!(selection instanceof SelectiveParameters) || inProj.bias !== null || outProj.bias !== null) return null;
+    return {
+      ...this.conv.weights(),
+      ...{ xProj: selection.xProj.weight.tensor, dtProj: selection.dtWeight.tensor, dtBias: selection.dtBias.tensor },
+      ...{ inProj: inProj.weight.tensor, outProj: outProj.weight.tensor, A: transition, D: skip.tensor },
+    };
   }
 
   #scanOptions(z: Tensor) {

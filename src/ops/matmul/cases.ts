@@ -33,6 +33,9 @@ const largeLinearShapes: typeof linearShapes = [
   // Extents that matrix units and vectors take, of some tiles and of parts of them.
   [264, 200, 136],
   [16, 48, 544],
+  // Few rows, where subgroups share the depth.
+  [7, 60, 256],
+  [75, 80, 1536],
   // Whole tiles, in parts of the depth: of every product on the way there and back.
   [512, 256, 256],
 ];

@@ -1,6 +1,7 @@
 /** Which form a product takes. */
 import { usableBytes, type GpuFeatures, type GpuWork } from '../../../tensor/index.js';
 import { withConstants } from './constants.js';
+import { deepProduct, isDeep } from './deep.js';
 import type { Factor } from './factor.js';
 import { fewRowsProduct, type FewRows } from './few-rows.js';
 import { afterHalving } from './halved.js';
@@ -99,6 +100,7 @@ export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
     const chosen = matrixTile(wide);
     if (matrixBytes(wide, chosen) <= gpu.workgroupBytes) {
       const splits = chosen.rows === 128 ? largeSplits(gpu, wide, chosen) : splitsFor(wide, chosen, busy, 4 * chosen.depth);
+      if (splits > 1 && isDeep(gpu, wide, size)) return deepProduct(wide, size);
       const work = afterHalving(wide, halvingPays(gpu, wide), (read) => matrixProduct(gpu, read, chosen, splits, size));
       return constantsPay(wide) ? withConstants(work, formed.parameters) : work;
     }

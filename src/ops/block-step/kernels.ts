@@ -1,0 +1,89 @@
+import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { sigmoid, softplus } from '../elementwise/functions.js';
+import { blockStepGpu } from './webgpu.js';
+
+/**
+ * One position of a residual block up to its last projection. x is [parts, batch, width] and counts by the sum over its parts;
+ * sum = x + residual, normed = sum·normWeight / √(mean(sum²) + ε), (x, z) = inProj·normed, u = silu(conv(convState, x)),
+ * (dt, B, C) = xProj·u, Δ = softplus(dtProj·dt + dtBias), h ← exp(Δ·A)·h + Δ·B·u, y = (Σₙ C·h + D·u)·silu(z).
+ *
+ * convState [batch, taps − 1, channels] moves on by x, ssmState [batch, channels, stateSize] is h. inProj is [2·channels, width], xProj
+ * [rank + 2·stateSize, channels], dtProj [channels, rank]; all is dense. y is [batch, channels]; with outProj [width, channels] it is
+ * outProj·y in parts over the channels, [any number, batch, width].
+ */
+export const blockStep = defineKernel('block_step', {
+  buffers: {
+    x: input.float,
+    residual: optionalInput.float,
+    normWeight: input.f32,
+    inProj: input.float,
+    convState: inout.f32,
+    convWeight: input.f32,
+    convBias: optionalInput.f32,
+    xProj: input.float,
+    dtProj: input.float,
+    dtBias: input.f32,
+    A: input.f32,
+    D: input.f32,
+    ssmState: inout.f32,
+    outProj: optionalInput.float,
+    y: output.float,
+    sum: optionalOutput.f32,
+  },
+  parameters: {
+    ...{ batch: 'int', width: 'int', parts: 'int', channels: 'int', taps: 'int', rank: 'int', stateSize: 'int' },
+    epsilon: 'float',
+  },
+  operations: ({ batch, width, parts, channels, taps, rank, stateSize }) =>
+    batch * (width * (parts + 4) + channels * (6 * width + 2 * taps + 4 * rank + 11 * stateSize + 12)),
+  optional: true,
+  webgpu: blockStepGpu,
+  reference(buffers, { batch, width, parts, channels, taps, rank, stateSize, epsilon }) {
+    const { x, residual, normWeight, inProj, convState, convWeight, convBias, xProj, dtProj, dtBias, A, D, ssmState, outProj, y, sum } = buffers;
+    const at = (values: Float64Array, i: number) => values[i] ?? NaN;
+    const dot = (weight: Float64Array, row: number, values: Float64Array) =>
+      values.reduce((total, value, i) => total + value * at(weight, row * values.length + i), 0);
+    for (let b = 0; b < batch; b++) {
+      const added = Float64Array.from({ length: width }, (_, c) => {
+        const ofParts = Array.from({ length: parts }, (_, part) => at(x, (part * batch + b) * width + c));
+        return ofParts.reduce((total, value) => total + value, residual ? at(residual, b * width + c) : 0);
+      });
+      sum?.set(added, b * width);
+      const scale = 1 / Math.sqrt(added.reduce((total, value) => total + value * value, 0) / width + epsilon);
+      const normed = added.map((value, c) => value * scale * at(normWeight, c));
+      const place = (tap: number, e: number) => (b * (taps - 1) + tap) * channels + e;
+      const u = new Float64Array(channels);
+      for (let e = 0; e < channels; e++) {
+        const inputs = Array.from({ length: taps - 1 }, (_, tap) => at(convState, place(tap, e))).concat(dot(inProj, e, normed));
+        const pre = inputs.reduce((total, value, tap) => total + value * at(convWeight, e * taps + tap), convBias?.[e] ?? 0);
+        u[e] = pre * sigmoid(pre);
+        inputs.slice(1).forEach((value, tap) => (convState[place(tap, e)] = value));
+      }
+      const selected = Float64Array.from({ length: rank + 2 * stateSize }, (_, row) => dot(xProj, row, u));
+      const [dt, B, C] = [selected.subarray(0, rank), selected.subarray(rank, rank + stateSize), selected.subarray(rank + stateSize)];
+      const gated = new Float64Array(channels);
+      for (let e = 0; e < channels; e++) {
+        const delta = softplus(dot(dtProj, e, dt) + at(dtBias, e));
+        let total = at(D, e) * at(u, e);
+        for (let n = 0; n < stateSize; n++) {
+          const i = (b * channels + e) * stateSize + n;
+          const h = Math.exp(delta * at(A, e * stateSize + n)) * at(ssmState, i) + delta * at(B, n) * at(u, e);
+          ssmState[i] = h;
+          total += at(C, n) * h;
+        }
+        const z = dot(inProj, channels + e, normed);
+        gated[e] = total * z * sigmoid(z);
+      }
+      if (outProj === null) {
+        y.set(gated, b * channels);
+        continue;
+      }
+      const ofParts = y.length / (batch * width);
+      const share = channels / ofParts;
+      for (let part = 0; part < ofParts; part++) {
+        const own = gated.map((value, e) => (Math.floor(e / share) === part ? value : 0));
+        for (let c = 0; c < width; c++) y[(part * batch + b) * width + c] = dot(outProj, c, own);
+      }
+    }
+  },
+});

@@ -1,0 +1,145 @@
+import type { GpuDispatch } from '../../tensor/index.js';
+import { wgslMath } from '../webgpu-math.js';
+import { sumOf, teamSum } from '../webgpu-rows.js';
+import { repeat, saturated } from '../webgpu-vectors.js';
+import { convolution, enterBuffers } from './enter-parts.js';
+import { channelsIn, paddedBatch, threads, type BlockLaunch } from './extents.js';
+
+/** Rows, columns and depth of a matrix; sequences and channels of a workgroup. */
+const side = 16;
+const subgroups = 8;
+/** Threads that share a row of the norm. */
+const team = threads / side;
+/** Fewer are a group of `enter`. */
+const leastBatch = 5;
+
+/** Vectors of eight halves from one normed row to the next: one more than a row has keeps banks apart. */
+const pitchOf = (width: number) => width / 8 + 1;
+/** Vectors of sums: x and z of each subgroup. */
+const sumVectors = (subgroups * 2 * side * side) / 4;
+
+/** Whether matrix units can and should do the products: in f16, with extents that are whole matrices. */
+export function takesMatrices({ gpu, parameters, dtype }: BlockLaunch): boolean {
+  const { batch, width, channels, rank, stateSize } = parameters;
+  const halves = dtype('inProj') === 'f16' && dtype('xProj') === 'f16';
+  const units = gpu.matrices && gpu.subgroups?.smallest === threads / subgroups && gpu.subgroups.largest === threads / subgroups;
+  const whole = width % (subgroups * side) === 0 && (rank + 2 * stateSize) % side === 0 && channelsIn(channels) === side;
+  const bytes = 16 * Math.max(side * pitchOf(width), sumVectors) + 4 * 3 * side * side;
+  return halves && units && whole && batch >= leastBatch && bytes <= gpu.workgroupBytes;
+}
+
+/** `enter` for 16 sequences at a time on matrix units, whose subgroups share the depth of the products. */
+export function enterMatrices(launch: BlockLaunch): GpuDispatch {
+  const { gpu, parameters, has } = launch;
+  const { batch, width, parts, channels, taps, rank, stateSize } = parameters;
+  const conv = convolution(launch);
+  const size = threads / subgroups;
+  const octets = width / 8;
+  const turns = Math.ceil(octets / team);
+  const steps = width / subgroups / side;
+  const selected = rank + 2 * stateSize;
+  const right = (name: string, row: string, depth: string, pitch: string) =>
+    `subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&${name}, p.${name}_at + ((${row}) * ${pitch} + ${depth}) / 8u, ${pitch} / 8u)`;
+  const depth = (s: number) => `subgroup * ${String(steps * side)}u + ${String(s * side)}u`;
+  return {
+    variant: `enter matrices ${[width, parts, channels, taps, selected].join(' ')}`,
+    buffers: enterBuffers(launch),
+    numbers: { padded: paddedBatch(batch) },
+    workgroups: [channels / side, Math.ceil(batch / side)],
+    code: () => `
+      ${wgslMath}
+      ${teamSum(gpu, team, threads, sumOf('total'))}
+      // Normed rows in halves; then the sums of all subgroups.
+      var<workgroup> memory: array<vec4<u32>, ${String(Math.max(side * pitchOf(width), sumVectors))}>;
+      // x and z [sequence, channel], and u in halves.
+      var<workgroup> xz: array<vec4<f32>, ${String((2 * side * side) / 4)}>;
+      var<workgroup> u: array<f16, ${String(side * side)}>;
+      @compute @workgroup_size(${String(threads)})
+      fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+        let subgroup = thread / ${String(size)}u;
+        let sequence = thread / ${String(team)}u;
+        let member = thread % ${String(team)}u;
+        // Sequences beyond the end take the last one's place and leave nothing there.
+        let live = id.y * ${String(side)}u + sequence < p.batch;
+        let b = min(id.y * ${String(side)}u + sequence, p.batch - 1u);
+        let channel = id.x * ${String(side)}u;
+        ${repeat(steps, (s) => `
+        let x_weight${String(s)} = ${right('inProj', 'channel', depth(s), `${String(width)}u`)};
+        let z_weight${String(s)} = ${right('inProj', 'p.channels + channel', depth(s), `${String(width)}u`)};`)}
+
+        // The norm.
+        var squares = 0.0;
+        ${repeat(
+          turns,
+          (t) => `
+        var low${String(t)} = vec4<f32>();
+        var high${String(t)} = vec4<f32>();
+        if (member + ${String(t * team)}u < ${String(octets)}u) {
+          let at = b * ${String(2 * octets)}u + 2u * (member + ${String(t * team)}u);
+          ${has('residual') ? `low${String(t)} = vec4<f32>(residual[p.residual_at + at]); high${String(t)} = vec4<f32>(residual[p.residual_at + at + 1u]);` : ''}
+          ${repeat(parts, (part) => {
+            const from = `p.x_at + ${String(part)}u * p.batch * ${String(2 * octets)}u + at`;
+            return `low${String(t)} += vec4<f32>(x[${from}]); high${String(t)} += vec4<f32>(x[${from} + 1u]);`;
+          })}
+          ${has('sum') ? `if (id.x == 0u && live) { sum[p.sum_at + at] = low${String(t)}; sum[p.sum_at + at + 1u] = high${String(t)}; }` : ''}
+          squares += dot(low${String(t)}, low${String(t)}) + dot(high${String(t)}, high${String(t)});
+        }`,
+        )}
+        let scale = inverseSqrt(total(thread, squares) / ${String(width)}.0 + p.epsilon);
+        ${repeat(
+          turns,
+          (t) => `
+        if (member + ${String(t * team)}u < ${String(octets)}u) {
+          let octet = member + ${String(t * team)}u;
+          let low = low${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet];
+          let high = high${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet + 1u];
+          memory[sequence * ${String(pitchOf(width))}u + octet] =
+            vec4<u32>(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
+        }`,
+        )}
+        workgroupBarrier();
+
+        // x and z.
+        var x_sum = subgroup_matrix_result<f32, 16, 16>();
+        var z_sum = subgroup_matrix_result<f32, 16, 16>();
+        ${repeat(steps, (s) => `{
+          let left = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&memory, (${depth(s)}) / 8u, ${String(pitchOf(width))}u);
+          x_sum = subgroupMatrixMultiplyAccumulate(left, x_weight${String(s)}, x_sum);
+          z_sum = subgroupMatrixMultiplyAccumulate(left, z_weight${String(s)}, z_sum);
+        }`)}
+        workgroupBarrier();
+        subgroupMatrixStore<row_major>(&memory, subgroup * ${String((2 * side * side) / 4)}u, x_sum, ${String(side / 4)}u);
+        subgroupMatrixStore<row_major>(&memory, subgroup * ${String((2 * side * side) / 4)}u + ${String((side * side) / 4)}u, z_sum, ${String(side / 4)}u);
+        workgroupBarrier();
+        if (thread < ${String((2 * side * side) / 4)}u) {
+          var all = bitcast<vec4<f32>>(memory[thread]);
+          ${repeat(subgroups - 1, (s) => `all += bitcast<vec4<f32>>(memory[thread + ${String(((s + 1) * 2 * side * side) / 4)}u]);`)}
+          xz[thread] = all;
+        }
+        workgroupBarrier();
+
+        // u, and the state moved on: a channel of a sequence each.
+        {
+          let e = channel + member;
+          let newest = xz[thread / 4u][thread % 4u];
+          ${conv.value}
+          u[thread] = ${saturated(1, 'f16', 'value')};
+          if (live) {
+            ${conv.move}
+            inner[p.inner_at + b * 2u * p.channels + e] = value;
+            inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = xz[(${String(side * side)}u + thread) / 4u][thread % 4u];
+          }
+        }
+        workgroupBarrier();
+
+        // Their part of x_proj, for the padding too.
+        let u_matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&u, 0u, ${String(side)}u);
+        for (var tile = subgroup; tile < ${String(selected / side)}u; tile += ${String(subgroups)}u) {
+          let weight = ${right('xProj', `tile * ${String(side)}u`, 'channel', 'p.channels')};
+          let product = subgroupMatrixMultiplyAccumulate(u_matrix, weight, subgroup_matrix_result<f32, 16, 16>());
+          let place = 2u * p.channels * p.batch + (id.x * p.padded + id.y * ${String(side)}u) * ${String(selected)}u + tile * ${String(side)}u;
+          subgroupMatrixStore<row_major>(&inner, p.inner_at + place, product, ${String(selected)}u);
+        }
+      }`,
+  };
+}
