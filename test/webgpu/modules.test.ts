@@ -1,4 +1,4 @@
-/** What products give GPUs that machines of tests rarely have: their code is checked by Dawn, without a GPU to run it. */
+/** What products and the decoding step give GPUs that machines of tests rarely have: their code is checked by Dawn, without a GPU to run it. */
 import { create, globals } from 'webgpu';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LaunchPlans, type LaunchPlan } from '../../src/backend/webgpu/plan.js';
@@ -107,7 +107,7 @@ test('sums that are converted or added on their way to the result are in sight o
   expect(product(cube, halves).codes.at(-1)).not.toContain('arrayLength');
 });
 
-describe('every form of a product', () => {
+describe('every form of a product and of a block’s step', () => {
   let device: GPUDevice;
   // Dawn corrupts its heap when these are collected.
   const kept: unknown[] = [];
