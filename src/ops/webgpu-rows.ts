@@ -26,7 +26,8 @@ function teamsFor(gpu: GpuFeatures, rows: number, items: number): Teams {
   return { size, threads: Math.max(size, Math.min(256, most)), subgroup: knownSubgroup(gpu) };
 }
 
-const knownSubgroup = ({ subgroups }: GpuFeatures): number =>
+/** Invocations of every subgroup; 1 where that varies, or there are none. */
+export const knownSubgroup = ({ subgroups }: GpuFeatures): number =>
   subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.smallest : 1;
 
 /** A value that a row's invocations reduce together. */
@@ -71,9 +72,9 @@ function reductionCode({ name, type, combine }: Reduction, { size, threads, subg
     }`;
 }
 
-/** WGSL for `sumOf` each `size` (a power of two) neighbouring invocations of a workgroup of `threads`. */
-export const teamSum = (gpu: GpuFeatures, size: number, threads: number, reduction: Reduction): string =>
-  reductionCode(reduction, { size, threads, subgroup: knownSubgroup(gpu) });
+/** WGSL for `name(thread, value)`, the sum over each `size` (a power of two) neighbouring invocations of a workgroup of `threads`. */
+export const teamSum = (gpu: GpuFeatures, name: string, size: number, threads: number, type = 'f32'): string =>
+  reductionCode(sumOf(name, type), { size, threads, subgroup: knownSubgroup(gpu) });
 
 /**
  * A dispatch with a team of invocations for each row. In `body` there are `row`, `team` (invocations), `member` (of the team), `live` (whether

@@ -25,13 +25,14 @@ export class MambaBlock {
    * One position.
    * @param x [B,D], what the block before added, or its parts [P,B,D]
    * @param state updated in place
-   * @param parts whether x may come in parts, for a next block
+   * @param parts whether the x it returns may be in parts, for a next block
    */
   step(x: Tensor, residual: Tensor | null, state: MixerState, transition: Tensor, parts: boolean): { x: Tensor; residual: Tensor } {
-    const weights = this.mixer.stepWeights(transition);
-    const { kind, epsilon, weight } = this.norm;
-    if (kind === 'rms' && weights !== null) return blockStep(x, state, { norm: weight.tensor, ...weights }, { residual, epsilon, parts });
-    const normed = this.norm.forward(x, residual);
-    return { x: this.mixer.step(normed.y, state, transition), residual: normed.residual };
+    const { kind, epsilon, weight: norm } = this.norm;
+    const weights = kind === 'rms' ? this.mixer.stepWeights(transition) : null;
+    if (weights !== null) return blockStep(x, state, { norm: norm.tensor, ...weights }, { residual, epsilon, parts });
+    const { weight, bias } = this.mixer.inProj;
+    const projected = this.norm.project(x, residual, { weight: weight.tensor, bias: bias?.tensor ?? null });
+    return { x: this.mixer.step(projected.y, state, transition), residual: projected.residual };
   }
 }

@@ -1,7 +1,6 @@
-import { exp, negate, selectiveScan, selectiveScanStep, split } from '../../ops/index.js';
+import { exp, negate, selectiveScan, selectiveScanStep, split, type BlockStepWeights } from '../../ops/index.js';
 import { CausalConv1d, fanIn, Linear, type Parameter, type ParameterStore } from '../../nn/index.js';
 import type { Tensor } from '../../tensor/index.js';
-import type { BlockStepWeights } from '../../ops/index.js';
 import type { MambaConfig } from './config.js';
 import { mambaInitialisers } from './initialisers.js';
 import { ConstantParameters, SelectiveParameters, type Selection } from './selection.js';
@@ -83,13 +82,13 @@ export class MambaMixer {
 
   /**
    * One position; not recorded for gradients.
-   * @param x [B,D]
+   * @param xz what `inProj` makes of it, [B,2E]
    * @param state updated in place
    * @param transition what `transition()` gave, so that a captured step need not work it out again
    * @returns y [B,D]
    */
-  step(x: Tensor, state: MixerState, transition: Tensor): Tensor {
-    const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
+  step(xz: Tensor, state: MixerState, transition: Tensor): Tensor {
+    const [inner, z] = split(xz, [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
     const u = this.conv.step(inner, state.conv);
     const { delta, B, C } = this.selection.select(u);
     return this.outProj.forward(selectiveScanStep(state.ssm, u, delta, transition, B, C, this.#scanOptions(z)));

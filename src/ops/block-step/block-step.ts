@@ -2,12 +2,12 @@ import { empty, expectRank, expectShape, launch, scope, type Tensor } from '../.
 import { causalConv1dStep } from '../causal-conv1d/step.js';
 import { linear } from '../matmul/linear.js';
 import { sum } from '../reduction/reduction.js';
+import { rmsNormLinear } from '../norm-linear/norm-linear.js';
 import { checkNorm } from '../rms-norm/arguments.js';
-import { rmsNorm } from '../rms-norm/rms-norm.js';
 import { selectiveScanStep } from '../selective-scan/selective-scan-step.js';
 import { split } from '../view/view.js';
 import * as kernels from './kernels.js';
-import { fits, partsOf } from './extents.js';
+import { fits, mostSequences, partsOf } from './extents.js';
 
 /** The weights of a residual block. */
 export interface BlockStepWeights {
@@ -49,12 +49,12 @@ export interface BlockStepOptions {
  * (x, z) = inProj·x, u = silu(conv(x)), (dt, B, C) = xProj·u, Δ = softplus(dtProj·dt + dtBias), h ← exp(Δ·A)·h + Δ·B·u,
  * y = (C·h + D·u)·silu(z), outProj·y.
  *
- * Fused where the backend has a kernel for it and the weights are floats; otherwise composed of `rmsNorm`, `linear`,
- * `causalConv1dStep` and `selectiveScanStep`, as the number of launches shows. Not differentiable.
+ * Fused where the backend has a kernel for it and the weights are floats; otherwise composed of `rmsNormLinear`,
+ * `causalConv1dStep`, `linear` and `selectiveScanStep`, as the number of launches shows. Not differentiable.
  *
  * @param x [B,D] f32 or f16; or what a `blockStep` with `parts` gave: [P,B,D] f32, to be added up
  * @param state conv [B,K−1,E] and ssm [B,E,N], f32, dense; updated in place
- * @returns x [B,D], or [P,B,D] in parts, and the residual [B,D]; both must be disposed
+ * @returns x [B,D] of x's dtype, or in parts [P,B,D] f32, and the residual [B,D]; both must be disposed
  * @throws ShapeError, DTypeError when the arguments do not fit together
  *
  * Source: "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", algorithm 2 and figure 3, one token at a time.
@@ -73,12 +73,7 @@ export function blockStep(
   expectRank(operation, 'convWeight', convWeight.shape, 2, '[E,K]');
   expectRank(operation, 'A', A.shape, 2, '[E,N]');
   const [batch = 0, width = 0] = x.shape.slice(-2);
-  const part = inParts ? x.aliased([batch, width]) : x.retain();
-  try {
-    checkNorm(operation, part, { norm }, epsilon, residual);
-  } finally {
-    part.dispose();
-  }
+  checkNorm(operation, { rank: 2, shape: [batch, width], columns: width }, { norm }, epsilon, residual);
   const { rows: channels, columns: taps } = convWeight;
   const [stateSize, rank] = [A.columns, dtProj.columns];
   expectShape(operation, 'inProj', inProj.shape, [2 * channels, width], '[2E,D]', 'E is the first extent of convWeight');
@@ -94,39 +89,37 @@ export function blockStep(
   if (!canFuse(x, state, weights, residual)) return composed(x, state, weights, { epsilon, residual });
 
   const { backend } = x;
-  const half = x.dtype === 'f16' || outProj.dtype === 'f16';
-  const parts = mayBeParts ? partsOf({ batch, width, channels }) : 0;
-  const y = empty(backend, parts > 0 ? [parts, batch, width] : [batch, channels], parts === 0 && half ? 'f16' : 'f32');
-  const added = residual !== null || inParts ? empty(backend, [batch, width]) : x.retain();
+  const yParts = mayBeParts ? partsOf({ batch, width, channels }) : 0;
+  const half = outProj.dtype === 'f16' || x.dtype === 'f16';
+  const y = yParts > 0 ? empty(backend, [yParts, batch, width]) : empty(backend, [batch, channels], half ? 'f16' : 'f32');
+  const added = residual !== null || inParts ? empty(backend, [batch, width]) : null;
   launch(
     kernels.blockStep,
     {
       ...{ x, residual, normWeight: norm, inProj, convState: state.conv, convWeight, convBias, xProj, dtProj, dtBias, A, D },
-      ...{ ssmState: state.ssm, outProj: parts > 0 ? outProj : null, y, sum: added.id === x.id ? null : added },
+      ...{ ssmState: state.ssm, outProj: yParts > 0 ? outProj : null, y, sum: added },
     },
-    { batch, width, parts: inParts ? (x.shape[0] ?? 0) : 1, channels, taps, rank, stateSize, epsilon },
+    { batch, width, xParts: inParts ? (x.shape[0] ?? 0) : 1, channels, taps, rank, stateSize, epsilon },
   );
-  if (parts > 0) return { x: y, residual: added };
-  const projected = linear(y, outProj);
+  const sums = added ?? x.retain();
+  if (yParts > 0) return { x: y, residual: sums };
+  const projected = linear(y, outProj, null, { dtype: x.dtype === 'f16' ? 'f16' : 'f32' });
   y.dispose();
-  return { x: projected, residual: added };
+  return { x: projected, residual: sums };
 }
-
-/** Sequences share what is read of the weights by fours or sixteens: with more of them, products of all win (measured on an H100). */
-const mostFused = 64;
 
 /** Whether the kernel can run and pays: floats, dense, usual extents, few sequences, on a backend that has it. */
 function canFuse(x: Tensor, state: { conv: Tensor; ssm: Tensor }, weights: BlockStepWeights, residual: Tensor | null): boolean {
   const { norm, inProj, convWeight, xProj, dtProj, A, outProj } = weights;
   const [batch = 0] = x.shape.slice(-2);
   const { rows: channels, columns: taps } = convWeight;
+  const halves = inProj.dtype === 'f16' && xProj.dtype === 'f16';
   const floats = [inProj, xProj, dtProj, outProj].every(({ dtype }) => dtype === 'f32' || dtype === 'f16');
   const all = [x, state.conv, state.ssm, norm, inProj, convWeight, xProj, dtProj, A, outProj, ...(residual ? [residual] : [])];
   const lie = floats && all.every((tensor) => tensor.dense && tensor.view.offset % 8 === 0);
-  return (
-    lie && batch > 0 && batch <= mostFused && fits({ width: x.columns, channels, taps, rank: dtProj.columns, stateSize: A.columns }) &&
-    x.backend.supports(kernels.blockStep)
-  );
+  const few = x.size > 0 && batch <= mostSequences({ width: x.columns, channels, halves });
+  const usual = fits({ width: x.columns, channels, taps, rank: dtProj.columns, stateSize: A.columns });
+  return lie && few && usual && x.backend.supports(kernels.blockStep);
 }
 
 function composed(
@@ -137,11 +130,11 @@ function composed(
 ): { x: Tensor; residual: Tensor } {
   const [channels, stateSize, rank] = [convWeight.rows, A.columns, dtProj.columns];
   return scope(() => {
-    const normed = rmsNorm(x.rank === 3 ? sum(x, 0) : x, norm, options);
-    const [inner, z] = split(linear(normed.y, inProj), [channels, channels]) as [Tensor, Tensor];
+    const xz = rmsNormLinear(x.rank === 3 ? sum(x, 0) : x, norm, inProj, options);
+    const [inner, z] = split(xz.y, [channels, channels]) as [Tensor, Tensor];
     const u = causalConv1dStep(state.conv, inner, convWeight, { bias: convBias, activation: 'silu' });
     const [dt, B, C] = split(linear(u, xProj), [rank, stateSize, stateSize]) as [Tensor, Tensor, Tensor];
     const y = selectiveScanStep(state.ssm, u, linear(dt, dtProj), A, B, C, { D, z, deltaBias: dtBias, deltaSoftplus: true });
-    return { x: linear(y, outProj), residual: normed.residual };
+    return { x: linear(y, outProj), residual: xz.residual };
   });
 }

@@ -9,18 +9,18 @@ const extents = [
   [2, 776, 192, 4, 28, 16],
   [9, 40, 128, 4, 12, 16],
   // Whole matrices, of one group of sequences and a part of another.
-  [18, 128, 128, 4, 16, 16],
+  [18, 384, 128, 4, 16, 16],
   [1, 2056, 2112, 4, 19, 16],
 ] as const;
 
 // A step moves its state in place: nothing here is differentiable.
 export const cases: readonly OperationCase[] = extents.flatMap(([batch, width, channels, taps, rank, stateSize]) =>
   [true, false].map((parts): OperationCase => ({
-    name: `[B,D,E,K,R,N] = [${[batch, width, channels, taps, rank, stateSize].join(',')}], two blocks, ${parts ? 'the first in parts, biases' : 'whole, no bias'}`,
+    name: `[B,D,E,K,R,N] = [${[batch, width, channels, taps, rank, stateSize].join(',')}], two blocks, ${parts ? 'in parts, biases' : 'whole, no bias'}`,
     inputs: (random) => ({
       conv: normal(random, [batch, taps - 1, channels]),
       ssm: normal(random, [batch, channels, stateSize]),
-      x: normal(random, [batch, width]),
+      x: normal(random, parts ? [3, batch, width] : [batch, width]),
       norm: normal(random, [width], 0.1, 1),
       inProj: normal(random, [2 * channels, width], width ** -0.5),
       convWeight: normal(random, [channels, taps], 0.5),

@@ -1,15 +1,16 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
 import { sigmoid, softplus } from '../elementwise/functions.js';
+import { channelsOut } from './extents.js';
 import { blockStepGpu } from './webgpu.js';
 
 /**
- * One position of a residual block up to its last projection. x is [parts, batch, width] and counts by the sum over its parts;
+ * One position of a residual block up to its last projection. x is [xParts, batch, width] and counts by the sum over its parts;
  * sum = x + residual, normed = sum·normWeight / √(mean(sum²) + ε), (x, z) = inProj·normed, u = silu(conv(convState, x)),
  * (dt, B, C) = xProj·u, Δ = softplus(dtProj·dt + dtBias), h ← exp(Δ·A)·h + Δ·B·u, y = (Σₙ C·h + D·u)·silu(z).
  *
  * convState [batch, taps − 1, channels] moves on by x, ssmState [batch, channels, stateSize] is h. inProj is [2·channels, width], xProj
  * [rank + 2·stateSize, channels], dtProj [channels, rank]; all is dense. y is [batch, channels]; with outProj [width, channels] it is
- * outProj·y in parts over the channels, [any number, batch, width].
+ * outProj·y in parts, each of 64 channels, [channels / 64, batch, width].
  */
 export const blockStep = defineKernel('block_step', {
   buffers: {
@@ -31,22 +32,23 @@ export const blockStep = defineKernel('block_step', {
     sum: optionalOutput.f32,
   },
   parameters: {
-    ...{ batch: 'int', width: 'int', parts: 'int', channels: 'int', taps: 'int', rank: 'int', stateSize: 'int' },
+    ...{ batch: 'int', width: 'int', xParts: 'int', channels: 'int', taps: 'int', rank: 'int', stateSize: 'int' },
     epsilon: 'float',
   },
-  operations: ({ batch, width, parts, channels, taps, rank, stateSize }) =>
-    batch * (width * (parts + 4) + channels * (6 * width + 2 * taps + 4 * rank + 11 * stateSize + 12)),
+  // Without out_proj, which may be a launch of its own.
+  operations: ({ batch, width, xParts, channels, taps, rank, stateSize }) =>
+    batch * (width * (xParts + 4) + channels * (4 * width + 2 * taps + 4 * rank + 11 * stateSize + 12)),
   optional: true,
   webgpu: blockStepGpu,
-  reference(buffers, { batch, width, parts, channels, taps, rank, stateSize, epsilon }) {
+  reference(buffers, { batch, width, xParts, channels, taps, rank, stateSize, epsilon }) {
     const { x, residual, normWeight, inProj, convState, convWeight, convBias, xProj, dtProj, dtBias, A, D, ssmState, outProj, y, sum } = buffers;
     const at = (values: Float64Array, i: number) => values[i] ?? NaN;
     const dot = (weight: Float64Array, row: number, values: Float64Array) =>
       values.reduce((total, value, i) => total + value * at(weight, row * values.length + i), 0);
     for (let b = 0; b < batch; b++) {
       const added = Float64Array.from({ length: width }, (_, c) => {
-        const ofParts = Array.from({ length: parts }, (_, part) => at(x, (part * batch + b) * width + c));
-        return ofParts.reduce((total, value) => total + value, residual ? at(residual, b * width + c) : 0);
+        const parts = Array.from({ length: xParts }, (_, part) => at(x, (part * batch + b) * width + c));
+        return parts.reduce((total, value) => total + value, residual ? at(residual, b * width + c) : 0);
       });
       sum?.set(added, b * width);
       const scale = 1 / Math.sqrt(added.reduce((total, value) => total + value * value, 0) / width + epsilon);
@@ -78,10 +80,8 @@ export const blockStep = defineKernel('block_step', {
         y.set(gated, b * channels);
         continue;
       }
-      const ofParts = y.length / (batch * width);
-      const share = channels / ofParts;
-      for (let part = 0; part < ofParts; part++) {
-        const own = gated.map((value, e) => (Math.floor(e / share) === part ? value : 0));
+      for (let part = 0; part < channels / channelsOut; part++) {
+        const own = gated.map((value, e) => (Math.floor(e / channelsOut) === part ? value : 0));
         for (let c = 0; c < width; c++) y[(part * batch + b) * width + c] = dot(outProj, c, own);
       }
     }

@@ -1,6 +1,6 @@
 import type { GpuDispatch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
-import { sumOf, teamSum } from '../webgpu-rows.js';
+import { knownSubgroup, teamSum } from '../webgpu-rows.js';
 import { repeat, saturated } from '../webgpu-vectors.js';
 import { convolution, enterBuffers } from './enter-parts.js';
 import { channelsIn, paddedBatch, threads, type BlockLaunch } from './extents.js';
@@ -22,7 +22,7 @@ const sumVectors = (subgroups * 2 * side * side) / 4;
 export function takesMatrices({ gpu, parameters, dtype }: BlockLaunch): boolean {
   const { batch, width, channels, rank, stateSize } = parameters;
   const halves = dtype('inProj') === 'f16' && dtype('xProj') === 'f16';
-  const units = gpu.matrices && gpu.subgroups?.smallest === threads / subgroups && gpu.subgroups.largest === threads / subgroups;
+  const units = gpu.matrices && knownSubgroup(gpu) === threads / subgroups;
   const whole = width % (subgroups * side) === 0 && (rank + 2 * stateSize) % side === 0 && channelsIn(channels) === side;
   const bytes = 16 * Math.max(side * pitchOf(width), sumVectors) + 4 * 3 * side * side;
   return halves && units && whole && batch >= leastBatch && bytes <= gpu.workgroupBytes;
@@ -31,24 +31,24 @@ export function takesMatrices({ gpu, parameters, dtype }: BlockLaunch): boolean 
 /** `enter` for 16 sequences at a time on matrix units, whose subgroups share the depth of the products. */
 export function enterMatrices(launch: BlockLaunch): GpuDispatch {
   const { gpu, parameters, has } = launch;
-  const { batch, width, parts, channels, taps, rank, stateSize } = parameters;
+  const { batch, width, xParts, channels, taps, rank, stateSize } = parameters;
   const conv = convolution(launch);
   const size = threads / subgroups;
   const octets = width / 8;
-  const turns = Math.ceil(octets / team);
+  const turns = octets / team;
   const steps = width / subgroups / side;
   const selected = rank + 2 * stateSize;
   const right = (name: string, row: string, depth: string, pitch: string) =>
     `subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&${name}, p.${name}_at + ((${row}) * ${pitch} + ${depth}) / 8u, ${pitch} / 8u)`;
   const depth = (s: number) => `subgroup * ${String(steps * side)}u + ${String(s * side)}u`;
   return {
-    variant: `enter matrices ${[width, parts, channels, taps, selected].join(' ')}`,
+    variant: `enter matrices ${[width, xParts, channels, taps, selected].join(' ')}`,
     buffers: enterBuffers(launch),
     numbers: { padded: paddedBatch(batch) },
     workgroups: [channels / side, Math.ceil(batch / side)],
     code: () => `
       ${wgslMath}
-      ${teamSum(gpu, team, threads, sumOf('total'))}
+      ${teamSum(gpu, 'total', team, threads)}
       // Normed rows in halves; then the sums of all subgroups.
       var<workgroup> memory: array<vec4<u32>, ${String(Math.max(side * pitchOf(width), sumVectors))}>;
       // x and z [sequence, channel], and u in halves.
@@ -59,7 +59,7 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
         let subgroup = thread / ${String(size)}u;
         let sequence = thread / ${String(team)}u;
         let member = thread % ${String(team)}u;
-        // Sequences beyond the end take the last one's place and leave nothing there.
+        // Threads beyond the last sequence norm that one again.
         let live = id.y * ${String(side)}u + sequence < p.batch;
         let b = min(id.y * ${String(side)}u + sequence, p.batch - 1u);
         let channel = id.x * ${String(side)}u;
@@ -72,28 +72,24 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
         ${repeat(
           turns,
           (t) => `
-        var low${String(t)} = vec4<f32>();
-        var high${String(t)} = vec4<f32>();
-        if (member + ${String(t * team)}u < ${String(octets)}u) {
-          let at = b * ${String(2 * octets)}u + 2u * (member + ${String(t * team)}u);
-          ${has('residual') ? `low${String(t)} = vec4<f32>(residual[p.residual_at + at]); high${String(t)} = vec4<f32>(residual[p.residual_at + at + 1u]);` : ''}
-          ${repeat(parts, (part) => {
-            const from = `p.x_at + ${String(part)}u * p.batch * ${String(2 * octets)}u + at`;
-            return `low${String(t)} += vec4<f32>(x[${from}]); high${String(t)} += vec4<f32>(x[${from} + 1u]);`;
-          })}
-          ${has('sum') ? `if (id.x == 0u && live) { sum[p.sum_at + at] = low${String(t)}; sum[p.sum_at + at + 1u] = high${String(t)}; }` : ''}
-          squares += dot(low${String(t)}, low${String(t)}) + dot(high${String(t)}, high${String(t)});
-        }`,
+        let octet${String(t)} = member + ${String(t * team)}u;
+        let at${String(t)} = (b * ${String(octets)}u + octet${String(t)}) * 2u;
+        var low${String(t)} = ${has('residual') ? `vec4<f32>(residual[p.residual_at + at${String(t)}])` : 'vec4<f32>()'};
+        var high${String(t)} = ${has('residual') ? `vec4<f32>(residual[p.residual_at + at${String(t)} + 1u])` : 'vec4<f32>()'};
+        ${repeat(xParts, (part) => {
+          const index = `p.x_at + ${String(part * 2 * octets)}u * p.batch + at${String(t)}`;
+          return `low${String(t)} += vec4<f32>(x[${index}]); high${String(t)} += vec4<f32>(x[${index} + 1u]);`;
+        })}
+        ${has('sum') ? `if (id.x == 0u && live) { sum[p.sum_at + at${String(t)}] = low${String(t)}; sum[p.sum_at + at${String(t)} + 1u] = high${String(t)}; }` : ''}
+        squares += dot(low${String(t)}, low${String(t)}) + dot(high${String(t)}, high${String(t)});`,
         )}
         let scale = inverseSqrt(total(thread, squares) / ${String(width)}.0 + p.epsilon);
         ${repeat(
           turns,
-          (t) => `
-        if (member + ${String(t * team)}u < ${String(octets)}u) {
-          let octet = member + ${String(t * team)}u;
-          let low = low${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet];
-          let high = high${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet + 1u];
-          memory[sequence * ${String(pitchOf(width))}u + octet] =
+          (t) => `{
+          let low = low${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet${String(t)}];
+          let high = high${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet${String(t)} + 1u];
+          memory[sequence * ${String(pitchOf(width))}u + octet${String(t)}] =
             vec4<u32>(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
         }`,
         )}
@@ -118,17 +114,15 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
         }
         workgroupBarrier();
 
-        // u, and the state moved on: a channel of a sequence each.
-        {
+        // u, and the state moved on: a channel of a sequence each. Where there is no sequence u stays zero.
+        if (live) {
           let e = channel + member;
           let newest = xz[thread / 4u][thread % 4u];
           ${conv.value}
+          ${conv.move}
           u[thread] = ${saturated(1, 'f16', 'value')};
-          if (live) {
-            ${conv.move}
-            inner[p.inner_at + b * 2u * p.channels + e] = value;
-            inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = xz[(${String(side * side)}u + thread) / 4u][thread % 4u];
-          }
+          inner[p.inner_at + b * 2u * p.channels + e] = value;
+          inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = xz[(${String(side * side)}u + thread) / 4u][thread % 4u];
         }
         workgroupBarrier();
 

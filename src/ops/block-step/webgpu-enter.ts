@@ -1,12 +1,12 @@
 import type { GpuDispatch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
-import { sumOf, teamSum } from '../webgpu-rows.js';
+import { teamSum } from '../webgpu-rows.js';
 import { laneOf, repeat } from '../webgpu-vectors.js';
 import { convolution, enterBuffers } from './enter-parts.js';
 import { channelsIn, paddedBatch, threads, type BlockLaunch } from './extents.js';
 import { wide, wideDot } from './wide.js';
 
-/** Bytes of workgroup memory, with what sums without subgroups take. Beyond 24 KiB fewer workgroups are at work at a time. */
+/** Bytes of workgroup memory, with what sums without subgroups take. */
 function memoryOf(sequences: number, width: number, own: number): number {
   const each = sequences === 1 ? 4 : 16;
   return 4 * sequences * (width + own) + each * (2 * own + 2 * threads);
@@ -21,7 +21,7 @@ const ahead = 16;
  */
 export function enter(launch: BlockLaunch): GpuDispatch {
   const { gpu, parameters, dtype, has } = launch;
-  const { batch, width, parts, channels, taps, rank, stateSize } = parameters;
+  const { batch, width, xParts, channels, taps, rank, stateSize } = parameters;
   const own = channelsIn(channels);
   const sequences = [4, 3, 2].find((count) => count <= batch && memoryOf(count, width, own) <= gpu.workgroupBytes) ?? 1;
   const conv = convolution(launch);
@@ -58,14 +58,14 @@ export function enter(launch: BlockLaunch): GpuDispatch {
   const xLanes = wide(selection).lanes;
   const xLoads = own / xLanes;
   return {
-    variant: `enter ${[width, parts, channels, taps, sequences, paddedBatch(batch)].join(' ')}`,
+    variant: `enter ${[width, xParts, channels, taps, sequences].join(' ')}`,
     buffers: enterBuffers(launch),
-    numbers: { selected: rank + 2 * stateSize },
+    numbers: { selected: rank + 2 * stateSize, padded: paddedBatch(batch) },
     workgroups: [channels / own, Math.ceil(batch / sequences)],
     code: () => `
       ${wgslMath}
-      ${teamSum(gpu, threads, threads, sumOf('total', type))}
-      ${teamSum(gpu, shares, threads, sumOf('shared_total', type))}
+      ${teamSum(gpu, 'total', threads, threads, type)}
+      ${teamSum(gpu, 'shared_total', shares, threads, type)}
       // Of each sequence the vectors that go with the first four of eight weights, then those that go with the others: no banks are shared.
       var<workgroup> normed: array<vec4<f32>, ${String(sequences * quads)}>;
       // Of the channels, for each sequence.
@@ -74,7 +74,7 @@ export function enter(launch: BlockLaunch): GpuDispatch {
       @compute @workgroup_size(${String(threads)})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
         let first = id.y * ${String(sequences)}u;
-        let last = p.batch - 1u;
+        let last_sequence = p.batch - 1u;
         let channel = id.x * ${String(own)}u;
         let output = thread / ${String(shares)}u;
         let share = thread % ${String(shares)}u;
@@ -94,14 +94,14 @@ export function enter(launch: BlockLaunch): GpuDispatch {
         var n${String(s)}_${String(t)} = vec4<f32>();
         {
           let quad = thread + ${String(t * threads)}u;
-          let b = min(first + ${String(s)}u, last);
+          let b = min(first + ${String(s)}u, last_sequence);
           if (quad < ${String(quads)}u) {
-            ${repeat(parts, (part) => `let part${String(part)} = vec4<f32>(x[p.x_at + (${String(part)}u * p.batch + b) * ${String(quads)}u + quad]);`)}
+            ${repeat(xParts, (part) => `let part${String(part)} = vec4<f32>(x[p.x_at + (${String(part)}u * p.batch + b) * ${String(quads)}u + quad]);`)}
             ${has('residual') ? `let before = vec4<f32>(residual[p.residual_at + b * ${String(quads)}u + quad]);` : ''}
             var added = part0;
-            ${repeat(parts - 1, (part) => `added += part${String(part + 1)};`)}
+            ${repeat(xParts - 1, (part) => `added += part${String(part + 1)};`)}
             ${has('residual') ? 'added += before;' : ''}
-            ${has('sum') ? `if (id.x == 0u && first + ${String(s)}u <= last) { sum[p.sum_at + b * ${String(quads)}u + quad] = added; }` : ''}
+            ${has('sum') ? `if (id.x == 0u && first + ${String(s)}u <= last_sequence) { sum[p.sum_at + b * ${String(quads)}u + quad] = added; }` : ''}
             n${String(s)}_${String(t)} = added;
             ${of('squares', s)} += dot(added, added);
           }
@@ -131,7 +131,7 @@ export function enter(launch: BlockLaunch): GpuDispatch {
         // u, and the state moved on.
         ${each(
           (s) => `
-        if (thread < ${String(own)}u && first + ${String(s)}u <= last) {
+        if (thread < ${String(own)}u && first + ${String(s)}u <= last_sequence) {
           let b = first + ${String(s)}u;
           let e = channel + thread;
           let newest = ${of('xz[thread]', s)};
@@ -150,8 +150,8 @@ export function enter(launch: BlockLaunch): GpuDispatch {
               return `vec4<f32>(${[0, 1, 2, 3].map((lane) => `u_of[${String(start + lane)}u]`).join(', ')})`;
             };
             return `
-          if (first + ${String(s)}u <= last) {
-            let place = 2u * p.channels * p.batch + (id.x * ${String(paddedBatch(batch))}u + first + ${String(s)}u) * p.selected + thread;
+          if (first + ${String(s)}u <= last_sequence) {
+            let place = 2u * p.channels * p.batch + (id.x * p.padded + first + ${String(s)}u) * p.selected + thread;
             inner[p.inner_at + place] = ${Array.from({ length: xLoads }, (_, i) => wideDot(selection, `v${String(i)}`, values(i))).join(' + ')};
           }`;
           })}

@@ -1,14 +1,14 @@
 import type { GpuDispatch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
-import { sumOf, teamSum } from '../webgpu-rows.js';
+import { teamSum } from '../webgpu-rows.js';
 import { repeat, saturated, vectorOf } from '../webgpu-vectors.js';
 import { wide, wideDot } from './wide.js';
 import { channelsIn, channelsOut, paddedBatch, threads, type BlockLaunch } from './extents.js';
 
 /** Threads that share a channel, each with 4 states. */
 const group = 4;
-/** Parts of x_proj that a thread asks for at once. */
-const partsAhead = 8;
+/** Numbers of x_proj that a thread asks for at once, each of another workgroup. */
+const slicesAhead = 8;
 /** Turns of out_proj whose sums are in workgroup memory at a time, and how many of those are asked for at the very start. */
 const turnsOfChunk = 12;
 const chunksAhead = 2;
@@ -19,7 +19,7 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
   const selected = rank + 2 * stateSize;
   const slices = channels / channelsIn(channels);
   const teams = Math.floor(threads / selected);
-  const perLoop = partsAhead * teams;
+  const perLoop = slicesAhead * teams;
   const lanes = rank % 4 === 0 ? 4 : 1;
   const dtLoads = Math.ceil(rank / lanes / group);
   const dtIndex = (i: number) => `share + ${String(i * group)}u`;
@@ -30,7 +30,7 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
   const four = (start: string) => `vec4<f32>(${[0, 1, 2, 3].map((lane) => `chosen[${start} + ${String(lane)}u]`).join(', ')})`;
   const out = has('outProj') ? outProduct(width, dtype('outProj')) : null;
   return {
-    variant: `leave ${[width, channels, rank, paddedBatch(batch)].join(' ')}`,
+    variant: `leave ${[width, channels, rank].join(' ')}`,
     buffers: [
       { name: 'inner', access: 'read' },
       { name: 'dtProj', as: vectorOf(lanes, dtype('dtProj')) },
@@ -41,10 +41,11 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
       ...(out ? [{ name: 'outProj', as: wide(dtype('outProj')).as }] : []),
       'y',
     ],
+    numbers: { padded: paddedBatch(batch) },
     workgroups: [channels / channelsOut, batch],
     code: () => `
       ${wgslMath}
-      ${teamSum(gpu, group, threads, sumOf('total'))}
+      ${teamSum(gpu, 'total', group, threads)}
       var<workgroup> sums: array<f32, ${String(teams * selected)}>;
       // dt, B and C of this sequence.
       var<workgroup> chosen: array<f32, ${String(selected)}>;
@@ -67,16 +68,16 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
 
         if (thread < ${String(teams * selected)}u) {
           let at = p.inner_at + 2u * p.channels * p.batch + b * ${String(selected)}u + thread % ${String(selected)}u;
-          let pitch = ${String(paddedBatch(batch) * selected)}u;
+          let pitch = p.padded * ${String(selected)}u;
           var sum = 0.0;
-          for (var part = thread / ${String(selected)}u; part < ${String(slices)}u; part += ${String(perLoop)}u) {
-            ${repeat(partsAhead, (i) => {
-              const index = `part + ${String(i * teams)}u`;
+          for (var slice = thread / ${String(selected)}u; slice < ${String(slices)}u; slice += ${String(perLoop)}u) {
+            ${repeat(slicesAhead, (i) => {
+              const index = `slice + ${String(i * teams)}u`;
               return slices % perLoop === 0
                 ? `let v${String(i)} = inner[at + (${index}) * pitch];`
                 : `let v${String(i)} = select(0.0, inner[at + min(${index}, ${String(slices - 1)}u) * pitch], ${index} < ${String(slices)}u);`;
             })}
-            sum += ${Array.from({ length: partsAhead }, (_, i) => `v${String(i)}`).join(' + ')};
+            sum += ${Array.from({ length: slicesAhead }, (_, i) => `v${String(i)}`).join(' + ')};
           }
           sums[thread] = sum;
         }

@@ -13,7 +13,7 @@ export const blockStepGpu: GpuKernel<Parameters<BlockLaunch['has']>[0], keyof Bl
   const { batch, channels, rank, stateSize } = launch.parameters;
   const selected = rank + 2 * stateSize;
   return {
-    // u and z [batch, 2·channels], then x_proj's parts [parts, batch, selected].
+    // u and z [batch, 2·channels], then what each workgroup has of x_proj: [workgroups, padded batch, selected].
     scratch: { inner: { dtype: 'f32', size: batch * 2 * channels + (channels / channelsIn(channels)) * paddedBatch(batch) * selected } },
     dispatches: [takesMatrices(launch) ? enterMatrices(launch) : enter(launch), leave(launch)],
   };

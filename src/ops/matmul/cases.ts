@@ -34,7 +34,7 @@ const largeLinearShapes: typeof linearShapes = [
   [264, 200, 136],
   [16, 48, 544],
   // Few rows, where subgroups share the depth.
-  [7, 60, 256],
+  [7, 60, 512],
   [75, 80, 1536],
   // Whole tiles, in parts of the depth: of every product on the way there and back.
   [512, 256, 256],

@@ -25,7 +25,7 @@ export interface NormResult {
  */
 export function checkNorm(
   operation: string,
-  x: Tensor,
+  x: Pick<Tensor, 'rank' | 'shape' | 'columns'>,
   parameters: Readonly<Record<string, Tensor | null>>,
   epsilon: number,
   residual: Tensor | null,

@@ -16,7 +16,7 @@ const pitch = vectors + 1;
 /** Vectors of a matrix of sums. */
 const sumVectors = (side * side) / 4;
 
-/** Bytes that workgroups may read together; larger tiles read less. */
+/** Bytes that workgroups may read together, of halves; larger tiles read less. */
 const mostRead = 2 ** 25;
 
 const rowsOf = (m: number): number => (m > side ? 2 * side : side);
@@ -69,7 +69,7 @@ function deepCode({ a, b, result }: Product, rows: number, ahead: number, size: 
   const matrix = (kind: 'left' | 'right', start: number, step: number) =>
     `subgroupMatrixLoad<subgroup_matrix_${kind}<f16, 16, 16>, ${kind === 'left' ? 'row_major' : 'col_major'}>(&memory, own + ${u(start * pitch + (step * side) / lanes)}, ${u(pitch)})`;
   return `
-  ${a.eight} ${b.eight} ${storeResult(result).code}
+  ${storeResult(result).code}
   // What each subgroup multiplies; at the end its sums.
   var<workgroup> memory: array<vec4<u32>, ${String(memoryOf(rows))}>;
   @compute @workgroup_size(${String(subgroups * size)})
