@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference/reference-backend.js';
 import { operationCases } from '../../src/ops/all-cases.js';
+import { blockStep } from '../../src/ops/block-step/kernels.js';
 import { normal } from '../../src/ops/cases.js';
 import { scaleInto } from '../../src/ops/cross-entropy/kernels.js';
-import { blockStep } from '../../src/ops/block-step/kernels.js';
 import { accumulate } from '../../src/ops/elementwise/kernels.js';
 import { kernels } from '../../src/ops/kernels.js';
 import { rmsNormLinear } from '../../src/ops/norm-linear/kernels.js';

@@ -2,8 +2,8 @@ import type { GpuDispatch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
 import { teamSum } from '../webgpu-rows.js';
 import { repeat, saturated, vectorOf } from '../webgpu-vectors.js';
-import { wide, wideDot } from './wide.js';
 import { channelsIn, channelsOut, paddedBatch, threads, type BlockLaunch } from './extents.js';
+import { wide, wideDot } from './wide.js';
 
 /** Threads that share a channel, each with 4 states. */
 const group = 4;
