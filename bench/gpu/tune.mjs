@@ -3,10 +3,10 @@
 import * as elapid from '../../dist/index.js';
 import { gemmInto } from '../../dist/ops/matmul/gemm.js';
 import { fewRowsProduct } from '../../dist/ops/matmul/gpu/few-rows.js';
-import { subgroupSize } from '../../dist/ops/matmul/gpu/forms.js';
 import { matrixBytes, matrixProduct } from '../../dist/ops/matmul/gpu/matrix.js';
 import { splitsFor } from '../../dist/ops/matmul/gpu/product.js';
 import { tiledProduct } from '../../dist/ops/matmul/gpu/tiled.js';
+import { subgroupSize } from '../../dist/tensor/index.js';
 import { sampledError } from '../../test/support/sampled-product.js';
 import { dispose, formed, gpuTime, product, tensors, values } from './products.mjs';
 

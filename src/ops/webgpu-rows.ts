@@ -1,5 +1,5 @@
 /** WGSL for kernels that go through rows: a team of invocations a row, and sums over an axis. All orders are fixed. */
-import { fold, type GpuBinding, type GpuDispatch, type GpuFeatures } from '../tensor/index.js';
+import { fold, subgroupSize, type GpuBinding, type GpuDispatch, type GpuFeatures } from '../tensor/index.js';
 
 /** The sum of a vector's lanes. */
 export const across = (value: string, lanes: number): string => (lanes === 1 ? value : `dot(${value}, vec4<f32>(1.0))`);
@@ -23,12 +23,8 @@ function teamsFor(gpu: GpuFeatures, rows: number, items: number): Teams {
   const most = Math.min(1024, 2 ** Math.floor(Math.log2(gpu.workgroupSize)));
   let size = 1;
   while (size < most && (size * mostHeld < items || (size < items && rows * size < enough))) size *= 2;
-  return { size, threads: Math.max(size, Math.min(256, most)), subgroup: knownSubgroup(gpu) };
+  return { size, threads: Math.max(size, Math.min(256, most)), subgroup: subgroupSize(gpu) ?? 1 };
 }
-
-/** Invocations of every subgroup; 1 where that varies, or there are none. */
-export const knownSubgroup = ({ subgroups }: GpuFeatures): number =>
-  subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.smallest : 1;
 
 /** A value that a row's invocations reduce together. */
 export interface Reduction {
@@ -74,7 +70,7 @@ function reductionCode({ name, type, combine }: Reduction, { size, threads, subg
 
 /** WGSL for `name(thread, value)`, the sum over each `size` (a power of two) neighbouring invocations of a workgroup of `threads`. */
 export const teamSum = (gpu: GpuFeatures, name: string, size: number, threads: number, type = 'f32'): string =>
-  reductionCode(sumOf(name, type), { size, threads, subgroup: knownSubgroup(gpu) });
+  reductionCode(sumOf(name, type), { size, threads, subgroup: subgroupSize(gpu) ?? 1 });
 
 /**
  * A dispatch with a team of invocations for each row. In `body` there are `row`, `team` (invocations), `member` (of the team), `live` (whether

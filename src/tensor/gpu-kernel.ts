@@ -18,6 +18,10 @@ export interface GpuFeatures {
   readonly bindingBytes: number;
 }
 
+/** Invocations of every subgroup; null where there are none, or their number varies. */
+export const subgroupSize = ({ subgroups }: Pick<GpuFeatures, 'subgroups'>): number | null =>
+  subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.largest : null;
+
 /** Bytes that a dispatch can use wherever they lie: what is bound begins at a multiple of up to 256 bytes and ends at one of 16. */
 export const usableBytes = ({ bindingBytes }: Pick<GpuFeatures, 'bindingBytes'>): number => bindingBytes - 256 - 16;
 

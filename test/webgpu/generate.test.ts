@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { generateTokens } from '../../src/generate/index.js';
-import { MambaLM, mambaConfig } from '../../src/models/index.js';
-import { tensor, type Backend } from '../../src/tensor/index.js';
+import type { MambaLM } from '../../src/models/index.js';
+import type { Backend } from '../../src/tensor/index.js';
 import { gpuIsHere, useBackend } from '../support/backends.js';
-import { randomIds, smallModel } from '../support/models.js';
+import { expectClose } from '../support/compare.js';
+import { idTensor, randomIds, smallModel } from '../support/models.js';
 
 describe.runIf(gpuIsHere)('generation on webgpu', () => {
   const gpu = useBackend('webgpu');
@@ -26,12 +27,13 @@ describe.runIf(gpuIsHere)('generation on webgpu', () => {
 
   test.each([1, 3, 7, 17])('a step of %i sequences gives the logits of the CPU', async (batch) => {
     const logitsOf = async (backend: Backend) => {
-      const model = MambaLM.initial(mambaConfig({ vocabularySize: 40, dModel: 64, layers: 3 }), backend, 1);
+      // Extents that the fused step takes.
+      const model = smallModel(backend, { dModel: 64, layers: 3, dState: 16, dConv: 4, dtRank: 4 });
       const [state, transitions] = [model.newState(batch), model.transitions()];
-      const ids = tensor(backend, new Int32Array(batch), [batch], 'i32');
+      const ids = idTensor(backend, new Int32Array(batch), [batch]);
       const all: number[] = [];
       for (const step of [0, 1, 2]) {
-        ids.write(Int32Array.from({ length: batch }, (_, b) => (7 * b + 11 * step) % 40));
+        ids.write(randomIds(batch, 23, step));
         const logits = model.step(ids, state, transitions);
         all.push(...(await logits.data()));
         logits.dispose();
@@ -39,9 +41,7 @@ describe.runIf(gpuIsHere)('generation on webgpu', () => {
       for (const one of [ids, state, model, ...transitions]) one.dispose();
       return all;
     };
-    const [there, here] = [await logitsOf(gpu()), await logitsOf(cpu())];
-    const largest = Math.max(...here.map(Math.abs));
-    expect(Math.max(...here.map((value, i) => Math.abs(value - (there[i] ?? NaN)))) / largest).toBeLessThan(2e-6);
+    expectClose(await logitsOf(gpu()), await logitsOf(cpu()), 2e-6, 'logits');
   });
 
   test('repeats itself for a seed, filters included, and may be left early', async () => {

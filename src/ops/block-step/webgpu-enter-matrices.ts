@@ -1,6 +1,6 @@
-import type { GpuDispatch } from '../../tensor/index.js';
+import { subgroupSize, type GpuDispatch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
-import { knownSubgroup, teamSum } from '../webgpu-rows.js';
+import { teamSum } from '../webgpu-rows.js';
 import { repeat, saturated } from '../webgpu-vectors.js';
 import { convolution, enterBuffers } from './enter-parts.js';
 import { channelsIn, paddedBatch, threads, type BlockLaunch } from './extents.js';
@@ -15,14 +15,16 @@ const leastBatch = 5;
 
 /** Vectors of eight halves from one normed row to the next: one more than a row has keeps banks apart. */
 const pitchOf = (width: number) => width / 8 + 1;
-/** Vectors of sums: x and z of each subgroup. */
-const sumVectors = (subgroups * 2 * side * side) / 4;
+/** Vectors of four sums: of a matrix, of x and z, and of those of each subgroup. */
+const matrixVectors = (side * side) / 4;
+const ownVectors = 2 * matrixVectors;
+const sumVectors = subgroups * ownVectors;
 
 /** Whether matrix units can and should do the products: in f16, with extents that are whole matrices. */
 export function takesMatrices({ gpu, parameters, dtype }: BlockLaunch): boolean {
   const { batch, width, channels, rank, stateSize } = parameters;
   const halves = dtype('inProj') === 'f16' && dtype('xProj') === 'f16';
-  const units = gpu.matrices && knownSubgroup(gpu) === threads / subgroups;
+  const units = gpu.matrices && subgroupSize(gpu) === threads / subgroups;
   const whole = width % (subgroups * side) === 0 && (rank + 2 * stateSize) % side === 0 && channelsIn(channels) === side;
   const bytes = 16 * Math.max(side * pitchOf(width), sumVectors) + 4 * 3 * side * side;
   return halves && units && whole && batch >= leastBatch && bytes <= gpu.workgroupBytes;
@@ -52,7 +54,7 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
       // Normed rows in halves; then the sums of all subgroups.
       var<workgroup> memory: array<vec4<u32>, ${String(Math.max(side * pitchOf(width), sumVectors))}>;
       // x and z [sequence, channel], and u in halves.
-      var<workgroup> xz: array<vec4<f32>, ${String((2 * side * side) / 4)}>;
+      var<workgroup> xz: array<vec4<f32>, ${String(ownVectors)}>;
       var<workgroup> u: array<f16, ${String(side * side)}>;
       @compute @workgroup_size(${String(threads)})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -104,12 +106,12 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
           z_sum = subgroupMatrixMultiplyAccumulate(left, z_weight${String(s)}, z_sum);
         }`)}
         workgroupBarrier();
-        subgroupMatrixStore<row_major>(&memory, subgroup * ${String((2 * side * side) / 4)}u, x_sum, ${String(side / 4)}u);
-        subgroupMatrixStore<row_major>(&memory, subgroup * ${String((2 * side * side) / 4)}u + ${String((side * side) / 4)}u, z_sum, ${String(side / 4)}u);
+        subgroupMatrixStore<row_major>(&memory, subgroup * ${String(ownVectors)}u, x_sum, ${String(side / 4)}u);
+        subgroupMatrixStore<row_major>(&memory, subgroup * ${String(ownVectors)}u + ${String(matrixVectors)}u, z_sum, ${String(side / 4)}u);
         workgroupBarrier();
-        if (thread < ${String((2 * side * side) / 4)}u) {
+        if (thread < ${String(ownVectors)}u) {
           var all = bitcast<vec4<f32>>(memory[thread]);
-          ${repeat(subgroups - 1, (s) => `all += bitcast<vec4<f32>>(memory[thread + ${String(((s + 1) * 2 * side * side) / 4)}u]);`)}
+          ${repeat(subgroups - 1, (s) => `all += bitcast<vec4<f32>>(memory[thread + ${String((s + 1) * ownVectors)}u]);`)}
           xz[thread] = all;
         }
         workgroupBarrier();

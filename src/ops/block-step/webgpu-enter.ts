@@ -1,7 +1,7 @@
 import type { GpuDispatch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
 import { teamSum } from '../webgpu-rows.js';
-import { laneOf, repeat } from '../webgpu-vectors.js';
+import { gather, laneOf, repeat } from '../webgpu-vectors.js';
 import { convolution, enterBuffers } from './enter-parts.js';
 import { channelsIn, paddedBatch, threads, type BlockLaunch } from './extents.js';
 import { wide, wideDot } from './wide.js';
@@ -145,10 +145,7 @@ export function enter(launch: BlockLaunch): GpuDispatch {
         workgroupBarrier();
         if (thread < p.selected) {
           ${each((s) => {
-            const values = (i: number) => (j: number) => {
-              const start = s * own + i * xLanes + 4 * j;
-              return `vec4<f32>(${[0, 1, 2, 3].map((lane) => `u_of[${String(start + lane)}u]`).join(', ')})`;
-            };
+            const values = (i: number) => (j: number) => gather(4, (lane) => `u_of[${String(s * own + i * xLanes + 4 * j + lane)}u]`);
             return `
           if (first + ${String(s)}u <= last_sequence) {
             let place = 2u * p.channels * p.batch + (id.x * p.padded + first + ${String(s)}u) * p.selected + thread;

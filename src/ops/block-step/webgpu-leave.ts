@@ -1,7 +1,7 @@
 import type { GpuDispatch } from '../../tensor/index.js';
 import { wgslMath } from '../webgpu-math.js';
 import { teamSum } from '../webgpu-rows.js';
-import { repeat, saturated, vectorOf } from '../webgpu-vectors.js';
+import { gather, repeat, saturated, vectorOf } from '../webgpu-vectors.js';
 import { channelsIn, channelsOut, paddedBatch, threads, type BlockLaunch } from './extents.js';
 import { wide, wideDot } from './wide.js';
 
@@ -23,11 +23,9 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
   const lanes = rank % 4 === 0 ? 4 : 1;
   const dtLoads = Math.ceil(rank / lanes / group);
   const dtIndex = (i: number) => `share + ${String(i * group)}u`;
-  const dtValues = (i: number) =>
-    lanes === 1
-      ? `chosen[${dtIndex(i)}]`
-      : `vec4<f32>(${[0, 1, 2, 3].map((lane) => `chosen[4u * (${dtIndex(i)}) + ${String(lane)}u]`).join(', ')})`;
-  const four = (start: string) => `vec4<f32>(${[0, 1, 2, 3].map((lane) => `chosen[${start} + ${String(lane)}u]`).join(', ')})`;
+  const dtValues = (i: number) => gather(lanes, (lane) => `chosen[${String(lanes)}u * (${dtIndex(i)}) + ${String(lane)}u]`);
+  /** B or C of the thread's states. */
+  const ofStates = (start: number) => gather(4, (lane) => `chosen[${String(start)}u + 4u * share + ${String(lane)}u]`);
   const out = has('outProj') ? outProduct(width, dtype('outProj')) : null;
   return {
     variant: `leave ${[width, channels, rank].join(' ')}`,
@@ -93,9 +91,9 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
         })}
         let delta = softplus(total(thread, dt) + bias);
         // Below −100 the exponential is zero in float32 anyway.
-        let h = exp(max(delta * A4, vec4<f32>(-100.0))) * before + (delta * input) * ${four(`${String(rank)}u + 4u * share`)};
+        let h = exp(max(delta * A4, vec4<f32>(-100.0))) * before + (delta * input) * ${ofStates(rank)};
         ssmState[place] = h;
-        let scanned = total(thread, dot(h, ${four(`${String(rank + 16)}u + 4u * share`)}));
+        let scanned = total(thread, dot(h, ${ofStates(rank + stateSize)}));
         let gated = (scanned + skip * input) * silu(z);
         ${
           out?.body ??
@@ -114,7 +112,7 @@ function outProduct(width: number, dtype: string | undefined): { declarations: s
   const chunks = Math.ceil(turns / turnsOfChunk);
   const rowsOfChunk = Math.min(turns, turnsOfChunk) * rowsOfTurn;
   // The threads of 32 write to as many banks.
-  const pitch = rowsOfChunk + Math.max(1, 32 / rowLanes);
+  const pitch = rowsOfChunk + 32 / rowLanes;
   const turnsOf = (chunk: number) =>
     Array.from({ length: Math.min(turnsOfChunk, turns - chunk * turnsOfChunk) }, (_, i) => chunk * turnsOfChunk + i);
   const load = (chunk: number) =>
@@ -151,8 +149,8 @@ function outProduct(width: number, dtype: string | undefined): { declarations: s
         if (share == 0u) { gates[thread / ${String(group)}u] = gated; }
         workgroupBarrier();
         ${repeat(lanes / 4, (j) => {
-          const values = [0, 1, 2, 3].map((lane) => `gates[out_lane * ${String(lanes)}u + ${String(4 * j + lane)}u]`);
-          return `let own${String(j)} = vec4<f32>(${values.join(', ')});`;
+          const values = gather(4, (lane) => `gates[out_lane * ${String(lanes)}u + ${String(4 * j + lane)}u]`);
+          return `let own${String(j)} = ${values};`;
         })}
         ${Array.from({ length: chunks }, (_, chunk) => multiply(chunk)).join('\n')}`,
   };

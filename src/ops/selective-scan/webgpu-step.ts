@@ -1,5 +1,5 @@
 import { fold, type GpuKernel } from '../../tensor/index.js';
-import { saturated } from '../webgpu-vectors.js';
+import { gather, saturated } from '../webgpu-vectors.js';
 import { discretizationCode } from './webgpu-math.js';
 
 const workgroupSize = 64;
@@ -17,9 +17,7 @@ export const selectiveScanStepGpu: GpuKernel<
   const sharers = Math.min(workgroupSize, 2 ** Math.ceil(Math.log2(stateSize / lanes)));
   const type = lanes === 4 ? 'vec4<f32>' : 'f32';
   const row = (name: 'B' | 'C') =>
-    lanes === 4
-      ? `vec4<f32>(${[0, 1, 2, 3].map((k) => `f32(${name}[p.${name}_at + b * p.${name.toLowerCase()}Pitch + n * 4 + ${String(k)}])`).join(', ')})`
-      : `f32(${name}[p.${name}_at + b * p.${name.toLowerCase()}Pitch + n])`;
+    gather(lanes, (lane) => `f32(${name}[p.${name}_at + b * p.${name.toLowerCase()}Pitch + n * ${String(lanes)} + ${String(lane)}])`);
   return {
     dispatches: [
       {

@@ -1,5 +1,5 @@
 /** Products of few rows: the right factor is read once, in order, at the speed of memory. */
-import { fold, type GpuFeatures, type GpuWork } from '../../../tensor/index.js';
+import { fold, subgroupSize, type GpuFeatures, type GpuWork } from '../../../tensor/index.js';
 import { range, type Product } from './product.js';
 import { storeResult } from './result.js';
 
@@ -21,8 +21,8 @@ export function fewRowsProduct(gpu: GpuFeatures, product: Product, form: FewRows
   const rowBlocks = Math.ceil(m / form.rows);
   const tilesN = Math.ceil(n / ((threads / form.lanes) * outputs));
   // Sums over a subgroup need to know which threads are one.
-  const size = gpu.subgroups?.smallest === gpu.subgroups?.largest ? Math.min(gpu.subgroups?.largest ?? 1, form.lanes) : 1;
-  const subgroup = size === gpu.subgroups?.largest ? size : 1;
+  const size = subgroupSize(gpu) ?? 1;
+  const subgroup = size <= form.lanes ? size : 1;
   return {
     dispatches: [
       {

@@ -1,5 +1,5 @@
 /** Which form a product takes. */
-import { usableBytes, type GpuFeatures, type GpuWork } from '../../../tensor/index.js';
+import { subgroupSize, usableBytes, type GpuFeatures, type GpuWork } from '../../../tensor/index.js';
 import { withConstants } from './constants.js';
 import { deepProduct, isDeep } from './deep.js';
 import type { Factor } from './factor.js';
@@ -82,11 +82,6 @@ function largeSplits(gpu: GpuFeatures, { m, n, k, batch }: Product, tile: Matrix
   const room = usableBytes(gpu) / (4 * batch * m * n);
   const most = Math.max(1, Math.floor(Math.min(64, k / (4 * tile.depth), room)));
   return Array.from({ length: most }, (_, i) => i + 1).reduce((best, splits) => (seconds(splits) < seconds(best) ? splits : best), 1);
-}
-
-/** The invocations of a subgroup, where they are known. */
-export function subgroupSize({ subgroups }: GpuFeatures): number | null {
-  return subgroups !== null && subgroups.smallest === subgroups.largest ? subgroups.largest : null;
 }
 
 export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
