@@ -1,4 +1,5 @@
-// The GPU's figures beside PyTorch's on the same GPU and mamba_ssm's published ones: a table, and JSON as the CPU bench writes it.
+// The GPU's figures beside PyTorch's in the same run and mamba_ssm's, measured apart on a GPU of the same kind: a table, and JSON as the
+// CPU bench writes it.
 //   node bench/gpu/run.mjs [--json FILE] [--only NAME,…] [--python python3]
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -79,30 +80,44 @@ const exponentials = 132 * 16 * 1.98e9;
 const size = 8 * 2048 * 1536 * 16;
 
 /**
- * `limit`: from the measured rates of copying (bytes/s) and of cuBLAS (operations/s), in the row's unit. `published`: mamba_ssm with
- * its CUDA kernels on an H100, in bf16; of one training step or call as named.
+ * mamba_ssm 2.3.2 with its CUDA kernels on PyTorch 2.11, in 16 bits, decoding with CUDA graphs; measured on 2026-11-28. By kind of GPU,
+ * in the units of the rows.
+ * @type {Readonly<Record<string, Readonly<Record<string, number>>>>}
  */
+const mambaSsm = {
+  H200: {
+    'scan-forward': 0.442,
+    'scan-train': 2.19,
+    'scan-forward-long': 2.9,
+    'prefill-130m': 126_800,
+    'decode-130m-b1': 1381,
+    'decode-130m-b16': 22_530,
+    'decode-130m-b128': 129_000,
+    'decode-1.4b-b1': 470,
+    'train-130m': 158_100,
+  },
+};
+
+/** `limit`: from the measured rates of copying (bytes/s) and of cuBLAS (operations/s), in the row's unit. */
 const rows = [
   { name: 'roofline-copy', what: 'copying 512 MiB', unit: 'GB/s', better: 'more', ours: copy },
-  { name: 'scan-forward', what: 'scan forward, B8 E1536 L2048 N16, f16 storage', unit: 'ms', better: 'less', published: 0.449, ours: () => scan({ B: 8, L: 2048, E: 1536 }), limit: ({ bytes }) => 1e3 * Math.max(size / exponentials, (size / 16) * 8 / bytes), basis: 'exponentials or bytes' },
-  { name: 'scan-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', published: 2.28, ours: () => scan({ B: 8, L: 2048, E: 1536, backward: true }), limit: ({ bytes }) => 1e3 * Math.max((3 * size) / exponentials, ((size / 16) * 22) / bytes), basis: 'exponentials or bytes' },
-  { name: 'scan-forward-long', what: 'scan forward, B1 E1024 L131072', unit: 'ms', better: 'less', published: 2.87, ours: () => scan({ B: 1, L: 131072, E: 1024 }), limit: ({ bytes }) => 1e3 * Math.max((1024 * 131072 * 16) / exponentials, (1024 * 131072 * 8) / bytes), basis: 'exponentials or bytes' },
+  { name: 'scan-forward', what: 'scan forward, B8 E1536 L2048 N16, f16 storage', unit: 'ms', better: 'less', ours: () => scan({ B: 8, L: 2048, E: 1536 }), limit: ({ bytes }) => 1e3 * Math.max(size / exponentials, (size / 16) * 8 / bytes), basis: 'exponentials or bytes' },
+  { name: 'scan-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => scan({ B: 8, L: 2048, E: 1536, backward: true }), limit: ({ bytes }) => 1e3 * Math.max((3 * size) / exponentials, ((size / 16) * 22) / bytes), basis: 'exponentials or bytes' },
+  { name: 'scan-forward-long', what: 'scan forward, B1 E1024 L131072', unit: 'ms', better: 'less', ours: () => scan({ B: 1, L: 131072, E: 1024 }), limit: ({ bytes }) => 1e3 * Math.max((1024 * 131072 * 16) / exponentials, (1024 * 131072 * 8) / bytes), basis: 'exponentials or bytes' },
   { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: () => gemm(), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-nt', what: 'the same, the right one transposed, as in a linear layer', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeB: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-tn', what: 'the same, the left one transposed, as for a weight’s gradient', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeA: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
-  { name: 'prefill-130m', what: 'prompt of 2048 tokens, mamba-130m', unit: 'tok/s', better: 'more', published: 68_000, ours: () => prefill(mixed, { dtype: half }), limit: ({ operations }) => operations / (2 * (weights('130m') - 50280 * 768)), basis: 'operations of the products' },
-  ...[1, 16, 128].map((batch) => ({ name: `decode-130m-b${batch}`, what: `decoding, mamba-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', published: { 1: 1485, 16: 21_099, 128: 128_659 }[batch], ours: async () => (await decode(mixed, { batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / decodedBytes('130m', batch), basis: 'bytes of weights and states' })),
-  { name: 'decode-1.4b-b1', what: 'decoding, mamba-1.4b, 1 sequence', unit: 'tok/s', better: 'more', published: 453, ours: async () => (await decode(mixed, { size: '1.4b', dtype: half })).rates, limit: ({ bytes }) => bytes / decodedBytes('1.4b', 1), basis: 'bytes of weights and states' },
-  { name: 'train-130m', what: 'training, mamba-130m, B8 L2048, mixed precision', unit: 'tok/s', better: 'more', published: 157_793, ours: async () => (await train(mixed, { rounds: 7 })).rates, limit: ({ operations }) => operations / (6 * weights('130m')), basis: 'operations of the products' },
+  { name: 'prefill-130m', what: 'prompt of 2048 tokens, mamba-130m', unit: 'tok/s', better: 'more', ours: () => prefill(mixed, { dtype: half }), limit: ({ operations }) => operations / (2 * (weights('130m') - 50280 * 768)), basis: 'operations of the products' },
+  ...[1, 16, 128].map((batch) => ({ name: `decode-130m-b${batch}`, what: `decoding, mamba-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / decodedBytes('130m', batch), basis: 'bytes of weights and states' })),
+  { name: 'decode-1.4b-b1', what: 'decoding, mamba-1.4b, 1 sequence', unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { size: '1.4b', dtype: half })).rates, limit: ({ bytes }) => bytes / decodedBytes('1.4b', 1), basis: 'bytes of weights and states' },
+  { name: 'train-130m', what: 'training, mamba-130m, B8 L2048, mixed precision', unit: 'tok/s', better: 'more', ours: async () => (await train(mixed, { rounds: 7 })).rates, limit: ({ operations }) => operations / (6 * weights('130m')), basis: 'operations of the products' },
 ];
 
 /** By row PyTorch's figure; `model` is the GPU's name. @returns {Record<string, any>} */
 function peers() {
   try {
     const script = fileURLToPath(new URL('peer.py', import.meta.url));
-    const only = ['roofline-copy', 'gemm-4096', ...rows.map(({ name }) => name).filter(wanted)];
-    const names = [...new Set(only)].filter((name) => ['roofline-copy', 'gemm-4096', 'prefill-130m', 'decode-130m-b1', 'train-130m'].includes(name));
-    const output = execFileSync(options.python, [script, '--only', names.join()], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 180_000 });
+    const output = execFileSync(options.python, [script], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: 180_000 });
     return Object.fromEntries(output.trim().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line)).map(({ name, peer }) => [name, peer]));
   } catch (error) {
     console.error(`PyTorch is not measured: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
@@ -112,12 +127,13 @@ function peers() {
 
 const rounded = (/** @type {number} */ value) => Number(value.toPrecision(4));
 const peer = peers();
+const kind = Object.keys(mambaSsm).find((name) => String(peer['model']).includes(name));
 const rates = { bytes: NaN, operations: (peer['gemm-4096'] ?? NaN) * 1e12 };
 const results = [];
 const machine = { model: peer['model'] ?? 'unknown', gpu: mixed.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
 /** After each row: a run that is cut short leaves what it measured. */
 const save = () => options.json !== undefined && writeFileSync(options.json, `${JSON.stringify({ machine, rows: results }, null, 1)}\n`);
-for (const { name, what, unit, better, ours: measure, limit, basis, published } of rows) {
+for (const { name, what, unit, better, ours: measure, limit, basis } of rows) {
   if (!wanted(name) && name !== 'roofline-copy') continue;
   try {
     const figures = await measure();
@@ -126,6 +142,7 @@ for (const { name, what, unit, better, ours: measure, limit, basis, published } 
     const bound = limit?.(rates) ?? NaN;
     const ratio = (/** @type {number} */ mine, /** @type {number} */ theirs) => rounded(better === 'more' ? mine / theirs : theirs / mine);
     const other = peer[name];
+    const published = kind === undefined ? undefined : mambaSsm[kind]?.[name];
     const row = {
       name, what, unit, better,
       ours: rounded(ours), runs: figures.length, spread: [rounded(Math.min(...figures)), rounded(Math.max(...figures))],

@@ -7,7 +7,11 @@
  * @property {string} unit
  * @property {string} [skipped]
  * @property {number} [ours]
+ * @property {number} [runs]
+ * @property {readonly number[]} [spread] the lowest and the highest
  * @property {number | null} [peer]
+ * @property {readonly number[]} [peerSpread]
+ * @property {number} [peerOurs] ours where and when a stated peer was measured
  * @property {string} [peerName]
  * @property {string} [peerSource]
  * @property {number | null} [ratio]
@@ -34,7 +38,21 @@ const shown = [
   'scan-forward',
 ];
 
-const figure = (/** @type {number} */ value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+const figure = (/** @type {number} */ value) => (value >= 100 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3));
+
+/** `5.97 (5.8–6.1, 5 runs)` */
+const measured = (/** @type {ResultRow} */ { ours = NaN, unit, spread, runs }) =>
+  `${figure(ours)} ${unit}${spread === undefined ? '' : ` (${spread.map(figure).join('–')}, ${runs ?? 0} runs)`}`;
+
+const percent = (/** @type {number | null | undefined} */ share) => (typeof share === 'number' ? `${(100 * share).toFixed(0)} %` : '');
+const times = (/** @type {number | null | undefined} */ ratio) => (typeof ratio === 'number' ? `${ratio.toPrecision(ratio < 1 ? 2 : 3)}×` : '');
+
+/** The other side of a row of the CPU's. @param {ResultRow} row */
+function other({ peer, peerName = '', peerSource, peerSpread, peerOurs, unit }) {
+  if (typeof peer !== 'number') return '';
+  if (peerSource === 'stated') return `${peerName}: ${figure(peer)}, ours ${figure(peerOurs ?? NaN)} ${unit} on the same cores, measured apart`;
+  return `${peerName}: ${figure(peer)}${peerSpread === undefined ? '' : ` (${peerSpread.map(figure).join('–')})`}`;
+}
 
 /**
  * The section between the markers.
@@ -45,18 +63,14 @@ export function section({ machine, threads, rows }, file) {
   const lines = shown.flatMap((name) => {
     const row = rows.find((candidate) => candidate.name === name);
     if (row?.ours === undefined) return [];
-    const { what, unit, ours, peer, peerName, peerSource, ratio, limitShare } = row;
-    const other = typeof peer === 'number' ? `${figure(peer)} (${peerName ?? ''}${peerSource === 'stated' ? ', measured apart' : ''})` : '';
-    const times = typeof ratio === 'number' ? `${figure(ratio)}×` : '';
-    const share = typeof limitShare === 'number' ? `${(100 * limitShare).toFixed(0)} %` : '';
-    return [`| ${what} | ${figure(ours)} ${unit} | ${other} | ${times} | ${share} |`];
+    return [`| ${row.what} | ${measured(row)} | ${other(row)} | ${times(row.ratio)} | ${percent(row.limitShare)} |`];
   });
   return [
-    `Medians of one run on ${threads} threads of ${machine.processor} (${machine.kernels}; Node ${machine.node}; ${machine.date}),`,
-    `ours and the peers in alternation on the same weights; the last column is the share of what the machine allows`,
-    `([how](bench/README.md), [all rows](${file})):`,
+    `One run on ${threads} threads of ${machine.processor} (${machine.kernels}; Node ${machine.node}; ${machine.date}). Elapid and its peers ran in`,
+    'alternation on the same weights. Each figure is a median, with the lowest and the highest in brackets. The last column is the share of the',
+    `hardware peak, measured in the same run ([how](bench/README.md), [all rows](${file}), [another machine](docs/cpu.md)).`,
     '',
-    '| work | elapid | peer | ratio | of the limit |',
+    '| work | elapid | peer | ratio | of the hardware peak |',
     '|---|---|---|---|---|',
     ...lines,
   ].join('\n');
@@ -70,19 +84,19 @@ export function section({ machine, threads, rows }, file) {
 export function gpuSection({ machine, rows }, file) {
   const lines = rows
     .filter(({ name }) => !name.startsWith('roofline'))
-    .map(({ what, unit, ours, peer, published, publishedRatio, limitShare }) => {
-      const known = (/** @type {number | null | undefined} */ value) => (typeof value === 'number' ? figure(value) : '');
-      const times = typeof publishedRatio === 'number' ? `${figure(publishedRatio)}×` : '';
-      const share = typeof limitShare === 'number' ? `${(100 * limitShare).toFixed(0)} %` : '';
-      return `| ${what} | ${known(ours)} ${unit} | ${known(published)} | ${times} | ${known(peer)} | ${share} |`;
+    .map((row) => {
+      const { what, peer, ratio, published, publishedRatio, limitShare } = row;
+      const [name, theirs, ours] = typeof published === 'number' ? ['mamba_ssm', published, publishedRatio] : ['cuBLAS', peer, ratio];
+      const side = typeof theirs === 'number' ? `${name}: ${figure(theirs)}` : '';
+      return `| ${what} | ${measured(row)} | ${side} | ${times(ours)} | ${percent(limitShare)} |`;
     });
   return [
-    `Medians of one run on an ${machine.model ?? 'unknown GPU'} (Vulkan, Node ${machine.node}; ${machine.date}), beside mamba_ssm's CUDA kernels in bf16 on an H100,`,
-    'measured apart, and PyTorch on the same GPU in the same run, without those kernels; the last column is the share of what the GPU allows',
-    `([how, and where the time goes](docs/webgpu.md), [all columns](${file})):`,
+    `One run on one ${machine.model ?? 'unknown GPU'} (Vulkan, Node ${machine.node}; ${machine.date}). mamba_ssm 2.3.2, with its CUDA kernels in 16 bits and CUDA`,
+    'graphs for decoding, was measured apart, on another machine with the same kind of GPU. cuBLAS ran in the same run, through PyTorch. The',
+    `last column is the share of the hardware peak ([how, and where the time goes](docs/webgpu.md), [all columns](${file})).`,
     '',
-    '| work | elapid | mamba_ssm | ratio | PyTorch | of the limit |',
-    '|---|---|---|---|---|---|',
+    '| work | elapid | peer | ratio | of the hardware peak |',
+    '|---|---|---|---|---|',
     ...lines,
   ].join('\n');
 }

@@ -6,10 +6,10 @@ import { median, rounded, summarise } from './statistics.mjs';
  * The other side of a row.
  * - measured: a peer, run in alternation with ours; `run` gives its figure
  * - self: as measured, but another way to run ours
- * - stated: a figure measured elsewhere, once; `value` is it
+ * - stated: a figure measured once, elsewhere; `value` is it, `ours` is ours on that machine on that day, and the ratio is of those two
  * - missing: the peer cannot be run here, and why
  * @typedef {{name: string, source: 'measured' | 'self', run: () => Promise<number>}
- *   | {name: string, source: 'stated', value: number}
+ *   | {name: string, source: 'stated', value: number, ours: number}
  *   | {name: string, source: 'missing', reason: string}} Other
  */
 
@@ -112,8 +112,9 @@ function columns({ better }, mine, theirs, peer, limit, rates) {
     peer: side?.median ?? null,
     ...(peer === undefined ? {} : { peerName: peer.name, peerSource: peer.source }),
     ...(peer?.source === 'missing' ? { peerMissing: peer.reason } : {}),
+    ...(peer?.source === 'stated' ? { peerOurs: peer.ours } : {}),
     ...(side !== undefined && 'spread' in side ? { peerRuns: side.runs, peerSpread: side.spread } : {}),
-    ratio: side === undefined ? null : rounded(times(ours, side.median)),
+    ratio: side === undefined ? null : rounded(times(peer?.source === 'stated' ? peer.ours : ours, side.median)),
     limit: reach?.median ?? null,
     ...(reach === undefined ? {} : { limitSpread: reach.spread }),
     limitShare: reach === undefined ? null : rounded(times(ours, reach.median)),

@@ -45,6 +45,13 @@ describe('bench', () => {
     expect(await runRow(row('less', [1, 6, 4, 8], [1, 2, 3, 1]), context)).toMatchObject({ ours: 6, peer: 2, ratio: 0.3333 });
   });
 
+  test('a stated peer is compared with what ours gave on the same machine', async () => {
+    const stated = { name: 'peer', source: 'stated', value: 50, ours: 200 } as const;
+    const measurement = { ours: () => Promise.resolve(500), peer: stated, close: () => Promise.resolve() };
+    const prepared = { ...row('more', [], []), prepare: () => Promise.resolve(measurement) };
+    expect(await runRow(prepared, context)).toMatchObject({ ours: 500, peer: 50, peerOurs: 200, ratio: 4 });
+  });
+
   test('a row that this build cannot run is listed with the reason', async () => {
     const missing = { ...row('more', [], []), prepare: () => Promise.reject(new NotAvailable('no such format')) };
     expect(await runRow(missing, context)).toEqual({ name: 'row', what: 'a row', unit: 'tok/s', better: 'more', skipped: 'no such format' });
@@ -63,12 +70,14 @@ describe('bench', () => {
       machine: { processor: 'P', kernels: 'K', node: 'v20', date: '2026-01-01' },
       threads: 2,
       rows: [
-        { ...what, ours: 60, peer: 30, peerName: 'llama.cpp', peerSource: 'measured', ratio: 2, limitShare: 0.8 },
+        { ...what, ours: 60, runs: 5, spread: [50, 61], peer: 30, peerSpread: [29, 31.5], peerName: 'llama.cpp', peerSource: 'measured', ratio: 2, limitShare: 0.8 },
+        { name: 'train-130m', what: 'training', unit: 'tok/s', ours: 500, runs: 3, spread: [400, 510], peer: 64, peerOurs: 380, peerName: 'mamba.py', peerSource: 'stated', ratio: 5.938, limitShare: null },
         { name: 'decode-int8', what: 'decoding in int8', unit: 'tok/s', skipped: 'no' },
       ],
     };
     const text = section(results, 'f.json');
-    expect(text).toContain('| decoding | 60.0 tok/s | 30.0 (llama.cpp) | 2.00× | 80 % |');
+    expect(text).toContain('| decoding | 60.0 tok/s (50.0–61.0, 5 runs) | llama.cpp: 30.0 (29.0–31.5) | 2.00× | 80 % |');
+    expect(text).toContain('| training | 500 tok/s (400–510, 3 runs) | mamba.py: 64.0, ours 380 tok/s on the same cores, measured apart | 5.94× |  |');
     expect(text).not.toContain('int8');
     expect(withSection('a\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nb', 'new')).toBe(
       'a\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nb',
