@@ -2,7 +2,7 @@ import { fill } from '../backend/memory/kernels.js';
 import { accumulateInto, add } from '../ops/elementwise/elementwise.js';
 import { copyInto } from '../ops/view/view.js';
 import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
-import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
+import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 type Saved = Record<string, Tensor | null>;
 
@@ -59,7 +59,7 @@ export class Tape implements Recorder {
     cotangents: readonly Tensor[],
     by: readonly Tensor[],
     options: { into?: ReadonlyMap<Tensor, GradientSum> } = {},
-  ): (Tensor | null)[] {
+  ): (Tensor<FloatDType> | null)[] {
     const gradients = new Map<number, Tensor>();
     const into = new Map([...(options.into ?? [])].map(([tensor, sum]) => [tensor.id, sum]));
     const collect = (id: number, gradient: Tensor) => {
@@ -109,7 +109,7 @@ export class Tape implements Recorder {
           }
         }
       });
-      return by.map(({ id }) => gradients.get(id)?.retain() ?? null);
+      return by.map(({ id }) => (gradients.get(id)?.retain() as Tensor<FloatDType> | undefined) ?? null);
     } finally {
       for (const gradient of gradients.values()) gradient.dispose();
     }
@@ -150,12 +150,12 @@ export function valueAndGradients(
   by: readonly Tensor[],
   body: () => Tensor,
   options: { into?: ReadonlyMap<Tensor, GradientSum>; scale?: number } = {},
-): { value: Tensor; gradients: (Tensor | null)[] } {
+): { value: Tensor<FloatDType>; gradients: (Tensor<FloatDType> | null)[] } {
   const { into, scale = 1 } = options;
   return scope(() => {
     const tape = new Tape(by);
     try {
-      const value = tape.run(body);
+      const value = tape.run(body) as Tensor<FloatDType>;
       if (value.size !== 1) {
         throw new ArgumentError(
           describeProblem({

@@ -67,6 +67,8 @@ export interface Backend {
    * @param into what an earlier `read` of as large a view gave: may be filled and returned, which saves making an array
    */
   read(view: BufferView, into?: HostArray): Promise<HostArray>;
+  /** The view's values as it computes with them, of a backend that computes in float64. */
+  readExact?(view: BufferView): Promise<Float64Array>;
   /** Gives the buffer back; launches already in the stream may still use it. */
   release(buffer: DeviceBuffer): void;
   /** Whether this backend has the kernel; operations that can do without compose theirs of others. */

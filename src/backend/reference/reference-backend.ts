@@ -69,7 +69,12 @@ export class ReferenceBackend implements Backend {
   }
 
   read(view: BufferView): Promise<HostArray> {
-    return Promise.resolve(memory(view).slice());
+    const values = memory(view);
+    return Promise.resolve(values instanceof Float64Array ? new Float32Array(values) : values.slice());
+  }
+
+  readExact(view: BufferView): Promise<Float64Array> {
+    return Promise.resolve(new Float64Array(memory(view)));
   }
 
   release(buffer: DeviceBuffer): void {

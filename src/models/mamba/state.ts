@@ -15,16 +15,16 @@ import type { MixerState } from './mixer.js';
 export class State {
   /** One for each block: parts of the memory of all. */
   readonly layers: readonly MixerState[];
-  readonly #conv: Tensor;
-  readonly #ssm: Tensor;
+  readonly #conv: Tensor<'f32'>;
+  readonly #ssm: Tensor<'f32'>;
 
   /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
   private constructor(
-    conv: Tensor,
-    ssm: Tensor,
+    conv: Tensor<'f32'>,
+    ssm: Tensor<'f32'>,
     public position: number,
   ) {
-    const layer = (all: Tensor, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
+    const layer = (all: Tensor<'f32'>, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
     this.#conv = conv;
     this.#ssm = ssm;
     this.layers = Array.from({ length: ssm.shape[0] ?? 0 }, (_, i) => ({ conv: layer(conv, i), ssm: layer(ssm, i) }));
