@@ -1,6 +1,7 @@
 import { fill } from '../backend/memory/kernels.js';
 import { accumulateInto, add } from '../ops/elementwise/elementwise.js';
 import { copyInto } from '../ops/view/view.js';
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
 import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
@@ -18,7 +19,7 @@ interface TapeEntry {
  * Records operations on the way forward and runs their gradient rules on the way back. Only what depends on the watched
  * tensors is recorded, and only what the rules read is kept; `backward` frees it as it goes.
  */
-export class Tape implements Recorder {
+export class Tape implements Recorder, Disposable {
   readonly #reached = new Set<number>();
   readonly #entries: TapeEntry[] = [];
 
@@ -118,6 +119,10 @@ export class Tape implements Recorder {
   /** Frees what the tape holds; for a tape whose `backward` is never called. */
   dispose(): void {
     for (const { saved } of this.#entries.splice(0)) release(saved);
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 }
 

@@ -1,5 +1,6 @@
 import type { MambaLM, State } from '../models/index.js';
 import { tensor, withoutScope, type Program, type Tensor } from '../tensor/index.js';
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 
 /**
@@ -46,7 +47,7 @@ export async function prefill(
 }
 
 /** Decodes one token at a time for the sequences of a state, with the launches of a step recorded once and replayed. */
-export class Decoder {
+export class Decoder implements Disposable {
   readonly #model: MambaLM;
   readonly #state: State;
   readonly #ids: Tensor;
@@ -94,5 +95,9 @@ export class Decoder {
     this.#ids.dispose();
     this.#logits.dispose();
     for (const transition of this.#transitions) transition.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 }

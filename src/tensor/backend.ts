@@ -33,7 +33,7 @@ export interface BackendStatistics {
 }
 
 /** The launches of one step, recorded to be replayed without JavaScript per operation. */
-export interface Program {
+export interface Program extends Disposable {
   readonly launches: number;
   /** Appends the recorded launches to the stream. Reads and writes the same memory as when they were recorded. */
   replay(): void;
@@ -45,7 +45,7 @@ export interface Program {
  * A backend is device memory and one in-order command stream. `launch`, `write` and `release` return at once and take
  * effect in order; `read` and `synchronize` wait for everything before them.
  */
-export interface Backend {
+export interface Backend extends AsyncDisposable {
   /** 'reference', 'cpu', 'webgpu', 'plan', … */
   readonly kind: string;
   /** What is behind it, for people: `cpu (native AVX-512 kernels, 2 threads)`. */

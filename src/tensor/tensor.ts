@@ -1,3 +1,4 @@
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError, DTypeError, ShapeError } from '../util/errors.js';
 import type { Backend, BufferView, DeviceBuffer } from './backend.js';
 import { isPacked, type DType, type HostArray } from './dtype.js';
@@ -22,6 +23,9 @@ class Storage {
   }
 }
 
+/** The key of the method whose string Node's `console.log` prints. */
+const inspectSymbol = Symbol.for('nodejs.util.inspect.custom');
+
 let nextId = 1;
 
 /**
@@ -31,7 +35,7 @@ let nextId = 1;
  * Rows (the last axis) are contiguous; consecutive rows are `pitch` elements apart, so that a part of the last axis can be
  * a tensor without a copy (`narrow`). Everything else is dense, outermost axis first.
  */
-export class Tensor<D extends DType = DType> {
+export class Tensor<D extends DType = DType> implements Disposable {
   /** The scope that owns new tensors; set by `scope()`. */
   static currentScope: Set<Tensor> | null = null;
 
@@ -167,8 +171,17 @@ export class Tensor<D extends DType = DType> {
     this.#storage = null;
   }
 
-  [Symbol.dispose](): void {
+  [disposeSymbol](): void {
     this.dispose();
+  }
+
+  /** `Tensor f32 [2,3] on cpu` */
+  toString(): string {
+    return `Tensor ${this.dtype} ${formatShape(this.shape)}${this.#storage === null ? ', disposed' : ` on ${this.#storage.backend.kind}`}`;
+  }
+
+  [inspectSymbol](): string {
+    return this.toString();
   }
 
   /** What a view holds, but for what lies between its rows. */

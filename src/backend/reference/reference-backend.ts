@@ -1,3 +1,4 @@
+import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
 import { BackendError, DisposedError } from '../../util/errors.js';
 import {
   isPacked,
@@ -119,7 +120,7 @@ export class ReferenceBackend implements Backend {
     } finally {
       this.#recording = null;
     }
-    return {
+    return disposable({
       launches: steps.length,
       replay: () => {
         this.#counters.launches += steps.length;
@@ -128,7 +129,7 @@ export class ReferenceBackend implements Backend {
       dispose: () => {
         steps = [];
       },
-    };
+    });
   }
 
   statistics() {
@@ -141,5 +142,9 @@ export class ReferenceBackend implements Backend {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  [asyncDisposeSymbol](): Promise<void> {
+    return this.close();
   }
 }

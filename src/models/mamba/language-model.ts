@@ -1,6 +1,7 @@
 import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
 import { inModule, isRecording, keep, scope, withoutScope, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { disposeSymbol } from '../../util/disposal.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
@@ -21,7 +22,7 @@ export interface ForwardOptions {
 }
 
 /** Mamba as a language model: embedding, blocks, norm, head. Keys as in transformers' `MambaForCausalLM`. */
-export class MambaLM {
+export class MambaLM implements Disposable {
   readonly config: MambaConfig;
   readonly backend: Backend;
   /** All parameters, in the order the model was built. */
@@ -165,6 +166,10 @@ export class MambaLM {
   /** Frees the parameters. */
   dispose(): void {
     for (const { tensor } of this.parameters) tensor.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 
   /** [..., V] f32, whatever the activations are. */

@@ -1,5 +1,6 @@
 import { parseSafetensors, safetensorsChunks, toFloat32, type SafetensorsSource } from '../../io/index.js';
 import { fill } from '../../backend/memory/kernels.js';
+import { disposeSymbol } from '../../util/disposal.js';
 import { CheckpointError, describeProblem, ArgumentError } from '../../util/errors.js';
 import { empty, formatShape, launch, sameShape, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../../ops/index.js';
@@ -12,7 +13,7 @@ import type { MixerState } from './mixer.js';
  * convolution [B,K−1,E] and the scan's state [B,E,N], in float32, those of all layers together. Models update it in place; `copy` forks it,
  * `serialize` and `State.restore` carry it to another process.
  */
-export class State {
+export class State implements Disposable {
   /** One for each block: parts of the memory of all. */
   readonly layers: readonly MixerState[];
   readonly #conv: Tensor<'f32'>;
@@ -140,6 +141,10 @@ export class State {
     for (const [, part] of this.#named()) part.dispose();
     this.#conv.dispose();
     this.#ssm.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 
   *#named(): Generator<[string, Tensor]> {
