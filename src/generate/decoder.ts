@@ -1,5 +1,6 @@
 import type { MambaLM, State } from '../models/index.js';
 import { tensor, withoutScope, type Program, type Tensor } from '../tensor/index.js';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 
@@ -15,7 +16,7 @@ export async function prefill(
   model: MambaLM,
   ids: ArrayLike<number>,
   state: State,
-  options: { chunkLength?: number; signal?: AbortSignal | undefined } = {},
+  options: { chunkLength?: number; signal?: AbortSignalLike | undefined } = {},
 ): Promise<Float32Array> {
   const { chunkLength = 512, signal } = options;
   if (ids.length === 0) {
