@@ -14,6 +14,7 @@ export {
   type Backend,
   type BackendStatistics,
   type DType,
+  type FloatDType,
   type HostArray,
   type MatmulPrecision,
   type Program,

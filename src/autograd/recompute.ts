@@ -1,4 +1,4 @@
-import { isRecording, record, scope, withRecorder, type Tensor } from '../tensor/index.js';
+import { isRecording, record, scope, withRecorder, type DType, type Tensor } from '../tensor/index.js';
 import { Tape } from './tape.js';
 
 /**
@@ -8,7 +8,7 @@ import { Tape } from './tape.js';
  * @param body a deterministic function of `inputs`
  * @returns what `body` returns
  */
-export function recompute(inputs: readonly Tensor[], body: (inputs: readonly Tensor[]) => readonly Tensor[]): Tensor[] {
+export function recompute<D extends DType>(inputs: readonly Tensor[], body: (inputs: readonly Tensor[]) => readonly Tensor<D>[]): Tensor<D>[] {
   const outputs = scope(() => withRecorder(null, () => [...body(inputs)]));
   if (!isRecording()) return outputs;
   record({

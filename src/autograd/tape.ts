@@ -1,8 +1,9 @@
 import { fill } from '../backend/memory/kernels.js';
 import { accumulateInto, add } from '../ops/elementwise/elementwise.js';
 import { copyInto } from '../ops/view/view.js';
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
-import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
+import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 type Saved = Record<string, Tensor | null>;
 
@@ -18,7 +19,7 @@ interface TapeEntry {
  * Records operations on the way forward and runs their gradient rules on the way back. Only what depends on the watched
  * tensors is recorded, and only what the rules read is kept; `backward` frees it as it goes.
  */
-export class Tape implements Recorder {
+export class Tape implements Recorder, Disposable {
   readonly #reached = new Set<number>();
   readonly #entries: TapeEntry[] = [];
 
@@ -59,7 +60,7 @@ export class Tape implements Recorder {
     cotangents: readonly Tensor[],
     by: readonly Tensor[],
     options: { into?: ReadonlyMap<Tensor, GradientSum> } = {},
-  ): (Tensor | null)[] {
+  ): (Tensor<FloatDType> | null)[] {
     const gradients = new Map<number, Tensor>();
     const into = new Map([...(options.into ?? [])].map(([tensor, sum]) => [tensor.id, sum]));
     const collect = (id: number, gradient: Tensor) => {
@@ -109,7 +110,7 @@ export class Tape implements Recorder {
           }
         }
       });
-      return by.map(({ id }) => gradients.get(id)?.retain() ?? null);
+      return by.map(({ id }) => (gradients.get(id)?.retain() as Tensor<FloatDType> | undefined) ?? null);
     } finally {
       for (const gradient of gradients.values()) gradient.dispose();
     }
@@ -118,6 +119,10 @@ export class Tape implements Recorder {
   /** Frees what the tape holds; for a tape whose `backward` is never called. */
   dispose(): void {
     for (const { saved } of this.#entries.splice(0)) release(saved);
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 }
 
@@ -150,12 +155,12 @@ export function valueAndGradients(
   by: readonly Tensor[],
   body: () => Tensor,
   options: { into?: ReadonlyMap<Tensor, GradientSum>; scale?: number } = {},
-): { value: Tensor; gradients: (Tensor | null)[] } {
+): { value: Tensor<FloatDType>; gradients: (Tensor<FloatDType> | null)[] } {
   const { into, scale = 1 } = options;
   return scope(() => {
     const tape = new Tape(by);
     try {
-      const value = tape.run(body);
+      const value = tape.run(body) as Tensor<FloatDType>;
       if (value.size !== 1) {
         throw new ArgumentError(
           describeProblem({

@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
 import type { DocumentSource, TokenDocument } from './documents.js';
 import { hashBytes, hashSeed } from './line-scan.js';
@@ -30,7 +31,7 @@ export interface ShardTotals {
 export async function writeTokenShards(
   source: DocumentSource,
   folder: string,
-  options: { vocabularySize: number; shardTokens?: number; onDocument?: (totals: ShardTotals) => void; signal?: AbortSignal },
+  options: { vocabularySize: number; shardTokens?: number; onDocument?: (totals: ShardTotals) => void; signal?: AbortSignalLike },
 ): Promise<ShardTotals> {
   const { vocabularySize, shardTokens = 2 ** 25, onDocument, signal } = options;
   const operation = 'writeTokenShards';

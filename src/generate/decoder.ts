@@ -1,5 +1,7 @@
 import type { MambaLM, State } from '../models/index.js';
 import { tensor, withoutScope, type Program, type Tensor } from '../tensor/index.js';
+import type { AbortSignalLike } from '../util/abort-signal.js';
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 
 /**
@@ -14,7 +16,7 @@ export async function prefill(
   model: MambaLM,
   ids: ArrayLike<number>,
   state: State,
-  options: { chunkLength?: number; signal?: AbortSignal | undefined } = {},
+  options: { chunkLength?: number; signal?: AbortSignalLike | undefined } = {},
 ): Promise<Float32Array> {
   const { chunkLength = 512, signal } = options;
   if (ids.length === 0) {
@@ -46,7 +48,7 @@ export async function prefill(
 }
 
 /** Decodes one token at a time for the sequences of a state, with the launches of a step recorded once and replayed. */
-export class Decoder {
+export class Decoder implements Disposable {
   readonly #model: MambaLM;
   readonly #state: State;
   readonly #ids: Tensor;
@@ -94,5 +96,9 @@ export class Decoder {
     this.#ids.dispose();
     this.#logits.dispose();
     for (const transition of this.#transitions) transition.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 }

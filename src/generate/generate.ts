@@ -1,5 +1,6 @@
 import type { MambaLM, State } from '../models/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { Decoder, prefill } from './decoder.js';
 import { Sampler, type SamplingOptions } from './sampling.js';
@@ -12,7 +13,7 @@ export interface GenerateOptions extends SamplingOptions {
   /** Goes on from here, and is afterwards the state after the last token fed back. None: a new one, freed at the end. */
   readonly state?: State | undefined;
   /** Ends the generation: the iterator throws the signal's reason at its next step. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 export interface GenerateTextOptions extends GenerateOptions {

@@ -1,6 +1,7 @@
 import type { MambaLM, State } from '../models/index.js';
 import { sampleTokens } from '../ops/index.js';
 import { scope, tensor, withoutScope, type Program, type Tensor } from '../tensor/index.js';
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import type { SamplingOptions } from './sampling.js';
 
@@ -12,7 +13,7 @@ export const drawsOnDevice = ({ repetitionPenalty = 1, topK, topP = 1, minP = 0 
  * Decodes one sequence with the draws on the device: a step feeds the token that the step before it drew, so that many are
  * queued before their tokens are read.
  */
-export class SamplingDecoder {
+export class SamplingDecoder implements Disposable {
   readonly #state: State;
   readonly #tensors: { readonly ids: Tensor; readonly counter: Tensor; readonly history: Tensor };
   readonly #transitions: readonly Tensor[];
@@ -73,5 +74,9 @@ export class SamplingDecoder {
   dispose(): void {
     this.#program.dispose();
     for (const made of [...Object.values(this.#tensors), ...this.#transitions]) made.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 }

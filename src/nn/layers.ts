@@ -1,5 +1,5 @@
 import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear, type CausalConv1dOptions } from '../ops/index.js';
-import type { Tensor } from '../tensor/index.js';
+import type { FloatDType, Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
 import type { Parameter, ParameterStore } from './parameters.js';
 
@@ -17,7 +17,7 @@ export class Linear {
   }
 
   /** @param x [..., in] @returns [..., out] */
-  forward(x: Tensor): Tensor {
+  forward(x: Tensor): Tensor<FloatDType> {
     return linear(x, this.weight.tensor, this.bias?.tensor);
   }
 }
@@ -31,7 +31,7 @@ export class Embedding {
   }
 
   /** @param ids [...] i32 @returns [..., D], f16 where the backend computes in mixed precision or the weight is f16 */
-  forward(ids: Tensor): Tensor {
+  forward(ids: Tensor): Tensor<FloatDType> {
     const weight = this.weight.tensor;
     return embedding(ids, weight, weight.backend.matmul === 'f16' ? { dtype: 'f16' } : {});
   }
@@ -56,7 +56,7 @@ export class Norm {
    * @param residual [..., D], added to x before the norm
    * @returns y = norm(x + residual) and the sum itself, the next residual
    */
-  forward(x: Tensor, residual: Tensor | null): { y: Tensor; residual: Tensor } {
+  forward(x: Tensor, residual: Tensor | null): { y: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
     const options = { epsilon: this.epsilon, ...(residual === null ? {} : { residual }) };
     return this.kind === 'rms'
       ? rmsNorm(x, this.weight.tensor, options)
@@ -72,7 +72,7 @@ export class Norm {
     x: Tensor,
     residual: Tensor | null,
     { weight, bias, dtype }: { weight: Tensor; bias: Tensor | null; dtype?: 'f32' },
-  ): { y: Tensor; residual: Tensor } {
+  ): { y: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
     const options = { bias, ...(dtype === undefined ? {} : { dtype }) };
     if (this.kind === 'rms') return rmsNormLinear(x, this.weight.tensor, weight, { epsilon: this.epsilon, residual, ...options });
     const normed = this.forward(x, residual);
@@ -100,12 +100,12 @@ export class CausalConv1d {
   forward(
     x: Tensor,
     options: Pick<CausalConv1dOptions, 'initialState' | 'finalState' | 'sequenceStarts'>,
-  ): { y: Tensor; finalState: Tensor } {
+  ): { y: Tensor<FloatDType>; finalState: Tensor<'f32'> } {
     return causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() });
   }
 
   /** One position: x [B,E]; `state` [B,K−1,E] is updated in place. */
-  step(x: Tensor, state: Tensor): Tensor {
+  step(x: Tensor, state: Tensor): Tensor<FloatDType> {
     return causalConv1dStep(state, x, reshape(this.weight.tensor, this.#shape), this.#activation());
   }
 

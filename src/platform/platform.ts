@@ -82,6 +82,6 @@ export interface Platform {
   serveLocally(port: number, respond: (request: LocalRequest) => LocalResponse | Promise<LocalResponse>): Promise<LocalServer | undefined>;
   /** Starts the wasm worker, or returns undefined where shared memory may not be sent to workers. */
   startKernelWorker(): KernelWorker | undefined;
-  /** WebGPU, or why there is none. */
-  loadGpu(): Promise<{ gpu: GPU } | { reason: string }>;
+  /** WebGPU (`GPU`), or why there is none. */
+  loadGpu(): Promise<{ gpu: unknown } | { reason: string }>;
 }

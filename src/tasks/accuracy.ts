@@ -3,6 +3,7 @@ import type { MambaLM } from '../models/index.js';
 import { scope, tensor, type HostArray } from '../tensor/index.js';
 import type { Evaluation, TrainingData } from '../train/index.js';
 import { freshStreams, TaskBatches, type Task } from './task.js';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 
 /** How much is evaluated, and in what pieces. */
 export interface AnswerOptions {
@@ -11,7 +12,7 @@ export interface AnswerOptions {
   readonly batches: number;
   /** Positions a pass; the state carries over, so that memory does not grow with the length. Default 2048. */
   readonly chunkLength?: number;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /**

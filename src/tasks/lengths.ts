@@ -2,6 +2,7 @@ import type { MambaLM } from '../models/index.js';
 import { evaluateAnswers } from './accuracy.js';
 import { inductionHeads } from './induction-heads.js';
 import { checkSize, freshStreams, TaskBatches } from './task.js';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 
 /** How well induction works at one length. */
 export interface LengthAccuracy {
@@ -19,7 +20,7 @@ export interface LengthAccuracy {
  */
 export async function* inductionByLength(
   model: MambaLM,
-  options: { longest: number; examples: number; seed: number; signal?: AbortSignal },
+  options: { longest: number; examples: number; seed: number; signal?: AbortSignalLike },
 ): AsyncGenerator<LengthAccuracy> {
   const operation = 'inductionByLength';
   const longest = checkSize(operation, 'longest', options.longest, 64);

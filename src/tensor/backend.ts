@@ -33,7 +33,7 @@ export interface BackendStatistics {
 }
 
 /** The launches of one step, recorded to be replayed without JavaScript per operation. */
-export interface Program {
+export interface Program extends Disposable {
   readonly launches: number;
   /** Appends the recorded launches to the stream. Reads and writes the same memory as when they were recorded. */
   replay(): void;
@@ -45,7 +45,7 @@ export interface Program {
  * A backend is device memory and one in-order command stream. `launch`, `write` and `release` return at once and take
  * effect in order; `read` and `synchronize` wait for everything before them.
  */
-export interface Backend {
+export interface Backend extends AsyncDisposable {
   /** 'reference', 'cpu', 'webgpu', 'plan', … */
   readonly kind: string;
   /** What is behind it, for people: `cpu (native AVX-512 kernels, 2 threads)`. */
@@ -67,6 +67,8 @@ export interface Backend {
    * @param into what an earlier `read` of as large a view gave: may be filled and returned, which saves making an array
    */
   read(view: BufferView, into?: HostArray): Promise<HostArray>;
+  /** The view's values as it computes with them, of a backend that computes in float64. */
+  readExact?(view: BufferView): Promise<Float64Array>;
   /** Gives the buffer back; launches already in the stream may still use it. */
   release(buffer: DeviceBuffer): void;
   /** Whether this backend has the kernel; operations that can do without compose theirs of others. */

@@ -1,12 +1,12 @@
 import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
-import type { Backend } from './backend.js';
-import { bufferSize, isPacked, type DType } from './dtype.js';
+import type { Backend, DeviceBuffer } from './backend.js';
+import { bufferSize, isPacked, type DType, type FloatDType } from './dtype.js';
 import { expectShape, formatShape, type Shape } from './shape.js';
 import { Tensor } from './tensor.js';
 
 /** A tensor whose contents are undefined, to be written by a kernel. */
-export function empty(backend: Backend, shape: Shape, dtype: DType = 'f32'): Tensor {
-  return Tensor.over(backend, backend.allocate(dtype, bufferSize(dtype, shape)), shape);
+export function empty<D extends DType = FloatDType>(backend: Backend, shape: Shape, dtype: D = 'f32' as D): Tensor<D> {
+  return Tensor.over(backend, backend.allocate(dtype, bufferSize(dtype, shape)) as DeviceBuffer & { dtype: D }, shape);
 }
 
 /**
@@ -18,10 +18,10 @@ export function destination(
   argument: string,
   given: Tensor | undefined,
   { backend, shape, symbols }: { backend: Backend; shape: Shape; symbols: string },
-): Tensor {
+): Tensor<'f32'> {
   if (given === undefined) return empty(backend, shape);
   expectShape(operation, argument, given.shape, shape, symbols);
-  if (given.dense) return given.retain();
+  if (given.dense) return given.retain() as Tensor<'f32'>;
   throw new ShapeError(describeProblem({ operation, argument, expected: 'rows without gaps', got: `a pitch of ${String(given.pitch)}` }));
 }
 
@@ -31,12 +31,12 @@ export function destination(
  *   called by backends that hold no values)
  * @throws ArgumentError when there are more or fewer values than the shape has elements
  */
-export function tensor(
+export function tensor<D extends DType = FloatDType>(
   backend: Backend,
   values: ArrayLike<number> | (() => ArrayLike<number>),
   shape: Shape,
-  dtype: DType = 'f32',
-): Tensor {
+  dtype: D = 'f32' as D,
+): Tensor<D> {
   const size = bufferSize(dtype, shape);
   const check = (given: ArrayLike<number>): ArrayLike<number> => {
     if (given.length === size) return given;
@@ -50,5 +50,6 @@ export function tensor(
     );
   };
   const data = typeof values === 'function' ? () => check(values()) : check(values);
-  return Tensor.over(backend, backend.upload(dtype, size, typeof data === 'function' ? data : () => data), shape);
+  const buffer = backend.upload(dtype, size, typeof data === 'function' ? data : () => data);
+  return Tensor.over(backend, buffer as DeviceBuffer & { dtype: D }, shape);
 }

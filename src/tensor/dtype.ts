@@ -12,6 +12,9 @@ export type PackedDType = 'bf16' | 'int8' | 'int4';
  */
 export type DType = 'f32' | 'f16' | 'i32' | PackedDType;
 
+/** Element types whose values are read and written as float32. */
+export type FloatDType = 'f32' | 'f16';
+
 /** All packed formats, the largest first. */
 export const packedDTypes: readonly PackedDType[] = ['bf16', 'int8', 'int4'];
 
@@ -42,8 +45,5 @@ export function bufferSize(dtype: DType, shape: Shape): number {
   return isPacked(dtype) ? packedSizeBytes(dtype, shape[0] ?? 0, shape[1] ?? 0) : shape.reduce((size, extent) => size * extent, 1);
 }
 
-/**
- * What `Tensor.data()` gives: float64 from the reference backend, float32 from the others (of 'f16' as well), int32 for
- * 'i32', the bytes of the layout for packed weights.
- */
-export type HostArray = Float32Array | Float64Array | Int32Array | Uint8Array;
+/** What `Tensor.data()` gives: float32 for 'f32' and 'f16', int32 for 'i32', the bytes of the layout for packed weights. */
+export type HostArray<D extends DType = DType> = D extends FloatDType ? Float32Array : D extends 'i32' ? Int32Array : Uint8Array;

@@ -1,3 +1,4 @@
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError, DTypeError, ShapeError } from '../util/errors.js';
 import type { Backend, BufferView, DeviceBuffer } from './backend.js';
 import { isPacked, type DType, type HostArray } from './dtype.js';
@@ -22,20 +23,24 @@ class Storage {
   }
 }
 
+/** The key of the method whose string Node's `console.log` prints. */
+const inspectSymbol = Symbol.for('nodejs.util.inspect.custom');
+
 let nextId = 1;
 
 /**
- * A typed array of some shape in a backend's memory.
+ * A typed array of some shape in a backend's memory. `Tensor<'f32'>` is one of a known dtype, whose `data()` gives a
+ * Float32Array; `Tensor` alone is one of any.
  *
  * Rows (the last axis) are contiguous; consecutive rows are `pitch` elements apart, so that a part of the last axis can be
  * a tensor without a copy (`narrow`). Everything else is dense, outermost axis first.
  */
-export class Tensor {
+export class Tensor<D extends DType = DType> implements Disposable {
   /** The scope that owns new tensors; set by `scope()`. */
   static currentScope: Set<Tensor> | null = null;
 
   readonly shape: Shape;
-  readonly dtype: DType;
+  readonly dtype: D;
   /** Elements from one row to the next; equal to the last extent when the tensor is dense. */
   readonly pitch: number;
   /** Product of all extents but the last: the rows. */
@@ -52,7 +57,7 @@ export class Tensor {
     this.shape = shape;
     this.columns = shape.at(-1) ?? 1;
     this.rows = sizeOf(shape.slice(0, -1));
-    this.dtype = storage.buffer.dtype;
+    this.dtype = storage.buffer.dtype as D;
     this.#offset = offset;
     this.pitch = pitch;
     this.id = id;
@@ -60,7 +65,7 @@ export class Tensor {
   }
 
   /** A tensor over a whole buffer, which it then owns. */
-  static over(backend: Backend, buffer: DeviceBuffer, shape: Shape): Tensor {
+  static over<D extends DType = DType>(backend: Backend, buffer: DeviceBuffer & { readonly dtype: D }, shape: Shape): Tensor<D> {
     return new Tensor(new Storage(backend, buffer), shape, 0, shape.at(-1) ?? 1);
   }
 
@@ -96,17 +101,19 @@ export class Tensor {
   }
 
   /**
-   * The values, dense, after everything launched so far: Float32Array (Float64Array from the reference backend),
-   * Int32Array, or the bytes of a packed weight as Uint8Array.
+   * The values, dense, after everything launched so far: Float32Array for f32 and f16, Int32Array for i32, or the bytes of a
+   * packed weight as Uint8Array.
    * @param into what an earlier `data` of this tensor gave: may be filled and returned, which saves making an array
    */
-  async data(into?: HostArray): Promise<HostArray> {
-    const { rows, columns, pitch, dense } = this;
-    const values = await this.#live().backend.read(this.view, dense ? into : undefined);
-    if (dense) return values;
-    const packed = values.slice(0, rows * columns);
-    for (let row = 0; row < rows; row++) packed.set(values.subarray(row * pitch, row * pitch + columns), row * columns);
-    return packed;
+  async data(into?: HostArray<D>): Promise<HostArray<D>> {
+    return this.#withoutGaps((await this.#live().backend.read(this.view, this.dense ? into : undefined)) as HostArray<D>);
+  }
+
+  /** The values of `data()` as float64: from the reference backend, which computes so, without rounding. */
+  async exactData(): Promise<Float64Array> {
+    const { backend } = this.#live();
+    if (backend.readExact === undefined) return new Float64Array(await this.data());
+    return this.#withoutGaps(await backend.readExact(this.view));
   }
 
   /**
@@ -119,7 +126,7 @@ export class Tensor {
         describeProblem({ operation: 'item', argument: 'tensor', expected: 'one element', got: formatShape(this.shape) }),
       );
     }
-    return (await this.data())[0] ?? NaN;
+    return (await this.exactData())[0] ?? NaN;
   }
 
   /**
@@ -143,7 +150,7 @@ export class Tensor {
   }
 
   /** A second handle on the same values, with the same gradient identity. Both must be disposed. */
-  retain(): Tensor {
+  retain(): Tensor<D> {
     return new Tensor(this.#live().share(), this.shape, this.#offset, this.pitch, this.id);
   }
 
@@ -152,7 +159,7 @@ export class Tensor {
    * @param start first element of the view, counted from this tensor's first
    * @throws DTypeError when this is a packed weight, which has no parts; extents are checked by callers
    */
-  aliased(shape: Shape, start = 0, pitch = shape.at(-1) ?? 1): Tensor {
+  aliased(shape: Shape, start = 0, pitch = shape.at(-1) ?? 1): Tensor<D> {
     this.#expectNumbers('view');
     return new Tensor(this.#live().share(), shape, this.#offset + start, pitch);
   }
@@ -164,8 +171,26 @@ export class Tensor {
     this.#storage = null;
   }
 
-  [Symbol.dispose](): void {
+  [disposeSymbol](): void {
     this.dispose();
+  }
+
+  /** `Tensor f32 [2,3] on cpu` */
+  toString(): string {
+    return `Tensor ${this.dtype} ${formatShape(this.shape)}${this.#storage === null ? ', disposed' : ` on ${this.#storage.backend.kind}`}`;
+  }
+
+  [inspectSymbol](): string {
+    return this.toString();
+  }
+
+  /** What a view holds, but for what lies between its rows. */
+  #withoutGaps<T extends HostArray | Float64Array>(values: T): T {
+    const { rows, columns, pitch, dense } = this;
+    if (dense) return values;
+    const packed = values.slice(0, rows * columns) as T;
+    for (let row = 0; row < rows; row++) packed.set(values.subarray(row * pitch, row * pitch + columns), row * columns);
+    return packed;
   }
 
   #expectNumbers(operation: string): void {

@@ -1,6 +1,7 @@
 import { ignoredTarget, type Batch, type BatchShape } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
 import { scope, tensor } from '../tensor/index.js';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 
 /** Loss of a model on a text. */
@@ -27,7 +28,7 @@ export function bitsPerByte({ loss, tokens }: Evaluation, bytes: number): number
 export interface EvaluationConduct {
   /** Called after each pass with the tokens predicted so far and their mean loss. */
   readonly onProgress?: (predicted: number, loss: number) => void;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignalLike;
 }
 
 /**

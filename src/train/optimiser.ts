@@ -3,6 +3,7 @@ import type { Parameter } from '../nn/index.js';
 import { adamwStep, copyInto, globalNorm } from '../ops/index.js';
 import { noPackedGradient } from '../ops/packed/packed.js';
 import { empty, isPacked, launch, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
+import { disposeSymbol } from '../util/disposal.js';
 
 export interface AdamWOptions {
   readonly beta1: number;
@@ -21,7 +22,7 @@ const alignment = 64;
  * AdamW over flat storage: parameters, gradients and moments are one buffer each, the decayed parameters first, so that a
  * step is one launch. Takes the parameters over: their tensors become views of the flat buffer.
  */
-export class FlatAdamW {
+export class FlatAdamW implements Disposable {
   readonly parameters: readonly Parameter[];
   readonly options: AdamWOptions;
   readonly #flat: Tensor;
@@ -147,6 +148,10 @@ export class FlatAdamW {
   dispose(): void {
     for (const { total } of this.#sums.values()) total.dispose();
     for (const storage of [this.#flat, this.#gradients, this.#firstMoments, this.#secondMoments]) storage.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 }
 

@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import { saveMamba } from '../models/index.js';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ElapidError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
 import { describeDivergence, DivergenceError, type Divergence } from './divergence.js';
@@ -17,7 +18,7 @@ export interface RunOptions {
   /** Goes on from the folder's training checkpoint. */
   readonly resume: boolean;
   /** Ends the run after the step under way, with a checkpoint. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignalLike;
   readonly onStep?: (result: StepResult, timing: RunTiming) => void;
   readonly onEvaluation?: (evaluation: Evaluation, step: number) => void;
   /** Called for a step that was left out, instead of `onStep`. */

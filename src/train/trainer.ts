@@ -3,6 +3,7 @@ import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../d
 import type { Batch, BatchSource, DocumentDataset, TokenArray, TokenDataset } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
+import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
@@ -85,7 +86,7 @@ export interface TrainingData {
  * than a row is seen whole, its gradients reach back to the row's beginning. The state was worked out with the weights as
  * they were then.
  */
-export class Trainer {
+export class Trainer implements Disposable {
   readonly model: MambaLM;
   readonly options: TrainingOptions;
   readonly data: TrainingData;
@@ -222,6 +223,10 @@ export class Trainer {
     this.carried?.dispose();
     this.#carriedBefore?.dispose();
     this.optimiser.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 
   async #nextBatches(): Promise<WeighedBatch[]> {

@@ -27,7 +27,7 @@ describe.each(compiledKernels)('the stream of the %s kernels', (kernels) => {
     expect(await x.data(first)).toBe(first);
     expect([...first]).toEqual([4, 5, 6]);
     for (const other of [new Float32Array(4), new Float32Array(2), new Int32Array(3)]) {
-      const values = await x.data(other);
+      const values = await x.data(other as Float32Array);
       expect(values).not.toBe(other);
       expect([...values]).toEqual([4, 5, 6]);
     }

@@ -124,7 +124,7 @@ async function lossAndGradients(by: readonly Tensor[], body: () => Tensor): Prom
   const result = { loss: await value.item(), gradients: [] as Float64Array[] };
   value.dispose();
   for (const gradient of gradients) {
-    result.gradients.push(Float64Array.from((await gradient?.data()) ?? []));
+    result.gradients.push(Float64Array.from((await gradient?.exactData()) ?? []));
     gradient?.dispose();
   }
   return result;

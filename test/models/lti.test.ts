@@ -48,8 +48,8 @@ describe('time-invariant mixers', () => {
     for (const name of ['dt_bias', 'B', 'C', 'A_log']) {
       const { tensor: parameter } = model.parameters.find(({ key }) => key === `backbone.layers.1.mixer.${name}`) as (typeof model.parameters)[0];
       const { value, gradients: [gradient] } = scope(() => valueAndGradients([parameter], loss));
-      const slopes = [...((await gradient?.data()) ?? [])];
-      const values = [...(await parameter.data())];
+      const slopes = [...((await gradient?.exactData()) ?? [])];
+      const values = [...(await parameter.exactData())];
       for (const element of [0, 3]) {
         const at = async (change: number) => {
           parameter.write(values.map((v, i) => (i === element ? v + change : v)));
@@ -78,8 +78,8 @@ describe('time-invariant mixers', () => {
             () => model.loss(idTensor(where, ids, [2, 19]), idTensor(where, targets, [2, 19])),
           ),
         );
-        const read = [await value.data()];
-        for (const gradient of gradients) read.push((await gradient?.data()) ?? new Float32Array());
+        const read = [await value.exactData()];
+        for (const gradient of gradients) read.push((await gradient?.exactData()) ?? new Float64Array());
         for (const made of [value, ...gradients]) made?.dispose();
         results.push(read);
         model.dispose();

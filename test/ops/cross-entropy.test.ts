@@ -4,7 +4,7 @@ import { crossEntropy, ignoredTarget } from '../../src/ops/cross-entropy/cross-e
 import { defaultChunkRows, linearCrossEntropy, tokenLosses } from '../../src/ops/cross-entropy/linear-cross-entropy.js';
 import { add, affine } from '../../src/ops/elementwise/elementwise.js';
 import { gemmInto } from '../../src/ops/matmul/gemm.js';
-import { empty, record, scope, tensor, type Backend, type HostArray, type Tensor } from '../../src/tensor/index.js';
+import { empty, record, scope, tensor, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
@@ -54,13 +54,13 @@ async function evaluate(
   backend: Backend,
   loss: (inputs: Inputs) => Tensor,
   options: Parameters<typeof makeInputs>[1] = {},
-): Promise<HostArray[]> {
+): Promise<Float64Array[]> {
   const results = scope(() => {
     const inputs = makeInputs(backend, options);
     const { value, gradients } = valueAndGradients([inputs.hidden, inputs.weight, inputs.bias], () => loss(inputs));
     return [value, ...gradients.map((gradient) => gradient ?? expect.fail('a gradient is missing'))];
   });
-  const values = await Promise.all(results.map((result) => result.data()));
+  const values = await Promise.all(results.map((result) => result.exactData()));
   for (const result of results) result.dispose();
   return values;
 }
@@ -143,8 +143,8 @@ describe('losses', () => {
     const perToken = tokenLosses(hidden, weight, targets, { bias, chunkRows: 9 });
     const loss = fused(9)(inputs);
     expect(perToken.shape).toEqual([2, 50]);
-    const values = await perToken.data();
-    const chosen = await targets.data();
+    const values = await perToken.exactData();
+    const chosen = await targets.exactData();
     const counted = Array.from(values).filter((_, i) => chosen[i] !== ignoredTarget);
     expect(Array.from(values).filter((_, i) => chosen[i] === ignoredTarget)).toEqual(
       new Array<number>(values.length - counted.length).fill(0),
@@ -158,7 +158,7 @@ describe('losses', () => {
     const targets = tensor(backend(), [4, bad, -1], [3], 'i32');
     const { value, gradients } = valueAndGradients([logits], () => crossEntropy(logits, targets));
     expect(await value.item()).toBeNaN();
-    const gradient = (await gradients[0]?.data()) ?? [];
+    const gradient = (await gradients[0]?.exactData()) ?? [];
     expect(Array.from(gradient, (entry) => Number.isNaN(entry))).toEqual(Array.from({ length: 57 }, (_, i) => i >= 19 && i < 38));
     for (const made of [logits, targets, value, ...gradients]) made?.dispose();
   });

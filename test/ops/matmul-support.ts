@@ -1,5 +1,5 @@
 import { gemmInto } from '../../src/ops/matmul/gemm.js';
-import { empty, scope, tensor, type Backend, type HostArray } from '../../src/tensor/index.js';
+import { empty, scope, tensor, type Backend } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 
 /** A product as `gemmInto` computes it. */
@@ -26,7 +26,7 @@ const random = new Random(5);
 export const numbers = Float32Array.from({ length: 1 << 20 }, () => random.normal());
 
 /** Runs a product on numbers that depend only on its form. */
-export async function runProduct(backend: Backend, product: Product): Promise<HostArray> {
+export async function runProduct(backend: Backend, product: Product): Promise<Float64Array> {
   const { m, n, k, transposeA, transposeB, gap, batch } = product;
   const c = scope(() => {
     let start = 0;
@@ -47,7 +47,7 @@ export async function runProduct(backend: Backend, product: Product): Promise<Ho
     gemmInto(a, b, target, { transposeA, transposeB, accumulate, batch, bias: product.bias ? bias : null });
     return target;
   });
-  const values = await c.data();
+  const values = await c.exactData();
   c.dispose();
   return values;
 }

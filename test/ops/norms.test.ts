@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Tape } from '../../src/autograd/index.js';
 import { layerNorm } from '../../src/ops/layer-norm/layer-norm.js';
 import { rmsNorm } from '../../src/ops/rms-norm/rms-norm.js';
-import { scope, tensor, type HostArray, type Tensor } from '../../src/tensor/index.js';
+import { scope, tensor, type Tensor } from '../../src/tensor/index.js';
 import { ArgumentError, ShapeError } from '../../src/util/errors.js';
 import { Random } from '../../src/util/random.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
@@ -13,12 +13,12 @@ const normals = (seed: number, size: number) => {
   return Float32Array.from({ length: size }, () => random.normal());
 };
 
-const bytesOf = (values: HostArray | undefined) => Buffer.from(values?.buffer as ArrayBuffer);
+const bytesOf = (values: Float64Array | undefined) => Buffer.from(values?.buffer as ArrayBuffer);
 
-async function readAll(tensors: readonly Tensor[]): Promise<HostArray[]> {
-  const values: HostArray[] = [];
+async function readAll(tensors: readonly Tensor[]): Promise<Float64Array[]> {
+  const values: Float64Array[] = [];
   for (const one of tensors) {
-    values.push(await one.data());
+    values.push(await one.exactData());
     one.dispose();
   }
   return values;

@@ -1,6 +1,6 @@
 import { Tape } from '../../src/autograd/index.js';
 import { selectiveScan, type SelectiveScanOptions } from '../../src/ops/selective-scan/selective-scan.js';
-import { scope, tensor, type Backend, type HostArray, type Tensor } from '../../src/tensor/index.js';
+import { scope, tensor, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 
 /** A dense array on the host. */
@@ -13,7 +13,7 @@ export interface Host {
 export type ScanData = Readonly<Record<string, Host>>;
 
 /** Results and gradients of a scan by name: y, finalState, and d<input>. */
-export type ScanResults = Record<string, HostArray>;
+export type ScanResults = Record<string, Float64Array>;
 
 /** Names of inputs with an axis of positions, the second. */
 const sequences = ['u', 'delta', 'B', 'C', 'z', 'dy', 'sequenceStarts'];
@@ -58,7 +58,7 @@ export async function runScan(backend: Backend, data: ScanData, options: Selecti
   });
   const values: ScanResults = {};
   for (const [name, result] of Object.entries<Tensor>(made)) {
-    values[name] = await result.data();
+    values[name] = await result.exactData();
     result.dispose();
   }
   return values;

@@ -1,5 +1,5 @@
 import { mambaConfig, MambaLM, type MambaConfig } from '../../src/models/index.js';
-import { scope, tensor, type Backend, type HostArray, type Tensor } from '../../src/tensor/index.js';
+import { scope, tensor, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 
 /** Odd sizes everywhere, so that nothing fits the kernels' widths by luck. */
@@ -19,10 +19,10 @@ export const idTensor = (backend: Backend, ids: ArrayLike<number>, shape: readon
   tensor(backend, ids, shape, 'i32');
 
 /** Runs `body` in a scope and reads the tensor it makes. */
-export async function read(body: () => Tensor): Promise<HostArray> {
+export async function read(body: () => Tensor): Promise<Float64Array> {
   const result = scope(body);
   try {
-    return await result.data();
+    return await result.exactData();
   } finally {
     result.dispose();
   }

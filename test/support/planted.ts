@@ -1,7 +1,7 @@
 import { fill } from '../../src/backend/memory/kernels.js';
 import type { MambaLM } from '../../src/models/index.js';
 import { copyInto, linear } from '../../src/ops/index.js';
-import { empty, launch, record, type Tensor } from '../../src/tensor/index.js';
+import { empty, launch, record, type FloatDType, type Tensor } from '../../src/tensor/index.js';
 
 /** Where the numbers go bad: in the output of an operation, in the gradient of its input, or of a weight. */
 export type PlantedFault = 'forward' | 'backward' | 'weight';
@@ -20,7 +20,7 @@ export function plant(model: MambaLM, block: number, fault: PlantedFault, when: 
   };
 }
 
-function planted(x: Tensor, forwardShare: number, backwardShare: number): Tensor {
+function planted(x: Tensor, forwardShare: number, backwardShare: number): Tensor<FloatDType> {
   const spoilt = (from: Tensor, share: number) => {
     const to = empty(from.backend, from.shape);
     copyInto(from, to);

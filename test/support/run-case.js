@@ -4,9 +4,8 @@
  * @typedef {import('../../src/ops/cases.js').OperationCase} OperationCase
  * @typedef {import('../../src/ops/cases.js').CaseInput} CaseInput
  * @typedef {import('../../src/tensor/index.js').Backend} Backend
- * @typedef {import('../../src/tensor/index.js').HostArray} HostArray
  * @typedef {import('../../src/tensor/index.js').Tensor} Tensor
- * @typedef {{ outputs: HostArray[], gradients: Map<string, HostArray> }} CaseResult gradients by input name
+ * @typedef {{ outputs: Float64Array[], gradients: Map<string, Float64Array> }} CaseResult gradients by input name
  * @typedef {Pick<typeof import('../../src/index.js'), 'Tape' | 'scope' | 'tensor' | 'Random'>} Package
  */
 
@@ -32,11 +31,11 @@ export function caseRunner({ Tape, scope, tensor, Random }) {
     });
     /** @type {CaseResult} */
     const result = { outputs: [], gradients: new Map() };
-    for (const output of outputs) result.outputs.push(await output.data());
+    for (const output of outputs) result.outputs.push(await output.exactData());
     for (const [i, name] of names.entries()) {
       const gradient = gradients[i];
       if (!gradient) throw new Error(`${operationCase.name}: no gradient for ${name}`);
-      result.gradients.set(name, await gradient.data());
+      result.gradients.set(name, await gradient.exactData());
       gradient.dispose();
     }
     for (const output of outputs) output.dispose();
@@ -63,7 +62,7 @@ export function caseRunner({ Tape, scope, tensor, Random }) {
       });
       let sum = 0;
       for (const [i, output] of outputs.entries()) {
-        const values = await output.data();
+        const values = await output.exactData();
         const weights = cotangentValues(i, output.size);
         for (let j = 0; j < values.length; j++) sum += (values[j] ?? NaN) * (weights[j] ?? NaN);
         output.dispose();

@@ -1,3 +1,4 @@
+import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
 import { BackendError } from '../../util/errors.js';
 import {
   itemSize,
@@ -195,7 +196,7 @@ export class CpuBackend implements MappingBackend {
     const words = capture.commands.words.slice(0, capture.commands.count);
     const { launches } = capture.commands;
     let owned = capture.memory.freed;
-    return {
+    return disposable({
       launches,
       replay: () => {
         this.#commands.append(words);
@@ -207,7 +208,7 @@ export class CpuBackend implements MappingBackend {
         if (!this.#closed) for (const block of owned) this.#pool.give(block, this.#submissions + 1);
         owned = [];
       },
-    };
+    });
   }
 
   mapFile(descriptor: number, offset: number, dtype: DType, size: number): DeviceBuffer | undefined {
@@ -252,6 +253,10 @@ export class CpuBackend implements MappingBackend {
     for (const buffer of this.#mapped) this.#engine.unmapFile?.(buffer.address, buffer.size * itemSize[buffer.dtype]);
     this.#pool.freeAll();
     await this.#engine.close();
+  }
+
+  [asyncDisposeSymbol](): Promise<void> {
+    return this.close();
   }
 
   #copy(from: BufferView, to: BufferView): void {

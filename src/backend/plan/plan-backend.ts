@@ -1,3 +1,4 @@
+import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
 import { BackendError } from '../../util/errors.js';
 import { itemSize, type Backend, type BufferView, type DeviceBuffer, type DType, type HostArray, type Kernel, type Program } from '../../tensor/index.js';
 import { Counters } from '../counters.js';
@@ -73,14 +74,14 @@ export class PlanBackend implements Backend {
     const first = this.launches.length;
     step();
     const recorded = this.launches.splice(first);
-    return {
+    return disposable({
       launches: recorded.length,
       replay: () => {
         this.launches.push(...recorded);
         this.#counters.launches += recorded.length;
       },
       dispose: () => undefined,
-    };
+    });
   }
 
   statistics() {
@@ -94,5 +95,9 @@ export class PlanBackend implements Backend {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  [asyncDisposeSymbol](): Promise<void> {
+    return this.close();
   }
 }

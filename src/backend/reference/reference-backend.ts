@@ -1,3 +1,4 @@
+import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
 import { BackendError, DisposedError } from '../../util/errors.js';
 import {
   isPacked,
@@ -69,7 +70,12 @@ export class ReferenceBackend implements Backend {
   }
 
   read(view: BufferView): Promise<HostArray> {
-    return Promise.resolve(memory(view).slice());
+    const values = memory(view);
+    return Promise.resolve(values instanceof Float64Array ? new Float32Array(values) : values.slice());
+  }
+
+  readExact(view: BufferView): Promise<Float64Array> {
+    return Promise.resolve(new Float64Array(memory(view)));
   }
 
   release(buffer: DeviceBuffer): void {
@@ -114,7 +120,7 @@ export class ReferenceBackend implements Backend {
     } finally {
       this.#recording = null;
     }
-    return {
+    return disposable({
       launches: steps.length,
       replay: () => {
         this.#counters.launches += steps.length;
@@ -123,7 +129,7 @@ export class ReferenceBackend implements Backend {
       dispose: () => {
         steps = [];
       },
-    };
+    });
   }
 
   statistics() {
@@ -136,5 +142,9 @@ export class ReferenceBackend implements Backend {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  [asyncDisposeSymbol](): Promise<void> {
+    return this.close();
   }
 }

@@ -27,7 +27,7 @@ const wanted = ['shader-f16', 'subgroups', 'timestamp-query', 'chromium-experime
 export async function openGpuDevice(): Promise<GpuDevice> {
   const loaded = await platform.loadGpu();
   if ('reason' in loaded) throw new BackendError(`openBackend: there is no WebGPU here: ${loaded.reason}`);
-  const adapter = await loaded.gpu.requestAdapter({ powerPreference: 'high-performance' });
+  const adapter = await (loaded.gpu as GPU).requestAdapter({ powerPreference: 'high-performance' });
   if (adapter === null) {
     throw new BackendError(
       'openBackend: WebGPU has no adapter. Hint: a Vulkan, Metal or Direct3D 12 driver is needed; a headless browser may need ' +

@@ -1,3 +1,4 @@
+import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
 import { BackendError } from '../../util/errors.js';
 import {
   isPacked,
@@ -221,7 +222,7 @@ export class WebGpuBackend implements Backend {
     });
     this.#device.queue.writeBuffer(uniforms, 0, words);
     let owned = capture.memory.freed;
-    return {
+    return disposable({
       launches,
       replay: () => {
         if (this.#failure !== null) throw this.#failure;
@@ -236,7 +237,7 @@ export class WebGpuBackend implements Backend {
           uniforms.destroy();
         });
       },
-    };
+    });
   }
 
   /** Times every dispatch from now on; for measurements, as it slows them down. @throws BackendError where the GPU has no clock */
@@ -270,6 +271,10 @@ export class WebGpuBackend implements Backend {
     this.#pool.destroy();
     this.#staging.destroy();
     this.#device.destroy();
+  }
+
+  [asyncDisposeSymbol](): Promise<void> {
+    return this.close();
   }
 
   /** The launch on this memory, as it was bound before where it was. */

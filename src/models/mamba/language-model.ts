@@ -1,6 +1,7 @@
 import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
-import { inModule, isRecording, keep, scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
+import { inModule, isRecording, keep, scope, withoutScope, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { disposeSymbol } from '../../util/disposal.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
@@ -21,7 +22,7 @@ export interface ForwardOptions {
 }
 
 /** Mamba as a language model: embedding, blocks, norm, head. Keys as in transformers' `MambaForCausalLM`. */
-export class MambaLM {
+export class MambaLM implements Disposable {
   readonly config: MambaConfig;
   readonly backend: Backend;
   /** All parameters, in the order the model was built. */
@@ -63,7 +64,7 @@ export class MambaLM {
    * @param ids [B,L] i32, in [0, V)
    * @returns [B,L,D]
    */
-  hidden(ids: Tensor, options: ForwardOptions = {}): Tensor {
+  hidden(ids: Tensor, options: ForwardOptions = {}): Tensor<FloatDType> {
     return this.#run(ids, options, null);
   }
 
@@ -72,7 +73,7 @@ export class MambaLM {
    * @param ids [B,L] i32, in [0, V)
    * @returns [B,L,V]
    */
-  forward(ids: Tensor, options: ForwardOptions = {}): Tensor {
+  forward(ids: Tensor, options: ForwardOptions = {}): Tensor<FloatDType> {
     return this.#logits(this.hidden(ids, options));
   }
 
@@ -80,7 +81,7 @@ export class MambaLM {
    * Logits after the last position only, without working out the others.
    * @returns [B,V]
    */
-  forwardLast(ids: Tensor, options: ForwardOptions = {}): Tensor {
+  forwardLast(ids: Tensor, options: ForwardOptions = {}): Tensor<FloatDType> {
     return scope(() => {
       const hidden = this.hidden(ids, options);
       const [batch = 0, length = 0, dModel = 0] = hidden.shape;
@@ -96,19 +97,19 @@ export class MambaLM {
    * @param targets [B,L] i32; −1 is not counted
    * @returns a scalar
    */
-  loss(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor {
+  loss(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor<'f32'> {
     const hidden = this.hidden(ids, options);
     return inModule('lm_head', () => linearCrossEntropy(hidden, this.headWeight, targets));
   }
 
   /** Cross-entropy of every position, [B,L], 0 where the target is −1; for evaluation, without gradient. */
-  tokenLosses(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor {
+  tokenLosses(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor<'f32'> {
     return scope(() => tokenLosses(this.hidden(ids, options), this.headWeight, targets));
   }
 
   /** The residual stream after each block [B,L,D], then the normed last one: what transformers calls hidden states. */
-  hiddenStates(ids: Tensor): Tensor[] {
-    const residuals: Tensor[] = [];
+  hiddenStates(ids: Tensor): Tensor<FloatDType>[] {
+    const residuals: Tensor<FloatDType>[] = [];
     const last = this.#run(ids, {}, residuals);
     return [...residuals, last];
   }
@@ -120,7 +121,7 @@ export class MambaLM {
    * @param transitions what `transitions()` gave
    * @returns logits [B,V]
    */
-  step(ids: Tensor, state: State, transitions: readonly Tensor[]): Tensor {
+  step(ids: Tensor, state: State, transitions: readonly Tensor[]): Tensor<FloatDType> {
     return scope(() => {
       let x = this.embeddings.forward(ids);
       let residual: Tensor | null = null;
@@ -132,7 +133,7 @@ export class MambaLM {
   }
 
   /** A of every layer, for `step` and `forward`, while the parameters stay as they are. The caller disposes them. */
-  transitions(): Tensor[] {
+  transitions(): Tensor<FloatDType>[] {
     return withoutScope(() => this.blocks.map(({ mixer }) => scope(() => mixer.transition())));
   }
 
@@ -167,13 +168,17 @@ export class MambaLM {
     for (const { tensor } of this.parameters) tensor.dispose();
   }
 
+  [disposeSymbol](): void {
+    this.dispose();
+  }
+
   /** [..., V] f32, whatever the activations are. */
-  #logits(hidden: Tensor): Tensor {
+  #logits(hidden: Tensor): Tensor<FloatDType> {
     return linear(hidden, this.headWeight, null, { dtype: 'f32' });
   }
 
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
-  #run(ids: Tensor, { state, sequenceStarts, transitions }: ForwardOptions, residuals: Tensor[] | null): Tensor {
+  #run(ids: Tensor, { state, sequenceStarts, transitions }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
     const [batch = 0, length = 0] = ids.shape;
     state?.expectBatch('forward', batch);
     if (ids.rank !== 2 || length === 0) {

@@ -1,6 +1,6 @@
 import { exp, negate, selectiveScan, selectiveScanStep, split, type BlockStepWeights } from '../../ops/index.js';
 import { CausalConv1d, fanIn, Linear, type Parameter, type ParameterStore } from '../../nn/index.js';
-import type { Tensor } from '../../tensor/index.js';
+import type { FloatDType, Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
 import { mambaInitialisers } from './initialisers.js';
 import { ConstantParameters, SelectiveParameters, type Selection } from './selection.js';
@@ -8,9 +8,9 @@ import { ConstantParameters, SelectiveParameters, type Selection } from './selec
 /** The recurrent state of one mixer: the last K−1 inputs of the convolution and the scan's state. */
 export interface MixerState {
   /** [B,K−1,E] */
-  readonly conv: Tensor;
+  readonly conv: Tensor<'f32'>;
   /** [B,E,N] */
-  readonly ssm: Tensor;
+  readonly ssm: Tensor<'f32'>;
 }
 
 /** What a pass over a sequence may be told besides its input. */
@@ -57,7 +57,7 @@ export class MambaMixer {
   }
 
   /** A = −exp(A_log), [E,N]. */
-  transition(): Tensor {
+  transition(): Tensor<FloatDType> {
     return negate(exp(this.aLog.tensor));
   }
 
@@ -66,7 +66,7 @@ export class MambaMixer {
    * @param x [B,L,D]
    * @returns y [B,L,D] and the state after the last position
    */
-  forward(x: Tensor, options: MixerOptions = {}): { y: Tensor; finalState: MixerState } {
+  forward(x: Tensor, options: MixerOptions = {}): { y: Tensor<FloatDType>; finalState: MixerState } {
     const { initialState, finalState, sequenceStarts, transition = this.transition() } = options;
     const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
     const conv = this.conv.forward(inner, { initialState: initialState?.conv, finalState: finalState?.conv, sequenceStarts });
@@ -87,7 +87,7 @@ export class MambaMixer {
    * @param transition what `transition()` gave, so that a captured step need not work it out again
    * @returns y [B,D]
    */
-  step(xz: Tensor, state: MixerState, transition: Tensor): Tensor {
+  step(xz: Tensor, state: MixerState, transition: Tensor): Tensor<FloatDType> {
     const [inner, z] = split(xz, [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
     const u = this.conv.step(inner, state.conv);
     const { delta, B, C } = this.selection.select(u);

@@ -1,5 +1,6 @@
 import { parseSafetensors, safetensorsChunks, toFloat32, type SafetensorsSource } from '../../io/index.js';
 import { fill } from '../../backend/memory/kernels.js';
+import { disposeSymbol } from '../../util/disposal.js';
 import { CheckpointError, describeProblem, ArgumentError } from '../../util/errors.js';
 import { empty, formatShape, launch, sameShape, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../../ops/index.js';
@@ -12,19 +13,19 @@ import type { MixerState } from './mixer.js';
  * convolution [B,K−1,E] and the scan's state [B,E,N], in float32, those of all layers together. Models update it in place; `copy` forks it,
  * `serialize` and `State.restore` carry it to another process.
  */
-export class State {
+export class State implements Disposable {
   /** One for each block: parts of the memory of all. */
   readonly layers: readonly MixerState[];
-  readonly #conv: Tensor;
-  readonly #ssm: Tensor;
+  readonly #conv: Tensor<'f32'>;
+  readonly #ssm: Tensor<'f32'>;
 
   /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
   private constructor(
-    conv: Tensor,
-    ssm: Tensor,
+    conv: Tensor<'f32'>,
+    ssm: Tensor<'f32'>,
     public position: number,
   ) {
-    const layer = (all: Tensor, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
+    const layer = (all: Tensor<'f32'>, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
     this.#conv = conv;
     this.#ssm = ssm;
     this.layers = Array.from({ length: ssm.shape[0] ?? 0 }, (_, i) => ({ conv: layer(conv, i), ssm: layer(ssm, i) }));
@@ -140,6 +141,10 @@ export class State {
     for (const [, part] of this.#named()) part.dispose();
     this.#conv.dispose();
     this.#ssm.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
   }
 
   *#named(): Generator<[string, Tensor]> {

@@ -111,9 +111,9 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
  * @param scale of the result, default 1
  * @returns []
  */
-export function globalNorm(x: Tensor, scale = 1): Tensor {
+export function globalNorm(x: Tensor, scale = 1): Tensor<'f32'> {
   const dense = contiguous(x);
-  const norm = empty(x.backend, []);
+  const norm = empty(x.backend, [], 'f32');
   launch(kernels.globalNorm, { x: dense, norm }, { count: x.size, scale });
   dense.dispose();
   return norm;

@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, launch, scope, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, launch, scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { causalConv1dStep } from '../causal-conv1d/step.js';
 import { linear } from '../matmul/linear.js';
 import { sum } from '../reduction/reduction.js';
@@ -64,7 +64,7 @@ export function blockStep(
   state: { readonly conv: Tensor; readonly ssm: Tensor },
   weights: BlockStepWeights,
   options: BlockStepOptions = {},
-): { x: Tensor; residual: Tensor } {
+): { x: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
   const operation = 'blockStep';
   const { residual = null, epsilon = 1e-5, parts: mayBeParts = false } = options;
   const { norm, inProj, convWeight, convBias, xProj, dtProj, dtBias, A, D, outProj } = weights;
@@ -101,7 +101,7 @@ export function blockStep(
     },
     { batch, width, xParts: inParts ? (x.shape[0] ?? 0) : 1, channels, taps, rank, stateSize, epsilon },
   );
-  const sums = added ?? x.retain();
+  const sums = added ?? (x.retain() as Tensor<FloatDType>);
   if (yParts > 0) return { x: y, residual: sums };
   const projected = linear(y, outProj, null, { dtype: x.dtype === 'f16' ? 'f16' : 'f32' });
   y.dispose();
@@ -127,7 +127,7 @@ function composed(
   state: { conv: Tensor; ssm: Tensor },
   { norm, inProj, convWeight, convBias, xProj, dtProj, dtBias, A, D, outProj }: BlockStepWeights,
   options: { epsilon: number; residual: Tensor | null },
-): { x: Tensor; residual: Tensor } {
+): { x: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
   const [channels, stateSize, rank] = [convWeight.rows, A.columns, dtProj.columns];
   return scope(() => {
     const xz = rmsNormLinear(x.rank === 3 ? sum(x, 0) : x, norm, inProj, options);

@@ -1,4 +1,4 @@
-import { destination, empty, expectRank, expectShape, launch, record, type Tensor } from '../../tensor/index.js';
+import { destination, empty, expectRank, expectShape, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { checkFilter, type ConvActivation } from './arguments.js';
 import { causalConv1dBackward, causalConv1d as forward } from './kernels.js';
 
@@ -41,7 +41,7 @@ export function causalConv1d(
   x: Tensor,
   weight: Tensor,
   options: CausalConv1dOptions = {},
-): { y: Tensor; finalState: Tensor } {
+): { y: Tensor<FloatDType>; finalState: Tensor<'f32'> } {
   const { bias = null, activation = 'none', initialState = null, sequenceStarts = null } = options;
   expectRank('causalConv1d', 'x', x.shape, 3, '[B,L,E]');
   const [batch = 0, length = 0, channels = 0] = x.shape;
@@ -61,7 +61,7 @@ export function causalConv1d(
     startsPitch: sequenceStarts?.pitch ?? 0,
     silu: activation === 'silu',
   };
-  const y = empty(backend, x.shape, x.dtype);
+  const y = empty(backend, x.shape, x.dtype as FloatDType);
   const finalState = destination('causalConv1d', 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,K−1,E]' });
   launch(forward, { x, weight, bias, initialState, sequenceStarts, y, finalState }, extents);
   record({

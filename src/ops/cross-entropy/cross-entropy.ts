@@ -18,7 +18,7 @@ export const ignoredTarget = -1;
  * @throws DTypeError when targets are not i32
  * @throws ShapeError when targets have not the shape of logits without its last axis
  */
-export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
+export function crossEntropy(logits: Tensor, targets: Tensor): Tensor<'f32'> {
   expectIntegers('crossEntropy', 'targets', targets);
   expectShape('crossEntropy', 'targets', targets.shape, logits.shape.slice(0, -1), '[...] of logits [...,V]');
   return scope(() => {
@@ -30,7 +30,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
     const losses = empty(backend, [rows]);
     const normalisers = isRecording() ? empty(backend, [rows, 2]) : null;
     launch(kernels.tokenLosses, { logits, targets: dense, losses, normalisers }, extents);
-    const loss = empty(backend, []);
+    const loss = empty(backend, [], 'f32');
     launch(kernels.scaledSum, { values: losses, scale, total: loss }, { count: rows });
     if (normalisers === null) return loss;
     record({

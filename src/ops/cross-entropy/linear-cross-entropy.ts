@@ -49,7 +49,7 @@ export function linearCrossEntropy(
   weight: Tensor,
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
-): Tensor {
+): Tensor<'f32'> {
   const { bias = null, chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
   check('linearCrossEntropy', hidden, weight, targets, bias, chunkRows);
   if (isRecording() && isPacked(weight.dtype)) throw noPackedGradient('linearCrossEntropy', weight.dtype);
@@ -59,7 +59,7 @@ export function linearCrossEntropy(
     const scale = empty(backend, [1]);
     launch(kernels.countedScale, { targets: dense, scale }, { count: rows });
     const losses = empty(backend, [rows]);
-    const loss = empty(backend, []);
+    const loss = empty(backend, [], 'f32');
     const gradients = isRecording() ? emptyGradients(hidden, weight, bias) : null;
     forEachChunk({ hidden, weight, bias, chunkRows }, ({ start, count, rowsOf, logits }) => {
       const chunk = { targets: dense.aliased([count], start), losses: losses.aliased([count], start) };
@@ -114,12 +114,12 @@ export function tokenLosses(
   weight: Tensor,
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
-): Tensor {
+): Tensor<'f32'> {
   const { bias = null, chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
   check('tokenLosses', hidden, weight, targets, bias, chunkRows);
   return scope(() => {
     const dense = contiguous(targets);
-    const losses = empty(hidden.backend, targets.shape);
+    const losses = empty(hidden.backend, targets.shape, 'f32');
     forEachChunk({ hidden, weight, bias, chunkRows }, ({ start, count, logits }) => {
       launch(
         kernels.tokenLosses,

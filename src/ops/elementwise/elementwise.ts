@@ -1,5 +1,5 @@
 import { describeProblem, ShapeError } from '../../util/errors.js';
-import { empty, formatShape, launch, record, sameShape, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, launch, record, sameShape, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
 import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
@@ -8,8 +8,8 @@ import * as kernels from './kernels.js';
 const unaryNumbers = Object.keys(unaryFunctions) as UnaryFunction[];
 const binaryNumbers = Object.keys(binaryFunctions) as BinaryFunction[];
 
-function unary(name: UnaryFunction, x: Tensor): Tensor {
-  const y = empty(x.backend, x.shape, x.dtype);
+function unary(name: UnaryFunction, x: Tensor): Tensor<FloatDType> {
+  const y = empty(x.backend, x.shape, x.dtype as FloatDType);
   const number = unaryNumbers.indexOf(name);
   const { rows, columns } = x;
   launch(kernels.unary, { x, y }, { function: number, rows, columns, xPitch: x.pitch });
@@ -30,34 +30,34 @@ function unary(name: UnaryFunction, x: Tensor): Tensor {
 }
 
 /** −x */
-export const negate = (x: Tensor): Tensor => unary('negate', x);
+export const negate = (x: Tensor): Tensor<FloatDType> => unary('negate', x);
 /** e^x */
-export const exp = (x: Tensor): Tensor => unary('exp', x);
+export const exp = (x: Tensor): Tensor<FloatDType> => unary('exp', x);
 /** Natural logarithm. */
-export const log = (x: Tensor): Tensor => unary('log', x);
+export const log = (x: Tensor): Tensor<FloatDType> => unary('log', x);
 /** x² */
-export const square = (x: Tensor): Tensor => unary('square', x);
+export const square = (x: Tensor): Tensor<FloatDType> => unary('square', x);
 /** √x */
-export const sqrt = (x: Tensor): Tensor => unary('sqrt', x);
+export const sqrt = (x: Tensor): Tensor<FloatDType> => unary('sqrt', x);
 /** 1 / x */
-export const reciprocal = (x: Tensor): Tensor => unary('reciprocal', x);
+export const reciprocal = (x: Tensor): Tensor<FloatDType> => unary('reciprocal', x);
 /** 1 / (1 + e^−x) */
-export const sigmoid = (x: Tensor): Tensor => unary('sigmoid', x);
+export const sigmoid = (x: Tensor): Tensor<FloatDType> => unary('sigmoid', x);
 /** x·sigmoid(x), also called swish */
-export const silu = (x: Tensor): Tensor => unary('silu', x);
+export const silu = (x: Tensor): Tensor<FloatDType> => unary('silu', x);
 /** ln(1 + e^x), linear above 20 */
-export const softplus = (x: Tensor): Tensor => unary('softplus', x);
+export const softplus = (x: Tensor): Tensor<FloatDType> => unary('softplus', x);
 /** Hyperbolic tangent. */
-export const tanh = (x: Tensor): Tensor => unary('tanh', x);
+export const tanh = (x: Tensor): Tensor<FloatDType> => unary('tanh', x);
 /** max(x, 0) */
-export const relu = (x: Tensor): Tensor => unary('relu', x);
+export const relu = (x: Tensor): Tensor<FloatDType> => unary('relu', x);
 
 /**
  * scale·x + shift with numbers for both.
  * @param x any shape, f32
  */
-export function affine(x: Tensor, scale: number, shift = 0): Tensor {
-  const y = empty(x.backend, x.shape, x.dtype);
+export function affine(x: Tensor, scale: number, shift = 0): Tensor<FloatDType> {
+  const y = empty(x.backend, x.shape, x.dtype as FloatDType);
   launch(kernels.affine, { x, y }, { scale, shift, rows: x.rows, columns: x.columns, xPitch: x.pitch });
   record({
     operation: 'affine',
@@ -79,13 +79,13 @@ export function accumulateInto(x: Tensor, y: Tensor): void {
 }
 
 /** a + b; b (or a) may be of the same shape, `[C]` for the last extent C, `[…, 1]` for one value a row, or of one element. */
-export const add = (a: Tensor, b: Tensor): Tensor => binary('add', a, b);
+export const add = (a: Tensor, b: Tensor): Tensor<FloatDType> => binary('add', a, b);
 /** a − b; broadcasting as `add`. */
-export const subtract = (a: Tensor, b: Tensor): Tensor => binary('subtract', a, b);
+export const subtract = (a: Tensor, b: Tensor): Tensor<FloatDType> => binary('subtract', a, b);
 /** a·b, element by element; broadcasting as `add`. */
-export const multiply = (a: Tensor, b: Tensor): Tensor => binary('multiply', a, b);
+export const multiply = (a: Tensor, b: Tensor): Tensor<FloatDType> => binary('multiply', a, b);
 /** a / b; broadcasting as `add`. */
-export const divide = (a: Tensor, b: Tensor): Tensor => binary('divide', a, b);
+export const divide = (a: Tensor, b: Tensor): Tensor<FloatDType> => binary('divide', a, b);
 
 /** How an operand is stretched to the result: not at all, over the rows, over the columns, or over both. */
 type Stretch = 'none' | 'rows' | 'columns' | 'both';
@@ -103,12 +103,12 @@ const strides = (operand: Tensor, stretch: Stretch): [row: number, column: numbe
   stretch === 'columns' || stretch === 'both' ? 0 : 1,
 ];
 
-function binary(name: BinaryFunction, a: Tensor, b: Tensor): Tensor {
+function binary(name: BinaryFunction, a: Tensor, b: Tensor): Tensor<FloatDType> {
   const larger = a.size >= b.size ? a : b;
   const aStretch = stretchOf(a, larger);
   const bStretch = stretchOf(b, larger);
   if (aStretch === undefined || bStretch === undefined) throw mismatch(name, a, b);
-  const y = empty(a.backend, larger.shape, larger.dtype);
+  const y = empty(a.backend, larger.shape, larger.dtype as FloatDType);
   const [aRow, aColumn] = strides(a, aStretch);
   const [bRow, bColumn] = strides(b, bStretch);
   const { rows, columns } = larger;

@@ -1,4 +1,4 @@
-import { empty, expectRank, isPacked, launch, record, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, isPacked, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { embeddingPackedInto, noPackedGradient } from '../packed/packed.js';
 import { contiguous } from '../view/view.js';
 import { expectIntegers } from './integers.js';
@@ -24,7 +24,7 @@ export interface EmbeddingOptions {
  * @throws DTypeError when ids are not i32
  * @throws ShapeError when weight is not a matrix
  */
-export function embedding(ids: Tensor, weight: Tensor, options: EmbeddingOptions = {}): Tensor {
+export function embedding(ids: Tensor, weight: Tensor, options: EmbeddingOptions = {}): Tensor<FloatDType> {
   expectIntegers('embedding', 'ids', ids);
   expectRank('embedding', 'weight', weight.shape, 2, '[V,D]');
   const { rows: vocabulary, columns } = weight;

@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { linearPackedInto, noPackedGradient } from '../packed/packed.js';
 import { sum } from '../reduction/reduction.js';
 import { cast, reshape } from '../view/view.js';
@@ -24,13 +24,13 @@ export function linearInto(x: Tensor, weight: Tensor, y: Tensor, bias: Tensor | 
  * @returns [..., N]
  * @throws ShapeError when the shapes do not fit
  */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options: { readonly dtype?: 'f32' | 'f16' } = {}): Tensor {
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options: { readonly dtype?: FloatDType } = {}): Tensor<FloatDType> {
   expectRank('linear', 'weight', weight.shape, 2, '[N,K]');
   const outer = x.shape.slice(0, -1);
   const { rows: outputs, columns: inputs } = weight;
   expectShape('linear', 'x', x.shape, [...outer, inputs], x.rank === 1 ? '[K]' : '[…,K]', 'weight is [N,K]: one row an output');
   if (bias) expectShape('linear', 'bias', bias.shape, [outputs], '[N]');
-  const y = empty(x.backend, [...outer, outputs], options.dtype ?? x.dtype);
+  const y = empty(x.backend, [...outer, outputs], options.dtype ?? (x.dtype as FloatDType));
   linearInto(x, weight, y, bias ?? null);
   record({
     operation: 'linear',

@@ -1,5 +1,5 @@
 import { describeProblem, ShapeError } from '../../util/errors.js';
-import { empty, formatShape, record, sameShape, sizeOf, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, record, sameShape, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { gemmInto } from './gemm.js';
 
 /**
@@ -10,7 +10,7 @@ import { gemmInto } from './gemm.js';
  * @returns [..., M, N] of a's dtype
  * @throws ShapeError when the shapes do not fit
  */
-export function matmul(a: Tensor, b: Tensor): Tensor {
+export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
   const outer = a.shape.slice(0, -2);
   const [rows, depth] = a.shape.slice(-2);
   const columns = b.shape.at(-1);
@@ -22,7 +22,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   }
   // With one b for all, the leading axes of a are rows like any others.
   const batch = one ? 1 : sizeOf(outer);
-  const c = empty(a.backend, [...outer, rows, columns], a.dtype);
+  const c = empty(a.backend, [...outer, rows, columns], a.dtype as FloatDType);
   gemmInto(a, b, c, { batch });
   record({
     operation: 'matmul',

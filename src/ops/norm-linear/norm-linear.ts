@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, launch, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, launch, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { linear } from '../matmul/linear.js';
 import { checkNorm, type NormResult } from '../rms-norm/arguments.js';
 import { rmsNorm } from '../rms-norm/rms-norm.js';
@@ -14,7 +14,7 @@ export interface NormLinearOptions {
   /** [N] f32, added to y. */
   readonly bias?: Tensor | null;
   /** dtype of y; default: x's. */
-  readonly dtype?: 'f32' | 'f16';
+  readonly dtype?: FloatDType;
 }
 
 /**
@@ -31,7 +31,7 @@ export interface NormLinearOptions {
  */
 export function rmsNormLinear(x: Tensor, normWeight: Tensor, weight: Tensor, options: NormLinearOptions = {}): NormResult {
   const operation = 'rmsNormLinear';
-  const { epsilon = 1e-5, residual = null, bias = null, dtype = x.dtype as 'f32' | 'f16' } = options;
+  const { epsilon = 1e-5, residual = null, bias = null, dtype = x.dtype as FloatDType } = options;
   expectRank(operation, 'x', x.shape, 2, '[B,D]');
   checkNorm(operation, x, { weight: normWeight }, epsilon, residual);
   const { rows, columns, backend } = x;
@@ -46,7 +46,7 @@ export function rmsNormLinear(x: Tensor, normWeight: Tensor, weight: Tensor, opt
   }
   const outputs = weight.rows;
   const y = empty(backend, [rows, outputs], dtype);
-  const sum = residual ? empty(backend, x.shape) : x.retain();
+  const sum = residual ? empty(backend, x.shape) : (x.retain() as Tensor<FloatDType>);
   launch(
     kernels.rmsNormLinear,
     { x, residual, normWeight, weight, y, sum: residual ? sum : null },

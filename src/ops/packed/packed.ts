@@ -23,7 +23,7 @@ const mostInputs = 2 ** 21;
  * @returns [N,K] of that dtype; its `data()` are the bytes of the layout
  * @throws DTypeError when weight is not f32; ShapeError when it is no matrix, or K is above 2²¹; ArgumentError for another dtype
  */
-export function packWeight(weight: Tensor, dtype: PackedDType): Tensor {
+export function packWeight<D extends PackedDType>(weight: Tensor, dtype: D): Tensor<D> {
   if (!packedDTypes.includes(dtype)) {
     throw new ArgumentError(
       describeProblem({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: dtype }),
@@ -46,14 +46,14 @@ export function packWeight(weight: Tensor, dtype: PackedDType): Tensor {
  * @returns [N,K] f32
  * @throws DTypeError when the weight is not packed
  */
-export function unpackWeight(packed: Tensor): Tensor {
+export function unpackWeight(packed: Tensor): Tensor<'f32'> {
   const { dtype, rows, columns } = packed;
   if (!isPacked(dtype)) {
     throw new DTypeError(
       describeProblem({ operation: 'unpackWeight', argument: 'packed', expected: packedDTypes.join(', '), got: dtype }),
     );
   }
-  const weight = empty(packed.backend, packed.shape);
+  const weight = empty(packed.backend, packed.shape, 'f32');
   launch(kernelsFor(dtype).unpack, { packed, weight }, { rows, columns });
   return weight;
 }

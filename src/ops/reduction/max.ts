@@ -1,5 +1,5 @@
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { empty, formatShape, isRecording, launch, record, scope, sizeOf, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, isRecording, launch, record, scope, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous, reshape } from '../view/view.js';
 import { reduceMax, scatterToMax } from './kernels.js';
 
@@ -11,13 +11,13 @@ import { reduceMax, scatterToMax } from './kernels.js';
  * @returns x's dtype and its shape without `axis`; `[]` for all axes
  * @throws ArgumentError when x has no such axis, or nothing along it
  */
-export function max(x: Tensor, axis?: number): Tensor {
+export function max(x: Tensor, axis?: number): Tensor<FloatDType> {
   if (axis !== undefined) return maxAxis(x, axis);
   // Rows first: they are threaded.
   return scope(() => maxAxis(maxAxis(reshape(x, [x.rows, x.columns]), 1), 0));
 }
 
-function maxAxis(x: Tensor, axis: number): Tensor {
+function maxAxis(x: Tensor, axis: number): Tensor<FloatDType> {
   const at = axis < 0 ? axis + x.rank : axis;
   const length = x.shape[at];
   if (!Number.isInteger(at) || length === undefined || length === 0) {
@@ -29,7 +29,7 @@ function maxAxis(x: Tensor, axis: number): Tensor {
   const { shape, dtype } = x;
   const extents = { outer, length, inner };
   const dense = contiguous(x);
-  const y = empty(x.backend, [...shape.slice(0, at), ...shape.slice(at + 1)], dtype);
+  const y = empty(x.backend, [...shape.slice(0, at), ...shape.slice(at + 1)], dtype as FloatDType);
   const positions = isRecording() ? empty(x.backend, y.shape, 'i32') : null;
   launch(reduceMax, { x: dense, y, positions }, extents);
   dense.dispose();

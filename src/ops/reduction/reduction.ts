@@ -1,5 +1,5 @@
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { empty, formatShape, launch, record, sizeOf, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, launch, record, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { broadcast, reduceSum } from './kernels.js';
 
@@ -10,30 +10,30 @@ import { broadcast, reduceSum } from './kernels.js';
  * @returns x's dtype and its shape without `axis`; `[]` for all axes
  * @throws ArgumentError when x has no such axis
  */
-export function sum(x: Tensor, axis?: number): Tensor {
+export function sum(x: Tensor, axis?: number): Tensor<FloatDType> {
   return axis === undefined ? sumAll('sum', x, 1) : sumAxis('sum', x, axis, 1);
 }
 
 /** Mean over one axis, or over everything; see `sum`. */
-export function mean(x: Tensor, axis?: number): Tensor {
+export function mean(x: Tensor, axis?: number): Tensor<FloatDType> {
   if (axis === undefined) return sumAll('mean', x, 1 / x.size);
   return sumAxis('mean', x, axis, 1 / (x.shape.at(axis) ?? 1));
 }
 
-function sumAll(operation: string, x: Tensor, scale: number): Tensor {
+function sumAll(operation: string, x: Tensor, scale: number): Tensor<FloatDType> {
   const flat = contiguous(x);
   // Row sums first: they are threaded, and pairwise sums lose less.
   const partial = empty(x.backend, [flat.rows]);
   launch(reduceSum, { x: flat, y: partial }, { outer: flat.rows, length: flat.columns, inner: 1, scale: 1 });
   flat.dispose();
-  const y = empty(x.backend, [], x.dtype);
+  const y = empty(x.backend, [], x.dtype as FloatDType);
   launch(reduceSum, { x: partial, y }, { outer: 1, length: partial.size, inner: 1, scale });
   partial.dispose();
   recordSum(operation, x, y, { outer: 1, length: x.size, inner: 1, scale });
   return y;
 }
 
-function sumAxis(operation: string, x: Tensor, axis: number, scale: number): Tensor {
+function sumAxis(operation: string, x: Tensor, axis: number, scale: number): Tensor<FloatDType> {
   const at = axis < 0 ? axis + x.rank : axis;
   if (!Number.isInteger(at) || at < 0 || at >= x.rank) {
     throw new ArgumentError(
@@ -44,7 +44,7 @@ function sumAxis(operation: string, x: Tensor, axis: number, scale: number): Ten
   const inner = sizeOf(x.shape.slice(at + 1));
   const length = x.shape[at] ?? 1;
   const dense = contiguous(x);
-  const y = empty(x.backend, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)], x.dtype);
+  const y = empty(x.backend, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)], x.dtype as FloatDType);
   launch(reduceSum, { x: dense, y }, { outer, length, inner, scale });
   dense.dispose();
   recordSum(operation, x, y, { outer, length, inner, scale });

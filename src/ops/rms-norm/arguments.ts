@@ -1,5 +1,5 @@
 import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
-import { empty, expectShape, formatShape, type DType, type Shape, type Tensor } from '../../tensor/index.js';
+import { empty, expectShape, formatShape, type DType, type Shape, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../view/view.js';
 
 /** Options of `rmsNorm` and `layerNorm`. */
@@ -13,9 +13,9 @@ export interface NormOptions {
 /** Result of `rmsNorm` and `layerNorm`. */
 export interface NormResult {
   /** [..., D] of x's dtype, the normalised rows. */
-  readonly y: Tensor;
+  readonly y: Tensor<FloatDType>;
   /** [..., D], x + residual, f32 whatever x is; without a residual a second handle on x. */
-  readonly residual: Tensor;
+  readonly residual: Tensor<FloatDType>;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { empty, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
+import { empty, isRecording, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { checkNorm, inDType, partialSums, type NormOptions, type NormResult } from './arguments.js';
 import * as kernels from './kernels.js';
 
@@ -21,8 +21,8 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: NormOptions = {}): N
   const { epsilon = 1e-5, residual = null } = options;
   checkNorm('rmsNorm', x, { weight }, epsilon, residual);
   const { rows, columns, shape, backend } = x;
-  const y = empty(backend, shape, x.dtype);
-  const sum = residual ? empty(backend, shape) : x.retain();
+  const y = empty(backend, shape, x.dtype as FloatDType);
+  const sum = residual ? empty(backend, shape) : (x.retain() as Tensor<FloatDType>);
   const statistics = isRecording() ? empty(backend, [rows]) : null;
   launch(
     kernels.rmsNorm,

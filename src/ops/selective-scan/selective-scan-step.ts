@@ -1,5 +1,5 @@
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { empty, expectShape, launch, record, type Tensor } from '../../tensor/index.js';
+import { empty, expectShape, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, expectFloats, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
@@ -32,7 +32,7 @@ export function selectiveScanStep(
   B: Tensor,
   C: Tensor,
   options: ScanOptions = {},
-): Tensor {
+): Tensor<FloatDType> {
   const operation = 'selectiveScanStep';
   const { D = null, z = null, deltaBias = null, deltaSoftplus = false, discretization = 'euler' } = options;
   const { batch, channels, stateSize } = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B');
@@ -48,7 +48,7 @@ export function selectiveScanStep(
       }),
     );
   }
-  const y = empty(u.backend, u.shape, u.dtype);
+  const y = empty(u.backend, u.shape, u.dtype as FloatDType);
   const denseA = contiguous(A);
   launch(
     kernels.selectiveScanStep,

@@ -1,4 +1,4 @@
-import { destination, empty, expectShape, isRecording, launch, record, type Tensor } from '../../tensor/index.js';
+import { destination, empty, expectShape, isRecording, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, expectDType, expectFloats, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
@@ -21,9 +21,9 @@ export interface SelectiveScanOptions extends ScanOptions {
 /** What a scan makes. */
 export interface SelectiveScanResult {
   /** [B,L,E] */
-  readonly y: Tensor;
+  readonly y: Tensor<FloatDType>;
   /** The state after the last step of the scan [B,E,N]: the `initialState` of what follows. */
-  readonly finalState: Tensor;
+  readonly finalState: Tensor<'f32'>;
 }
 
 /**
@@ -67,7 +67,7 @@ export function selectiveScan(
 
   const { backend } = u;
   const plan = planScan(backend.kind, batch, length, channels);
-  const y = empty(backend, u.shape, u.dtype);
+  const y = empty(backend, u.shape, u.dtype as FloatDType);
   const finalState = destination(operation, 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,E,N]' });
   const states = isRecording() ? empty(backend, [batch, plan.chunks, stateSize, channels]) : null;
   const carries = emptyCarries(u, plan.segments, stateSize);

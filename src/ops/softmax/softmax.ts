@@ -1,4 +1,4 @@
-import { empty, launch, record, type Tensor } from '../../tensor/index.js';
+import { empty, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import * as kernels from './kernels.js';
 
 /**
@@ -7,7 +7,7 @@ import * as kernels from './kernels.js';
  * @param x [...,C] f32 or f16
  * @returns [...,C] of x's dtype
  */
-export function softmax(x: Tensor): Tensor {
+export function softmax(x: Tensor): Tensor<FloatDType> {
   return normalise('softmax', x, kernels.softmax, kernels.softmaxBackward);
 }
 
@@ -16,7 +16,7 @@ export function softmax(x: Tensor): Tensor {
  * @param x [...,C] f32 or f16
  * @returns [...,C] of x's dtype
  */
-export function logSoftmax(x: Tensor): Tensor {
+export function logSoftmax(x: Tensor): Tensor<FloatDType> {
   return normalise('logSoftmax', x, kernels.logSoftmax, kernels.logSoftmaxBackward);
 }
 
@@ -26,9 +26,9 @@ function normalise(
   x: Tensor,
   forward: typeof kernels.softmax | typeof kernels.logSoftmax,
   backward: typeof kernels.softmaxBackward | typeof kernels.logSoftmaxBackward,
-): Tensor {
+): Tensor<FloatDType> {
   const { rows, columns, dtype } = x;
-  const y = empty(x.backend, x.shape, x.dtype);
+  const y = empty(x.backend, x.shape, x.dtype as FloatDType);
   launch(forward, { x, y }, { rows, columns, xPitch: x.pitch });
   record({
     operation,

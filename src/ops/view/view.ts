@@ -1,6 +1,6 @@
 import { copyRows, copyRowsI32, fill } from '../../backend/memory/kernels.js';
 import { describeProblem, ShapeError } from '../../util/errors.js';
-import { empty, formatShape, launch, record, sizeOf, type Shape, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, launch, record, sizeOf, type DType, type FloatDType, type Shape, type Tensor } from '../../tensor/index.js';
 
 /** Copies `source` over `destination`, both [rows, columns] of any pitch. Not recorded. */
 export function copyInto(source: Tensor, destination: Tensor): void {
@@ -13,7 +13,7 @@ export function copyInto(source: Tensor, destination: Tensor): void {
 }
 
 /** The tensor itself (a new handle) when its rows follow one another, else a dense copy. */
-export function contiguous(x: Tensor): Tensor {
+export function contiguous<D extends DType>(x: Tensor<D>): Tensor<D> {
   if (x.dense) return x.retain();
   const y = empty(x.backend, x.shape, x.dtype);
   copyInto(x, y);
@@ -27,10 +27,10 @@ export function contiguous(x: Tensor): Tensor {
  * @param x f32 or f16
  * @throws DTypeError when x holds no floats
  */
-export function cast(x: Tensor, dtype: 'f32' | 'f16'): Tensor {
-  if (x.dtype === dtype) return x.retain();
+export function cast<D extends FloatDType>(x: Tensor, dtype: D): Tensor<D> {
+  if (x.dtype === dtype) return x.retain() as Tensor<D>;
   const y = empty(x.backend, x.shape, dtype);
-  const from = x.dtype as 'f32' | 'f16';
+  const from = x.dtype as FloatDType;
   launch(copyRows, { source: x, destination: y }, { rows: x.rows, columns: x.columns, sourcePitch: x.pitch, destinationPitch: y.pitch });
   record({ operation: 'cast', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ? cast(dy, from) : null] });
   return y;
@@ -41,7 +41,7 @@ export function cast(x: Tensor, dtype: 'f32' | 'f16'): Tensor {
  * @param shape extents with the same product; one may be −1 and is worked out
  * @throws ShapeError when the numbers of elements differ
  */
-export function reshape(x: Tensor, shape: Shape): Tensor {
+export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> {
   const known = sizeOf(shape.filter((extent) => extent !== -1));
   const to = shape.map((extent) => (extent === -1 ? x.size / known : extent));
   if (sizeOf(to) !== x.size || !to.every(Number.isInteger) || shape.filter((extent) => extent === -1).length > 1) {
@@ -75,7 +75,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
  * @returns tensors [..., sizes[i]]
  * @throws ShapeError when the sizes do not add up to the last extent
  */
-export function split(x: Tensor, sizes: readonly number[]): Tensor[] {
+export function split<D extends DType>(x: Tensor<D>, sizes: readonly number[]): Tensor<D>[] {
   if (sizes.reduce((sum, size) => sum + size, 0) !== x.columns || x.rank === 0) {
     throw new ShapeError(
       describeProblem({
