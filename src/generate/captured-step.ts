@@ -1,17 +1,15 @@
 import type { MambaLM, State } from '../models/index.js';
-import { copyInto } from '../ops/index.js';
 import type { Program, Tensor } from '../tensor/index.js';
 import { DisposedError } from '../util/errors.js';
+import { Transitions } from './transitions.js';
 
 /** A step of a model on a state, captured, and what was worked out from the weights for it: what decoders replay. */
 export class CapturedStep {
   readonly #model: MambaLM;
   readonly #state: State;
   readonly #batch: number;
-  readonly #transitions: readonly Tensor[];
+  readonly #transitions: Transitions;
   readonly #program: Program;
-  /** The model's when the transitions were worked out. */
-  #version: number;
   #disposed = false;
 
   /**
@@ -24,14 +22,13 @@ export class CapturedStep {
     this.#model = model;
     this.#state = state;
     this.#batch = state.batch;
-    this.#version = model.version;
-    this.#transitions = model.transitions();
+    this.#transitions = new Transitions(model);
     try {
       this.#program = model.backend.capture(() => {
-        step(this.#transitions);
+        step(this.#transitions.tensors);
       });
     } catch (error) {
-      this.#freeTransitions();
+      this.#transitions.dispose();
       throw error;
     }
   }
@@ -53,7 +50,7 @@ export class CapturedStep {
    */
   replay(operation: string, count = 1): void {
     this.expectLive(operation);
-    this.#refresh();
+    this.#transitions.refresh();
     for (let i = 0; i < count; i++) {
       this.#program.replay();
       this.#state.position++;
@@ -63,25 +60,6 @@ export class CapturedStep {
   dispose(): void {
     this.#disposed = true;
     this.#program.dispose();
-    this.#freeTransitions();
-  }
-
-  /** The weights may have been trained since. */
-  #refresh(): void {
-    const { version } = this.#model;
-    if (version === this.#version) return;
-    const fresh = this.#model.transitions();
-    try {
-      fresh.forEach((transition, i) => {
-        copyInto(transition, this.#transitions[i] as Tensor);
-      });
-    } finally {
-      for (const transition of fresh) transition.dispose();
-    }
-    this.#version = version;
-  }
-
-  #freeTransitions(): void {
-    for (const transition of this.#transitions) transition.dispose();
+    this.#transitions.dispose();
   }
 }

@@ -2,6 +2,7 @@ import type { MambaLM, State, StateUse } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { CapturedStep } from './captured-step.js';
+import { Transitions } from './transitions.js';
 
 /**
  * Reads a prompt into a state, a chunk at a time: memory does not grow with the prompt.
@@ -14,7 +15,7 @@ import { CapturedStep } from './captured-step.js';
  */
 export async function prefill(model: MambaLM, ids: ArrayLike<number>, state: State, options: PrefillOptions = {}): Promise<Float32Array> {
   state.expectOf('prefill', model, 1);
-  const use = state.take('prefill');
+  const use = state.take('prefill', 'a prefill');
   try {
     return await readPrompt(model, ids, state, options);
   } finally {
@@ -35,7 +36,7 @@ export async function readPrompt(model: MambaLM, ids: ArrayLike<number>, state: 
   }
   model.checkIds('prefill', ids);
   const all = Int32Array.from(ids);
-  const transitions = model.transitions();
+  const transitions = new Transitions(model);
   let logits: Tensor | undefined;
   try {
     for (let start = 0; start < all.length; start += chunkLength) {
@@ -43,14 +44,14 @@ export async function readPrompt(model: MambaLM, ids: ArrayLike<number>, state: 
       logits?.dispose();
       const chunk = all.subarray(start, start + chunkLength);
       logits = withoutScope(() =>
-        scope(() => model.forwardLast(tensor(model.backend, chunk, [1, chunk.length], 'i32'), { state, transitions })),
+        scope(() => model.forwardLast(tensor(model.backend, chunk, [1, chunk.length], 'i32'), { state, transitions: transitions.tensors })),
       );
       // One chunk in flight: an abort takes effect within a chunk, and the queue stays short.
       await model.backend.synchronize();
     }
     return Float32Array.from((await logits?.data()) ?? []);
   } finally {
-    for (const transition of transitions) transition.dispose();
+    transitions.dispose();
     logits?.dispose();
   }
 }

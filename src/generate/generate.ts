@@ -48,7 +48,7 @@ export async function* generateTokens(
   // Where a read costs as much as steps do, several are queued, drawing on the device. A state that outlives the generation must
   // not run ahead of the tokens that were asked for.
   const ahead = options.state === undefined && drawsOnDevice(options) ? model.backend.stepsAhead : 1;
-  const use = state.take('generation');
+  const use = state.take('generate', 'a generation');
   let decoder: Decoder | undefined;
   try {
     let logits = await readPrompt(model, promptIds, state, { signal });

@@ -66,6 +66,23 @@ export class MambaLM {
     return sum;
   }
 
+  /**
+   * Throws when a weight was written to since `version` was that.
+   * @throws ArgumentError
+   */
+  expectUnchanged(operation: string, version: number): void {
+    if (this.version === version) return;
+    throw new ArgumentError(
+      describeProblem({
+        operation,
+        argument: 'model',
+        expected: 'weights that stay as they are meanwhile',
+        got: 'changed by a training step, or a write',
+        hint: 'wait for trainStep() first; the trainer’s own methods do',
+      }),
+    );
+  }
+
   /** W of logits = hidden·Wᵀ, [V,D]. */
   get headWeight(): Tensor {
     return (this.#untiedHead ?? this.embeddings).weight.tensor;

@@ -15,7 +15,6 @@ export interface StateOwner {
 
 /** Something that goes on over several passes, as a generation does, and has a state to itself meanwhile. */
 export interface StateUse {
-  readonly operation: string;
   /** Gives the state back. */
   end(): void;
 }
@@ -32,7 +31,7 @@ export class State {
   readonly #conv: Tensor;
   readonly #ssm: Tensor;
   #owner: StateOwner | null;
-  #use: StateUse | null = null;
+  #taken: { readonly use: StateUse; readonly user: string } | null = null;
 
   /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
   private constructor(
@@ -191,17 +190,17 @@ export class State {
 
   /**
    * Takes the state for something that goes on over several passes. What reads it, as `copy` and `serialize`, may go on.
+   * @param user for others' errors: 'a generation'
    * @throws ArgumentError when something else has taken it
    */
-  take(operation: string): StateUse {
+  take(operation: string, user: string): StateUse {
     this.expectFree(operation, null);
     const use: StateUse = {
-      operation,
       end: () => {
-        if (this.#use === use) this.#use = null;
+        if (this.#taken?.use === use) this.#taken = null;
       },
     };
-    this.#use = use;
+    this.#taken = { use, user };
     return use;
   }
 
@@ -210,9 +209,9 @@ export class State {
    * @throws ArgumentError
    */
   expectFree(operation: string, use: StateUse | null): void {
-    if (this.#use === null || this.#use === use) return;
+    if (this.#taken === null || this.#taken.use === use) return;
     const hint = 'copy() forks a state; a generation gives its state back when its loop ends, or by return()';
-    throw wrongState(operation, 'a state that nothing else is changing', `in use by another ${this.#use.operation}`, hint);
+    throw wrongState(operation, 'a state that nothing else is changing', `in use by ${this.#taken.user}`, hint);
   }
 
   dispose(): void {
