@@ -37,14 +37,16 @@ export class NormProbe {
     return withWrappedRecorder((outer) => ({ record: (operation) => this.#record(outer, operation) }), body);
   }
 
-  /** What was seen so far. Frees what the probe holds. */
+  /** What was seen so far. */
   async sightings(): Promise<Sighting[]> {
     const read: Sighting[] = [];
-    for (const { norm, ...where } of this.#sightings.splice(0)) {
-      read.push({ ...where, norm: await norm.item() });
-      norm.dispose();
-    }
+    for (const { norm, ...where } of this.#sightings) read.push({ ...where, norm: await norm.item() });
     return read;
+  }
+
+  /** Frees what the probe holds. */
+  dispose(): void {
+    for (const { norm } of this.#sightings.splice(0)) norm.dispose();
   }
 
   #record<S extends Record<string, Tensor | null>>(outer: Recorder, recorded: RecordedOperation<S>): void {

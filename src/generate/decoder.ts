@@ -1,8 +1,10 @@
-import type { MambaLM, State } from '../models/index.js';
-import { tensor, withoutScope, type Program, type Tensor } from '../tensor/index.js';
+import type { MambaLM, State, StateUse } from '../models/index.js';
+import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
+import { CapturedStep } from './captured-step.js';
+import { Transitions } from './transitions.js';
 
 /**
  * Reads a prompt into a state, a chunk at a time: memory does not grow with the prompt.
@@ -10,39 +12,48 @@ import { ArgumentError, describeProblem } from '../util/errors.js';
  * @param state for one sequence; afterwards the state after the last id
  * @param options.chunkLength positions a pass, default 512
  * @returns logits [V] after the last id
- * @throws ArgumentError when there is no id, or one is outside of the vocabulary
+ * @throws ArgumentError when there is no id, or one is outside of the vocabulary; when the state is another model's, or in use
+ * @throws DisposedError when model, state or backend are disposed, meanwhile too
  */
-export async function prefill(
-  model: MambaLM,
-  ids: ArrayLike<number>,
-  state: State,
-  options: { chunkLength?: number; signal?: AbortSignalLike | undefined } = {},
-): Promise<Float32Array> {
+export async function prefill(model: MambaLM, ids: ArrayLike<number>, state: State, options: PrefillOptions = {}): Promise<Float32Array> {
+  state.expectOf('prefill', model, 1);
+  const use = state.take('prefill', 'a prefill');
+  try {
+    return await readPrompt(model, ids, state, options);
+  } finally {
+    use.end();
+  }
+}
+
+export interface PrefillOptions {
+  readonly chunkLength?: number;
+  readonly signal?: AbortSignalLike | undefined;
+}
+
+/** `prefill` for one that has taken the state. */
+export async function readPrompt(model: MambaLM, ids: ArrayLike<number>, state: State, options: PrefillOptions): Promise<Float32Array> {
   const { chunkLength = 512, signal } = options;
   if (ids.length === 0) {
     throw new ArgumentError(describeProblem({ operation: 'prefill', argument: 'ids', expected: 'at least one id', got: 'empty' }));
   }
   model.checkIds('prefill', ids);
   const all = Int32Array.from(ids);
-  const transitions = model.transitions();
+  const transitions = new Transitions(model);
   let logits: Tensor | undefined;
   try {
     for (let start = 0; start < all.length; start += chunkLength) {
       signal?.throwIfAborted();
       logits?.dispose();
       const chunk = all.subarray(start, start + chunkLength);
-      logits = withoutScope(() => {
-        const input = tensor(model.backend, chunk, [1, chunk.length], 'i32');
-        const last = model.forwardLast(input, { state, transitions });
-        input.dispose();
-        return last;
-      });
+      logits = withoutScope(() =>
+        scope(() => model.forwardLast(tensor(model.backend, chunk, [1, chunk.length], 'i32'), { state, transitions: transitions.tensors })),
+      );
       // One chunk in flight: an abort takes effect within a chunk, and the queue stays short.
       await model.backend.synchronize();
     }
     return Float32Array.from((await logits?.data()) ?? []);
   } finally {
-    for (const transition of transitions) transition.dispose();
+    transitions.dispose();
     logits?.dispose();
   }
 }
@@ -51,51 +62,66 @@ export async function prefill(
 export class Decoder implements Disposable {
   readonly #model: MambaLM;
   readonly #state: State;
+  readonly #use: StateUse | null;
   readonly #ids: Tensor;
-  readonly #transitions: readonly Tensor[];
-  readonly #program: Program;
+  readonly #step: CapturedStep;
   readonly #logits: Tensor;
   #values: Float32Array | undefined;
 
-  /** @param state updated by every step; must outlive the decoder */
-  constructor(model: MambaLM, state: State) {
+  /**
+   * @param state updated by every step; must outlive the decoder
+   * @param use of one that has taken the state and decodes
+   * @throws ArgumentError when the state is another model's
+   */
+  constructor(model: MambaLM, state: State, use: StateUse | null = null) {
     this.#model = model;
     this.#state = state;
-    this.#ids = withoutScope(() => tensor(model.backend, new Int32Array(state.batch), [state.batch], 'i32'));
-    this.#transitions = model.transitions();
-    let logits: Tensor | undefined;
-    this.#program = model.backend.capture(() => {
-      logits = withoutScope(() => model.step(this.#ids, state, this.#transitions));
-    });
-    this.#logits = logits as unknown as Tensor;
+    this.#use = use;
+    const made = withoutScope(() =>
+      scope(() => {
+        const ids = tensor(model.backend, new Int32Array(state.batch), [state.batch], 'i32');
+        let logits: Tensor | undefined;
+        const step = new CapturedStep(model, state, (transitions) => {
+          logits = model.step(ids, state, transitions);
+        });
+        return { ids, step, logits: logits as unknown as Tensor };
+      }),
+    );
+    this.#ids = made.ids;
+    this.#step = made.step;
+    this.#logits = made.logits;
   }
 
   /** Kernel launches a step takes. */
   get launches(): number {
-    return this.#program.launches;
+    return this.#step.launches;
   }
 
   /**
    * Feeds one token to each sequence.
    * @param ids one for each sequence of the state
    * @returns logits [B·V] of the next tokens, until the next step overwrites them
-   * @throws ArgumentError when an id is outside of the vocabulary
+   * @throws ArgumentError when an id is outside of the vocabulary, or a generation is using the state
+   * @throws DisposedError when the decoder, its state, model or backend are disposed, or the model's weights have moved
    */
   async step(ids: ArrayLike<number>): Promise<Float32Array> {
+    this.#step.expectLive('step');
+    this.#state.expectFree('step', this.#use);
     this.#model.checkIds('step', ids);
     this.#ids.write(ids);
-    this.#program.replay();
-    this.#state.position++;
-    const logits = await this.#logits.data(this.#values);
+    this.#step.replay('step');
+    // A step that is begun before this one's logits are read has an array of its own.
+    const into = this.#values;
+    this.#values = undefined;
+    const logits = await this.#logits.data(into);
     this.#values = logits instanceof Float32Array ? logits : undefined;
     return this.#values ?? Float32Array.from(logits);
   }
 
   dispose(): void {
-    this.#program.dispose();
+    this.#step.dispose();
     this.#ids.dispose();
     this.#logits.dispose();
-    for (const transition of this.#transitions) transition.dispose();
   }
 
   [disposeSymbol](): void {

@@ -2,7 +2,7 @@ import type { MambaLM, State } from '../models/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
-import { Decoder, prefill } from './decoder.js';
+import { Decoder, readPrompt } from './decoder.js';
 import { Sampler, type SamplingOptions } from './sampling.js';
 import { drawsOnDevice, SamplingDecoder } from './sampling-decoder.js';
 import { StopMatcher } from './stop.js';
@@ -10,7 +10,10 @@ import { StopMatcher } from './stop.js';
 export interface GenerateOptions extends SamplingOptions {
   /** The most tokens to generate; default 256. */
   readonly maxTokens?: number | undefined;
-  /** Goes on from here, and is afterwards the state after the last token fed back. None: a new one, freed at the end. */
+  /**
+   * Goes on from here, and is afterwards the state after the last token fed back. Nothing else may change it meanwhile. None: a new
+   * one, freed at the end.
+   */
   readonly state?: State | undefined;
   /** Ends the generation: the iterator throws the signal's reason at its next step. */
   readonly signal?: AbortSignalLike | undefined;
@@ -24,7 +27,8 @@ export interface GenerateTextOptions extends GenerateOptions {
 /**
  * Generates token ids after a prompt, one at a time. Leaving the loop early frees everything.
  * @param promptIds at least one id
- * @throws ArgumentError for a bad prompt or bad options
+ * @throws ArgumentError for a bad prompt or bad options; for a state of another model, or one that another generation is using
+ * @throws DisposedError when model, state or backend are disposed, meanwhile too
  */
 export async function* generateTokens(
   model: MambaLM,
@@ -37,16 +41,18 @@ export async function* generateTokens(
       describeProblem({ operation: 'generate', argument: 'maxTokens', expected: 'an integer ≥ 0', got: String(maxTokens) }),
     );
   }
-  options.state?.expectBatch('generate', 1);
+  model.expectLive('generate');
+  options.state?.expectOf('generate', model, 1);
   const sampler = new Sampler(options);
   const state = options.state ?? model.newState(1);
   const history = Array.from(promptIds);
   // Where a read costs as much as steps do, several are queued, drawing on the device. A state that outlives the generation must
   // not run ahead of the tokens that were asked for.
   const ahead = options.state === undefined && drawsOnDevice(options) ? model.backend.stepsAhead : 1;
+  const use = state.take('generate', 'a generation');
   let decoder: Decoder | undefined;
   try {
-    let logits = await prefill(model, promptIds, state, { signal });
+    let logits = await readPrompt(model, promptIds, state, { signal });
     if (ahead > 1) {
       yield* drawnAhead(model, state, sampler.sample(logits, history), { ...options, maxTokens, ahead });
       return;
@@ -58,11 +64,12 @@ export async function* generateTokens(
       yield id;
       if (count + 1 === maxTokens) return;
       signal?.throwIfAborted();
-      decoder ??= new Decoder(model, state);
+      decoder ??= new Decoder(model, state, use);
       logits = await decoder.step([id]);
     }
   } finally {
     decoder?.dispose();
+    use.end();
     if (options.state === undefined) state.dispose();
   }
 }

@@ -1,4 +1,4 @@
-export * from './decoder.js';
+export { Decoder, prefill, type PrefillOptions } from './decoder.js';
 export * from './generate.js';
 export * from './sampling.js';
 export * from './stop.js';

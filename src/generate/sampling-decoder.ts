@@ -1,8 +1,9 @@
 import type { MambaLM, State } from '../models/index.js';
 import { sampleTokens } from '../ops/index.js';
-import { scope, tensor, withoutScope, type Program, type Tensor } from '../tensor/index.js';
+import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
+import { CapturedStep } from './captured-step.js';
 import type { SamplingOptions } from './sampling.js';
 
 /** Whether the device can draw: greedily, or by temperature alone. Filters and penalties need the host. */
@@ -14,10 +15,8 @@ export const drawsOnDevice = ({ repetitionPenalty = 1, topK, topP = 1, minP = 0 
  * queued before their tokens are read.
  */
 export class SamplingDecoder implements Disposable {
-  readonly #state: State;
   readonly #tensors: { readonly ids: Tensor; readonly counter: Tensor; readonly history: Tensor };
-  readonly #transitions: readonly Tensor[];
-  readonly #program: Program;
+  readonly #step: CapturedStep;
   #steps = 0;
 
   /**
@@ -26,33 +25,38 @@ export class SamplingDecoder implements Disposable {
    * @param options.capacity the most steps that will be taken
    */
   constructor(model: MambaLM, state: State, first: number, options: { temperature: number; seed: number; capacity: number }) {
-    state.expectBatch('SamplingDecoder', 1);
+    state.expectOf('SamplingDecoder', model, 1);
     const { backend } = model;
     const { temperature, seed, capacity } = options;
-    this.#state = state;
-    this.#tensors = withoutScope(() => ({
-      ids: tensor(backend, [first], [1], 'i32'),
-      counter: tensor(backend, [0], [1], 'i32'),
-      history: tensor(backend, new Int32Array(capacity), [1, capacity], 'i32'),
-    }));
-    this.#transitions = model.transitions();
-    this.#program = backend.capture(() => {
+    const made = withoutScope(() =>
       scope(() => {
-        sampleTokens(model.step(this.#tensors.ids, state, this.#transitions), this.#tensors, { temperature, seed });
-      });
-    });
+        const tensors = {
+          ids: tensor(backend, [first], [1], 'i32'),
+          counter: tensor(backend, [0], [1], 'i32'),
+          history: tensor(backend, new Int32Array(capacity), [1, capacity], 'i32'),
+        };
+        const step = new CapturedStep(model, state, (transitions) => {
+          scope(() => {
+            sampleTokens(model.step(tensors.ids, state, transitions), tensors, { temperature, seed });
+          });
+        });
+        return { tensors, step };
+      }),
+    );
+    this.#tensors = made.tensors;
+    this.#step = made.step;
   }
 
   /**
    * Takes some steps.
    * @returns the tokens drawn
    * @throws ArgumentError where the logits of a step leave nothing to draw
+   * @throws DisposedError when the decoder, its state, model or backend are disposed, or the model's weights have moved
    */
   async next(count: number): Promise<readonly number[]> {
     const start = this.#steps;
-    for (let i = 0; i < count; i++) this.#program.replay();
+    this.#step.replay('generate', count);
     this.#steps += count;
-    this.#state.position += count;
     const drawn = this.#tensors.history.aliased([count], start);
     try {
       const ids = Array.from(await drawn.data());
@@ -72,8 +76,8 @@ export class SamplingDecoder implements Disposable {
   }
 
   dispose(): void {
-    this.#program.dispose();
-    for (const made of [...Object.values(this.#tensors), ...this.#transitions]) made.dispose();
+    this.#step.dispose();
+    for (const made of Object.values(this.#tensors)) made.dispose();
   }
 
   [disposeSymbol](): void {

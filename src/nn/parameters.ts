@@ -4,6 +4,9 @@ import type { Initialiser } from './initialisers.js';
 
 /** A trainable tensor under its checkpoint key. The tensor may be replaced (by an optimiser's flat storage). */
 export class Parameter {
+  /** The optimiser whose storage the tensor is a part of and that updates it; null: none. */
+  optimiser: object | null = null;
+
   /** @param decay whether weight decay applies */
   constructor(
     readonly key: string,

@@ -18,7 +18,7 @@ export interface AnswerOptions {
 /**
  * Loss and accuracy of a model's answers over batches of a task: at each position that is asked, the answer is the likeliest
  * token. Every example is read in chunks that carry the state.
- * @throws ArgumentError where an id is outside of the model's vocabulary
+ * @throws ArgumentError where an id is outside of the model's vocabulary; when the model is trained meanwhile
  */
 export async function evaluateAnswers(
   model: MambaLM,
@@ -26,6 +26,7 @@ export async function evaluateAnswers(
   { batchSize, length, batches, chunkLength = 2048, signal }: AnswerOptions & BatchShape,
 ): Promise<Required<Evaluation>> {
   let [sum, tokens, correct] = [0, 0, 0];
+  const { version } = model;
   for (let batch = 0; batch < batches; batch++) {
     const { inputs, targets } = source.next();
     model.checkIds('evaluateAnswers', inputs);
@@ -33,6 +34,7 @@ export async function evaluateAnswers(
     try {
       for (let start = 0; start < length; start += chunkLength) {
         signal?.throwIfAborted();
+        model.expectUnchanged('evaluateAnswers', version);
         const count = Math.min(chunkLength, length - start);
         const asked = piece(targets, { batchSize, length }, start, count);
         const logits = scope(() => {

@@ -34,7 +34,8 @@ export interface EvaluationConduct {
 /**
  * Mean loss over batches: each row on its own (from a zero state), or, where batches are packed, going on from the batch
  * before.
- * @throws ArgumentError when there is nothing to predict
+ * @throws ArgumentError when there is nothing to predict; when the model is trained meanwhile
+ * @throws DisposedError when model or backend are disposed, meanwhile too
  */
 export async function evaluate(
   model: MambaLM,
@@ -45,9 +46,12 @@ export async function evaluate(
   let sum = 0;
   let tokens = 0;
   let state: State | undefined;
+  let version: number | undefined;
   try {
     for await (const { inputs, targets, starts } of batches) {
       signal?.throwIfAborted();
+      version ??= model.version;
+      model.expectUnchanged('evaluate', version);
       const put = (ids: Int32Array) => tensor(model.backend, ids, [batchSize, length], 'i32');
       if (starts !== undefined) state ??= model.newState(batchSize);
       const losses = scope(() =>
@@ -80,7 +84,8 @@ export function countTargets(targets: Int32Array): number {
 /**
  * Loss of a text as one sequence: every token is predicted from all before it, in chunks that carry the state, so that
  * memory does not grow with the text.
- * @throws ArgumentError when the text has fewer than two tokens
+ * @throws ArgumentError when the text has fewer than two tokens; when the model is trained meanwhile
+ * @throws DisposedError when model or backend are disposed, meanwhile too
  */
 export async function evaluateSequence(
   model: MambaLM,
@@ -91,11 +96,13 @@ export async function evaluateSequence(
   model.checkIds('evaluate', tokens);
   const all = Int32Array.from(tokens);
   const state = model.newState(1);
+  const { version } = model;
   let sum = 0;
   let predicted = 0;
   try {
     for (let start = 0; start + 1 < all.length; start += chunkLength) {
       signal?.throwIfAborted();
+      model.expectUnchanged('evaluate', version);
       const inputs = all.slice(start, Math.min(start + chunkLength, all.length - 1));
       const targets = all.slice(start + 1, start + 1 + inputs.length);
       const losses = scope(() =>
@@ -105,8 +112,11 @@ export async function evaluateSequence(
           { state },
         ),
       );
-      for (const loss of await losses.data()) sum += loss;
-      losses.dispose();
+      try {
+        for (const loss of await losses.data()) sum += loss;
+      } finally {
+        losses.dispose();
+      }
       predicted += inputs.length;
       onProgress?.(predicted, sum / predicted);
     }

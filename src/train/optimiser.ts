@@ -2,8 +2,9 @@ import { fill } from '../backend/memory/kernels.js';
 import type { Parameter } from '../nn/index.js';
 import { adamwStep, copyInto, globalNorm } from '../ops/index.js';
 import { noPackedGradient } from '../ops/packed/packed.js';
-import { empty, isPacked, launch, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
+import { empty, isPacked, launch, scope, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
+import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
 
 export interface AdamWOptions {
   readonly beta1: number;
@@ -32,11 +33,14 @@ export class FlatAdamW implements Disposable {
   readonly #decayCount: number;
   readonly #ranges = new Map<Parameter, number>();
   readonly #sums = new Map<Tensor, GradientSum>();
+  #disposed = false;
   /** Steps taken so far. */
   step = 0;
 
-  /** @throws ArgumentError when a parameter is packed: such are for inference */
+  /** @throws ArgumentError when a parameter is packed: such are for inference; when another optimiser has it and was not disposed */
   constructor(backend: Backend, parameters: readonly Parameter[], options: AdamWOptions) {
+    const taken = parameters.find(({ optimiser }) => optimiser !== null);
+    if (taken !== undefined) throw takenParameter(taken);
     const packed = parameters.find(({ tensor }) => isPacked(tensor.dtype));
     if (packed !== undefined) throw noPackedGradient('AdamW', packed.tensor.dtype);
     this.options = options;
@@ -50,7 +54,7 @@ export class FlatAdamW implements Disposable {
     }
     this.#decayCount = decayCount;
     [this.#flat, this.#gradients, this.#firstMoments, this.#secondMoments] = withoutScope(() =>
-      [0, 1, 2, 3].map(() => zeros(backend, size)),
+      scope(() => [0, 1, 2, 3].map(() => zeros(backend, size))),
     ) as [Tensor, Tensor, Tensor, Tensor];
     withoutScope(() => {
       for (const parameter of this.parameters) {
@@ -60,6 +64,7 @@ export class FlatAdamW implements Disposable {
         copyInto(parameter.tensor, place);
         parameter.tensor.dispose();
         parameter.tensor = place;
+        parameter.optimiser = this;
         this.#sums.set(place, { total: this.#gradients.aliased(shape, at), empty: true });
       }
     });
@@ -80,6 +85,7 @@ export class FlatAdamW implements Disposable {
    * @param gradientScale multiplies the gradients: 1/S where the loss was scaled by S
    */
   gradientNorm(gradientScale = 1): Tensor {
+    this.#expectLive('gradientNorm');
     for (const sum of this.#sums.values()) {
       // A parameter the loss does not depend on.
       if (sum.empty) launch(fill, { values: sum.total }, { value: 0, count: sum.total.size });
@@ -93,6 +99,7 @@ export class FlatAdamW implements Disposable {
    * @param norm what `gradientNorm` gave for the same scale; where it is not finite, nothing changes
    */
   update(learningRate: number, norm: Tensor, gradientScale = 1): void {
+    this.#expectLive('update');
     this.step++;
     const { maxGradientNorm, ...rest } = this.options;
     adamwStep(
@@ -112,27 +119,35 @@ export class FlatAdamW implements Disposable {
 
   /** Whether all parameters and moments are finite. */
   async finite(): Promise<boolean> {
-    const norms = [this.#flat, this.#firstMoments, this.#secondMoments].map((values) => withoutScope(() => globalNorm(values)));
-    const values = await Promise.all(norms.map((norm) => norm.item()));
-    for (const norm of norms) norm.dispose();
-    return values.every((value) => Number.isFinite(value));
+    this.#expectLive('finite');
+    const norms = withoutScope(() => scope(() => [this.#flat, this.#firstMoments, this.#secondMoments].map((values) => globalNorm(values))));
+    try {
+      const values = await Promise.all(norms.map((norm) => norm.item()));
+      return values.every((value) => Number.isFinite(value));
+    } finally {
+      for (const norm of norms) norm.dispose();
+    }
   }
 
   /** By key, the norm that each parameter's gradient had of late: the root of its bias-corrected second moments' sum. */
   async recentGradientNorms(): Promise<Map<string, number>> {
     const recent = new Map<string, number>();
-    for (const { key, first, second } of this.moments()) {
-      let sum = 0;
-      for (const value of await second.data()) sum += value;
-      recent.set(key, Math.sqrt(sum / (1 - this.options.beta2 ** this.step)));
-      first.dispose();
-      second.dispose();
+    const moments = this.moments();
+    try {
+      for (const { key, second } of moments) {
+        let sum = 0;
+        for (const value of await second.data()) sum += value;
+        recent.set(key, Math.sqrt(sum / (1 - this.options.beta2 ** this.step)));
+      }
+      return recent;
+    } finally {
+      for (const { first, second } of moments) for (const view of [first, second]) view.dispose();
     }
-    return recent;
   }
 
   /** The moments of each parameter, as views: to be saved, or written when restored. The caller disposes them. */
   moments(): { key: string; first: Tensor; second: Tensor }[] {
+    this.#expectLive('moments');
     return this.parameters.map((parameter) => {
       const at = this.#ranges.get(parameter) ?? 0;
       const { shape } = parameter.tensor;
@@ -144,8 +159,10 @@ export class FlatAdamW implements Disposable {
     });
   }
 
-  /** Frees gradients and moments; the parameters stay with the model. */
+  /** Frees gradients and moments; the parameters stay with the model, and another optimiser may take them. */
   dispose(): void {
+    this.#disposed = true;
+    for (const parameter of this.parameters) if (parameter.optimiser === this) parameter.optimiser = null;
     for (const { total } of this.#sums.values()) total.dispose();
     for (const storage of [this.#flat, this.#gradients, this.#firstMoments, this.#secondMoments]) storage.dispose();
   }
@@ -153,6 +170,22 @@ export class FlatAdamW implements Disposable {
   [disposeSymbol](): void {
     this.dispose();
   }
+
+  #expectLive(operation: string): void {
+    if (this.#disposed) throw new DisposedError(`AdamW.${operation}: the optimiser was disposed`);
+  }
+}
+
+function takenParameter({ key }: Parameter): ArgumentError {
+  return new ArgumentError(
+    describeProblem({
+      operation: 'AdamW',
+      argument: `parameter ${key}`,
+      expected: 'a model that nothing else trains',
+      got: 'updated by another optimiser',
+      hint: 'one trainer at a time: dispose the other one first, the model keeps its weights',
+    }),
+  );
 }
 
 function zeros(backend: Backend, size: number): Tensor {

@@ -1,10 +1,11 @@
-import { NormProbe, valueAndGradients } from '../autograd/index.js';
+import { NormProbe, valueAndGradients, type Sighting } from '../autograd/index.js';
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
 import type { Batch, BatchSource, DocumentDataset, TokenArray, TokenDataset } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
+import { Turns } from '../util/turns.js';
 import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
 import { firstNotFinite, grewMost, isWeight } from './divergence-origin.js';
@@ -79,8 +80,9 @@ export interface TrainingData {
 }
 
 /**
- * Trains a Mamba language model on a text, in windows, on documents, packed into rows, or on batches of any source. One step
- * at a time; saving and showing is the caller's.
+ * Trains a Mamba language model on a text, in windows, on documents, packed into rows, or on batches of any source; saving and
+ * showing is the caller's. Steps, evaluations and saving are done one after the other, in the order in which they were asked for: a
+ * call need not wait for the one before, and gives what it would have given then. A model has one trainer at a time.
  *
  * On documents, the state after a batch is where the next begins (truncated back-propagation through time): a document longer
  * than a row is seen whole, its gradients reach back to the row's beginning. The state was worked out with the weights as
@@ -100,11 +102,13 @@ export class Trainer implements Disposable {
   #lossScale: LossScale | null;
   #skipped = 0;
   #skippedInARow = 0;
+  readonly #turns = new Turns();
+  #disposed = false;
 
   /**
    * @param model its parameters move to the optimiser's storage
    * @param data a text, documents, or another source of batches [batchSize, length]
-   * @throws ArgumentError when an option is out of range or the text too short
+   * @throws ArgumentError when an option is out of range or the text too short; when another trainer has the model
    */
   constructor(model: MambaLM, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
@@ -116,9 +120,16 @@ export class Trainer implements Disposable {
     this.model = model;
     this.options = options;
     this.data = trainingData(data, options);
-    this.carried = this.data.continuous ? model.newState(options.batchSize) : null;
-    this.#carriedBefore = this.carried?.copy() ?? null;
+    model.expectLive('Trainer');
+    // First: it refuses a model that is being trained, and no other memory has been taken by then.
     this.optimiser = new FlatAdamW(model.backend, model.parameters, options);
+    try {
+      this.carried = this.data.continuous ? model.newState(options.batchSize) : null;
+      this.#carriedBefore = this.carried?.copy() ?? null;
+    } catch (error) {
+      this.optimiser.dispose();
+      throw error;
+    }
     this.#lossScale = model.backend.matmul === 'f16' ? new LossScale() : null;
   }
 
@@ -130,11 +141,17 @@ export class Trainer implements Disposable {
   /**
    * One optimiser step on the next batches.
    * @throws DivergenceError, see `TrainingOptions.onDivergence`; weights and moments are then as before, the data are not
+   * @throws DisposedError when trainer, model or backend are disposed, meanwhile too
    */
-  async trainStep(): Promise<StepResult> {
+  trainStep(): Promise<StepResult> {
+    return this.inTurn('trainStep', () => this.#trainStep());
+  }
+
+  async #trainStep(): Promise<StepResult> {
     const { batchSize, length, accumulation, schedule } = this.options;
     const learningRate = learningRateAt(schedule, this.step);
     const weighed = await this.#nextBatches();
+    this.#expectLive('trainStep');
     this.#rememberCarried();
     for (;;) {
       const result = await this.#tryStep(weighed, learningRate);
@@ -153,6 +170,7 @@ export class Trainer implements Disposable {
     try {
       const loss = await meanLoss(losses, weighed);
       const gradientNorm = await norm.item();
+      this.#expectLive('trainStep');
       if (Number.isFinite(loss) && !Number.isFinite(gradientNorm) && lossScale > 1) return null;
       const scaled = this.#lossScale === null ? {} : { lossScale };
       const measured = { step: this.step + 1, loss, gradientNorm, learningRate, ...scaled };
@@ -177,7 +195,11 @@ export class Trainer implements Disposable {
    * steps' batches is neither infinite nor a spike. An update that spoils the weights is seen in no loss before that of the
    * next step. Takes a forward pass, as a rule, and changes nothing.
    */
-  async sound(): Promise<boolean> {
+  sound(): Promise<boolean> {
+    return this.inTurn('sound', () => this.#sound());
+  }
+
+  async #sound(): Promise<boolean> {
     if (!(await this.optimiser.finite())) return false;
     const position = this.data.source.state();
     try {
@@ -185,10 +207,15 @@ export class Trainer implements Disposable {
         const batches = await this.#nextBatches().catch(() => null);
         // Damaged data say nothing of the weights: the next step will tell of them.
         if (batches === null) return true;
+        this.#expectLive('sound');
         this.#rememberCarried();
-        const losses = batches.map(({ batch }) => withoutScope(() => this.#loss(batch, this.#carriedBefore)));
-        const loss = await meanLoss(losses, batches);
-        for (const value of losses) value.dispose();
+        const losses = withoutScope(() => scope(() => batches.map(({ batch }) => this.#loss(batch, this.#carriedBefore))));
+        let loss: number;
+        try {
+          loss = await meanLoss(losses, batches);
+        } finally {
+          for (const value of losses) value.dispose();
+        }
         if (Number.isFinite(loss) && this.#watch.spike(loss, targetsOf(batches)) === null) return true;
       }
       return false;
@@ -214,12 +241,25 @@ export class Trainer implements Disposable {
   }
 
   /** Mean loss over the held-out data, or over the first `limitBatches` batches of them. */
-  async evaluate(limitBatches = Infinity): Promise<Evaluation> {
-    return this.data.evaluate(this.model, limitBatches);
+  evaluate(limitBatches = Infinity): Promise<Evaluation> {
+    return this.inTurn('evaluate', () => this.data.evaluate(this.model, limitBatches));
   }
 
-  /** Frees the optimiser's memory and the carried state; the model stays. */
+  /**
+   * Does `work`, which reads or writes what a step changes, when steps and evaluations that were asked for before have ended, and
+   * lets later ones wait. It must not wait for a step of this trainer itself.
+   * @throws DisposedError when the trainer or its model are disposed by then
+   */
+  inTurn<T>(operation: string, work: () => Promise<T>): Promise<T> {
+    return this.#turns.take(() => {
+      this.#expectLive(operation);
+      return work();
+    });
+  }
+
+  /** Frees the optimiser's memory and the carried state; the model stays. What waits for its turn throws DisposedError. */
   dispose(): void {
+    this.#disposed = true;
     this.carried?.dispose();
     this.#carriedBefore?.dispose();
     this.optimiser.dispose();
@@ -227,6 +267,11 @@ export class Trainer implements Disposable {
 
   [disposeSymbol](): void {
     this.dispose();
+  }
+
+  #expectLive(operation: string): void {
+    if (this.#disposed) throw new DisposedError(`${operation}: the trainer was disposed`);
+    this.model.expectLive(operation);
   }
 
   async #nextBatches(): Promise<WeighedBatch[]> {
@@ -259,8 +304,10 @@ export class Trainer implements Disposable {
     const into = this.optimiser.gradientSums;
     this.optimiser.clearGradients();
     const lossScale = this.#lossScale?.value ?? 1;
-    return batches.map(({ batch, weight }) =>
-      withoutScope(() => valueAndGradients(by, () => watch(() => this.#loss(batch, state)), { into, scale: weight * lossScale }).value),
+    return withoutScope(() =>
+      scope(() =>
+        batches.map(({ batch, weight }) => valueAndGradients(by, () => watch(() => this.#loss(batch, state)), { into, scale: weight * lossScale }).value),
+      ),
     );
   }
 
@@ -283,8 +330,13 @@ export class Trainer implements Disposable {
   async #origin(batches: readonly WeighedBatch[], gradientNorm: number, spike: LossSpike | null): Promise<DivergenceOrigin | null> {
     const { parameters } = this.model;
     const probe = new NormProbe(parameters.map(({ key, tensor: values }) => [values, key]));
-    for (const loss of this.#differentiate(batches, this.#carriedBefore, (forward) => probe.watch(forward))) loss.dispose();
-    const sightings = await probe.sightings();
+    let sightings: Sighting[];
+    try {
+      for (const loss of this.#differentiate(batches, this.#carriedBefore, (forward) => probe.watch(forward))) loss.dispose();
+      sightings = await probe.sightings();
+    } finally {
+      probe.dispose();
+    }
     if (spike === null) return firstNotFinite(sightings, parameters.map(({ key }) => key));
     const clipping = Math.min(1, this.options.maxGradientNorm / (gradientNorm + 1e-6));
     return grewMost(sightings, await this.optimiser.recentGradientNorms(), clipping);

@@ -35,7 +35,11 @@ const progressSchema = v.object({
  * is killed at any moment goes on from the last one.
  * @param seconds time spent training so far
  */
-export async function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
+export function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
+  return trainer.inTurn('saveTraining', () => save(trainer, path, seconds));
+}
+
+async function save(trainer: Trainer, path: string, seconds: number): Promise<void> {
   const moments = trainer.optimiser.moments();
   const named = tensorsOf(trainer, moments);
   try {
@@ -61,7 +65,11 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
  * @throws CheckpointError when the file is damaged, or was made with another model, text or batches; the trainer is then
  *   as it was before
  */
-export async function restoreTraining(trainer: Trainer, path: string): Promise<number> {
+export function restoreTraining(trainer: Trainer, path: string): Promise<number> {
+  return trainer.inTurn('restoreTraining', () => restore(trainer, path));
+}
+
+async function restore(trainer: Trainer, path: string): Promise<number> {
   const checkpoint = await openCheckpoint(path);
   const moments = trainer.optimiser.moments();
   try {

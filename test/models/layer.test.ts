@@ -26,9 +26,9 @@ describe('a Mamba layer by itself', () => {
       scope(() => valueAndGradients([input, ...parameters.map((parameter) => parameter.tensor)], () => sum(forward())));
     const [ours, theirs] = [of(() => layer.forward(input), layer.parameters), of(() => mixer.forward(input).y, store.all)];
     for (const [i, gradient] of ours.gradients.entries()) {
-      expectClose(await gradient.data(), await (theirs.gradients[i] as typeof gradient).data(), 1e-6, store.all[i - 1]?.key ?? 'x');
+      expectClose((await gradient?.data()) ?? [], (await theirs.gradients[i]?.data()) ?? [NaN], 1e-6, store.all[i - 1]?.key ?? 'x');
     }
-    for (const made of [input, y, expected, layer, ...store.all.map((parameter) => parameter.tensor), ours.value, theirs.value, ...ours.gradients, ...theirs.gradients]) made.dispose();
+    for (const made of [input, y, expected, layer, ...store.all.map((parameter) => parameter.tensor), ours.value, theirs.value, ...ours.gradients, ...theirs.gradients]) made?.dispose();
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 

@@ -1,5 +1,5 @@
-import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
-import { BackendError } from '../../util/errors.js';
+import { asyncDisposeSymbol } from '../../util/disposal.js';
+import { BackendError, DisposedError } from '../../util/errors.js';
 import {
   itemSize,
   type BufferView,
@@ -11,9 +11,9 @@ import {
   type MatmulPrecision,
   type Program,
 } from '../../tensor/index.js';
-import { CapturedMemory } from '../captured-memory.js';
 import { Counters } from '../counters.js';
 import { copyRows, copyRowsI32, fill } from '../memory/kernels.js';
+import { MemoryLifetimes } from '../memory-lifetimes.js';
 import { sizeClass } from '../size-class.js';
 import { BufferPool, type Block } from './buffer-pool.js';
 import type { DeviceArray, Engine } from './engine.js';
@@ -21,10 +21,22 @@ import type { DeviceArray, Engine } from './engine.js';
 /** Launches encoded before they are handed to the executor, so that it starts while JavaScript goes on encoding. */
 const launchesPerSubmission = 32;
 
-interface CpuBuffer extends DeviceBuffer {
+/** Pages of a file. */
+interface Mapping {
   readonly address: number;
-  /** Memory of the pool, or null for a mapped file. */
-  readonly block: Block | null;
+  readonly sizeBytes: number;
+}
+
+interface CpuBuffer extends DeviceBuffer {
+  readonly memory: Block | Mapping;
+}
+
+/** What waits for the stream. */
+interface Waiter {
+  readonly submission: number;
+  /** Called in the same turn in which the submission is found to be done. */
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** The words of launches, growing as needed. */
@@ -67,11 +79,15 @@ export class CpuBackend implements MappingBackend {
   readonly #commands = new CommandBuffer();
   #submissions = 0;
   #flushScheduled = false;
-  #waiters: { submission: number; resolve: () => void; reject: (error: Error) => void }[] = [];
+  #waiters: Waiter[] = [];
   #failure: Error | null = null;
-  #closed = false;
-  readonly #mapped = new Set<CpuBuffer>();
-  #capture: { commands: CommandBuffer; memory: CapturedMemory<Block> } | null = null;
+  #closing: Promise<void> | null = null;
+  readonly #mapped = new Set<Mapping>();
+  readonly #lifetimes = new MemoryLifetimes<Block | Mapping>(this.#counters, (memory) => {
+    this.#free(memory);
+  });
+  /** The launches of the step under capture. */
+  #recording: CommandBuffer | null = null;
 
   constructor(engine: Engine, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
     this.#engine = engine;
@@ -99,13 +115,14 @@ export class CpuBackend implements MappingBackend {
   }
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
-    if (this.#capture !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    if (this.#recording !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
     const buffer = this.#take(dtype, size, true);
-    this.#engine.copyIn(buffer.address, toHostArray(dtype, data()));
+    this.#engine.copyIn(buffer.memory.address, toHostArray(dtype, data()));
     return buffer;
   }
 
   write(view: BufferView, data: ArrayLike<number>): void {
+    this.#expectAlive('write');
     // Launches already in the stream may still read the old values: stage the new ones and copy in order.
     const staged = this.upload(view.buffer.dtype, view.size, () => data);
     this.#copy({ buffer: staged, offset: 0, size: view.size }, view);
@@ -113,17 +130,20 @@ export class CpuBackend implements MappingBackend {
   }
 
   async read(view: BufferView, into?: HostArray): Promise<HostArray> {
-    if (this.#capture !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
+    this.#expectAlive('read');
+    if (this.#recording !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
     // The caller may free or overwrite the view before the promise resolves: what is read is a copy made in order.
     const { size, buffer } = view;
     const staged = this.#take(buffer.dtype, size, false);
     this.#copy(view, { buffer: staged, offset: 0, size });
     try {
-      const done = this.synchronize();
+      const submission = this.#submitAll();
       // Fresh memory takes as long as copying it several times over: while the kernels run, or never.
       const values = fits(into, buffer.dtype, size) ? into : hostArray(buffer.dtype, size);
-      await done;
-      this.#engine.copyOut(staged.address, values);
+      // Copied in the turn in which the kernels are done: in the next one the memory may be gone, with the backend.
+      await this.#reached(submission, () => {
+        this.#engine.copyOut(staged.memory.address, values);
+      });
       return values;
     } finally {
       this.release(staged);
@@ -131,14 +151,7 @@ export class CpuBackend implements MappingBackend {
   }
 
   release(buffer: DeviceBuffer): void {
-    const { block } = buffer as CpuBuffer;
-    this.#counters.released(buffer.size * itemSize[buffer.dtype]);
-    if (this.#closed) return;
-    if (block === null) {
-      this.#unmap(buffer as CpuBuffer);
-    } else if (this.#capture?.memory.keep(block) !== true) {
-      this.#pool.give(block, this.#submissions + 1);
-    }
+    this.#lifetimes.release((buffer as CpuBuffer).memory, buffer.size * itemSize[buffer.dtype]);
   }
 
   supports({ signature }: Pick<Kernel, 'signature'>): boolean {
@@ -146,6 +159,7 @@ export class CpuBackend implements MappingBackend {
   }
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
+    if (this.#failure !== null) this.#expectAlive(kernel.name);
     const number = this.#kernelNumbers.get(kernel.signature);
     if (number === undefined) {
       throw new BackendError(
@@ -153,7 +167,7 @@ export class CpuBackend implements MappingBackend {
           'Hint: they are older than this code; build them again with npm rebuild elapid',
       );
     }
-    const commands = this.#capture?.commands ?? this.#commands;
+    const commands = this.#recording ?? this.#commands;
     const length = 2 + views.length + parameters.length;
     commands.reserve(length);
     const { words } = commands;
@@ -161,63 +175,56 @@ export class CpuBackend implements MappingBackend {
     words[i++] = number;
     words[i++] = length;
     for (const view of views) {
-      words[i++] = view === null ? 0 : (view.buffer as CpuBuffer).address + view.offset * itemSize[view.buffer.dtype];
+      words[i++] = view === null ? 0 : (view.buffer as CpuBuffer).memory.address + view.offset * itemSize[view.buffer.dtype];
     }
     for (const parameter of parameters) words[i++] = parameter;
     commands.count = i;
     commands.launches++;
     this.#counters.launches++;
-    if (this.#capture === null) this.#encoded();
+    if (this.#recording === null) this.#encoded();
+    else this.#lifetimes.captured(kernel, views, memoryOf);
   }
 
   async synchronize(): Promise<void> {
-    if (this.#failure !== null) throw this.#failure;
-    this.#submit(true);
-    const submission = this.#submissions;
-    if (this.#engine.completed() >= submission) return;
-    await new Promise<void>((resolve, reject) => {
-      if (this.#waiters.length === 0) this.#engine.keepAlive(true);
-      this.#waiters.push({ submission, resolve, reject });
-    });
+    this.#expectAlive('synchronize');
+    await this.#reached(this.#submitAll());
   }
 
   capture(step: () => void): Program {
-    if (this.#capture !== null) throw new BackendError('capture: already capturing');
-    const capture = { commands: new CommandBuffer(), memory: new CapturedMemory<Block>() };
-    this.#capture = capture;
-    try {
-      step();
-    } catch (error) {
-      for (const block of capture.memory.freed) this.#pool.give(block, this.#submissions + 1);
-      throw error;
-    } finally {
-      this.#capture = null;
-    }
-    const words = capture.commands.words.slice(0, capture.commands.count);
-    const { launches } = capture.commands;
-    let owned = capture.memory.freed;
-    return disposable({
-      launches,
-      replay: () => {
+    this.#expectAlive('capture');
+    const commands = new CommandBuffer();
+    const recorded = () => {
+      this.#recording = commands;
+      try {
+        step();
+      } finally {
+        this.#recording = null;
+      }
+    };
+    return this.#lifetimes.capture(recorded, () => {
+      const words = commands.words.slice(0, commands.count);
+      const { launches } = commands;
+      const replay = () => {
+        if (this.#failure !== null) this.#expectAlive('replay');
         this.#commands.append(words);
         this.#commands.launches += launches;
         this.#counters.launches += launches;
         this.#encoded();
-      },
-      dispose: () => {
-        if (!this.#closed) for (const block of owned) this.#pool.give(block, this.#submissions + 1);
-        owned = [];
-      },
+      };
+      return { launches, replay };
     });
   }
 
   mapFile(descriptor: number, offset: number, dtype: DType, size: number): DeviceBuffer | undefined {
+    this.#expectAlive('mapFile');
+    if (this.#recording !== null) throw new BackendError('capture: the step maps a file. Hint: load weights before');
     const sizeBytes = size * itemSize[dtype];
     const address = sizeBytes === 0 ? undefined : this.#engine.mapFile?.(descriptor, offset, sizeBytes);
     if (address === undefined) return undefined;
-    this.#counters.allocated(sizeBytes);
-    const buffer: CpuBuffer = { dtype, size, address, block: null };
-    this.#mapped.add(buffer);
+    const memory: Mapping = { address, sizeBytes };
+    this.#mapped.add(memory);
+    this.#lifetimes.taken(memory, sizeBytes);
+    const buffer: CpuBuffer = { dtype, size, memory };
     return buffer;
   }
 
@@ -245,18 +252,33 @@ export class CpuBackend implements MappingBackend {
     this.#counters.reset();
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    await this.synchronize();
-    this.#closed = true;
-    this.#failure = new BackendError('the backend was closed');
-    for (const buffer of this.#mapped) this.#engine.unmapFile?.(buffer.address, buffer.size * itemSize[buffer.dtype]);
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    // What is in the stream ends; what comes after this line is refused.
+    const ended = this.#failure === null ? this.#reached(this.#submitAll()) : Promise.resolve();
+    this.#lifetimes.close();
+    this.#failure ??= new DisposedError('the backend was closed');
+    // A worker may die meanwhile: then nothing runs any more either.
+    await ended.catch(() => undefined);
+    for (const { address, sizeBytes } of this.#mapped) this.#engine.unmapFile?.(address, sizeBytes);
+    this.#mapped.clear();
     this.#pool.freeAll();
     await this.#engine.close();
   }
 
   [asyncDisposeSymbol](): Promise<void> {
     return this.close();
+  }
+
+  /** @throws DisposedError after `close()`; what ended the engine, where it has died */
+  #expectAlive(operation: string): void {
+    if (this.#failure === null) return;
+    if (this.#closing !== null) throw new DisposedError(`${operation}: the backend was closed`);
+    throw this.#failure;
   }
 
   #copy(from: BufferView, to: BufferView): void {
@@ -266,22 +288,23 @@ export class CpuBackend implements MappingBackend {
     this.launch(kernel, [from, to], [1, words, words, words]);
   }
 
+  #free(memory: Block | Mapping): void {
+    if (isBlock(memory)) this.#pool.give(memory, this.#submissions + 1);
+    else void this.#unmap(memory);
+  }
+
   /** Unmaps when the launches that may read the pages are done. */
-  #unmap(buffer: CpuBuffer): void {
-    void this.synchronize()
-      .catch(() => undefined)
-      .then(() => {
-        if (this.#mapped.delete(buffer)) this.#engine.unmapFile?.(buffer.address, buffer.size * itemSize[buffer.dtype]);
-      });
+  async #unmap(memory: Mapping): Promise<void> {
+    if (this.#failure === null) await this.#reached(this.#submitAll()).catch(() => undefined);
+    if (this.#mapped.delete(memory)) this.#engine.unmapFile?.(memory.address, memory.sizeBytes);
   }
 
   #take(dtype: DType, size: number, idle: boolean): CpuBuffer {
-    if (this.#failure !== null) throw this.#failure;
+    if (this.#failure !== null) this.#expectAlive('allocate');
     const sizeBytes = size * itemSize[dtype];
-    const block = this.#capture?.memory.reuse(sizeClass(sizeBytes)) ?? this.#pool.take(sizeBytes, idle);
-    this.#capture?.memory.add(block);
-    this.#counters.allocated(sizeBytes);
-    return { dtype, size, address: block.address, block };
+    const memory = this.#lifetimes.reuse(sizeClass(sizeBytes)) ?? this.#pool.take(sizeBytes, idle);
+    this.#lifetimes.taken(memory, sizeBytes);
+    return { dtype, size, memory };
   }
 
   #encoded(): void {
@@ -305,6 +328,28 @@ export class CpuBackend implements MappingBackend {
     this.#commands.clear();
   }
 
+  /** Submits everything encoded so far. @returns the number of the last submission */
+  #submitAll(): number {
+    this.#submit(true);
+    return this.#submissions;
+  }
+
+  /** Calls `then` in the turn in which a submission is found to be done, and resolves. */
+  async #reached(submission: number, then: () => void = () => undefined): Promise<void> {
+    if (this.#engine.completed() >= submission) {
+      then();
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      if (this.#waiters.length === 0) this.#engine.keepAlive(true);
+      const done = () => {
+        then();
+        resolve();
+      };
+      this.#waiters.push({ submission, resolve: done, reject });
+    });
+  }
+
   #settle(): void {
     const completed = this.#engine.completed();
     const settled = this.#waiters.filter((waiter) => waiter.submission <= completed);
@@ -313,6 +358,10 @@ export class CpuBackend implements MappingBackend {
     if (settled.length > 0 && this.#waiters.length === 0) this.#engine.keepAlive(false);
   }
 }
+
+const isBlock = (memory: Block | Mapping): memory is Block => 'busyUntil' in memory;
+
+const memoryOf = ({ buffer }: BufferView) => (buffer as CpuBuffer).memory;
 
 function fits(array: HostArray | undefined, dtype: DType, size: number): array is DeviceArray {
   const type = dtype === 'f32' ? Float32Array : dtype === 'i32' ? Int32Array : Uint8Array;

@@ -13,9 +13,11 @@ import {
 } from '../../tensor/index.js';
 import { roundToHalf } from '../../util/half.js';
 import { Counters } from '../counters.js';
+import { MemoryLifetimes } from '../memory-lifetimes.js';
 
 interface ReferenceBuffer extends DeviceBuffer {
-  /** Null once released. */
+  readonly sizeBytes: number;
+  /** Null once its memory is free. */
   values: ReferenceArray | null;
 }
 
@@ -42,7 +44,11 @@ export class ReferenceBackend implements Backend {
   readonly matmul: MatmulPrecision;
   readonly #counters = new Counters();
   readonly #poison: boolean;
+  readonly #lifetimes = new MemoryLifetimes<ReferenceBuffer>(this.#counters, (buffer) => {
+    buffer.values = null;
+  });
   #recording: (() => void)[] | null = null;
+  #closed = false;
 
   constructor(options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
     this.matmul = options.matmul ?? 'f32';
@@ -50,10 +56,11 @@ export class ReferenceBackend implements Backend {
   }
 
   allocate(dtype: DType, size: number): DeviceBuffer {
+    this.#expectOpen('allocate');
     const values = isPacked(dtype) ? new Uint8Array(size) : dtype === 'i32' ? new Int32Array(size) : new Float64Array(size);
-    this.#counters.allocated(sizeBytes(dtype, size));
     if (this.#poison) values.fill(NaN);
-    const buffer: ReferenceBuffer = { dtype, size, values };
+    const buffer: ReferenceBuffer = { dtype, size, sizeBytes: sizeBytes(dtype, size), values };
+    this.#lifetimes.taken(buffer, buffer.sizeBytes);
     return buffer;
   }
 
@@ -64,24 +71,26 @@ export class ReferenceBackend implements Backend {
   }
 
   write(view: BufferView, data: ArrayLike<number>): void {
+    this.#expectOpen('write');
     if (this.#recording !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
     // f16 tensors hold what such a number can, where it comes from the host; results stay as exact as they are.
     memory(view).set(view.buffer.dtype === 'f16' ? Array.from(data, roundToHalf) : data);
   }
 
-  read(view: BufferView): Promise<HostArray> {
-    const values = memory(view);
-    return Promise.resolve(values instanceof Float64Array ? new Float32Array(values) : values.slice());
+  // Async, so that what is wrong rejects, as on the other backends.
+  // eslint-disable-next-line @typescript-eslint/require-await
+  async read(view: BufferView): Promise<HostArray> {
+    const values = this.#readable(view);
+    return values instanceof Float64Array ? new Float32Array(values) : values.slice();
   }
 
-  readExact(view: BufferView): Promise<Float64Array> {
-    return Promise.resolve(new Float64Array(memory(view)));
+  // eslint-disable-next-line @typescript-eslint/require-await
+  async readExact(view: BufferView): Promise<Float64Array> {
+    return new Float64Array(this.#readable(view));
   }
 
   release(buffer: DeviceBuffer): void {
-    this.#counters.released(sizeBytes(buffer.dtype, buffer.size));
-    // Recorded launches keep their memory: a program owns it.
-    if (this.#recording === null) (buffer as ReferenceBuffer).values = null;
+    this.#lifetimes.release(buffer as ReferenceBuffer, (buffer as ReferenceBuffer).sizeBytes);
   }
 
   supports(): boolean {
@@ -89,6 +98,7 @@ export class ReferenceBackend implements Backend {
   }
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
+    this.#expectOpen(kernel.name);
     this.#counters.launches++;
     const buffers: Record<string, ReferenceArray | null> = {};
     Object.keys(kernel.buffers).forEach((name, i) => {
@@ -103,32 +113,37 @@ export class ReferenceBackend implements Backend {
     const run = () => {
       kernel.reference(buffers as never, values as never);
     };
-    if (this.#recording === null) run();
-    else this.#recording.push(run);
+    if (this.#recording === null) {
+      run();
+      return;
+    }
+    this.#recording.push(run);
+    this.#lifetimes.captured(kernel, views, ({ buffer }) => buffer as ReferenceBuffer);
   }
 
-  synchronize(): Promise<void> {
-    return Promise.resolve();
+  // eslint-disable-next-line @typescript-eslint/require-await
+  async synchronize(): Promise<void> {
+    this.#expectOpen('synchronize');
   }
 
   capture(step: () => void): Program {
-    if (this.#recording !== null) throw new BackendError('capture: already capturing');
-    let steps: (() => void)[] = [];
-    this.#recording = steps;
-    try {
-      step();
-    } finally {
-      this.#recording = null;
-    }
-    return disposable({
-      launches: steps.length,
-      replay: () => {
-        this.#counters.launches += steps.length;
-        for (const run of steps) run();
-      },
-      dispose: () => {
-        steps = [];
-      },
+    this.#expectOpen('capture');
+    const launches: (() => void)[] = [];
+    const recorded = () => {
+      this.#recording = launches;
+      try {
+        step();
+      } finally {
+        this.#recording = null;
+      }
+    };
+    return this.#lifetimes.capture(recorded, () => {
+      const replay = () => {
+        this.#expectOpen('replay');
+        this.#counters.launches += launches.length;
+        for (const run of launches) run();
+      };
+      return { launches: launches.length, replay };
     });
   }
 
@@ -141,10 +156,21 @@ export class ReferenceBackend implements Backend {
   }
 
   close(): Promise<void> {
+    this.#closed = true;
     return Promise.resolve();
   }
 
   [asyncDisposeSymbol](): Promise<void> {
     return this.close();
+  }
+
+  #readable(view: BufferView) {
+    this.#expectOpen('read');
+    if (this.#recording !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
+    return memory(view);
+  }
+
+  #expectOpen(operation: string): void {
+    if (this.#closed) throw new DisposedError(`${operation}: the backend was closed`);
   }
 }

@@ -1,5 +1,5 @@
-import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
-import { BackendError } from '../../util/errors.js';
+import { asyncDisposeSymbol } from '../../util/disposal.js';
+import { BackendError, DisposedError } from '../../util/errors.js';
 import {
   isPacked,
   itemSize,
@@ -14,9 +14,9 @@ import {
   type MatmulPrecision,
   type Program,
 } from '../../tensor/index.js';
-import { CapturedMemory } from '../captured-memory.js';
 import { Counters } from '../counters.js';
 import { copyRows, fill } from '../memory/kernels.js';
+import { MemoryLifetimes } from '../memory-lifetimes.js';
 import type { Limits } from './binding.js';
 import { bindLaunch, withFloats, type BoundDispatch } from './bound-launch.js';
 import { blockSize, GpuBufferPool, type GpuBlock } from './buffer-pool.js';
@@ -58,8 +58,11 @@ export class WebGpuBackend implements Backend {
   readonly #limits: Limits;
   #profile: GpuProfile | null = null;
   #failure: Error | null = null;
-  #closed = false;
-  #capture: { entries: Captured[]; launches: number; memory: CapturedMemory<GpuBlock> } | null = null;
+  #closing: Promise<void> | null = null;
+  readonly #lifetimes = new MemoryLifetimes<GpuBlock>(this.#counters, (block) => {
+    this.#give(block);
+  });
+  #recording: { readonly entries: Captured[]; launches: number } | null = null;
 
   constructor(gpu: GpuDevice, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
     this.#device = gpu.device;
@@ -94,14 +97,15 @@ export class WebGpuBackend implements Backend {
   }
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
-    if (this.#capture !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    if (this.#recording !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
     const buffer = this.#take(dtype, size);
     this.write({ buffer, offset: 0, size }, data());
     return buffer;
   }
 
   write(view: BufferView, data: ArrayLike<number>): void {
-    if (this.#capture !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
+    this.#expectAlive('write');
+    if (this.#recording !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
     if (view.size === 0) return;
     const { dtype, block } = view.buffer as GpuBuffer;
     if (dtype === 'f16') {
@@ -119,7 +123,8 @@ export class WebGpuBackend implements Backend {
   }
 
   async read(view: BufferView, into?: HostArray): Promise<HostArray> {
-    if (this.#capture !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
+    this.#expectAlive('read');
+    if (this.#recording !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
     const { dtype, block } = view.buffer as GpuBuffer;
     if (view.size === 0) return hostArray(dtype, new ArrayBuffer(0));
     if (dtype === 'f16') {
@@ -137,9 +142,10 @@ export class WebGpuBackend implements Backend {
       this.#stream.copy({ from: block.buffer, fromOffset: view.offset * itemSize[dtype], to: staging, toOffset: 0, sizeBytes });
       await this.#stream.submitted();
       await staging.mapAsync(GPUMapMode.READ, 0, sizeBytes).catch((error: unknown) => {
-        throw this.#failure ?? error;
+        this.#expectAlive('read');
+        throw error;
       });
-      if (this.#failure !== null) throw this.#failure;
+      this.#expectAlive('read');
       const mapped = staging.getMappedRange(0, sizeBytes);
       if (dtype !== 'f32' || !(into instanceof Float32Array) || into.length !== view.size) return hostArray(dtype, mapped.slice(0));
       into.set(new Float32Array(mapped));
@@ -150,10 +156,7 @@ export class WebGpuBackend implements Backend {
   }
 
   release(buffer: DeviceBuffer): void {
-    const { block } = buffer as GpuBuffer;
-    this.#counters.released(buffer.size * itemSize[buffer.dtype]);
-    if (this.#closed) return;
-    if (this.#capture?.memory.keep(block) !== true) this.#give(block);
+    this.#lifetimes.release((buffer as GpuBuffer).block, buffer.size * itemSize[buffer.dtype]);
   }
 
   supports({ webgpu }: Pick<Kernel, 'webgpu'>): boolean {
@@ -161,7 +164,7 @@ export class WebGpuBackend implements Backend {
   }
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
-    if (this.#failure !== null) throw this.#failure;
+    this.#expectAlive(kernel.name);
     const plan = this.#plans.get(kernel, views, parameters);
     if (plan.division !== null) {
       launchHalves(this, kernel, plan.division, views, parameters);
@@ -179,7 +182,10 @@ export class WebGpuBackend implements Backend {
       const all = scratch.length === 0 ? views : [...views, ...scratch];
       const dispatches = this.#bind(plan, all, parameters, (sizeBytes) => take('int8', sizeBytes).block);
       this.#counters.launches++;
-      if (this.#capture !== null) this.#capture.launches++;
+      if (this.#recording !== null) {
+        this.#recording.launches++;
+        this.#lifetimes.captured(kernel, views, ({ buffer }) => (buffer as GpuBuffer).block);
+      }
       for (const dispatch of dispatches) {
         for (const copy of dispatch.before) this.#copy(copy);
         this.#dispatch(dispatch, plan.floats.length === 0 ? null : withFloats(dispatch.uniforms, plan.floats, parameters));
@@ -191,53 +197,23 @@ export class WebGpuBackend implements Backend {
   }
 
   async synchronize(): Promise<void> {
-    await this.#stream.submitted();
-    await this.#device.queue.onSubmittedWorkDone();
-    if (this.#failure !== null) throw this.#failure;
+    this.#expectAlive('synchronize');
+    await this.#ended();
+    this.#expectAlive('synchronize');
   }
 
   capture(step: () => void): Program {
-    if (this.#capture !== null) throw new BackendError('capture: already capturing');
-    const capture = { entries: [] as Captured[], launches: 0, memory: new CapturedMemory<GpuBlock>() };
-    this.#capture = capture;
-    try {
-      step();
-    } catch (error) {
-      for (const block of capture.memory.freed) this.#pool.give(block);
-      throw error;
-    } finally {
-      this.#capture = null;
-    }
-    const { entries, launches } = capture;
-    const uniforms = this.#device.createBuffer({
-      size: Math.max(1, entries.length) * uniformBytes,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
-    const words = new Uint32Array(entries.length * uniformWords);
-    let program = entries.map((entry, i): EncodedDispatch | EncodedCopy => {
-      if (!('pipeline' in entry)) return entry;
-      words.set(entry.uniforms, i * uniformWords);
-      const { kernel, workgroups, fixed, ranges } = entry;
-      return { kernel, pipeline: fixed, workgroups, group: this.#group(fixed.layout, ranges, uniforms, i * uniformBytes), uniforms: null };
-    });
-    this.#device.queue.writeBuffer(uniforms, 0, words);
-    let owned = capture.memory.freed;
-    return disposable({
-      launches,
-      replay: () => {
-        if (this.#failure !== null) throw this.#failure;
-        this.#counters.launches += launches;
-        this.#stream.replay(program);
-      },
-      dispose: () => {
-        program = [];
-        if (!this.#closed) for (const block of owned) this.#give(block);
-        owned = [];
-        this.#stream.whenEmpty(() => {
-          uniforms.destroy();
-        });
-      },
-    });
+    this.#expectAlive('capture');
+    const recording = { entries: [] as Captured[], launches: 0 };
+    const recorded = () => {
+      this.#recording = recording;
+      try {
+        step();
+      } finally {
+        this.#recording = null;
+      }
+    };
+    return this.#lifetimes.capture(recorded, () => this.#program(recording));
   }
 
   /** Times every dispatch from now on; for measurements, as it slows them down. @throws BackendError where the GPU has no clock */
@@ -262,11 +238,18 @@ export class WebGpuBackend implements Backend {
     this.#counters.reset();
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    if (this.#failure === null) await this.synchronize();
-    this.#closed = true;
-    this.#failure ??= new BackendError('the backend was closed');
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    // What is in the stream ends; what comes after this line is refused.
+    const ended = this.#failure === null ? this.#ended() : Promise.resolve();
+    this.#lifetimes.close();
+    this.#failure ??= new DisposedError('the backend was closed');
+    // The device may be lost meanwhile: then nothing runs any more either.
+    await ended.catch(() => undefined);
     this.#stream.fail(this.#failure);
     this.#pool.destroy();
     this.#staging.destroy();
@@ -275,6 +258,47 @@ export class WebGpuBackend implements Backend {
 
   [asyncDisposeSymbol](): Promise<void> {
     return this.close();
+  }
+
+  /** @throws DisposedError after `close()`; what ended the device, where it was lost */
+  #expectAlive(operation: string): void {
+    if (this.#failure === null) return;
+    if (this.#closing !== null) throw new DisposedError(`${operation}: the backend was closed`);
+    throw this.#failure;
+  }
+
+  /** Resolves when everything launched so far is done. */
+  async #ended(): Promise<void> {
+    await this.#stream.submitted();
+    await this.#device.queue.onSubmittedWorkDone();
+  }
+
+  /** A captured step with its uniforms and bind groups. */
+  #program({ entries, launches }: { readonly entries: readonly Captured[]; readonly launches: number }) {
+    const uniforms = this.#device.createBuffer({
+      size: Math.max(1, entries.length) * uniformBytes,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    const words = new Uint32Array(entries.length * uniformWords);
+    let work = entries.map((entry, i): EncodedDispatch | EncodedCopy => {
+      if (!('pipeline' in entry)) return entry;
+      words.set(entry.uniforms, i * uniformWords);
+      const { kernel, workgroups, fixed, ranges } = entry;
+      return { kernel, pipeline: fixed, workgroups, group: this.#group(fixed.layout, ranges, uniforms, i * uniformBytes), uniforms: null };
+    });
+    this.#device.queue.writeBuffer(uniforms, 0, words);
+    const replay = () => {
+      this.#expectAlive('replay');
+      this.#counters.launches += launches;
+      this.#stream.replay(work);
+    };
+    const dispose = () => {
+      work = [];
+      this.#stream.whenEmpty(() => {
+        uniforms.destroy();
+      });
+    };
+    return { launches, replay, dispose };
   }
 
   /** The launch on this memory, as it was bound before where it was. */
@@ -299,13 +323,13 @@ export class WebGpuBackend implements Backend {
   }
 
   #fail(error: BackendError): void {
-    if (this.#closed || this.#failure !== null) return;
+    if (this.#failure !== null) return;
     this.#failure = error;
     this.#stream.fail(error);
   }
 
   #take(dtype: DType, size: number): GpuBuffer {
-    if (this.#failure !== null) throw this.#failure;
+    this.#expectAlive('allocate');
     if (dtype === 'f16' && !this.features.f16) {
       throw new BackendError(`allocate: ${this.description} has no f16. Hint: f32, or another GPU`);
     }
@@ -317,9 +341,8 @@ export class WebGpuBackend implements Backend {
           'Hint: a smaller batch or chunk',
       );
     }
-    const block = this.#capture?.memory.reuse(blockSize(sizeBytes)) ?? this.#pool.take(sizeBytes);
-    this.#capture?.memory.add(block);
-    this.#counters.allocated(sizeBytes);
+    const block = this.#lifetimes.reuse(blockSize(sizeBytes)) ?? this.#pool.take(sizeBytes);
+    this.#lifetimes.taken(block, sizeBytes);
     return { dtype, size, block };
   }
 
@@ -335,8 +358,8 @@ export class WebGpuBackend implements Backend {
 
   /** @param uniforms where they are others than when it was bound */
   #dispatch(dispatch: BoundDispatch, uniforms: Uint32Array | null): void {
-    if (this.#capture !== null) {
-      this.#capture.entries.push({ ...dispatch, uniforms: uniforms ?? dispatch.uniforms, fixed: dispatch.pipeline('fixed') });
+    if (this.#recording !== null) {
+      this.#recording.entries.push({ ...dispatch, uniforms: uniforms ?? dispatch.uniforms, fixed: dispatch.pipeline('fixed') });
       return;
     }
     const encoded = (dispatch.encoded ??= this.#encoded(dispatch));
@@ -344,7 +367,7 @@ export class WebGpuBackend implements Backend {
   }
 
   #copy(copy: EncodedCopy): void {
-    if (this.#capture !== null) this.#capture.entries.push(copy);
+    if (this.#recording !== null) this.#recording.entries.push(copy);
     else this.#stream.copy(copy);
   }
 

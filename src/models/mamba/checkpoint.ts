@@ -138,11 +138,14 @@ function mapped(
 /**
  * Saves a model as transformers' `AutoModelForCausalLM` reads it: config.json and model.safetensors, in float32; packed weights
  * as the bytes they are, which `loadMamba` reads back. Each file is replaced at once or not at all.
+ * @throws ArgumentError when the model is trained while its weights are read
  */
 export async function saveMamba(model: MambaLM, folder: string): Promise<void> {
   const config = JSON.stringify(toTransformersConfig(model.config), null, 2);
   await platform.makeFolder(folder);
+  const { version } = model;
   const weights = await readParameters(model.parameters);
+  model.expectUnchanged('saveMamba', version);
   await platform.writeFileAtomically(platform.joinPath(folder, 'model.safetensors'), safetensorsChunks(weights, { format: 'pt', ...packedMetadata(model.parameters) }));
   await platform.writeFileAtomically(platform.joinPath(folder, 'config.json'), [new TextEncoder().encode(`${config}\n`)]);
 }

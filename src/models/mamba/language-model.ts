@@ -2,7 +2,7 @@ import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/inde
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
 import { inModule, isRecording, keep, scope, withoutScope, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { disposeSymbol } from '../../util/disposal.js';
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { ArgumentError, describeProblem, DisposedError } from '../../util/errors.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';
@@ -31,6 +31,7 @@ export class MambaLM implements Disposable {
   readonly blocks: readonly MambaBlock[];
   readonly finalNorm: Norm;
   readonly #untiedHead: Linear | null;
+  #disposed = false;
 
   /** @param source where the parameters come from; `loadMamba` and `MambaLM.initial` give the usual ones */
   constructor(config: MambaConfig, backend: Backend, source: TensorSource) {
@@ -52,6 +53,35 @@ export class MambaLM implements Disposable {
   /** A model with the official initialisation. The same seed gives the same weights on every backend. */
   static initial(config: MambaConfig, backend: Backend, seed: number): MambaLM {
     return new MambaLM(config, backend, initialParameters(backend, seed));
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** Grows whenever a weight is written to: what was worked out from weights, as `transitions()`, is then out of date. */
+  get version(): number {
+    this.expectLive('version');
+    let sum = 0;
+    for (const { tensor } of this.parameters) sum += tensor.version;
+    return sum;
+  }
+
+  /**
+   * Throws when a weight was written to since `version` was that.
+   * @throws ArgumentError
+   */
+  expectUnchanged(operation: string, version: number): void {
+    if (this.version === version) return;
+    throw new ArgumentError(
+      describeProblem({
+        operation,
+        argument: 'model',
+        expected: 'weights that stay as they are meanwhile',
+        got: 'changed by a training step, or a write',
+        hint: 'wait for trainStep() first; the trainer’s own methods do',
+      }),
+    );
   }
 
   /** W of logits = hidden·Wᵀ, [V,D]. */
@@ -122,6 +152,8 @@ export class MambaLM implements Disposable {
    * @returns logits [B,V]
    */
   step(ids: Tensor, state: State, transitions: readonly Tensor[]): Tensor<FloatDType> {
+    this.expectLive('step');
+    state.expectOf('step', this, ids.size);
     return scope(() => {
       let x = this.embeddings.forward(ids);
       let residual: Tensor | null = null;
@@ -134,12 +166,14 @@ export class MambaLM implements Disposable {
 
   /** A of every layer, for `step` and `forward`, while the parameters stay as they are. The caller disposes them. */
   transitions(): Tensor<FloatDType>[] {
-    return withoutScope(() => this.blocks.map(({ mixer }) => scope(() => mixer.transition())));
+    this.expectLive('transitions');
+    return withoutScope(() => scope(() => this.blocks.map(({ mixer }) => scope(() => mixer.transition()))));
   }
 
   /** The state before the first token of `batch` sequences. The caller disposes it. */
   newState(batch: number): State {
-    return State.zero(this.backend, this.config, batch);
+    this.expectLive('newState');
+    return State.zero(this, batch);
   }
 
   /**
@@ -163,8 +197,17 @@ export class MambaLM implements Disposable {
     }
   }
 
-  /** Frees the parameters. */
+  /**
+   * Throws when the model was disposed.
+   * @throws DisposedError
+   */
+  expectLive(operation: string): void {
+    if (this.#disposed) throw new DisposedError(`${operation}: the model was disposed`);
+  }
+
+  /** Frees the parameters. What is in the stream ends; what uses the model afterwards, a decoder too, throws DisposedError. */
   dispose(): void {
+    this.#disposed = true;
     for (const { tensor } of this.parameters) tensor.dispose();
   }
 
@@ -180,17 +223,19 @@ export class MambaLM implements Disposable {
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
   #run(ids: Tensor, { state, sequenceStarts, transitions }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
     const [batch = 0, length = 0] = ids.shape;
-    state?.expectBatch('forward', batch);
+    this.expectLive('forward');
     if (ids.rank !== 2 || length === 0) {
       throw new ArgumentError(
         describeProblem({ operation: 'forward', argument: 'ids', expected: '[B,L] with L ≥ 1', got: `[${ids.shape.join(',')}]` }),
       );
     }
+    state?.expectOf('forward', this, batch);
     return scope(() => {
       let x = inModule('embeddings', () => this.embeddings.forward(ids));
       let residual: Tensor | null = null;
       // The gradient rules read the state as it was, and `state` is overwritten below: they get a copy.
-      const before = isRecording() ? state?.copy() : state;
+      const before = isRecording() ? state?.like() : state;
+      if (state && before !== state) before?.assign(state);
       const after = state?.like();
       this.blocks.forEach((block, i) => {
         const options = {

@@ -1,50 +1,78 @@
 import { parseSafetensors, safetensorsChunks, toFloat32, type SafetensorsSource } from '../../io/index.js';
 import { fill } from '../../backend/memory/kernels.js';
 import { disposeSymbol } from '../../util/disposal.js';
-import { CheckpointError, describeProblem, ArgumentError } from '../../util/errors.js';
-import { empty, formatShape, launch, sameShape, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
+import { CheckpointError, describeProblem, ArgumentError, DisposedError } from '../../util/errors.js';
+import { empty, formatShape, keep, launch, sameShape, scope, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../../ops/index.js';
 import { float32Source } from '../tensor-source.js';
 import type { MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';
 
+/** What a state is a state of. */
+export interface StateOwner {
+  readonly backend: Backend;
+  readonly config: MambaConfig;
+}
+
+/** Something that goes on over several passes, as a generation does, and has a state to itself meanwhile. */
+export interface StateUse {
+  /** Gives the state back. */
+  end(): void;
+}
+
 /**
  * All a Mamba model remembers of a sequence, in memory that does not grow with it: for each layer the last inputs of the
  * convolution [B,K−1,E] and the scan's state [B,E,N], in float32, those of all layers together. Models update it in place; `copy` forks it,
- * `serialize` and `State.restore` carry it to another process.
+ * `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made it; one that was restored, to
+ * the first that uses it.
  */
 export class State implements Disposable {
   /** One for each block: parts of the memory of all. */
   readonly layers: readonly MixerState[];
   readonly #conv: Tensor<'f32'>;
   readonly #ssm: Tensor<'f32'>;
+  #owner: StateOwner | null;
+  #taken: { readonly use: StateUse; readonly user: string } | null = null;
 
   /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
   private constructor(
     conv: Tensor<'f32'>,
     ssm: Tensor<'f32'>,
     public position: number,
+    owner: StateOwner | null,
   ) {
     const layer = (all: Tensor<'f32'>, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
     this.#conv = conv;
     this.#ssm = ssm;
+    this.#owner = owner;
     this.layers = Array.from({ length: ssm.shape[0] ?? 0 }, (_, i) => ({ conv: layer(conv, i), ssm: layer(ssm, i) }));
   }
 
-  /** A state whose values are undefined. */
-  static #empty(backend: Backend, { layers, dConv, dInner, dState }: MambaConfig, batch: number): State {
-    return withoutScope(
-      () => new State(empty(backend, [layers, batch, dConv - 1, dInner]), empty(backend, [layers, batch, dInner, dState]), 0),
+  /** A state whose values are undefined. It belongs to the current scope. */
+  static #empty(backend: Backend, { layers, dConv, dInner, dState }: MambaConfig, batch: number, owner: StateOwner | null): State {
+    return new State(empty(backend, [layers, batch, dConv - 1, dInner]), empty(backend, [layers, batch, dInner, dState]), 0, owner);
+  }
+
+  /** A state that is in no scope; where making it fails, its memory is freed. */
+  static #lasting(make: () => State): State {
+    return withoutScope(() =>
+      scope(() => {
+        const state = make();
+        for (const tensor of state.#tensors()) keep(tensor);
+        return state;
+      }),
     );
   }
 
-  /** The state before the first token: zeros. */
-  static zero(backend: Backend, config: MambaConfig, batch: number): State {
-    const state = State.#empty(backend, config, batch);
-    for (const values of [state.#conv, state.#ssm]) {
-      if (values.size > 0) launch(fill, { values }, { value: 0, count: values.size });
-    }
-    return state;
+  /** The state of `owner` before the first token: zeros. */
+  static zero(owner: StateOwner, batch: number): State {
+    return State.#lasting(() => {
+      const state = State.#empty(owner.backend, owner.config, batch, owner);
+      for (const values of [state.#conv, state.#ssm]) {
+        if (values.size > 0) launch(fill, { values }, { value: 0, count: values.size });
+      }
+      return state;
+    });
   }
 
   /** Number of sequences. */
@@ -52,21 +80,36 @@ export class State implements Disposable {
     return this.#ssm.shape[1] ?? 0;
   }
 
+  get disposed(): boolean {
+    return this.#ssm.disposed;
+  }
+
   /** A state of the same position whose values are undefined, for a pass to write. It belongs to the current scope. */
   like(): State {
+    this.#expectLive('State.like');
     const { backend } = this.#ssm;
-    return new State(empty(backend, this.#conv.shape), empty(backend, this.#ssm.shape), this.position);
+    return new State(empty(backend, this.#conv.shape), empty(backend, this.#ssm.shape), this.position, this.#owner);
   }
 
   /** An independent state of the same values. */
   copy(): State {
-    const copied = withoutScope(() => this.like());
-    copied.assign(this);
-    return copied;
+    this.#expectLive('State.copy');
+    return State.#lasting(() => {
+      const copied = this.like();
+      copied.assign(this);
+      return copied;
+    });
   }
 
-  /** Takes over values and position; this state's memory stays where it is, so captured steps stay valid. */
+  /**
+   * Takes over values and position; this state's memory stays where it is, so captured steps stay valid.
+   * @throws ArgumentError when `other` is another model's, or for another number of sequences
+   */
   assign(other: State): void {
+    const operation = 'State.assign';
+    this.#expectLive(operation);
+    if (this.#owner !== null) other.expectOf(operation, this.#owner, this.batch);
+    else other.#expectSizes(operation, this.#sizes(), this.batch);
     if (this.#conv.size > 0) copyInto(other.#conv, this.#conv);
     copyInto(other.#ssm, this.#ssm);
     this.position = other.position;
@@ -74,9 +117,11 @@ export class State implements Disposable {
 
   /** The state as a safetensors file in memory. */
   async serialize(): Promise<Uint8Array> {
-    const sources: SafetensorsSource[] = [];
-    for (const [key, value] of this.#named()) sources.push(await float32Source(key, value));
-    const chunks = [...safetensorsChunks(sources, { kind: 'elapid-mamba-state', position: String(this.position) })];
+    this.#expectLive('State.serialize');
+    // All reads begin at once: a step that is taken meanwhile comes after them.
+    const metadata = { kind: 'elapid-mamba-state', position: String(this.position) };
+    const sources: SafetensorsSource[] = await Promise.all([...this.#named()].map(([key, value]) => float32Source(key, value)));
+    const chunks = [...safetensorsChunks(sources, metadata)];
     const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const chunk of chunks) {
@@ -110,15 +155,12 @@ export class State implements Disposable {
     if (tensors.size !== 2 * layers) {
       throw new CheckpointError(`has ${String(tensors.size)} tensors; expected 2 for each of ${String(layers)} layers`, { file: name });
     }
-    const state = State.#empty(backend, config, batch);
-    state.position = position;
-    try {
+    return State.#lasting(() => {
+      const state = State.#empty(backend, config, batch, null);
+      state.position = position;
       for (const [key, part] of state.#named()) part.write(values(key, part.shape));
-    } catch (error) {
-      state.dispose();
-      throw error;
-    }
-    return state;
+      return state;
+    });
   }
 
   /** Bytes of one sequence's state. */
@@ -127,20 +169,72 @@ export class State implements Disposable {
   }
 
   /**
-   * Throws unless this state is for `batch` sequences.
+   * Throws unless this is a state of `model` for `batch` sequences. A state that was restored becomes the model's.
+   * @throws DisposedError when it was disposed
+   * @throws ArgumentError when it is another model's or another backend's, or for another number of sequences
+   */
+  expectOf(operation: string, model: StateOwner, batch: number): void {
+    this.#expectLive(operation);
+    if (this.#owner !== model) {
+      this.#expectSizes(operation, sizes(model.config), this.batch);
+      const { backend } = this.#ssm;
+      if (backend !== model.backend) {
+        throw wrongState(operation, `one on the model’s backend, ${model.backend.description}`, `on another: ${backend.description}`);
+      }
+      if (this.#owner !== null) {
+        throw wrongState(operation, 'one that this model’s newState() made', 'another model’s of the same sizes');
+      }
+      this.#owner = model;
+    }
+    if (this.batch !== batch) throw wrongState(operation, `${String(batch)} sequences`, String(this.batch));
+  }
+
+  /**
+   * Takes the state for something that goes on over several passes. What reads it, as `copy` and `serialize`, may go on.
+   * @param user for others' errors: 'a generation'
+   * @throws ArgumentError when something else has taken it
+   */
+  take(operation: string, user: string): StateUse {
+    this.expectFree(operation, null);
+    const use: StateUse = {
+      end: () => {
+        if (this.#taken?.use === use) this.#taken = null;
+      },
+    };
+    this.#taken = { use, user };
+    return use;
+  }
+
+  /**
+   * Throws when something other than `use` has taken the state.
    * @throws ArgumentError
    */
-  expectBatch(operation: string, batch: number): void {
-    if (this.batch === batch) return;
-    throw new ArgumentError(
-      describeProblem({ operation, argument: 'state', expected: `${String(batch)} sequences`, got: String(this.batch) }),
-    );
+  expectFree(operation: string, use: StateUse | null): void {
+    if (this.#taken === null || this.#taken.use === use) return;
+    const hint = 'copy() forks a state; a generation gives its state back when its loop ends, or by return()';
+    throw wrongState(operation, 'a state that nothing else is changing', `in use by ${this.#taken.user}`, hint);
   }
 
   dispose(): void {
-    for (const [, part] of this.#named()) part.dispose();
-    this.#conv.dispose();
-    this.#ssm.dispose();
+    for (const tensor of this.#tensors()) tensor.dispose();
+  }
+
+  #expectLive(operation: string): void {
+    if (this.disposed) throw new DisposedError(`${operation}: the state was disposed`);
+  }
+
+  #sizes(): string {
+    return describeSizes(this.layers.length, this.#conv.shape.slice(2), this.#ssm.shape.slice(2));
+  }
+
+  #expectSizes(operation: string, expected: string, batch: number): void {
+    this.#expectLive(operation);
+    if (this.#sizes() !== expected) throw wrongState(operation, `a state of ${expected}, this model’s`, `a state of ${this.#sizes()}`);
+    if (this.batch !== batch) throw wrongState(operation, `${String(batch)} sequences`, String(this.batch));
+  }
+
+  #tensors(): Tensor[] {
+    return [...this.layers.flatMap(({ conv, ssm }) => [conv, ssm]), this.#conv, this.#ssm];
   }
 
   [disposeSymbol](): void {
@@ -153,4 +247,13 @@ export class State implements Disposable {
       yield [`${String(i)}.ssm`, ssm];
     }
   }
+}
+
+const describeSizes = (layers: number, conv: readonly number[], ssm: readonly number[]): string =>
+  `${String(layers)} layer${layers === 1 ? '' : 's'} with convolution ${formatShape(conv)} and scan ${formatShape(ssm)}`;
+
+const sizes = ({ layers, dConv, dInner, dState }: MambaConfig): string => describeSizes(layers, [dConv - 1, dInner], [dInner, dState]);
+
+function wrongState(operation: string, expected: string, got: string, hint?: string): ArgumentError {
+  return new ArgumentError(describeProblem({ operation, argument: 'state', expected, got, ...(hint === undefined ? {} : { hint }) }));
 }

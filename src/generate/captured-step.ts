@@ -1,0 +1,65 @@
+import type { MambaLM, State } from '../models/index.js';
+import type { Program, Tensor } from '../tensor/index.js';
+import { DisposedError } from '../util/errors.js';
+import { Transitions } from './transitions.js';
+
+/** A step of a model on a state, captured, and what was worked out from the weights for it: what decoders replay. */
+export class CapturedStep {
+  readonly #model: MambaLM;
+  readonly #state: State;
+  readonly #batch: number;
+  readonly #transitions: Transitions;
+  readonly #program: Program;
+  #disposed = false;
+
+  /**
+   * @param step launches the step
+   * @throws ArgumentError when the state is another model's
+   */
+  constructor(model: MambaLM, state: State, step: (transitions: readonly Tensor[]) => void) {
+    model.expectLive('Decoder');
+    state.expectOf('Decoder', model, state.batch);
+    this.#model = model;
+    this.#state = state;
+    this.#batch = state.batch;
+    this.#transitions = new Transitions(model);
+    try {
+      this.#program = model.backend.capture(() => {
+        step(this.#transitions.tensors);
+      });
+    } catch (error) {
+      this.#transitions.dispose();
+      throw error;
+    }
+  }
+
+  get launches(): number {
+    return this.#program.launches;
+  }
+
+  /** @throws DisposedError when the decoder, the model or the state was disposed */
+  expectLive(operation: string): void {
+    if (this.#disposed) throw new DisposedError(`${operation}: the decoder was disposed`);
+    this.#model.expectLive(operation);
+    this.#state.expectOf(operation, this.#model, this.#batch);
+  }
+
+  /**
+   * Appends `count` steps to the stream.
+   * @throws DisposedError see `expectLive`; when weights are no longer where they were
+   */
+  replay(operation: string, count = 1): void {
+    this.expectLive(operation);
+    this.#transitions.refresh();
+    for (let i = 0; i < count; i++) {
+      this.#program.replay();
+      this.#state.position++;
+    }
+  }
+
+  dispose(): void {
+    this.#disposed = true;
+    this.#program.dispose();
+    this.#transitions.dispose();
+  }
+}
