@@ -20,7 +20,7 @@ export function packageVersion(): string {
 
 async function openFile(path: string): Promise<RandomAccessFile> {
   const handle = await open(path, 'r');
-  const sizeBytes = (await handle.stat()).size;
+  const { size: sizeBytes, mtimeMs } = await handle.stat();
   return {
     name: path,
     sizeBytes,
@@ -39,6 +39,11 @@ async function openFile(path: string): Promise<RandomAccessFile> {
         done += bytesRead;
       }
       return bytes;
+    },
+    async changed() {
+      const now = await handle.stat();
+      if (now.size !== sizeBytes) return `its size was ${String(sizeBytes)} bytes and is ${String(now.size)}`;
+      return now.mtimeMs === mtimeMs ? undefined : `it was written to at ${now.mtime.toISOString()}`;
     },
     close: () => handle.close(),
   };

@@ -12,6 +12,12 @@ export interface RandomAccessFile {
   readonly descriptor?: number;
   /** Bytes [offset, offset + length). Rejects when the range is not inside the file. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * What has changed about the file since it was opened, in words for a message: its size, or when it was last written; undefined
+   * where nothing has, as far as the file system or the server tells. A file that was replaced by renaming another is unchanged:
+   * the open one is still the old one.
+   */
+  changed(): Promise<string | undefined>;
   close(): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
-import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
+import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint } from '../io/index.js';
 import { float32Source } from '../models/tensor-source.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
@@ -49,7 +49,7 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
       text: trainer.data.fingerprint,
       progress: JSON.stringify(trainer.progress()),
     };
-    await platform.writeFileAtomically(path, safetensorsChunks(sources, metadata));
+    await platform.writeFileAtomically(path, await checksummedChunks(sources, metadata));
   } finally {
     disposeMoments(moments);
   }

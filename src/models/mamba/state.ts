@@ -1,4 +1,4 @@
-import { parseSafetensors, safetensorsChunks, toFloat32, type SafetensorsSource } from '../../io/index.js';
+import { checksummedChunks, parseSafetensors, toFloat32, type SafetensorsSource } from '../../io/index.js';
 import { fill } from '../../backend/memory/kernels.js';
 import { CheckpointError, describeProblem, ArgumentError } from '../../util/errors.js';
 import { empty, formatShape, launch, sameShape, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
@@ -75,7 +75,7 @@ export class State {
   async serialize(): Promise<Uint8Array> {
     const sources: SafetensorsSource[] = [];
     for (const [key, value] of this.#named()) sources.push(await float32Source(key, value));
-    const chunks = [...safetensorsChunks(sources, { kind: 'elapid-mamba-state', position: String(this.position) })];
+    const chunks = [...(await checksummedChunks(sources, { kind: 'elapid-mamba-state', position: String(this.position) }))];
     const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const chunk of chunks) {
