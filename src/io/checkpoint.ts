@@ -51,6 +51,8 @@ export interface Checkpoint {
    * @throws CheckpointError when the options ask to verify, and it is damaged or has no checksum
    */
   descriptor(entry: CheckpointEntry): Promise<number | undefined>;
+  /** Names the version of its files: where they are, their sizes and when they were last written; undefined where nobody tells. */
+  readonly stamp: string | undefined;
   /**
    * To be asked when everything has been read or mapped.
    * @throws CheckpointError when a file was cut or written to since it was opened
@@ -217,6 +219,7 @@ function makeCheckpoint(what: Pick<Checkpoint, 'name' | 'configName' | 'config'>
   };
   return {
     ...what,
+    stamp: opened.every(({ stamp }) => stamp !== undefined) ? opened.map(({ stamp }) => stamp).join('\n') : undefined,
     read: async (entry) => reader.read(fileOf(entry), entry),
     async descriptor(entry) {
       const file = fileOf(entry);

@@ -1,6 +1,6 @@
 /** What to say of a path that leads nowhere. */
 import { platform } from '#platform';
-import { closestMatch } from 'leven';
+import { nearest } from '../util/nearest.js';
 
 /** `owner/model`, as the Hugging Face hub names models, by itself or in the address of a page. */
 const hubName = /^(?:https?:\/\/huggingface\.co\/)?([A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)/;
@@ -41,10 +41,7 @@ async function nearestPath(path: string): Promise<string | undefined> {
   const { folder, separator, name } = split(path);
   // A folder that does not exist, or may not be read, has no near names.
   const names = await platform.listFolder(folder + separator || '.').catch((): string[] => []);
-  const byLowerCase = new Map(names.map((one) => [one.toLowerCase(), one]));
   const given = name.toLowerCase();
-  const near =
-    closestMatch(given, [...byLowerCase.keys()], { maxDistance: Math.max(1, Math.floor(name.length / 4)) }) ??
-    (name.length < 4 ? undefined : [...byLowerCase.keys()].sort().find((one) => one.startsWith(given)));
-  return near === undefined ? undefined : folder + separator + (byLowerCase.get(near) ?? near);
+  const near = nearest(name, names) ?? (name.length < 4 ? undefined : names.sort().find((one) => one.toLowerCase().startsWith(given)));
+  return near === undefined ? undefined : folder + separator + near;
 }

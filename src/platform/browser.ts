@@ -20,6 +20,7 @@ async function openFile(path: string): Promise<RandomAccessFile> {
     return {
       name: path,
       sizeBytes: Number(total),
+      ...(version.trim() === '' ? {} : { stamp: `${path} ${total} ${version}` }),
       async read(offset, length) {
         if (length === 0) return new Uint8Array();
         const range = `bytes=${String(offset)}-${String(offset + length - 1)}`;
@@ -90,6 +91,7 @@ export const platform: Platform = {
   joinPath: (...segments) => segments.map((segment, i) => (i === 0 ? segment.replace(/\/$/, '') : segment)).join('/'),
   writeFileAtomically: () => unsupported('writeFileAtomically'),
   makeFolder: () => unsupported('makeFolder'),
+  cacheFolder: () => undefined,
   removeFile: () => unsupported('removeFile'),
   listFolder: () => unsupported('listFolder'),
   appendText: () => unsupported('appendText'),

@@ -26,7 +26,7 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
       views.push(null);
       continue;
     }
-    const { dtype, half } = kernel.buffers[name] as BufferSpecs[string];
+    const { access, dtype, half } = kernel.buffers[name] as BufferSpecs[string];
     if (tensor.dtype !== dtype && !(half && tensor.dtype === 'f16')) {
       const expected = half ? `${dtype} or f16` : dtype;
       throw new DTypeError(describeProblem({ operation: kernel.name, argument: name, expected, got: tensor.dtype }));
@@ -43,6 +43,7 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
       );
     }
     views.push(tensor.view);
+    if (access !== 'in') tensor.written();
   }
   const numbers: number[] = [];
   for (const name in kernel.parameters) numbers.push(Number(parameters[name]));

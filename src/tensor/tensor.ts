@@ -5,6 +5,8 @@ import { formatShape, sizeOf, type Shape } from './shape.js';
 
 /** A buffer and the number of tensors that use it. */
 class Storage {
+  /** How often it was written to. */
+  writes = 0;
   #users = 1;
 
   constructor(
@@ -78,6 +80,19 @@ export class Tensor {
     return this.shape.length;
   }
 
+  /**
+   * Grows whenever the memory this tensor is over is written to, by `write` or a launch (a replay is not counted): tells whether
+   * what was worked out from the values is out of date.
+   */
+  get version(): number {
+    return this.#live().writes;
+  }
+
+  /** Counts a write; for what writes. */
+  written(): void {
+    this.#live().writes++;
+  }
+
   /** Whether rows follow one another without gaps. */
   get dense(): boolean {
     return this.pitch === this.columns || this.rows === 1;
@@ -140,6 +155,7 @@ export class Tensor {
       );
     }
     this.#live().backend.write(this.view, values);
+    this.written();
   }
 
   /** A second handle on the same values, with the same gradient identity. Both must be disposed. */

@@ -4,6 +4,7 @@ import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { platform } from '#platform';
 import { CheckpointError } from '../../util/errors.js';
 import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
+import { rememberChecksum, rememberOrigin } from '../fingerprint.js';
 import { float32Source } from '../tensor-source.js';
 import { parseMambaConfig, toTransformersConfig, type MambaConfig } from './config.js';
 import { MambaLM } from './language-model.js';
@@ -37,7 +38,9 @@ export async function loadMamba(path: string, backend: Backend, options: LoadOpt
     }
     const config = parseMambaConfig(checkpoint.config, checkpoint.configName);
     const tensors = await loadTensors(checkpoint, config, backend, options.dtype);
-    return new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
+    const model = new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
+    rememberFiles(model, checkpoint);
+    return model;
   } finally {
     await checkpoint.close();
   }
@@ -114,6 +117,18 @@ function missingTensor(checkpoint: Checkpoint, key: string): CheckpointError {
   const listed = checkpoint.absent.get(key);
   const detail = listed === undefined ? '' : `: ${listed.index} places it in ${listed.shard}, which does not hold it`;
   return new CheckpointError(`is missing${detail}`, { file: checkpoint.name, key });
+}
+
+/** Tells what the files know of the fingerprint: the checksums of weights that are in memory as in the file, and which files they are. */
+function rememberFiles({ parameters }: MambaLM, checkpoint: Checkpoint): void {
+  const packed = readPackedMetadata(checkpoint);
+  const asStored = parameters.every(({ key, tensor }) => tensor.dtype === (packed[key]?.dtype ?? 'f32'));
+  if (asStored && checkpoint.stamp !== undefined) rememberOrigin(parameters, checkpoint.stamp);
+  for (const parameter of parameters) {
+    const entry = checkpoint.entries.get(parameter.key);
+    const same = parameter.tensor.dtype === 'f32' ? entry?.dtype === 'F32' : packed[parameter.key]?.dtype === parameter.tensor.dtype;
+    if (same && entry?.checksum?.algorithm === 'xxh128') rememberChecksum(parameter, entry.checksum.value);
+  }
 }
 
 /** Reads a packed weight. */

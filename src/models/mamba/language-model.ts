@@ -2,6 +2,7 @@ import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/inde
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
 import { inModule, isRecording, keep, scope, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { fingerprintOf } from '../fingerprint.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';
@@ -51,6 +52,16 @@ export class MambaLM {
   /** A model with the official initialisation. The same seed gives the same weights on every backend. */
   static initial(config: MambaConfig, backend: Backend, seed: number): MambaLM {
     return new MambaLM(config, backend, initialParameters(backend, seed));
+  }
+
+  /**
+   * One name for these weights: 32 hexadecimal digits that follow from the parameters' keys, formats, shapes and values, the same
+   * on every backend and from every file that holds them in float32. A model packed otherwise, or trained a step further, has another.
+   * Worked out when first asked for, unless the model's file has its checksums; of other files it is kept in the system's folder
+   * for caches, by their path, size and time of writing.
+   */
+  fingerprint(): Promise<string> {
+    return fingerprintOf(this.parameters);
   }
 
   /** W of logits = hidden·Wᵀ, [V,D]. */
@@ -138,7 +149,7 @@ export class MambaLM {
 
   /** The state before the first token of `batch` sequences. The caller disposes it. */
   newState(batch: number): State {
-    return State.zero(this.backend, this.config, batch);
+    return State.zero(this, batch);
   }
 
   /**

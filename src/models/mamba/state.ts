@@ -1,4 +1,4 @@
-import { checksummedChunks, parseSafetensors, toFloat32, type SafetensorsSource } from '../../io/index.js';
+import { checksummedChunks, parseSafetensors, toFloat32, verifySafetensors, type SafetensorsSource } from '../../io/index.js';
 import { fill } from '../../backend/memory/kernels.js';
 import { CheckpointError, describeProblem, ArgumentError } from '../../util/errors.js';
 import { empty, formatShape, launch, sameShape, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
@@ -6,6 +6,13 @@ import { copyInto } from '../../ops/index.js';
 import { float32Source } from '../tensor-source.js';
 import type { MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';
+
+/** What a state is a state of. */
+export interface StateOwner {
+  readonly backend: Backend;
+  readonly config: MambaConfig;
+  fingerprint(): Promise<string>;
+}
 
 /**
  * All a Mamba model remembers of a sequence, in memory that does not grow with it: for each layer the last inputs of the
@@ -17,29 +24,34 @@ export class State {
   readonly layers: readonly MixerState[];
   readonly #conv: Tensor;
   readonly #ssm: Tensor;
+  readonly #owner: StateOwner;
 
   /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
   private constructor(
     conv: Tensor,
     ssm: Tensor,
     public position: number,
+    owner: StateOwner,
   ) {
     const layer = (all: Tensor, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
     this.#conv = conv;
     this.#ssm = ssm;
+    this.#owner = owner;
     this.layers = Array.from({ length: ssm.shape[0] ?? 0 }, (_, i) => ({ conv: layer(conv, i), ssm: layer(ssm, i) }));
   }
 
   /** A state whose values are undefined. */
-  static #empty(backend: Backend, { layers, dConv, dInner, dState }: MambaConfig, batch: number): State {
+  static #empty(owner: StateOwner, batch: number): State {
+    const { layers, dConv, dInner, dState } = owner.config;
+    const { backend } = owner;
     return withoutScope(
-      () => new State(empty(backend, [layers, batch, dConv - 1, dInner]), empty(backend, [layers, batch, dInner, dState]), 0),
+      () => new State(empty(backend, [layers, batch, dConv - 1, dInner]), empty(backend, [layers, batch, dInner, dState]), 0, owner),
     );
   }
 
-  /** The state before the first token: zeros. */
-  static zero(backend: Backend, config: MambaConfig, batch: number): State {
-    const state = State.#empty(backend, config, batch);
+  /** The state of `owner` before the first token: zeros. */
+  static zero(owner: StateOwner, batch: number): State {
+    const state = State.#empty(owner, batch);
     for (const values of [state.#conv, state.#ssm]) {
       if (values.size > 0) launch(fill, { values }, { value: 0, count: values.size });
     }
@@ -54,7 +66,7 @@ export class State {
   /** A state of the same position whose values are undefined, for a pass to write. It belongs to the current scope. */
   like(): State {
     const { backend } = this.#ssm;
-    return new State(empty(backend, this.#conv.shape), empty(backend, this.#ssm.shape), this.position);
+    return new State(empty(backend, this.#conv.shape), empty(backend, this.#ssm.shape), this.position, this.#owner);
   }
 
   /** An independent state of the same values. */
@@ -71,11 +83,13 @@ export class State {
     this.position = other.position;
   }
 
-  /** The state as a safetensors file in memory. */
+  /** The state as a safetensors file in memory, with the fingerprint of the model's weights (`MambaLM.fingerprint`) and checksums. */
   async serialize(): Promise<Uint8Array> {
+    const position = String(this.position);
     const sources: SafetensorsSource[] = [];
     for (const [key, value] of this.#named()) sources.push(await float32Source(key, value));
-    const chunks = [...(await checksummedChunks(sources, { kind: 'elapid-mamba-state', position: String(this.position) }))];
+    const metadata = { kind: 'elapid-mamba-state', position, fingerprint: await this.#owner.fingerprint() };
+    const chunks = [...(await checksummedChunks(sources, metadata))];
     const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const chunk of chunks) {
@@ -86,17 +100,18 @@ export class State {
   }
 
   /**
-   * What `serialize` gave, on a backend.
-   * @throws CheckpointError when the bytes are damaged or are the state of another kind of model
+   * What `serialize` gave, as a state of `model`. A state from before states had a fingerprint is taken at its shapes: it was good then.
+   * @throws CheckpointError when the bytes are damaged, or the state is of another kind of model, of other sizes or of other weights
    */
-  static restore(backend: Backend, config: MambaConfig, bytes: Uint8Array): State {
+  static async restore(model: StateOwner, bytes: Uint8Array): Promise<State> {
     const name = '(serialised state)';
     const { tensors, metadata } = parseSafetensors(bytes, name);
+    await verifySafetensors(bytes, name);
     const position = Number(metadata['position']);
     if (metadata['kind'] !== 'elapid-mamba-state' || !Number.isSafeInteger(position) || position < 0) {
       throw new CheckpointError('not the state of a Mamba model', { file: name, key: '__metadata__' });
     }
-    const { layers } = config;
+    const { layers } = model.config;
     const batch = tensors.get('0.ssm')?.shape[0] ?? 0;
     const values = (key: string, shape: readonly number[]): ArrayLike<number> => {
       const stored = tensors.get(key);
@@ -109,10 +124,20 @@ export class State {
     if (tensors.size !== 2 * layers) {
       throw new CheckpointError(`has ${String(tensors.size)} tensors; expected 2 for each of ${String(layers)} layers`, { file: name });
     }
-    const state = State.#empty(backend, config, batch);
+    const { fingerprint } = metadata;
+    const others = fingerprint !== undefined && fingerprint !== (await model.fingerprint());
+    const state = State.#empty(model, batch);
     state.position = position;
     try {
       for (const [key, part] of state.#named()) part.write(values(key, part.shape));
+      // Last, since the wrong shape says more.
+      if (others) {
+        throw new CheckpointError(
+          'the state was made with other weights of the same shapes; with these it would go on wrongly. Hint: restore it to the model it is of; ' +
+            'a model that was trained since, or packed in another format, is another one.',
+          { file: name, key: '__metadata__.fingerprint' },
+        );
+      }
     } catch (error) {
       state.dispose();
       throw error;
