@@ -51,6 +51,11 @@ export interface Checkpoint {
    * @throws CheckpointError when the options ask to verify, and it is damaged or has no checksum
    */
   descriptor(entry: CheckpointEntry): Promise<number | undefined>;
+  /**
+   * Compares all tensors with their checksums, whatever the options say.
+   * @throws CheckpointError when one is damaged or has no checksum
+   */
+  verify(): Promise<void>;
   /** Names the version of its files: where they are, their sizes and when they were last written; undefined where nobody tells. */
   readonly stamp: string | undefined;
   /**
@@ -227,6 +232,10 @@ function makeCheckpoint(what: Pick<Checkpoint, 'name' | 'configName' | 'config'>
       if (!mapped || entry.strides !== undefined || file.descriptor === undefined) return undefined;
       if (options.verify === true) await reader.expectSound(file, entry);
       return file.descriptor;
+    },
+    async verify() {
+      const all = new TensorReader(true);
+      for (const entry of what.entries.values()) await all.expectSound(fileOf(entry), entry);
     },
     async expectUnchanged() {
       for (const file of opened) {
