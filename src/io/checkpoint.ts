@@ -14,9 +14,10 @@ import { TensorReader } from './tensor-reader.js';
 /** How `openCheckpoint` opens. */
 export interface CheckpointOptions {
   /**
-   * Whether files may be mapped into memory instead of read. A mapped file costs nothing to open, and processes share it; but when another
-   * program overwrites it in place, the values change under way, and when it is cut, they are gone. Programs that replace files by renaming,
-   * as this one does, are harmless. Default: files of 64 MiB and more are; smaller ones are read in an instant.
+   * Whether files may be mapped into memory instead of read. A mapped file costs nothing to open, and processes share its memory. But when
+   * another program overwrites it in place, the values change under way; when it cuts the file, a read of what is gone kills the process
+   * (SIGBUS). Programs that replace files by renaming, as this package does, are harmless. false: files are read. Default: those below
+   * 64 MiB are read, others mapped.
    */
   readonly mapped?: boolean | undefined;
   /**
@@ -70,8 +71,8 @@ export interface Checkpoint {
 const maxJsonSizeBytes = 1 << 26;
 
 /**
- * A file below this is read, not mapped, unless asked for: at some 2 GB a second, with its checksums, that takes 30 ms, and what another
- * program does to the file later cannot matter.
+ * A file below this is read, not mapped, unless asked for: that takes some hundredths of a second, and what another program does to the
+ * file later cannot matter.
  */
 const mappedFrom = 1 << 26;
 
