@@ -1,16 +1,19 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const folder = new URL('../../shared/fixtures/', import.meta.url);
-
 /**
  * The absolute path of a file of `../shared/fixtures` (beside the repository, not in it), or undefined where it is absent.
  * @throws Error where it is absent and CI=true: there, a skipped test is a failure
  */
-export function sharedFixture(path: string): string | undefined {
-  const file = fileURLToPath(new URL(path, folder));
+export const sharedFixture = (path: string): string | undefined => shared(`fixtures/${path}`);
+
+/** The same of `../shared/cases`: small inputs that once failed, with the right answers. */
+export const sharedCase = (path: string): string | undefined => shared(`cases/${path}`);
+
+function shared(path: string): string | undefined {
+  const file = fileURLToPath(new URL(`../../shared/${path}`, import.meta.url));
   if (existsSync(file)) return file;
-  if (process.env['CI'] === 'true') throw new Error(`../shared/fixtures/${path} is absent, and under CI=true no test may skip`);
+  if (process.env['CI'] === 'true') throw new Error(`../shared/${path} is absent, and under CI=true no test may skip`);
   return undefined;
 }
 

@@ -72,6 +72,10 @@ export function withComputeOptions(command: Command): Command {
 export const dtypeOption = (): Option =>
   new Option('--dtype <format>', 'of the large weight matrices (default: as they are stored)').choices(weightDTypes);
 
+/** `--verify`, of commands that load a model. */
+export const verifyOption = (): Option =>
+  new Option('--verify', 'compare all weights with the checksums in their file first, also those that are mapped (large files)');
+
 /** Runs `body` on the backend asked for and closes it; says on stderr when the slower kernels serve. */
 export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {
   const { backend: kind, threads, kernels, matmul } = options;

@@ -46,7 +46,7 @@ export async function writeTokenShards(
   const flush = async () => {
     if (waiting.length === 0) return;
     const name = `${String(shards.length).padStart(5, '0')}.tokens`;
-    await platform.writeFileAtomically(platform.joinPath(folder, name), encodeShard(waiting, vocabularySize));
+    await platform.writeFileAtomically(platform.joinPath(folder, name), await encodeShard(waiting, vocabularySize));
     shards.push(name);
     [waiting, pending] = [[], 0];
   };
@@ -83,8 +83,8 @@ export interface ShardSource extends DocumentSource {
 }
 
 /**
- * Opens a folder that `writeTokenShards` wrote. In memory are 8 bytes a document, and 64 KiB of each that is being read:
- * neither the corpus nor a document needs to fit.
+ * Opens a folder that `writeTokenShards` wrote. In memory are 20 bytes a document, and 64 KiB of each that is being read:
+ * neither the corpus nor a document needs to fit. What is read is compared with its checksum; shards of before there were any are read as they are.
  * @throws CheckpointError naming the file and the byte where it is damaged
  */
 export async function openTokenShards(folder: string): Promise<ShardSource> {

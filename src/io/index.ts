@@ -1,8 +1,8 @@
 /** Reading and writing checkpoint files: `elapid/io`. */
-export { openCheckpoint, type Checkpoint } from './checkpoint.js';
-export type { CheckpointEntry } from './checkpoint-entry.js';
-export { parseSafetensors, type SafetensorsContent, type StoredTensor } from './safetensors.js';
-export { safetensorsChunks, type SafetensorsSource } from './safetensors-writer.js';
+export { openCheckpoint, type Checkpoint, type CheckpointOptions } from './checkpoint.js';
+export type { CheckpointEntry, StoredChecksum } from './checkpoint-entry.js';
+export { parseSafetensors, verifySafetensors, type SafetensorsContent, type StoredTensor } from './safetensors.js';
+export { checksummedChunks, safetensorsChunks, type SafetensorsSource } from './safetensors-writer.js';
 export {
   fromFloat32,
   isStoredDType,

@@ -99,10 +99,24 @@ const Opcode = {
 } as const;
 
 /**
- * Reads a pickle.
+ * Reads a pickle that fills `bytes`.
  * @throws CheckpointError with the byte offset of the opcode at fault
  */
 export function readPickle(bytes: Uint8Array, options: PickleOptions): PickleValue {
+  const { value, sizeBytes } = readFirstPickle(bytes, options);
+  if (sizeBytes !== bytes.length) {
+    const location = { file: options.file, offset: options.offset + sizeBytes - 1 };
+    throw new CheckpointError(`the pickle stops ${String(bytes.length - sizeBytes)} bytes before its end`, location);
+  }
+  return value;
+}
+
+/**
+ * Reads the pickle that `bytes` begin with.
+ * @returns its value, and how long it is
+ * @throws CheckpointError with the byte offset of the opcode at fault
+ */
+export function readFirstPickle(bytes: Uint8Array, options: PickleOptions): { value: PickleValue; sizeBytes: number } {
   return new PickleReader(bytes, options).run();
 }
 
@@ -124,11 +138,11 @@ class PickleReader {
     this.view = viewOf(bytes);
   }
 
-  run(): PickleValue {
+  run(): { value: PickleValue; sizeBytes: number } {
     for (let count = 0; count < maxOpcodes; count++) {
       this.opcodeAt = this.position;
       const opcode = this.view.getUint8(this.take(1));
-      if (opcode === Opcode.stop) return this.finish();
+      if (opcode === Opcode.stop) return { value: this.finish(), sizeBytes: this.position };
       this.execute(opcode);
     }
     return this.fail(`the pickle has more than ${String(maxOpcodes)} opcodes`);
@@ -253,9 +267,6 @@ class PickleReader {
     const [value, ...rest] = this.stack;
     if (value === undefined || rest.length > 0 || this.below.length > 0) {
       return this.fail('the pickle stops with an untidy stack; expected one value');
-    }
-    if (this.position !== this.bytes.length) {
-      return this.fail(`the pickle stops ${String(this.bytes.length - this.position)} bytes before its end`);
     }
     return value;
   }

@@ -1,5 +1,6 @@
 /** The safetensors format, writing. */
 import { ArgumentError, describeProblem } from '../util/errors.js';
+import { withChecksums } from './safetensors-checksums.js';
 import { metadataKey } from './safetensors.js';
 import { storedItemSizeBytes, type StoredDType } from './stored-dtype.js';
 import { brief, isSize, safeProduct } from './validate.js';
@@ -11,7 +12,7 @@ export interface SafetensorsSource {
   readonly shape: readonly number[];
   /** Size of the data in bytes: the product of `shape` times the item size. */
   readonly sizeBytes: number;
-  /** Gives the data, whole or in pieces; called when its turn to be written comes, so one tensor at a time is in memory. */
+  /** Gives the data, whole or in pieces; called when its turn comes, so one tensor at a time is in memory. */
   bytes(): Uint8Array | Iterable<Uint8Array>;
 }
 
@@ -34,6 +35,19 @@ export function safetensorsChunks(
     yield header;
     for (const tensor of ordered) yield* dataOf(tensor);
   })();
+}
+
+/**
+ * The pieces of a safetensors file that holds checksums of its tensors and its header (`loadMamba` and `openCheckpoint` compare
+ * them with what they read); otherwise as `safetensorsChunks`. A tensor's data are asked for twice: to be hashed, since the checksums
+ * stand before them, and to be written.
+ */
+export async function checksummedChunks(
+  tensors: Iterable<SafetensorsSource>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<Iterable<Uint8Array>> {
+  const sources = [...tensors];
+  return safetensorsChunks(sources, await withChecksums(sources, metadata));
 }
 
 function encodeHeader(tensors: readonly SafetensorsSource[], metadata: Readonly<Record<string, string>>): Uint8Array {

@@ -4,10 +4,12 @@
  * implementation, except that the dtypes this package cannot compute with are refused.
  */
 import type { RandomAccessFile } from '../platform/platform.js';
+import { checksumOf } from '../util/checksum.js';
 import { CheckpointError } from '../util/errors.js';
-import { readRange, readUint64, viewOf } from './checked-file.js';
+import { expectChecksum, readRange, readUint64, viewOf } from './checked-file.js';
 import type { CheckpointEntry } from './checkpoint-entry.js';
 import { parseJsonObject, type JsonObject } from './json.js';
+import { checksumsKey, parseChecksums, verifyHeader } from './safetensors-checksums.js';
 import { isStoredDType, storedDTypes, storedItemSizeBytes, type StoredDType } from './stored-dtype.js';
 import { brief, isSize, safeProduct } from './validate.js';
 
@@ -22,7 +24,10 @@ export const metadataKey = '__metadata__';
 export interface SafetensorsHeader {
   /** In the order of the header. */
   readonly entries: ReadonlyMap<string, CheckpointEntry>;
+  /** Without the checksums, which are with the entries. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** The checksum of the header, where the file has one. */
+  readonly headerChecksum?: string;
 }
 
 /** A tensor in memory, in stored form. */
@@ -36,34 +41,54 @@ export interface StoredTensor {
 /** A parsed safetensors buffer. */
 export interface SafetensorsContent {
   readonly tensors: ReadonlyMap<string, StoredTensor>;
+  /** Without the checksums of tensors. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /**
  * Reads and checks the header of a safetensors file; the tensors' bytes stay in the file.
+ * @param verify whether to compare it with its checksum, where the file has one
  * @throws CheckpointError when anything in it breaks the format
  */
-export async function readSafetensorsHeader(file: RandomAccessFile): Promise<SafetensorsHeader> {
+export async function readSafetensorsHeader(file: RandomAccessFile, verify = true): Promise<SafetensorsHeader> {
   const prefix = await readRange(file, 0, Math.min(prefixSizeBytes, file.sizeBytes), 'the header length');
   const headerSizeBytes = checkHeaderSize(prefix, file.sizeBytes, file.name);
-  const header = await readRange(file, prefixSizeBytes, headerSizeBytes, 'the header');
-  return parseHeader(header, file.sizeBytes, file.name);
+  const bytes = await readRange(file, prefixSizeBytes, headerSizeBytes, 'the header');
+  const header = parseHeader(bytes, file.sizeBytes, file.name);
+  if (verify) await verifyHeader(header, file.name);
+  return header;
 }
 
 /**
- * Parses a whole safetensors file that is already in memory.
+ * Parses a whole safetensors file that is already in memory. Checksums are not verified, which takes time: `verifySafetensors` does.
  * @param name what to call the buffer in error messages
  * @throws CheckpointError when anything in it breaks the format
  */
 export function parseSafetensors(bytes: Uint8Array, name = '(buffer)'): SafetensorsContent {
-  const headerSizeBytes = checkHeaderSize(bytes.subarray(0, prefixSizeBytes), bytes.length, name);
-  const header = bytes.subarray(prefixSizeBytes, prefixSizeBytes + headerSizeBytes);
-  const { entries, metadata } = parseHeader(header, bytes.length, name);
+  const { entries, metadata } = parseWhole(bytes, name);
   const tensors = new Map<string, StoredTensor>();
   for (const { key, dtype, shape, offset, sizeBytes } of entries.values()) {
     tensors.set(key, { dtype, shape, bytes: bytes.subarray(offset, offset + sizeBytes) });
   }
   return { tensors, metadata };
+}
+
+/**
+ * Compares a safetensors file in memory with the checksums that it holds; one without checksums passes.
+ * @throws CheckpointError naming the tensor that is damaged, or as `parseSafetensors`
+ */
+export async function verifySafetensors(bytes: Uint8Array, name = '(buffer)'): Promise<void> {
+  const header = parseWhole(bytes, name);
+  await verifyHeader(header, name);
+  for (const { key, offset, sizeBytes, checksum } of header.entries.values()) {
+    if (checksum === undefined) continue;
+    expectChecksum(await checksumOf(checksum.algorithm, bytes.subarray(offset, offset + sizeBytes)), checksum, { file: name, key, offset });
+  }
+}
+
+function parseWhole(bytes: Uint8Array, name: string): SafetensorsHeader {
+  const headerSizeBytes = checkHeaderSize(bytes.subarray(0, prefixSizeBytes), bytes.length, name);
+  return parseHeader(bytes.subarray(prefixSizeBytes, prefixSizeBytes + headerSizeBytes), bytes.length, name);
 }
 
 function checkHeaderSize(prefix: Uint8Array, fileSizeBytes: number, file: string): number {
@@ -102,7 +127,10 @@ function parseHeader(header: Uint8Array, fileSizeBytes: number, file: string): S
     else entries.set(key, parseEntry(key, value, dataStart, json, file));
   }
   checkCoverage(entries, dataStart, fileSizeBytes, json, file);
-  return { entries, metadata };
+  const { [checksumsKey]: text, ...others } = metadata;
+  if (text === undefined) return { entries, metadata };
+  const checksums = parseChecksums(text, file);
+  return { entries: checksums.of(entries), metadata: others, headerChecksum: checksums.header };
 }
 
 function parseMetadata(value: unknown, json: JsonObject, file: string): Record<string, string> {
@@ -113,7 +141,9 @@ function parseMetadata(value: unknown, json: JsonObject, file: string): Record<s
       offset: json.offsetOf(metadataKey),
     });
   };
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail(brief(value));
+  // The reference implementation reads null as no metadata.
+  if (value === null) return {};
+  if (typeof value !== 'object' || Array.isArray(value)) return fail(brief(value));
   const pairs = Object.entries(value as Record<string, unknown>).map(([name, text]): [string, string] =>
     typeof text === 'string' ? [name, text] : fail(`${brief(text)} at '${name}'`),
   );

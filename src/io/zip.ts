@@ -1,11 +1,12 @@
 /**
  * The table of contents of a zip archive whose entries are stored as they are, which is how torch.save writes them:
  * every entry's bytes then lie in the file at a known offset. Source: PKWARE APPNOTE.TXT, sections 4.3 to 4.5.
- * Checksums are not verified: that would read the whole file.
+ * Checksums are for those who read an entry's bytes to verify.
  */
 import type { RandomAccessFile } from '../platform/platform.js';
 import { CheckpointError } from '../util/errors.js';
 import { readRange, readUint64, viewOf } from './checked-file.js';
+import type { StoredChecksum } from './checkpoint-entry.js';
 
 /** A file inside an archive. */
 export interface ZipEntry {
@@ -13,6 +14,8 @@ export interface ZipEntry {
   /** Position of its first byte in the archive. */
   readonly offset: number;
   readonly sizeBytes: number;
+  /** CRC-32 of its bytes; undefined where the archive says 0, which torch.save writes when it is told not to work it out. */
+  readonly checksum: StoredChecksum | undefined;
 }
 
 const endSignature = 0x06054b50;
@@ -49,6 +52,7 @@ interface Directory {
 interface CentralRecord {
   name: string;
   flags: number;
+  crc: number;
   sizeBytes: number;
   localOffset: number;
   /** Where the record itself is, for messages. */
@@ -197,7 +201,7 @@ function parseDirectory(bytes: Uint8Array, directory: Directory, file: string): 
     }
     if (names.has(name)) return fail('the zip archive has two entries of this name', name);
     names.add(name);
-    records.push({ name, flags, sizeBytes, localOffset, at });
+    records.push({ name, flags, crc: view.getUint32(position + 16, true), sizeBytes, localOffset, at });
     position = next;
   }
   if (records.length !== directory.entryCount) {
@@ -226,7 +230,7 @@ function zip64Fields(view: DataView, begin: number, end: number): number[] {
 
 /** Where an entry's bytes start is only in its local header, which must agree with the directory. */
 async function locate(file: RandomAccessFile, record: CentralRecord, directoryOffset: number): Promise<ZipEntry> {
-  const { name, flags, sizeBytes, localOffset } = record;
+  const { name, flags, crc, sizeBytes, localOffset } = record;
   const fail = (problem: string, offset: number): never => {
     throw new CheckpointError(problem, { file: file.name, key: name, offset });
   };
@@ -247,6 +251,7 @@ async function locate(file: RandomAccessFile, record: CentralRecord, directoryOf
   if (
     view.getUint16(6, true) !== flags ||
     view.getUint16(8, true) !== 0 ||
+    !(view.getUint32(14, true) === crc || (sizesFollow && view.getUint32(14, true) === 0)) ||
     view.getUint16(26, true) !== nameSize ||
     decodeName(header.subarray(localSizeBytes)) !== name ||
     !sizeAgrees
@@ -261,7 +266,8 @@ async function locate(file: RandomAccessFile, record: CentralRecord, directoryOf
       record.at,
     );
   }
-  return { name, offset, sizeBytes };
+  const checksum: StoredChecksum = { algorithm: 'crc32', value: crc.toString(16).padStart(8, '0'), offset, sizeBytes, of: `the zip entry ${name}` };
+  return { name, offset, sizeBytes, checksum: crc === 0 ? undefined : checksum };
 }
 
 function checkOverlaps(records: readonly CentralRecord[], entries: ReadonlyMap<string, ZipEntry>, file: string): void {

@@ -7,19 +7,28 @@ async function fetched(path: string, init?: RequestInit): Promise<Response> {
   return response;
 }
 
+/** What a server says of a file's version: compared, not understood. */
+const versionOf = ({ headers }: Response): string => `${headers.get('ETag') ?? ''} ${headers.get('Last-Modified') ?? ''}`;
+
 async function openFile(path: string): Promise<RandomAccessFile> {
   // Ask for the first byte: a server that knows ranges answers 206 with the whole size, others with the whole file.
   const probe = await fetched(path, { headers: { Range: 'bytes=0-0' } });
   const total = /\/(\d+)$/.exec(probe.headers.get('Content-Range') ?? '')?.[1];
   if (probe.status === 206 && total !== undefined) {
     await probe.body?.cancel();
+    const version = versionOf(probe);
     return {
       name: path,
       sizeBytes: Number(total),
+      ...(version.trim() === '' ? {} : { stamp: `${path} ${total} ${version}` }),
       async read(offset, length) {
         if (length === 0) return new Uint8Array();
         const range = `bytes=${String(offset)}-${String(offset + length - 1)}`;
         return expectLength(new Uint8Array(await (await fetched(path, { headers: { Range: range } })).arrayBuffer()), length, path);
+      },
+      async changed() {
+        const now = await fetched(path, { method: 'HEAD' });
+        return versionOf(now) === version ? undefined : 'the server has another version of it';
       },
       close: () => Promise.resolve(),
     };
@@ -29,6 +38,7 @@ async function openFile(path: string): Promise<RandomAccessFile> {
     name: path,
     sizeBytes: bytes.length,
     read: (offset, length) => Promise.resolve(expectLength(bytes.subarray(offset, offset + length), length, path)),
+    changed: () => Promise.resolve(undefined),
     close: () => Promise.resolve(),
   };
 }
@@ -81,6 +91,7 @@ export const platform: Platform = {
   joinPath: (...segments) => segments.map((segment, i) => (i === 0 ? segment.replace(/\/$/, '') : segment)).join('/'),
   writeFileAtomically: () => unsupported('writeFileAtomically'),
   makeFolder: () => unsupported('makeFolder'),
+  cacheFolder: () => undefined,
   removeFile: () => unsupported('removeFile'),
   listFolder: () => unsupported('listFolder'),
   appendText: () => unsupported('appendText'),

@@ -1,8 +1,8 @@
-import { open, mkdir, readFile as readWholeFile, readdir, rename, rm, stat, appendFile } from 'node:fs/promises';
+import { open, mkdir, readFile as readWholeFile, readdir, realpath, rename, rm, stat, appendFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { availableParallelism, homedir } from 'node:os';
+import { dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { ArgumentError } from '../util/errors.js';
@@ -20,11 +20,12 @@ export function packageVersion(): string {
 
 async function openFile(path: string): Promise<RandomAccessFile> {
   const handle = await open(path, 'r');
-  const sizeBytes = (await handle.stat()).size;
+  const { size: sizeBytes, mtimeMs } = await handle.stat();
   return {
     name: path,
     sizeBytes,
     descriptor: handle.fd,
+    stamp: `${await realpath(path)} ${String(sizeBytes)} ${String(mtimeMs)}`,
     async read(offset, length) {
       if (offset < 0 || length < 0 || offset + length > sizeBytes) {
         throw new ArgumentError(
@@ -40,8 +41,22 @@ async function openFile(path: string): Promise<RandomAccessFile> {
       }
       return bytes;
     },
+    async changed() {
+      const now = await handle.stat();
+      if (now.size !== sizeBytes) return `its size was ${String(sizeBytes)} bytes and is ${String(now.size)}`;
+      return now.mtimeMs === mtimeMs ? undefined : `it was written to at ${now.mtime.toISOString()}`;
+    },
     close: () => handle.close(),
   };
+}
+
+/** As the XDG base directory specification has it, and Windows and macOS. */
+function cacheFolder(): string | undefined {
+  const { XDG_CACHE_HOME: xdg = '', LOCALAPPDATA: windows = '' } = process.env;
+  if (isAbsolute(xdg)) return join(xdg, 'elapid');
+  if (process.platform === 'win32') return isAbsolute(windows) ? join(windows, 'elapid', 'cache') : undefined;
+  const home = homedir();
+  return isAbsolute(home) ? join(home, process.platform === 'darwin' ? 'Library/Caches' : '.cache', 'elapid') : undefined;
 }
 
 async function writeFileAtomically(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
@@ -141,6 +156,7 @@ export const platform: Platform = {
   async makeFolder(path) {
     await mkdir(path, { recursive: true });
   },
+  cacheFolder,
   removeFile: (path) => rm(path, { force: true }),
   listFolder: (path) => readdir(path),
   joinPath: join,

@@ -10,8 +10,16 @@ export interface RandomAccessFile {
   readonly sizeBytes: number;
   /** The operating system's number of the open file, where there is one: to map it. */
   readonly descriptor?: number;
+  /** Names this version of the file: where it really is, its size and when it was last written; undefined where nobody tells. */
+  readonly stamp?: string;
   /** Bytes [offset, offset + length). Rejects when the range is not inside the file. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * What has changed about the file since it was opened, in words for a message: its size, or when it was last written; undefined
+   * where nothing has, as far as the file system or the server tells. A file that was replaced by renaming another is unchanged:
+   * the open one is still the old one.
+   */
+  changed(): Promise<string | undefined>;
   close(): Promise<void>;
 }
 
@@ -61,6 +69,8 @@ export interface Platform {
   /** Whether `path` exists: 'file', 'folder' or undefined. */
   pathKind(path: string): Promise<'file' | 'folder' | undefined>;
   makeFolder(path: string): Promise<void>;
+  /** The folder for what can be worked out again, by the habits of the system; undefined where there is none. It may not exist. */
+  cacheFolder(): string | undefined;
   removeFile(path: string): Promise<void>;
   listFolder(path: string): Promise<string[]>;
   /** Joins path segments the way of this platform. */

@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import { CheckpointError } from '../util/errors.js';
+import { describeForeignContent } from '../util/file-content.js';
 import { ByteTokenizer } from './byte-tokenizer.js';
 import { HuggingFaceTokenizer } from './hugging-face-tokenizer.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -33,8 +34,12 @@ export async function loadTokenizer(folder: string, vocabularySize: number): Pro
 
 async function readJson(file: string): Promise<unknown> {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(await platform.readFile(file))) as unknown;
+    const bytes = await platform.readFile(file);
+    const foreign = describeForeignContent(bytes, bytes.length);
+    if (foreign !== undefined) throw new CheckpointError(foreign, { file });
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown;
   } catch (error) {
+    if (error instanceof CheckpointError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new CheckpointError(`not a readable JSON file: ${reason}`, { file }, { cause: error });
   }

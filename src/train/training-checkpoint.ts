@@ -1,6 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
-import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
+import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint } from '../io/index.js';
 import { float32Source } from '../models/tensor-source.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
@@ -53,7 +53,7 @@ async function save(trainer: Trainer, path: string, seconds: number): Promise<vo
       text: trainer.data.fingerprint,
       progress: JSON.stringify(trainer.progress()),
     };
-    await platform.writeFileAtomically(path, safetensorsChunks(sources, metadata));
+    await platform.writeFileAtomically(path, await checksummedChunks(sources, metadata));
   } finally {
     disposeMoments(moments);
   }

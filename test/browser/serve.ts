@@ -21,6 +21,7 @@ const importMap = {
     'elapid/generate': '/dist/generate/index.js',
     'elapid/data': '/dist/data/index.js',
     'elapid/train': '/dist/train/index.js',
+    'hash-wasm': '/node_modules/hash-wasm/dist/index.esm.js',
     valibot: '/node_modules/valibot/dist/index.mjs',
     '@huggingface/tokenizers': '/node_modules/@huggingface/tokenizers/dist/tokenizers.mjs',
   },

@@ -19,15 +19,15 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   generate: {
     arguments: ['<model>', '[prompt]'],
     options: [
-      ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', '--dtype', ...computing],
+      ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', '--dtype', '--verify', ...computing],
     ],
   },
   eval: {
     arguments: ['<model>', '<text>'],
-    options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', ...computing],
+    options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', '--verify', ...computing],
   },
-  inspect: { arguments: ['<model>'], options: ['--dtype', '--json', '--debug', '--help'] },
-  quantize: { arguments: ['<model>'], options: ['--dtype', '--out', ...computing] },
+  inspect: { arguments: ['<model>'], options: ['--dtype', '--verify', '--json', '--debug', '--help'] },
+  quantize: { arguments: ['<model>'], options: ['--dtype', '--verify', '--out', ...computing] },
   task: {
     arguments: ['[task]'],
     options: [

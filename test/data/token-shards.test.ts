@@ -36,7 +36,7 @@ describe.each([
     }
     await source.close();
     const size = readFileSync(folder(`round${String(bytes)}`, '00000.tokens')).length;
-    expect(size).toBe(64 + 8 * 4 + 54 * bytes);
+    expect(size).toBe(64 + 8 * 4 + 4 * 3 + 54 * bytes);
   });
 
   test('make the same batches as the documents in memory', async () => {
@@ -60,8 +60,9 @@ describe('token shards', () => {
       const counted = countReads();
       const again = await openTokenShards(name);
       const [opening, pieces] = [counted.bytes, counted.count];
-      expect(opening).toBe(2 * (64 + 8 * 11));
-      expect(pieces).toBe(4);
+      // Ten documents a shard, each a piece, or two.
+      expect(opening).toBe(2 * (64 + 8 * 11 + 4 * 10 * (scale === 1 ? 1 : 2)));
+      expect(pieces).toBe(6);
       const sampler = new PackedSampler(again, { batchSize: 4, length: 100, seed: 1 });
       for (let i = 0; i < 4; i++) await sampler.next();
       reads[scale] = { bytes: counted.bytes - opening, longest: counted.longest };
@@ -84,10 +85,72 @@ describe('token shards', () => {
     bytes.set(values, offset);
     return bytes;
   };
+  /** A shard as it was before there were checksums of pieces. */
+  const asVersion1 = (bytes: Uint8Array): Uint8Array => {
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    const tables = 64 + 8 * (Number(view.getBigUint64(16, true)) + 1);
+    const tokens = Number(view.getBigUint64(24, true)) * view.getUint32(12, true);
+    view.setUint32(8, 1, true);
+    return new Uint8Array([...bytes.subarray(0, tables), ...bytes.subarray(bytes.length - tokens)]);
+  };
+  const readShards = async (place: string) => {
+    const source = await openTokenShards(place);
+    try {
+      const read: Int32Array[] = [];
+      for (let i = 0; i < source.count; i++) {
+        const document = await source.open(i);
+        read.push(Int32Array.from(await document.read(0, document.length)));
+      }
+      return read;
+    } finally {
+      await source.close();
+    }
+  };
+
+  test('of version 1 are read as they are', async () => {
+    const documents = randomDocuments([4, 70_000, 5]);
+    await writeTokenShards(new MemoryDocuments(documents), folder('version1'), { vocabularySize: 256 });
+    const file = `${folder('version1')}/00000.tokens`;
+    writeFileSync(file, asVersion1(new Uint8Array(readFileSync(file))));
+    expect(await readShards(folder('version1'))).toEqual(documents);
+  });
+
+  test('tell a flipped bit anywhere but in the zeros', async () => {
+    const place = folder('flipped');
+    await writeTokenShards(new MemoryDocuments(randomDocuments([4, 5])), place, { vocabularySize: 256 });
+    const file = `${place}/00000.tokens`;
+    const good = new Uint8Array(readFileSync(file));
+    expect(good.length).toBe(64 + 8 * 3 + 4 * 2 + 9);
+    for (let at = 0; at < good.length; at++) {
+      if (at >= 40 && at < 64) continue;
+      const bytes = good.slice();
+      bytes[at] = (bytes[at] ?? 0) ^ (1 << (at % 8));
+      writeFileSync(file, bytes);
+      await expect(readShards(place), `byte ${String(at)}`).rejects.toThrow(CheckpointError);
+      if (at >= good.length - 5) await expect(readShards(place)).rejects.toThrow(/00000\.tokens, byte 100: tokens of document 1 are damaged: .* Hint: copy the file again/);
+    }
+  });
+
+  test('verify a long document piece by piece', async () => {
+    const place = folder('pieces');
+    await writeTokenShards(new MemoryDocuments(randomDocuments([10, 200_000], 50_000)), place, { vocabularySize: 50_000 });
+    const file = `${place}/00000.tokens`;
+    const bytes = new Uint8Array(readFileSync(file));
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    writeFileSync(file, bytes);
+    const source = await openTokenShards(place);
+    const long = await source.open(1);
+    // 400,000 bytes are 7 pieces: the last has 6,784.
+    expect((await long.read(0, 200_000 - 3392)).length).toBe(200_000 - 3392);
+    const begin = bytes.length - 6784;
+    await expect(long.read(199_990, 200_000)).rejects.toThrow(new RegExp(`byte ${String(begin)}: tokens of document 1 are damaged`));
+    await source.close();
+  });
+
   test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
     ['an empty file', () => new Uint8Array(0), /00000\.tokens, byte 0: the file has 0 bytes/],
     ['other letters', patch(0, 0x20), /byte 0: expected the letters ELTOKENS/],
-    ['another version', patch(8, 2), /byte 8: version 2; expected 1/],
+    ['another version', patch(8, 3), /byte 8: version 3; expected 1 or 2/],
     ['an unknown width', patch(12, 3), /byte 12: 3 bytes a token/],
     ['a count beyond the file', patch(16, 200), /byte 16: 200 documents of 9 tokens take/],
     ['a count beyond any file', patch(23, 255), /byte 16: .* but the file has/],
@@ -100,7 +163,8 @@ describe('token shards', () => {
     const place = folder(name.replaceAll(/\W/g, '-'));
     await writeTokenShards(new MemoryDocuments(randomDocuments([4, 5])), place, { vocabularySize: 29 });
     const file = `${place}/00000.tokens`;
-    writeFileSync(file, change(new Uint8Array(readFileSync(file))));
+    // Of version 1, since checksums would catch most of it first.
+    writeFileSync(file, change(asVersion1(new Uint8Array(readFileSync(file)))));
     const counted = countReads();
     const reading = (async () => {
       const source = await openTokenShards(place);

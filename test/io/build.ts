@@ -1,4 +1,5 @@
 /** Builders of checkpoint files, right and wrong ones, for the tests of this folder. */
+import { crc32 } from 'node:zlib';
 import { expect } from 'vitest';
 import type { RandomAccessFile } from '../../src/platform/platform.js';
 import { CheckpointError } from '../../src/util/errors.js';
@@ -36,6 +37,7 @@ export function memoryFile(bytes: Uint8Array, name = 'memory'): RandomAccessFile
       offset >= 0 && length >= 0 && offset + length <= bytes.length
         ? Promise.resolve(bytes.slice(offset, offset + length))
         : Promise.reject(new RangeError('read outside the file')),
+    changed: () => Promise.resolve(undefined),
     close: () => Promise.resolve(),
   };
 }
@@ -66,12 +68,12 @@ export interface ZipPart {
   name: string;
   data: Uint8Array;
   /** Overrides of what the directory says. */
-  directory?: Partial<{ name: string; flags: number; method: number; sizeBytes: number; storedSizeBytes: number; offset: number }>;
+  directory?: Partial<{ name: string; flags: number; method: number; crc: number; sizeBytes: number; storedSizeBytes: number; offset: number }>;
   /** Overrides of what the local header says. */
-  local?: Partial<{ name: string; flags: number; method: number; sizeBytes: number; extra: number[] }>;
+  local?: Partial<{ name: string; flags: number; method: number; crc: number; sizeBytes: number; extra: number[] }>;
 }
 
-/** A zip archive as Python's zipfile writes it, or with ZIP64 records as PyTorch does; checksums are left zero. */
+/** A zip archive as Python's zipfile writes it, or with ZIP64 records as PyTorch does. */
 export function zip(parts: readonly ZipPart[], options: { zip64?: boolean; entryCount?: number } = {}): Uint8Array {
   const body: Uint8Array[] = [];
   const directory: Uint8Array[] = [];
@@ -80,9 +82,10 @@ export function zip(parts: readonly ZipPart[], options: { zip64?: boolean; entry
     const localName = new TextEncoder().encode(local.name ?? name);
     const size = local.sizeBytes ?? data.length;
     const extra = local.extra ?? [];
+    const crc = central.crc ?? crc32(data);
     const header = concat(
       uint32(0x04034b50), uint16(0), uint16(local.flags ?? central.flags ?? 0), uint16(local.method ?? central.method ?? 0),
-      uint32(0), uint32(0), uint32(size), uint32(size), uint16(localName.length), uint16(extra.length), localName, extra,
+      uint32(0), uint32(local.crc ?? crc), uint32(size), uint32(size), uint16(localName.length), uint16(extra.length), localName, extra,
     );
     const centralName = new TextEncoder().encode(central.name ?? name);
     const [sizeBytes, storedSizeBytes] = [central.sizeBytes ?? data.length, central.storedSizeBytes ?? data.length];
@@ -91,7 +94,7 @@ export function zip(parts: readonly ZipPart[], options: { zip64?: boolean; entry
     const extra64 = wide ? [...uint16(1), ...uint16(24), ...[sizeBytes, storedSizeBytes, at].flatMap(uint64)] : [];
     directory.push(
       concat(
-        uint32(0x02014b50), uint16(0), uint16(0), uint16(central.flags ?? 0), uint16(central.method ?? 0), uint32(0), uint32(0),
+        uint32(0x02014b50), uint16(0), uint16(0), uint16(central.flags ?? 0), uint16(central.method ?? 0), uint32(0), uint32(crc),
         ...(wide ? [uint32(0xffffffff), uint32(0xffffffff)] : [uint32(storedSizeBytes), uint32(sizeBytes)]),
         uint16(centralName.length), uint16(extra64.length), uint16(0), uint16(0), uint16(0), uint32(0),
         uint32(wide ? 0xffffffff : at), centralName, extra64,
@@ -122,7 +125,8 @@ export const pickled = {
   tuple: (...items: Uint8Array[]) => concat('(', ...items, 't'),
   dict: (...pairs: [string, Uint8Array][]) =>
     concat('}(', ...pairs.flatMap(([key, value]) => [pickled.text(key), value]), 'u'),
-  storage: (key: string, itemCount: Uint8Array | number, type = 'FloatStorage') =>
+  /** @param more what the format before PyTorch 1.6 adds: a view, usually None */
+  storage: (key: string, itemCount: Uint8Array | number, type = 'FloatStorage', ...more: Uint8Array[]) =>
     concat(
       pickled.tuple(
         pickled.text('storage'),
@@ -130,6 +134,7 @@ export const pickled = {
         pickled.text(key),
         pickled.text('cpu'),
         typeof itemCount === 'number' ? pickled.int(itemCount) : itemCount,
+        ...more,
       ),
       'Q',
     ),
@@ -149,6 +154,20 @@ export const pickled = {
   /** A whole pickle. */
   file: (...content: Uint8Array[]) => concat([0x80, 2], ...content, '.'),
 };
+
+/** What torch.save wrote before PyTorch 1.6: pickles, then storages. Overrides stand for what a damaged file has instead. */
+export function legacyTorchFile(
+  stateDict: Uint8Array,
+  storages: Record<string, { data: Uint8Array; itemCount: number }>,
+  { version = pickled.int(1001), system = pickled.dict(['little_endian', concat([0x88])]), keys = Object.keys(storages) } = {},
+): Uint8Array {
+  return concat(
+    [0x80, 2, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19], '.',
+    pickled.file(version), pickled.file(system), pickled.file(stateDict),
+    pickled.file(concat('](', ...keys.map(pickled.text), 'e')),
+    ...Object.values(storages).flatMap(({ data, itemCount }) => [uint64(itemCount), data]),
+  );
+}
 
 /** A torch.save archive with this pickle and these storages. */
 export function torchArchive(pickle: Uint8Array, storages: Record<string, Uint8Array>, byteOrder = 'little'): Uint8Array {

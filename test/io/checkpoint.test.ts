@@ -95,6 +95,37 @@ describe('openCheckpoint', () => {
     await checkpoint.close();
   });
 
+  const index = (map: Record<string, string>, more: object = {}) => JSON.stringify({ ...more, weight_map: map });
+  it.each<[string, string, Record<string, number>, string[]]>([
+    ['lists a tensor that no shard holds', index({ a: '1.safetensors', 'lm_head.weight': '1.safetensors', b: '2.safetensors' }), { a: 1, b: 2 }, ['lm_head.weight']],
+    ['places a tensor in another shard', index({ a: '2.safetensors', b: '1.safetensors' }), { a: 1, b: 2 }, []],
+    ['leaves a tensor out', '{"weight_map":{"a":"1.safetensors","__proto__":"2.safetensors"}}', { a: 1, b: 2 }, ['__proto__']],
+    ['has a wrong total size', index({ a: '1.safetensors', b: '2.safetensors' }, { metadata: { total_size: 7 } }), { a: 1, b: 2 }, []],
+    ['has a shard that holds a tensor a second time', index({ a: '1.safetensors', b: '2.safetensors', c: '3.safetensors' }), { a: 1, b: 2, c: 3 }, []],
+  ])('takes the shards at their word when the index %s', async (_, text, expected, absent) => {
+    await put('1.safetensors', tensors({ a: 1 }));
+    await put('2.safetensors', tensors({ b: 2 }));
+    await put('3.safetensors', tensors({ c: 3, a: 1 }));
+    await put('model.safetensors.index.json', text);
+    expect(await valuesOf(folder)).toEqual(expected);
+    const checkpoint = await openCheckpoint(folder);
+    expect([...checkpoint.absent.keys()]).toEqual(absent);
+    await checkpoint.close();
+  });
+
+  it.each<[string, Uint8Array]>([
+    ['value', tensors({ b: 2, a: 1.5 })],
+    ['shape', concat(...safetensorsChunks([{ key: 'a', dtype: 'F32', shape: [2], sizeBytes: 8, bytes: () => new Uint8Array(8) }]))],
+    ['dtype', concat(...safetensorsChunks([{ key: 'a', dtype: 'I32', shape: [1], sizeBytes: 4, bytes: () => new Uint8Array([0, 0, 128, 63]) }]))],
+  ])('refuses shards that hold one tensor with another %s', async (_, second) => {
+    await put('1.safetensors', tensors({ a: 1 }));
+    await put('2.safetensors', second);
+    await put('model.safetensors.index.json', index({ a: '1.safetensors', b: '2.safetensors' }));
+    const error = await checkpointErrorOf(() => openCheckpoint(folder));
+    expect(error.message).toContain(`the tensor is in ${join(folder, '1.safetensors')} as well, and differs there`);
+    expect(error).toMatchObject({ file: join(folder, '2.safetensors'), key: 'a' });
+  });
+
   it('joins PyTorch shards', async () => {
     await put('pytorch_model-1.bin', torchFile('a', 1));
     await put('pytorch_model-2.bin', torchFile('b', 2));
@@ -205,9 +236,6 @@ describe('hostile folders', () => {
     ['names the parent', place('..'), /expected a plain file name/, 'a'],
     ['names nothing', place(''), /expected a plain file name/, 'a'],
     ['names itself', place('model.safetensors.index.json'), /is not a weight file/, undefined],
-    ['places a tensor where it is not', '{"weight_map":{"a":"b.safetensors","b":"b.safetensors"}}', /does not hold it/, 'a'],
-    ['invents a tensor', '{"weight_map":{"a":"a.safetensors","x":"a.safetensors"}}', /does not hold it/, 'x'],
-    ['omits a tensor', '{"weight_map":{"__proto__":"a.safetensors"}}', /does not hold it/, '__proto__'],
   ])('refuses an index that %s', async (_, index, message, key) => {
     const error = await checkpointErrorOf(() => openIndex(index));
     expect(error.message).toMatch(message);
@@ -221,13 +249,6 @@ describe('hostile folders', () => {
     expect(error.file).toBe(join(folder, 'c.safetensors'));
   });
 
-  it('refuses a shard with a tensor that the index does not list', async () => {
-    await put('both.safetensors', tensors({ a: 1, stowaway: 2 }));
-    const error = await checkpointErrorOf(() => openIndex(place('both.safetensors')));
-    expect(error.message).toMatch(/does not place in it/);
-    expect(error).toMatchObject({ file: join(folder, 'both.safetensors'), key: 'stowaway' });
-  });
-
   it('names the shard that is damaged', async () => {
     await put('c.safetensors', tensors({ a: 1 }).slice(0, -1));
     const error = await checkpointErrorOf(() => openIndex(place('c.safetensors')));
@@ -236,9 +257,9 @@ describe('hostile folders', () => {
 
   it.each<[string, () => Promise<string>, RegExp]>([
     ['a path that does not exist', () => Promise.resolve(join(folder, 'none')), /no such file or folder/],
-    ['a file that does not exist', () => Promise.resolve(join(folder, 'none.bin')), /cannot be opened: ENOENT/],
+    ['a file that does not exist', () => Promise.resolve(join(folder, 'none.bin')), /none\.bin: no such file or folder$/],
     ['an empty folder', () => Promise.resolve(folder), /the folder has no weights; expected model\.safetensors or/],
-    ['another kind of file', () => put('x.gguf', 'GGUF').then(() => join(folder, 'x.gguf')), /ends in none of/],
+    ['another kind of file', () => put('x.onnx', 'x').then(() => join(folder, 'x.onnx')), /ends in none of/],
   ])('refuses %s', async (_, makePath, message) => {
     const path = await makePath();
     const error = await checkpointErrorOf(() => openCheckpoint(path));
@@ -275,7 +296,7 @@ describe('hostile folders', () => {
       };
     };
     try {
-      await checkpointErrorOf(() => openIndex('{"weight_map":{"a":"a.safetensors","b":"b.safetensors","c":"b.safetensors"}}'));
+      await checkpointErrorOf(() => openIndex('{"weight_map":{"a":"a.safetensors","b":"b.safetensors","c":"c.safetensors"}}'));
       expect(openFiles).toBe(0);
     } finally {
       platform.openFile = open;

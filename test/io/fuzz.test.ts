@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { parseSafetensors, safetensorsChunks } from '../../src/io/index.js';
 import { readPytorchEntries } from '../../src/io/pytorch.js';
 import { CheckpointError } from '../../src/util/errors.js';
-import { concat, memoryFile, pickled, zip } from './build.js';
+import { concat, legacyTorchFile, memoryFile, pickled, zip } from './build.js';
 
 /** A linear congruential generator (Numerical Recipes): the same mutations on every machine and run. */
 function makeRandom(seed: number): (limit: number) => number {
@@ -66,6 +66,8 @@ const parts = [
   { name: 'a/data/1', data: data.subarray(0, 8) },
 ];
 
+const legacy = legacyTorchFile(statedict, { 0: { data, itemCount: 6 }, 1: { data: data.subarray(0, 8), itemCount: 4 } });
+
 async function outcome(read: () => unknown): Promise<'read' | 'refused'> {
   try {
     await read();
@@ -80,6 +82,9 @@ describe.each([
   ['safetensors', safetensors, (bytes: Uint8Array) => parseSafetensors(bytes)],
   ['torch.save', zip(parts), (bytes: Uint8Array) => readPytorchEntries(memoryFile(bytes))],
   ['torch.save with ZIP64', zip(parts, { zip64: true }), (bytes: Uint8Array) => readPytorchEntries(memoryFile(bytes))],
+  // Without checksums, what they would catch has to be caught otherwise.
+  ['torch.save without checksums', zip(parts.map((part) => ({ ...part, directory: { crc: 0 } }))), (bytes: Uint8Array) => readPytorchEntries(memoryFile(bytes))],
+  ['old torch.save', legacy, (bytes: Uint8Array) => readPytorchEntries(memoryFile(bytes))],
 ])('mutations of a %s file', (_, valid, read) => {
   it('are read or refused', async () => {
     const random = makeRandom(20240131);

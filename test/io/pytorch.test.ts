@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { openCheckpoint, toFloat32, type Checkpoint } from '../../src/io/index.js';
+import { openCheckpoint, toFloat32, type Checkpoint, type CheckpointEntry } from '../../src/io/index.js';
 import { readPytorchEntries } from '../../src/io/pytorch.js';
+import { TensorReader } from '../../src/io/tensor-reader.js';
 import { checkpointErrorOf, concat, memoryFile, pickled, torchArchive, uint32, uint64, zip, type ZipPart } from './build.js';
 
 const goldens = fileURLToPath(new URL('../fixtures/goldens/', import.meta.url));
@@ -109,6 +110,27 @@ describe('state dictionaries', () => {
     expect([...entries.values()]).toMatchObject([{ key: 'w', dtype: 'F32', shape: [2, 3], sizeBytes: 24 }]);
   });
 
+  // Of the storage 0…7; the right values are NumPy's, by as_strided.
+  it.each<[string, number, number[], number[], number[]]>([
+    ['a transposed matrix', 0, [3, 2], [1, 3], [0, 3, 1, 4, 2, 5]],
+    ['a transposed part', 2, [2, 3], [1, 2], [2, 4, 6, 3, 5, 7]],
+    ['every other column', 1, [2, 2], [4, 2], [1, 3, 5, 7]],
+    ['axes in another order', 0, [2, 2, 2], [1, 4, 2], [0, 2, 4, 6, 1, 3, 5, 7]],
+    ['rows that are one row', 1, [2, 3], [0, 1], [1, 2, 3, 1, 2, 3]],
+    ['one number as many', 5, [4], [0], [5, 5, 5, 5]],
+    ['windows', 0, [3, 3], [2, 1], [0, 1, 2, 2, 3, 4, 4, 5, 6]],
+  ])('puts %s in rows', async (_, start, shape, strides, expected) => {
+    const types = [['FloatStorage', Float32Array], ['DoubleStorage', Float64Array], ['ShortStorage', Int16Array], ['CharStorage', Int8Array]] as const;
+    for (const [type, Values] of types) {
+      const storage = new Uint8Array(Values.from([0, 1, 2, 3, 4, 5, 6, 7]).buffer);
+      const file = memoryFile(torchArchive(pickled.file(pickled.dict(['w', pickled.tensor(pickled.storage('0', 8, type), start, shape, strides)])), { 0: storage }));
+      const entry = (await readPytorchEntries(file)).get('w') as CheckpointEntry;
+      expect(entry).toMatchObject({ shape, strides, sizeBytes: expected.length * Values.BYTES_PER_ELEMENT });
+      const bytes = await new TensorReader(true).read(file, entry);
+      expect([...new Values(bytes.slice().buffer)], type).toEqual(expected);
+    }
+  });
+
   it('takes strides along sizes 0 and 1 as PyTorch does', async () => {
     const make = (shape: number[], strides: number[]) => pickled.tensor(pickled.storage('0', 8), 0, shape, strides);
     const entries = await open(pickled.file(pickled.dict(
@@ -195,13 +217,16 @@ const hostilePickles: HostilePickle[] = [
   { name: 'a storage with a lying size', pickle: w(pickled.storage('0', 9)), message: /storage '0' has 32 bytes; expected 9 items of F32/ },
   { name: 'a storage of negative size', pickle: w(pickled.storage('0', -8)), message: /a persistent id is not/ },
   { name: 'a storage of 2^53 bytes', pickle: w(pickled.storage('0', pickled.long(2n ** 53n - 1n))), message: /expected 9007199254740991 items/ },
-  { name: 'a tensor beyond its storage', pickle: float(3, [2, 3], [3, 1]), message: /6 items from item 3 on; .* storage of 8 items/ },
-  { name: 'a tensor larger than its storage', pickle: float(0, [3, 3], [3, 1]), message: /9 items from item 0 on/ },
+  { name: 'a tensor beyond its storage', pickle: float(3, [2, 3], [3, 1]), message: /spans 6 items from item 3 on; .* storage of 8 items/ },
+  { name: 'a tensor larger than its storage', pickle: float(0, [3, 3], [3, 1]), message: /spans 9 items from item 0 on/ },
   { name: 'a negative storage offset', pickle: float(-1, [2], [1]), message: /called with \(a storage, -1, a tuple, a tuple\)/ },
   { name: 'a negative size', pickle: float(0, [-2], [1]), message: /sizes from 0/ },
   { name: 'sizes whose product overflows', pickle: float(0, [2 ** 30, 2 ** 30], [2 ** 30, 1]), message: /fewer than 2\^53 items/ },
-  { name: 'a transposed tensor', pickle: float(0, [2, 3], [1, 2]), message: /strides \[1,2\]; expected it row by row. Hint: call \.contiguous\(\)/ },
-  { name: 'a broadcast tensor', pickle: float(0, [2, 3], [0, 1]), message: /strides \[0,1\]/ },
+  { name: 'a transposed tensor beyond its storage', pickle: float(3, [2, 3], [1, 2]), message: /spans 6 items from item 3 on; .* storage of 8 items/ },
+  { name: 'a stride beyond its storage', pickle: float(0, [2, 2], [7, 1]), message: /spans 9 items/ },
+  { name: 'strides that overflow', pickle: w(pickled.tensor(pickled.storage('0', 8), 0, [2, 2], [2 ** 30, 2 ** 30])), message: /spans 2147483649 items/ },
+  { name: 'a repeated view larger than the file', pickle: float(0, [2 ** 30], [0]), message: /repeats 1 items 1073741824 times over; .* Hint: call \.contiguous\(\)/ },
+  { name: 'a repeated view in rows', pickle: float(0, [2 ** 20, 8], [0, 1]), message: /repeats 8 items 8388608 times over/ },
   { name: 'sizes without strides', pickle: float(0, [2, 3], [1]), message: /_rebuild_tensor_v2 is called with/ },
   { name: 'a number', pickle: pickled.file(pickled.int(1)), message: /holds 1; expected a dict of tensors/ },
   { name: 'a bare tensor', pickle: pickled.file(tensor), message: /holds a tensor; expected a dict of tensors/ },
@@ -246,7 +271,6 @@ function patched(bytes: Uint8Array, offset: number, ...others: number[]): Uint8A
 const hostileArchives: { name: string; bytes: Uint8Array; message: RegExp; key?: string }[] = [
   { name: 'an empty file', bytes: new Uint8Array(0), message: /no zip end record/ },
   { name: 'text', bytes: concat('version https://git-lfs.github.com/spec/v1\n'), message: /no zip end record/ },
-  { name: 'the format before PyTorch 1.6', bytes: concat([0x80, 2, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19], '.'), message: /before PyTorch 1\.6.*Hint: convert it once/ },
   { name: 'something appended', bytes: concat(good, [0]), message: /no zip end record/ },
   { name: 'a cut end', bytes: good.slice(0, -1), message: /no zip end record/ },
   { name: 'something in front', bytes: concat([0], good), message: /zip directory is said to be at byte/ },

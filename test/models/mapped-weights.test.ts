@@ -1,9 +1,10 @@
-import { copyFileSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
+import { appendFileSync, copyFileSync, mkdirSync, readFileSync, realpathSync, truncateSync, utimesSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
 import { loadMamba, saveMamba, type MambaLM } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
+import { checkpointErrorOf } from '../support/checkpoints.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 import { idTensor, randomIds, read } from '../support/models.js';
@@ -52,7 +53,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
   test.skipIf(!linux)(`float32 weights are ${kernels === 'wasm' ? 'copied' : 'mapped, not copied'}, and let go${note}`, async () => {
     const file = goldenIn('mapped');
     expect(mappingsOf(file).bytes).toBe(0);
-    const model = await loadMamba(path('mapped'), backend());
+    const model = await loadMamba(path('mapped'), backend(), { mapped: true });
     await logitsOf(model, backend());
     const { bytes, copied } = mappingsOf(file);
     if (kernels === 'wasm') expect(bytes).toBe(0);
@@ -66,7 +67,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
 
   test('replacing the file does not disturb a model that was loaded from it', async () => {
     goldenIn('replaced');
-    const model = await loadMamba(path('replaced'), backend());
+    const model = await loadMamba(path('replaced'), backend(), { mapped: true });
     const golden = await loadMamba(goldenPath('hf-mamba'), backend());
     await replace(path('replaced'), backend());
     const logits = await logitsOf(golden, backend());
@@ -76,10 +77,40 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
     for (const one of [model, golden, later]) one.dispose();
   });
 
+  test.each([undefined, false])('of a small file are read, and then it does not matter what happens to it (mapped: %s)', async (mapped) => {
+    const file = goldenIn(`read-${String(mapped)}`);
+    const model = await loadMamba(path(`read-${String(mapped)}`), backend(), { mapped });
+    const golden = await loadMamba(goldenPath('hf-mamba'), backend());
+    if (linux) expect(mappingsOf(file).bytes).toBe(0);
+    truncateSync(file, 100);
+    expect(await logitsOf(model, backend())).toEqual(await logitsOf(golden, backend()));
+    for (const one of [model, golden]) one.dispose();
+  });
+
+  test.each<[string, (file: string) => void, RegExp]>([
+    ['cut', (file) => truncateSync(file, 200), /(became shorter while it was read|its size was \d+ bytes and is 200)/],
+    ['longer', (file) => appendFileSync(file, 'x'), /the file changed while it was loaded: its size was \d+ bytes and is \d+\. Hint: load it when/],
+    ['written to', (file) => utimesSync(file, 1e9, 1e9), /the file changed while it was loaded: it was written to at 2001-09-09T01:46:40/],
+  ])('a file that is %s while it is loaded is refused, and nothing stays', async (name, change, message) => {
+    const file = goldenIn(name);
+    const sync = backend().synchronize.bind(backend());
+    // bf16 is packed weight by weight, with a wait after each: the file changes at the first.
+    const spy = vi.spyOn(backend(), 'synchronize').mockImplementationOnce(() => {
+      change(file);
+      return sync();
+    });
+    const error = await checkpointErrorOf(() => loadMamba(path(name), backend(), { dtype: 'bf16' }));
+    spy.mockRestore();
+    expect(error.message).toMatch(message);
+    expect(error.file).toBe(path(name, 'model.safetensors'));
+    expect(backend().statistics().liveBuffers).toBe(0);
+  });
+
   test('writing to a loaded weight changes the model, not the file', async () => {
     const file = goldenIn('written');
     const before = readFileSync(file);
-    const [model, other] = [await loadMamba(path('written'), backend()), await loadMamba(path('written'), backend())];
+    const load = () => loadMamba(path('written'), backend(), { mapped: true });
+    const [model, other] = [await load(), await load()];
     const { tensor } = model.finalNorm.weight;
     const ones = new Float32Array(tensor.size).fill(1);
     const old = await tensor.data();

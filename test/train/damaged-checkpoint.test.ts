@@ -53,6 +53,17 @@ describe('a training checkpoint that does not fit', () => {
     expect((await refusal(bytes)).message).toMatch(/JSON|byte \d+/);
   });
 
+  test.each<[string, (bytes: Buffer) => number, RegExp]>([
+    ['the last moment', (bytes) => bytes.length - 1, /key '\S+', byte \d+: the tensor is damaged: its checksum is/],
+    ['a weight', (bytes) => Math.floor(bytes.length * 0.9), /key '\S+', byte \d+: the tensor is damaged/],
+    ['the step', (bytes) => bytes.indexOf('"step":"2"') + 8, /the header is damaged: its checksum is/],
+    ['the position in the data', (bytes) => bytes.indexOf('position') + 12, /the header is damaged|JSON|checksum/],
+  ])('a flipped bit of %s', async (_, place, message) => {
+    const bytes = Uint8Array.from(good);
+    bytes[place(good)] = (bytes[place(good)] ?? 0) ^ 1;
+    expect((await refusal(bytes)).message).toMatch(message);
+  });
+
   test('a missing tensor', async () => {
     const bytes = rewriteSafetensors(good, ({ tensors }) => tensors.delete('second.backbone.norm_f.weight'));
     const error = await refusal(bytes);

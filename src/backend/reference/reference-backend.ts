@@ -1,4 +1,4 @@
-import { asyncDisposeSymbol, disposable } from '../../util/disposal.js';
+import { asyncDisposeSymbol } from '../../util/disposal.js';
 import { BackendError, DisposedError } from '../../util/errors.js';
 import {
   isPacked,

@@ -5,12 +5,13 @@ import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/in
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, integer, interruption, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, dtypeOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
 
 interface Options extends ComputeOptions, DocumentOptions {
   readonly dtype?: WeightDType;
+  readonly verify?: true;
   readonly chunk: number;
   readonly limit?: number;
   readonly json?: boolean;
@@ -32,6 +33,7 @@ export function addEval(program: Command): void {
       .argument('<model>', modelArgument)
       .argument('<text>', 'a UTF-8 text file, or a .jsonl file')
       .addOption(dtypeOption())
+      .addOption(verifyOption())
       .option('--chunk <n>', 'tokens a pass', integer(1), 1024)
       .option('--limit <n>', 'only the first n tokens of a sequence', integer(2))
       .option('--json', 'print one JSON object'),
@@ -52,7 +54,7 @@ async function run(model: string, text: string, options: Options, command: Comma
   try {
     await withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
-      const loaded = await loadMamba(folder, backend, { dtype: options.dtype });
+      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify });
       try {
         const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         const started = performance.now();

@@ -3,10 +3,11 @@ import { generateText } from '../../generate/index.js';
 import { loadMamba, type WeightDType } from '../../models/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, dtypeOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, dtypeOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 
 interface Options extends ComputeOptions {
   readonly dtype?: WeightDType;
+  readonly verify?: true;
   readonly maxTokens: number;
   readonly temperature: number;
   readonly topK?: number;
@@ -27,6 +28,7 @@ export function addGenerate(program: Command): void {
       .argument('<model>', modelArgument)
       .argument('[prompt]', "text to continue; '-' reads it from standard input", '\n')
       .addOption(dtypeOption())
+      .addOption(verifyOption())
       .option('-n, --max-tokens <n>', 'the most tokens to generate', integer(0), 256)
       .option('-t, --temperature <t>', 'randomness: 0 takes the likeliest token, 1 samples as the model says', number(0, 100), 0.8)
       .option('--top-k <k>', 'only the k likeliest tokens', integer(1))
@@ -49,7 +51,7 @@ async function run(model: string, prompt: string, options: Options): Promise<voi
   try {
     await withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
-      const loaded = await loadMamba(folder, backend, { dtype: options.dtype });
+      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify });
       try {
         const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         process.stdout.write(text);

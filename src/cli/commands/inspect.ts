@@ -6,10 +6,10 @@ import { openCheckpoint } from '../../io/index.js';
 import { MambaLM, packedParameters, parseMambaConfig, State, storedWeightDType, type MambaConfig, type WeightDType } from '../../models/index.js';
 import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
-import { CheckpointError } from '../../util/errors.js';
+import { ArgumentError, CheckpointError, describeProblem } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { dtypeOption } from '../options.js';
+import { dtypeOption, verifyOption } from '../options.js';
 
 /** What `inspect` finds out about a model. */
 interface Inspection {
@@ -36,23 +36,25 @@ export function addInspect(program: Command): void {
     .summary('show what a model is made of')
     .description(
       'Shows a model’s config, its parameters by part, the size of its state, and what a decoded token costs: kernel\n' +
-        'launches, bytes moved and floating-point operations. Computes nothing and reads no weights.',
+        'launches, bytes moved and floating-point operations. Computes nothing and reads no weights, but for --verify.',
     )
     .argument('<model>', `${modelArgument}; or a config.json`)
     .addOption(dtypeOption())
+    .addOption(verifyOption())
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExamples:\n  elapid inspect stories\n  elapid inspect runs/austen')
     .action(run);
 }
 
-async function run(model: string, options: { readonly dtype?: WeightDType; readonly json?: boolean }): Promise<void> {
-  const { config, dtype } = await readConfig(await modelFolder(model));
+async function run(model: string, options: { readonly dtype?: WeightDType; readonly verify?: true; readonly json?: boolean }): Promise<void> {
+  const { config, dtype } = await readConfig(await modelFolder(model), options.verify === true);
   const inspection = inspect(config, options.dtype ?? dtype);
   process.stdout.write(options.json === true ? `${JSON.stringify(inspection)}\n` : describe(inspection));
 }
 
-async function readConfig(path: string): Promise<{ config: MambaConfig; dtype: WeightDType }> {
+async function readConfig(path: string, verify: boolean): Promise<{ config: MambaConfig; dtype: WeightDType }> {
   if (path.endsWith('.json')) {
+    if (verify) throw new ArgumentError(describeProblem({ operation: 'inspect', argument: '--verify', expected: 'a model with weights', got: `given with ${path}` }));
     let json: unknown;
     try {
       json = JSON.parse(new TextDecoder().decode(await platform.readFile(path)));
@@ -62,7 +64,11 @@ async function readConfig(path: string): Promise<{ config: MambaConfig; dtype: W
     return { config: parseMambaConfig(json, path), dtype: 'f32' };
   }
   const checkpoint = await openCheckpoint(path);
-  await checkpoint.close();
+  try {
+    if (verify) await checkpoint.verify();
+  } finally {
+    await checkpoint.close();
+  }
   return { config: parseMambaConfig(checkpoint.config, checkpoint.configName), dtype: storedWeightDType(checkpoint) };
 }
 

@@ -3,12 +3,13 @@ import { openCheckpoint } from '../../io/index.js';
 import { loadMamba, saveMamba } from '../../models/index.js';
 import { packedDTypes, type PackedDType } from '../../tensor/index.js';
 import { byteSize } from '../format.js';
-import { withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { copyTokenizer } from '../tokenizer-files.js';
 
 interface Options extends ComputeOptions {
   readonly dtype: PackedDType;
   readonly out: string;
+  readonly verify?: true;
 }
 
 /** `elapid quantize MODEL --dtype FORMAT --out FOLDER` */
@@ -23,7 +24,8 @@ export function addQuantize(program: Command): void {
       )
       .argument('<model>', 'folder of a Mamba checkpoint (official or transformers), or of a training run')
       .addOption(new Option('--dtype <format>', 'of the large weight matrices').choices(packedDTypes).default('int8'))
-      .requiredOption('-o, --out <folder>', 'where to write the model'),
+      .requiredOption('-o, --out <folder>', 'where to write the model')
+      .addOption(verifyOption()),
   )
     .addHelpText('after', '\nExample:\n  elapid quantize runs/austen --dtype int8 --out runs/austen-int8')
     .action(run);
@@ -33,7 +35,7 @@ async function run(model: string, options: Options): Promise<void> {
   const { dtype, out } = options;
   const before = await weightBytes(model);
   await withBackend(options, async (backend) => {
-    const loaded = await loadMamba(model, backend, { dtype });
+    const loaded = await loadMamba(model, backend, { dtype, verify: options.verify });
     try {
       await saveMamba(loaded, out);
     } finally {

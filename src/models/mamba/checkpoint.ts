@@ -1,9 +1,10 @@
-import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint, type CheckpointEntry, type SafetensorsSource } from '../../io/index.js';
+import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint, type CheckpointEntry, type CheckpointOptions, type SafetensorsSource } from '../../io/index.js';
 import type { Parameter } from '../../nn/index.js';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { platform } from '#platform';
 import { CheckpointError } from '../../util/errors.js';
 import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
+import { rememberChecksum, rememberOrigin } from '../fingerprint.js';
 import { float32Source } from '../tensor-source.js';
 import { parseMambaConfig, toTransformersConfig, type MambaConfig } from './config.js';
 import { MambaLM } from './language-model.js';
@@ -11,7 +12,7 @@ import { checkPackedEntry, packedMetadata, readPackedMetadata } from './packed-c
 import { checkWeightDType, inFormat, weightFormat, type WeightDType } from './packing.js';
 
 /** How `loadMamba` loads. */
-export interface LoadOptions {
+export interface LoadOptions extends CheckpointOptions {
   /**
    * Format of the large matrices: converted while they are read, one at a time. Default: as they are stored, packed
    * (`elapid quantize`) or 'f32'.
@@ -22,7 +23,7 @@ export interface LoadOptions {
 /**
  * Loads a Mamba language model from a folder of either dialect: the official `config.json` + `pytorch_model.bin`, or
  * transformers' `config.json` + `model.safetensors`; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
- * are mapped, not copied, where the platform can. With `dtype`, or from a checkpoint with packed weights, the large matrices
+ * of files of 64 MiB and more are mapped, not copied, where the platform can (`mapped`). With `dtype`, or from a checkpoint with packed weights, the large matrices
  * are in a format for inference (`weightFormat` tells which).
  * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape, or
  *   packed in another format than `dtype`
@@ -30,14 +31,16 @@ export interface LoadOptions {
  */
 export async function loadMamba(path: string, backend: Backend, options: LoadOptions = {}): Promise<MambaLM> {
   if (options.dtype !== undefined) checkWeightDType('loadMamba', options.dtype);
-  const checkpoint = await openCheckpoint(path);
+  const checkpoint = await openCheckpoint(path, options);
   try {
     if (checkpoint.config === undefined) {
       throw new CheckpointError('no config.json beside the weights; expected one that says what the model is', { file: checkpoint.name });
     }
     const config = parseMambaConfig(checkpoint.config, checkpoint.configName);
     const tensors = await loadTensors(checkpoint, config, backend, options.dtype);
-    return new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
+    const model = new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
+    rememberFiles(model, checkpoint);
+    return model;
   } finally {
     await checkpoint.close();
   }
@@ -72,7 +75,7 @@ async function loadTensors(
   try {
     for (const [key, shape] of shapes) {
       const entry = entries.get(key);
-      if (entry === undefined) throw new CheckpointError('is missing', { file: checkpoint.name, key });
+      if (entry === undefined) throw missingTensor(checkpoint, key);
       const wanted = dtype === undefined ? undefined : weightFormat(key, dtype);
       const stored = weightFormat(key, 'int8') === 'f32' ? undefined : packed[entry.key];
       if (stored !== undefined) {
@@ -93,7 +96,7 @@ async function loadTensors(
           offset: entry.offset,
         });
       }
-      const loaded = mapped(backend, entry, checkpoint.descriptor(entry)) ?? toFloat32(await checkpoint.read(entry), entry.dtype);
+      const loaded = mapped(backend, entry, await checkpoint.descriptor(entry)) ?? toFloat32(await checkpoint.read(entry), entry.dtype);
       const whole = withoutScope(() => (loaded instanceof Tensor ? loaded : tensor(backend, loaded, shape)));
       tensors.set(key, whole);
       if (wanted === undefined || wanted === 'f32') continue;
@@ -102,11 +105,30 @@ async function loadTensors(
       // One matrix at a time: its memory is free before the next is read.
       await backend.synchronize();
     }
+    await checkpoint.expectUnchanged();
   } catch (error) {
     for (const loaded of tensors.values()) loaded.dispose();
     throw error;
   }
   return tensors;
+}
+
+function missingTensor(checkpoint: Checkpoint, key: string): CheckpointError {
+  const listed = checkpoint.absent.get(key);
+  const detail = listed === undefined ? '' : `: ${listed.index} places it in ${listed.shard}, which does not hold it`;
+  return new CheckpointError(`is missing${detail}`, { file: checkpoint.name, key });
+}
+
+/** Tells what the files know of the fingerprint: the checksums of weights that are in memory as in the file, and which files they are. */
+function rememberFiles({ parameters }: MambaLM, checkpoint: Checkpoint): void {
+  const packed = readPackedMetadata(checkpoint);
+  const asStored = parameters.every(({ key, tensor }) => tensor.dtype === (packed[key]?.dtype ?? 'f32'));
+  if (asStored && checkpoint.stamp !== undefined) rememberOrigin(parameters, checkpoint.stamp);
+  for (const parameter of parameters) {
+    const entry = checkpoint.entries.get(parameter.key);
+    const same = parameter.tensor.dtype === 'f32' ? entry?.dtype === 'F32' : packed[parameter.key]?.dtype === parameter.tensor.dtype;
+    if (same && entry?.checksum?.algorithm === 'xxh128') rememberChecksum(parameter, entry.checksum.value);
+  }
 }
 
 /** Reads a packed weight. */
@@ -146,7 +168,7 @@ export async function saveMamba(model: MambaLM, folder: string): Promise<void> {
   const { version } = model;
   const weights = await readParameters(model.parameters);
   model.expectUnchanged('saveMamba', version);
-  await platform.writeFileAtomically(platform.joinPath(folder, 'model.safetensors'), safetensorsChunks(weights, { format: 'pt', ...packedMetadata(model.parameters) }));
+  await platform.writeFileAtomically(platform.joinPath(folder, 'model.safetensors'), await checksummedChunks(weights, { format: 'pt', ...packedMetadata(model.parameters) }));
   await platform.writeFileAtomically(platform.joinPath(folder, 'config.json'), [new TextEncoder().encode(`${config}\n`)]);
 }
 

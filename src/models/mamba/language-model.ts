@@ -3,6 +3,7 @@ import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, typ
 import { inModule, isRecording, keep, scope, withoutScope, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { disposeSymbol } from '../../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError } from '../../util/errors.js';
+import { fingerprintOf } from '../fingerprint.js';
 import { MambaBlock } from './block.js';
 import type { MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';
@@ -82,6 +83,16 @@ export class MambaLM implements Disposable {
         hint: 'wait for trainStep() first; the trainer’s own methods do',
       }),
     );
+  }
+
+  /**
+   * One name for these weights: 32 hexadecimal digits that follow from the parameters' keys, formats, shapes and values, the same
+   * on every backend and from every file that holds them in float32. A model packed otherwise, or trained a step further, has another.
+   * Worked out when first asked for, unless the model's file has its checksums; of other files it is kept in the system's folder
+   * for caches, by their path, size and time of writing.
+   */
+  fingerprint(): Promise<string> {
+    return fingerprintOf(this.parameters);
   }
 
   /** W of logits = hidden·Wᵀ, [V,D]. */

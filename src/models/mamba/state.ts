@@ -1,4 +1,4 @@
-import { parseSafetensors, safetensorsChunks, toFloat32, type SafetensorsSource } from '../../io/index.js';
+import { checksummedChunks, parseSafetensors, toFloat32, verifySafetensors, type SafetensorsSource } from '../../io/index.js';
 import { fill } from '../../backend/memory/kernels.js';
 import { disposeSymbol } from '../../util/disposal.js';
 import { CheckpointError, describeProblem, ArgumentError, DisposedError } from '../../util/errors.js';
@@ -12,6 +12,7 @@ import type { MixerState } from './mixer.js';
 export interface StateOwner {
   readonly backend: Backend;
   readonly config: MambaConfig;
+  fingerprint(): Promise<string>;
 }
 
 /** Something that goes on over several passes, as a generation does, and has a state to itself meanwhile. */
@@ -23,15 +24,15 @@ export interface StateUse {
 /**
  * All a Mamba model remembers of a sequence, in memory that does not grow with it: for each layer the last inputs of the
  * convolution [B,K−1,E] and the scan's state [B,E,N], in float32, those of all layers together. Models update it in place; `copy` forks it,
- * `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made it; one that was restored, to
- * the first that uses it.
+ * `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made or
+ * restored it.
  */
 export class State implements Disposable {
   /** One for each block: parts of the memory of all. */
   readonly layers: readonly MixerState[];
   readonly #conv: Tensor<'f32'>;
   readonly #ssm: Tensor<'f32'>;
-  #owner: StateOwner | null;
+  readonly #owner: StateOwner;
   #taken: { readonly use: StateUse; readonly user: string } | null = null;
 
   /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
@@ -39,7 +40,7 @@ export class State implements Disposable {
     conv: Tensor<'f32'>,
     ssm: Tensor<'f32'>,
     public position: number,
-    owner: StateOwner | null,
+    owner: StateOwner,
   ) {
     const layer = (all: Tensor<'f32'>, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
     this.#conv = conv;
@@ -49,7 +50,9 @@ export class State implements Disposable {
   }
 
   /** A state whose values are undefined. It belongs to the current scope. */
-  static #empty(backend: Backend, { layers, dConv, dInner, dState }: MambaConfig, batch: number, owner: StateOwner | null): State {
+  static #empty(owner: StateOwner, batch: number): State {
+    const { backend, config } = owner;
+    const { layers, dConv, dInner, dState } = config;
     return new State(empty(backend, [layers, batch, dConv - 1, dInner]), empty(backend, [layers, batch, dInner, dState]), 0, owner);
   }
 
@@ -67,7 +70,7 @@ export class State implements Disposable {
   /** The state of `owner` before the first token: zeros. */
   static zero(owner: StateOwner, batch: number): State {
     return State.#lasting(() => {
-      const state = State.#empty(owner.backend, owner.config, batch, owner);
+      const state = State.#empty(owner, batch);
       for (const values of [state.#conv, state.#ssm]) {
         if (values.size > 0) launch(fill, { values }, { value: 0, count: values.size });
       }
@@ -108,20 +111,22 @@ export class State implements Disposable {
   assign(other: State): void {
     const operation = 'State.assign';
     this.#expectLive(operation);
-    if (this.#owner !== null) other.expectOf(operation, this.#owner, this.batch);
-    else other.#expectSizes(operation, this.#sizes(), this.batch);
+    other.expectOf(operation, this.#owner, this.batch);
     if (this.#conv.size > 0) copyInto(other.#conv, this.#conv);
     copyInto(other.#ssm, this.#ssm);
     this.position = other.position;
   }
 
-  /** The state as a safetensors file in memory. */
+  /** The state as a safetensors file in memory, with the fingerprint of the model's weights (`MambaLM.fingerprint`) and checksums. */
   async serialize(): Promise<Uint8Array> {
     this.#expectLive('State.serialize');
     // All reads begin at once: a step that is taken meanwhile comes after them.
-    const metadata = { kind: 'elapid-mamba-state', position: String(this.position) };
-    const sources: SafetensorsSource[] = await Promise.all([...this.#named()].map(([key, value]) => float32Source(key, value)));
-    const chunks = [...safetensorsChunks(sources, metadata)];
+    const position = String(this.position);
+    const [fingerprint, ...sources] = await Promise.all([
+      this.#owner.fingerprint(),
+      ...[...this.#named()].map(([key, value]): Promise<SafetensorsSource> => float32Source(key, value)),
+    ]);
+    const chunks = [...(await checksummedChunks(sources, { kind: 'elapid-mamba-state', position, fingerprint }))];
     const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const chunk of chunks) {
@@ -132,17 +137,18 @@ export class State implements Disposable {
   }
 
   /**
-   * What `serialize` gave, on a backend.
-   * @throws CheckpointError when the bytes are damaged or are the state of another kind of model
+   * What `serialize` gave, as a state of `model`. A state from before states had a fingerprint is taken at its shapes: it was good then.
+   * @throws CheckpointError when the bytes are damaged, or the state is of another kind of model, of other sizes or of other weights
    */
-  static restore(backend: Backend, config: MambaConfig, bytes: Uint8Array): State {
+  static async restore(model: StateOwner, bytes: Uint8Array): Promise<State> {
     const name = '(serialised state)';
     const { tensors, metadata } = parseSafetensors(bytes, name);
+    await verifySafetensors(bytes, name);
     const position = Number(metadata['position']);
     if (metadata['kind'] !== 'elapid-mamba-state' || !Number.isSafeInteger(position) || position < 0) {
       throw new CheckpointError('not the state of a Mamba model', { file: name, key: '__metadata__' });
     }
-    const { layers } = config;
+    const { layers } = model.config;
     const batch = tensors.get('0.ssm')?.shape[0] ?? 0;
     const values = (key: string, shape: readonly number[]): ArrayLike<number> => {
       const stored = tensors.get(key);
@@ -155,10 +161,25 @@ export class State implements Disposable {
     if (tensors.size !== 2 * layers) {
       throw new CheckpointError(`has ${String(tensors.size)} tensors; expected 2 for each of ${String(layers)} layers`, { file: name });
     }
+    const { dConv, dInner, dState } = model.config;
+    const stored = Array.from({ length: layers }, (_, i) => [
+      [`${String(i)}.conv`, values(`${String(i)}.conv`, [batch, dConv - 1, dInner])] as const,
+      [`${String(i)}.ssm`, values(`${String(i)}.ssm`, [batch, dInner, dState])] as const,
+    ]).flat();
+    const { fingerprint } = metadata;
+    // Last, since the wrong shape says more.
+    if (fingerprint !== undefined && fingerprint !== (await model.fingerprint())) {
+      throw new CheckpointError(
+        'the state was made with other weights of the same shapes; with these it would go on wrongly. Hint: restore it to the model it is of; ' +
+          'a model that was trained since, or packed in another format, is another one.',
+        { file: name, key: '__metadata__.fingerprint' },
+      );
+    }
     return State.#lasting(() => {
-      const state = State.#empty(backend, config, batch, null);
+      const state = State.#empty(model, batch);
       state.position = position;
-      for (const [key, part] of state.#named()) part.write(values(key, part.shape));
+      const parts = new Map(state.#named());
+      for (const [key, numbers] of stored) parts.get(key)?.write(numbers);
       return state;
     });
   }
@@ -169,22 +190,20 @@ export class State implements Disposable {
   }
 
   /**
-   * Throws unless this is a state of `model` for `batch` sequences. A state that was restored becomes the model's.
+   * Throws unless this is a state of `model` for `batch` sequences.
    * @throws DisposedError when it was disposed
    * @throws ArgumentError when it is another model's or another backend's, or for another number of sequences
    */
   expectOf(operation: string, model: StateOwner, batch: number): void {
     this.#expectLive(operation);
     if (this.#owner !== model) {
-      this.#expectSizes(operation, sizes(model.config), this.batch);
-      const { backend } = this.#ssm;
+      const [expected, got] = [sizes(model.config), sizes(this.#owner.config)];
+      if (got !== expected) throw wrongState(operation, `a state of ${expected}, this model’s`, `a state of ${got}`);
+      const { backend } = this.#owner;
       if (backend !== model.backend) {
         throw wrongState(operation, `one on the model’s backend, ${model.backend.description}`, `on another: ${backend.description}`);
       }
-      if (this.#owner !== null) {
-        throw wrongState(operation, 'one that this model’s newState() made', 'another model’s of the same sizes');
-      }
-      this.#owner = model;
+      throw wrongState(operation, 'one that this model’s newState() made', 'another model’s of the same sizes');
     }
     if (this.batch !== batch) throw wrongState(operation, `${String(batch)} sequences`, String(this.batch));
   }
@@ -223,16 +242,6 @@ export class State implements Disposable {
     if (this.disposed) throw new DisposedError(`${operation}: the state was disposed`);
   }
 
-  #sizes(): string {
-    return describeSizes(this.layers.length, this.#conv.shape.slice(2), this.#ssm.shape.slice(2));
-  }
-
-  #expectSizes(operation: string, expected: string, batch: number): void {
-    this.#expectLive(operation);
-    if (this.#sizes() !== expected) throw wrongState(operation, `a state of ${expected}, this model’s`, `a state of ${this.#sizes()}`);
-    if (this.batch !== batch) throw wrongState(operation, `${String(batch)} sequences`, String(this.batch));
-  }
-
   #tensors(): Tensor[] {
     return [...this.layers.flatMap(({ conv, ssm }) => [conv, ssm]), this.#conv, this.#ssm];
   }
@@ -249,10 +258,8 @@ export class State implements Disposable {
   }
 }
 
-const describeSizes = (layers: number, conv: readonly number[], ssm: readonly number[]): string =>
-  `${String(layers)} layer${layers === 1 ? '' : 's'} with convolution ${formatShape(conv)} and scan ${formatShape(ssm)}`;
-
-const sizes = ({ layers, dConv, dInner, dState }: MambaConfig): string => describeSizes(layers, [dConv - 1, dInner], [dInner, dState]);
+const sizes = ({ layers, dConv, dInner, dState }: MambaConfig): string =>
+  `${String(layers)} layer${layers === 1 ? '' : 's'} with convolution ${formatShape([dConv - 1, dInner])} and scan ${formatShape([dInner, dState])}`;
 
 function wrongState(operation: string, expected: string, got: string, hint?: string): ArgumentError {
   return new ArgumentError(describeProblem({ operation, argument: 'state', expected, got, ...(hint === undefined ? {} : { hint }) }));
