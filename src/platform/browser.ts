@@ -80,10 +80,18 @@ export const platform: Platform = {
   },
   joinPath: (...segments) => segments.map((segment, i) => (i === 0 ? segment.replace(/\/$/, '') : segment)).join('/'),
   writeFileAtomically: () => unsupported('writeFileAtomically'),
+  stageFile: () => unsupported('stageFile'),
   makeFolder: () => unsupported('makeFolder'),
   removeFile: () => unsupported('removeFile'),
+  removeFolder: () => unsupported('removeFolder'),
+  movePath: () => unsupported('movePath'),
   listFolder: () => unsupported('listFolder'),
+  absolutePath: () => unsupported('absolutePath'),
+  relativePath: () => unsupported('relativePath'),
   appendText: () => unsupported('appendText'),
+  lockFolder: () => unsupported('lockFolder'),
+  host: 'browser',
+  isRunning: () => false,
   loadAddon: () => ({ reason: 'a browser runs the wasm kernels' }),
   async readWasm() {
     return new Uint8Array(await (await fetched(new URL('../../wasm/elapid.wasm', import.meta.url).href)).arrayBuffer());

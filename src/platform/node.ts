@@ -1,11 +1,13 @@
-import { open, mkdir, readFile as readWholeFile, readdir, rename, rm, stat, appendFile } from 'node:fs/promises';
+import { open, readFile as readWholeFile, readdir, stat } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { availableParallelism, hostname } from 'node:os';
+import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { ArgumentError } from '../util/errors.js';
+import { appendText, makeFolder, movePath, removeFile, removeFolder, stageFile, writeFileAtomically } from './node-files.js';
+import { isRunning, lockFolder } from './node-lock.js';
 import { serveLocally } from './node-server.js';
 import type { KernelWorker, Platform, RandomAccessFile } from './platform.js';
 
@@ -42,28 +44,6 @@ async function openFile(path: string): Promise<RandomAccessFile> {
     },
     close: () => handle.close(),
   };
-}
-
-async function writeFileAtomically(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  const temporary = `${path}.tmp-${String(process.pid)}`;
-  try {
-    const handle = await open(temporary, 'w');
-    try {
-      for (const chunk of chunks) await handle.writeFile(chunk);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-  // The rename itself must survive a power cut: sync the folder. Windows cannot open folders; its rename is journaled.
-  if (process.platform !== 'win32') {
-    const folder = await open(dirname(path), 'r');
-    await folder.sync().finally(() => folder.close());
-  }
 }
 
 function loadAddon(): { addon: unknown } | { reason: string } {
@@ -134,17 +114,23 @@ export const platform: Platform = {
   openFile,
   readFile: (path) => readWholeFile(path),
   writeFileAtomically,
+  stageFile,
   async pathKind(path) {
     const info = await stat(path).catch(() => undefined);
     return info === undefined ? undefined : info.isDirectory() ? 'folder' : 'file';
   },
-  async makeFolder(path) {
-    await mkdir(path, { recursive: true });
-  },
-  removeFile: (path) => rm(path, { force: true }),
+  makeFolder,
+  removeFile,
+  removeFolder,
+  movePath,
   listFolder: (path) => readdir(path),
   joinPath: join,
-  appendText: (path, text) => appendFile(path, text),
+  absolutePath: (path, from = '') => resolve(from, path),
+  relativePath: relative,
+  appendText,
+  lockFolder,
+  host: hostname(),
+  isRunning,
   loadAddon,
   readWasm: () => readWholeFile(new URL('wasm/elapid.wasm', packageRoot)),
   readPackageFile: (path) => readWholeFile(new URL(path, packageRoot)),

@@ -2,6 +2,7 @@ import { platform } from '#platform';
 import * as v from 'valibot';
 import { openCheckpoint, safetensorsChunks, toFloat32, type Checkpoint } from '../io/index.js';
 import { float32Source } from '../models/tensor-source.js';
+import type { StagedFile } from '../platform/platform.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
 import type { FlatAdamW } from './optimiser.js';
@@ -36,6 +37,12 @@ const progressSchema = v.object({
  * @param seconds time spent training so far
  */
 export async function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
+  const staged = await stageTraining(trainer, path, seconds);
+  await staged.place();
+}
+
+/** The file of `saveTraining`, whole beside its place: for who has more files that belong to it. */
+export async function stageTraining(trainer: Trainer, path: string, seconds: number): Promise<StagedFile> {
   const moments = trainer.optimiser.moments();
   const named = tensorsOf(trainer, moments);
   try {
@@ -49,7 +56,7 @@ export async function saveTraining(trainer: Trainer, path: string, seconds: numb
       text: trainer.data.fingerprint,
       progress: JSON.stringify(trainer.progress()),
     };
-    await platform.writeFileAtomically(path, safetensorsChunks(sources, metadata));
+    return await platform.stageFile(path, safetensorsChunks(sources, metadata));
   } finally {
     disposeMoments(moments);
   }
