@@ -57,11 +57,6 @@ export async function openTrainingData(
     const tokens = await loadTextFile(path, tokenizer);
     const dataset =
       validation === undefined ? splitText(tokens, validationShare) : { training: tokens, validation: await loadTextFile(validation, tokenizer) };
-    const held = dataset.validation.length;
-    if (held < 2 && (validation !== undefined || validationShare > 0)) {
-      const got = `${validation ?? `the end of ${path}`}, the held-out text, has ${String(held)} token${held === 1 ? '' : 's'}`;
-      throw new ArgumentError(`train: ${got}; expected at least 2, to predict one of them. Hint: a longer text, or --validation-share 0 for no evaluations`);
-    }
     return { dataset, size: sizeOf(dataset.training.length, dataset.validation.length, 'tokens'), close: () => Promise.resolve() };
   }
   const source = await openDocuments(paths, settings, tokenizer);

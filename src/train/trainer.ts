@@ -335,9 +335,10 @@ function trainingData(data: TokenDataset | DocumentDataset | TrainingData, optio
     evaluate(model, limit(batches, limitBatches), options);
   if (isText(data)) {
     const { training, validation } = data;
+    const source = new BatchSampler(training, options);
     if (validation.length === 1) throw nothingToPredict('the held-out text', '1 token');
     return {
-      source: new BatchSampler(training, options),
+      source,
       fingerprint: fingerprint(training),
       continuous: false,
       ...(validation.length === 0

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { writeTokenShards } from '../../data/index.js';
 import { ByteTokenizer, loadTokenizer } from '../../tokenizer/index.js';
-import { grouped } from '../format.js';
+import { counted, grouped } from '../format.js';
 import { exitCodes, interruption, overwriteOption } from '../options.js';
 import { withOutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
@@ -51,7 +51,7 @@ async function run(files: readonly string[], options: Options): Promise<void> {
       });
       await out.settle();
       progress.clear();
-      process.stderr.write(`${grouped(documents)} documents of ${grouped(tokens)} tokens in ${grouped(shards)} shards, in ${folder}\n`);
+      process.stderr.write(`${counted(documents, 'document')} of ${counted(tokens, 'token')} in ${counted(shards, 'shard')}, in ${folder}\n`);
     });
   } catch (error) {
     if (error !== signal.reason) throw error;

@@ -6,7 +6,7 @@ import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
 import { defaultTrainingOptions, describeDivergence, DivergenceError, runTraining, Trainer, type TrainingOptions } from '../../train/index.js';
 import type { Tokenizer } from '../../tokenizer/index.js';
-import { ElapidError } from '../../util/errors.js';
+import { ArgumentError, ElapidError } from '../../util/errors.js';
 import { dashboardPort, startDashboard } from '../dashboard.js';
 import { withFileAdvice } from '../file-advice.js';
 import { byteSize, compact, duration, grouped } from '../format.js';
@@ -242,11 +242,16 @@ async function trainModel(model: MambaLM, run: Run, { folder, out, resume, signa
   const { evaluateEvery, saveEvery, sampleEvery, training } = settings;
   const { steps, seed } = training;
   const trainer = new Trainer(model, dataset, trainingOptions(settings));
+  const evaluates = trainer.data.evaluate !== undefined;
   let latest = '';
   let begun = resume;
   try {
+    if (!evaluates && (settings.validation !== undefined || settings.validationShare > 0)) {
+      const hint = 'a longer text, a larger --validation-share, or 0 for no evaluations';
+      throw new ArgumentError(`train: the held-out text has 0 tokens; expected at least 2, one to predict from the other. Hint: ${hint}`);
+    }
     progress.print(`${grouped(countParameters(model.parameters))} parameters, ${size}, on ${model.backend.description}`);
-    if (trainer.data.evaluate === undefined) progress.print('nothing is held out: the run does not evaluate');
+    if (!evaluates) progress.print('nothing is held out: the run does not evaluate');
     const prompt = sampleEvery === undefined ? '' : await samplePrompt(dataset, tokenizer);
     const make = () => textSample(model, tokenizer, prompt, { seed, signal });
     const result = await runTraining(trainer, {
