@@ -37,7 +37,9 @@ export async function lockFolder(folder: string, command: string): Promise<Folde
   const firstMade = await makeFolders(home);
   const file = join(home, lockName);
   const own: Lock = { pid: process.pid, host: hostname(), since: new Date().toISOString(), command, birth: birthOf(process.pid), id: randomUUID() };
+  held.add(own.id);
   const giveUp = () => {
+    held.delete(own.id);
     if (firstMade !== undefined) removeWhileEmpty(home, firstMade);
   };
   try {
@@ -50,9 +52,8 @@ export async function lockFolder(folder: string, command: string): Promise<Folde
     giveUp();
     throw fileError('cannot be written', folder, error);
   }
-  held.add(own.id);
   const release = () => {
-    if (!held.delete(own.id)) return;
+    if (!held.has(own.id)) return;
     process.off('exit', release);
     try {
       if (parse(readFileSync(file, 'utf8'))?.id === own.id) unlinkSync(file);
@@ -68,7 +69,8 @@ export async function lockFolder(folder: string, command: string): Promise<Folde
 /** Puts the lock into its place, where that is free or its owner has ended. @returns who has it otherwise */
 async function take(file: string, own: Lock): Promise<LockOwner | undefined> {
   const text = JSON.stringify(own);
-  const temporary = `${file}.tmp-${String(process.pid)}`;
+  const suffix = `${String(process.pid)}-${own.id}`;
+  const temporary = `${file}.tmp-${suffix}`;
   await removeLeftOvers(file);
   try {
     await writeFile(temporary, text);
@@ -85,7 +87,7 @@ async function take(file: string, own: Lock): Promise<LockOwner | undefined> {
       const owner = parse(found);
       if (owner !== undefined && !hasEnded(owner)) return owner;
       tookOver = true;
-      await removeIfSame(file, found);
+      await removeIfSame(file, found, `${file}.old-${suffix}`);
     }
   } finally {
     await rm(temporary, { force: true }).catch(() => undefined);
@@ -107,9 +109,8 @@ async function putIfFree(from: string, to: string): Promise<boolean> {
   }
 }
 
-/** Removes a lock whose content was judged; one that came in its place since is put back. */
-async function removeIfSame(file: string, judged: string): Promise<void> {
-  const aside = `${file}.old-${String(process.pid)}`;
+/** Removes a lock whose content was judged, by way of `aside`; one that came in its place since is put back. */
+async function removeIfSame(file: string, judged: string, aside: string): Promise<void> {
   try {
     await rename(file, aside);
   } catch (error) {
@@ -123,7 +124,7 @@ async function removeIfSame(file: string, judged: string): Promise<void> {
 /** Removes what processes left that were killed while they took a lock. */
 async function removeLeftOvers(file: string): Promise<void> {
   for (const name of await readdir(dirname(file))) {
-    const [, pid] = /^\.elapid-lock\.(?:tmp|old)-(\d+)$/.exec(name) ?? [];
+    const [, pid] = /^\.elapid-lock\.(?:tmp|old)-(\d+)-/.exec(name) ?? [];
     if (pid !== undefined && !isRunning(Number(pid))) await rm(join(dirname(file), name), { force: true });
   }
 }
