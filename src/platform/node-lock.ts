@@ -124,8 +124,9 @@ async function removeIfSame(file: string, judged: string, aside: string): Promis
 /** Removes what processes left that were killed while they took a lock. */
 async function removeLeftOvers(file: string): Promise<void> {
   for (const name of await readdir(dirname(file))) {
-    const [, pid] = /^\.elapid-lock\.(?:tmp|old)-(\d+)-/.exec(name) ?? [];
-    if (pid !== undefined && !isRunning(Number(pid))) await rm(join(dirname(file), name), { force: true });
+    const [, pid, id = ''] = /^\.elapid-lock\.(?:tmp|old)-(\d+)-(.*)$/.exec(name) ?? [];
+    const ended = Number(pid) === process.pid ? !held.has(id) : !isRunning(Number(pid));
+    if (pid !== undefined && ended) await rm(join(dirname(file), name), { force: true });
   }
 }
 
