@@ -33,6 +33,8 @@ export interface Dashboard {
 /** What the page is told of a run besides its metrics. */
 export interface DashboardRun {
   readonly folder: string;
+  /** Where its metrics are, while a run that is to replace another has no checkpoint; default: the folder. */
+  readonly working?: () => string;
   /** Steps when it is done. */
   readonly steps?: number;
 }
@@ -81,15 +83,14 @@ const problem = (status: number, text: string) => ({ status, headers: { ...heade
  * are to be forgotten, `end` when the run has ended.
  * @param session part of an event's id: a browser that comes back gets what it missed from this server, all from another
  */
-async function* events({ folder, steps }: DashboardRun, session: string, lastId: string | undefined, ended: AbortSignal): AsyncGenerator<string, void, void> {
-  const file = platform.joinPath(folder, metricsName);
+async function* events({ folder, working = () => folder, steps }: DashboardRun, session: string, lastId: string | undefined, ended: AbortSignal): AsyncGenerator<string, void, void> {
   const [lastSession, lastOffset] = (lastId ?? '').split(' ');
   let offset = lastSession === session && /^\d+$/.test(lastOffset ?? '') ? Number(lastOffset) : 0;
   yield `event: run\ndata: ${JSON.stringify({ folder, steps })}\n\n`;
   if (offset === 0) yield restart;
   for (let polls = 1; ; polls++) {
     const last = ended.aborted;
-    const lines = await readLines(file, offset);
+    const lines = await readLines(platform.joinPath(working(), metricsName), offset);
     if (lines === null) {
       offset = 0;
       yield restart;

@@ -1,6 +1,9 @@
 /** `1234567` → `1,234,567` */
 export const grouped = (value: number): string => value.toLocaleString('en-US', { maximumFractionDigits: 0 });
 
+/** `1 shard`, `1,234 shards` */
+export const counted = (count: number, unit: string): string => `${grouped(count)} ${unit}${count === 1 ? '' : 's'}`;
+
 /** `2.1k`, `13.4M`: three significant digits and a decimal prefix. */
 export function compact(value: number): string {
   const units = ['', 'k', 'M', 'G', 'T'];

@@ -1,51 +1,26 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from 'commander';
-import { packageVersion } from '../platform/node.js';
-import { addDashboard } from './commands/dashboard.js';
-import { addEval } from './commands/eval.js';
-import { addGenerate } from './commands/generate.js';
-import { addInspect } from './commands/inspect.js';
-import { addPlot } from './commands/plot.js';
-import { addQuantize } from './commands/quantize.js';
-import { addTask } from './commands/task.js';
-import { addTokenize } from './commands/tokenize.js';
-import { addTrain } from './commands/train.js';
-import { exitCodes } from './options.js';
+// Nothing is imported before errors are caught: a package that is missing, or a fault in a module, is told in a line as well.
 
-const program = new Command('elapid')
-  .description('Selective state space models (Mamba): train, run and inspect them.')
-  .version(packageVersion())
-  .option('--debug', 'show stack traces')
-  .showHelpAfterError('(elapid <command> --help shows all options)')
-  .addHelpText(
-    'after',
-    '\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n\n' +
-      'Start here:\n' +
-      '  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
-      '  elapid generate runs/austen "It is a truth universally"',
-  );
-const commands = [addTrain, addTokenize, addGenerate, addEval, addInspect, addQuantize, addPlot, addDashboard, addTask];
-for (const add of commands) add(program);
-for (const command of [program, ...program.commands]) {
-  command.exitOverride((error) => {
-    throw error;
-  });
-  if (command !== program) command.option('--debug', 'show stack traces');
+/** Says what went wrong: in a line, or with `--debug` with its stack. */
+function report(error: unknown): void {
+  const message = error instanceof Error && error.message !== '' ? error.message : String(error);
+  const stack = process.argv.includes('--debug') && error instanceof Error ? error.stack : undefined;
+  process.stderr.write(`${stack ?? `elapid: ${message}`}\n`);
+  process.exitCode = 1;
 }
 
-// A reader that has seen enough (`| head`) closes the pipe: that is not an error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.failed);
-});
+for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+  process.on(event, (error: unknown) => {
+    report(error);
+    process.exit();
+  });
+}
 
 try {
-  await program.parseAsync();
+  const { watchStreams } = await import('./streams.js');
+  watchStreams();
+  const { runProgram } = await import('./program.js');
+  await runProgram(process.argv.slice(2));
 } catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-  } else {
-    const text = error instanceof Error ? error.message : String(error);
-    process.stderr.write(process.argv.includes('--debug') && error instanceof Error ? `${error.stack ?? text}\n` : `elapid: ${text}\n`);
-    process.exitCode = exitCodes.failed;
-  }
+  report(error);
 }

@@ -88,15 +88,37 @@ export async function withBackend<T>(options: ComputeOptions, body: (backend: Ba
   }
 }
 
-/** A signal that Ctrl-C (or a TERM) triggers; the second Ctrl-C ends the process at once. */
+/**
+ * A signal that Ctrl-C, a TERM, or the end of the terminal (HUP) triggers. A second Ctrl-C or TERM ends the process at once; a
+ * terminal that closes may well send HUP twice.
+ */
 export function interruption(): { signal: AbortSignal; stop: () => void } {
   const controller = new AbortController();
-  const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
+  let asked = false;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (asked && signal !== 'SIGHUP') process.exit(exitCodes.interrupted);
+    asked ||= signal !== 'SIGHUP';
     controller.abort();
   };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  return { signal: controller.signal, stop: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal) };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const name of signals) process.on(name, onSignal);
+  const stop = () => {
+    for (const name of signals) process.off(name, onSignal);
+  };
+  return { signal: controller.signal, stop };
+}
+
+/** `--overwrite`, of commands that write. */
+export const overwriteOption = (what = 'replace the model, run or shards in the folder, when the new one is whole'): Option => new Option('--overwrite', what);
+
+/** Options that are not settings of a run, but of this process. */
+const ofProcess = ['resume', 'dashboard', 'backend', 'threads', 'kernels', 'matmul', 'debug'];
+
+/** Ends with wrong usage where `--resume` comes with an option that a run in progress cannot change. */
+export function refuseFixed(command: Command, changeable: readonly string[]): void {
+  const given = command.options.filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli');
+  const fixed = given.find((option) => ![...changeable, ...ofProcess].includes(option.attributeName()));
+  if (fixed !== undefined) command.error(`error: '--resume' takes '${fixed.long ?? fixed.flags}' from the run's folder`);
 }
 
 /** What the process's exit code says. */

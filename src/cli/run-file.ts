@@ -9,7 +9,9 @@ const positive = v.pipe(v.number(), v.integer(), v.minValue(1));
 const real = v.pipe(v.number(), v.finite());
 
 const runSchema = v.strictObject({
-  /** One file or folder, or several files. */
+  /** Where the run's folder was when this was written: what has moved along with it is found by it. */
+  folder: v.exactOptional(v.string()),
+  /** One file or folder, or several files; absolute paths, but in files of earlier versions. */
   text: v.union([v.string(), v.array(v.string())]),
   documentSeparator: v.exactOptional(v.string()),
   textField: v.exactOptional(v.string()),
@@ -46,6 +48,41 @@ export const writeRunFile = (folder: string, run: RunFile): Promise<void> => wri
  * @throws CheckpointError when the folder has none, or they are damaged
  */
 export const readRunFile = (folder: string): Promise<RunFile> => readSettings(folder, 'run.json', runSchema, 'elapid train');
+
+/**
+ * The settings of a run as they are from this working folder, wherever its folder and what it reads have moved together. It has a
+ * tokenizer of its own.
+ * @throws ArgumentError naming what is not there
+ */
+export async function located(run: RunFile, folder: string): Promise<RunFile> {
+  const home = platform.absolutePath(folder);
+  const find = async (path: string): Promise<string> => {
+    const places = placesOf(path, home, run.folder);
+    for (const place of places) if ((await platform.pathKind(place)) !== undefined) return place;
+    const file = platform.joinPath(folder, 'run.json');
+    throw new ArgumentError(`train: the run reads ${places[0] ?? path}, which is not there. Hint: put it back, or write where it is to ${file}`);
+  };
+  const { text, validation, tokenizer } = run;
+  const ownTokenizer = (await platform.pathKind(platform.joinPath(home, 'tokenizer.json'))) === 'file';
+  return {
+    ...run,
+    folder: home,
+    text: typeof text === 'string' ? await find(text) : await Promise.all(text.map(find)),
+    ...(validation === undefined ? {} : { validation: await find(validation) }),
+    tokenizer: tokenizer === null ? null : ownTokenizer ? home : await find(tokenizer),
+  };
+}
+
+/** Where a path of a run's settings may lead, likeliest first. */
+function placesOf(path: string, home: string, before: string | undefined): string[] {
+  const absolute = platform.absolutePath(path);
+  if (before === home) return [absolute];
+  if (before !== undefined) return [platform.absolutePath(platform.relativePath(before, absolute), home), absolute];
+  // Earlier versions kept paths as they were typed, mostly in a folder above that of the run.
+  const places = [absolute];
+  for (let at = home, above = ''; at !== above; [above, at] = [at, platform.absolutePath('..', at)]) places.push(platform.absolutePath(path, at));
+  return places;
+}
 
 const taskSchema = v.strictObject({
   task: v.picklist(taskNames),
@@ -99,7 +136,7 @@ export async function readSettings<const S extends v.GenericSchema>(
 ): Promise<v.InferOutput<S>> {
   const file = platform.joinPath(folder, name);
   if ((await platform.pathKind(file)) !== 'file') {
-    throw new CheckpointError(`is missing; expected a folder that ${command} --out made`, { file });
+    throw new CheckpointError(`is missing. Hint: expected the folder of a run of ${command}`, { file });
   }
   let json: unknown;
   try {
@@ -110,22 +147,20 @@ export async function readSettings<const S extends v.GenericSchema>(
   const parsed = v.safeParse(schema, json);
   if (parsed.success) return parsed.output;
   const [issue] = parsed.issues;
-  throw new CheckpointError(`is ${issue.received}; expected ${issue.expected ?? 'another value'}`, {
-    file,
-    key: v.getDotPath(issue) ?? '(root)',
-  });
+  const problem =
+    issue.expected === 'never'
+      ? 'is no setting that this version knows'
+      : issue.received === 'undefined'
+        ? 'is missing'
+        : `is ${issue.received}; expected ${issue.expected ?? 'another value'}`;
+  throw new CheckpointError(problem, { file, key: v.getDotPath(issue) ?? '(root)' });
 }
 
 /**
- * Sees to it that a new run overwrites none, and that a resumed one has something to go on from.
- * @throws ArgumentError when the folder's training checkpoint is there and should not be, or the other way round
+ * Sees to it that a run that is resumed has something to go on from.
+ * @throws ArgumentError where it has not
  */
-export async function checkRunFolder(operation: string, folder: string, resume: boolean): Promise<void> {
-  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
-  if (!resume && begun) {
-    throw new ArgumentError(`${operation}: ${folder} already holds a run. Hint: --resume ${folder}, or another folder, or delete it`);
-  }
-  if (resume && !begun) {
-    throw new ArgumentError(`${operation}: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
-  }
+export async function checkBegun(operation: string, folder: string): Promise<void> {
+  if ((await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined) return;
+  throw new ArgumentError(`${operation}: ${folder} has no checkpoint yet: the run ended before its first. Hint: begin it again`);
 }

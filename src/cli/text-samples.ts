@@ -15,6 +15,7 @@ export async function samplePrompt({ validation }: TokenDataset | DocumentDatase
 }
 
 async function firstTokens(documents: DocumentSource): Promise<ArrayLike<number>> {
+  if (documents.count === 0) return [];
   const first = await documents.open(0);
   return first.read(0, Math.min(promptTokens, first.length));
 }

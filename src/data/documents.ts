@@ -32,17 +32,18 @@ export interface DocumentDataset {
 /**
  * Holds out every n-th document, n = 1/`validationShare` rounded (at least 2, at most the number of documents), so that
  * what is held out comes from everywhere in the source. Both parts read through `source`; closing either closes it.
- * @param validationShare in (0, 1); the default holds out a tenth
- * @throws ArgumentError where the share is out of its range, or there are fewer than two documents
+ * @param validationShare in [0, 1); the default holds out a tenth, 0 none
+ * @throws ArgumentError where the share is out of its range, or there are fewer than two documents to divide
  */
 export function splitDocuments(source: DocumentSource, validationShare = 0.1): DocumentDataset {
   const operation = 'splitDocuments';
   const hint = 'a file of its own can be held out instead (--validation).';
-  if (!(validationShare > 0 && validationShare < 1)) {
+  if (!(validationShare >= 0 && validationShare < 1)) {
     const [argument, got] = ['validationShare', String(validationShare)];
-    throw new ArgumentError(describeProblem({ operation, argument, expected: 'a number in (0, 1)', got, hint }));
+    throw new ArgumentError(describeProblem({ operation, argument, expected: 'a number in [0, 1)', got, hint }));
   }
   const { count } = source;
+  if (validationShare === 0) return { training: source, validation: subset(source, 0, 'none', () => -1) };
   if (count < 2) {
     const [argument, got] = ['the text', `${String(count)} document${count === 1 ? '' : 's'}`];
     throw new ArgumentError(describeProblem({ operation, argument, expected: 'at least 2 documents', got, hint }));

@@ -1,11 +1,13 @@
-import { open, mkdir, readFile as readWholeFile, readdir, realpath, rename, rm, stat, appendFile } from 'node:fs/promises';
+import { open, readFile as readWholeFile, readdir, realpath, stat } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism, homedir } from 'node:os';
-import { dirname, isAbsolute, join } from 'node:path';
+import { availableParallelism, homedir, hostname } from 'node:os';
+import { isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { ArgumentError } from '../util/errors.js';
+import { appendText, makeFolder, movePath, removeFile, removeFolder, stageFile, writeFileAtomically } from './node-files.js';
+import { isRunning, lockFolder } from './node-lock.js';
 import { serveLocally } from './node-server.js';
 import type { KernelWorker, Platform, RandomAccessFile } from './platform.js';
 
@@ -57,28 +59,6 @@ function cacheFolder(): string | undefined {
   if (process.platform === 'win32') return isAbsolute(windows) ? join(windows, 'elapid', 'cache') : undefined;
   const home = homedir();
   return isAbsolute(home) ? join(home, process.platform === 'darwin' ? 'Library/Caches' : '.cache', 'elapid') : undefined;
-}
-
-async function writeFileAtomically(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  const temporary = `${path}.tmp-${String(process.pid)}`;
-  try {
-    const handle = await open(temporary, 'w');
-    try {
-      for (const chunk of chunks) await handle.writeFile(chunk);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-  // The rename itself must survive a power cut: sync the folder. Windows cannot open folders; its rename is journaled.
-  if (process.platform !== 'win32') {
-    const folder = await open(dirname(path), 'r');
-    await folder.sync().finally(() => folder.close());
-  }
 }
 
 function loadAddon(): { addon: unknown } | { reason: string } {
@@ -149,18 +129,24 @@ export const platform: Platform = {
   openFile,
   readFile: (path) => readWholeFile(path),
   writeFileAtomically,
+  stageFile,
   async pathKind(path) {
     const info = await stat(path).catch(() => undefined);
     return info === undefined ? undefined : info.isDirectory() ? 'folder' : 'file';
   },
-  async makeFolder(path) {
-    await mkdir(path, { recursive: true });
-  },
+  makeFolder,
   cacheFolder,
-  removeFile: (path) => rm(path, { force: true }),
+  removeFile,
+  removeFolder,
+  movePath,
   listFolder: (path) => readdir(path),
   joinPath: join,
-  appendText: (path, text) => appendFile(path, text),
+  absolutePath: (path, from = '') => resolve(from, path),
+  relativePath: relative,
+  appendText,
+  lockFolder,
+  host: hostname(),
+  isRunning,
   loadAddon,
   readWasm: () => readWholeFile(new URL('wasm/elapid.wasm', packageRoot)),
   readPackageFile: (path) => readWholeFile(new URL(path, packageRoot)),

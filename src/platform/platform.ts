@@ -56,6 +56,30 @@ export interface LocalServer {
   close(): Promise<void>;
 }
 
+/** A file that is whole beside its place. */
+export interface StagedFile {
+  /** Renames it to its place: old or new, never half. @throws FileError */
+  place(): Promise<void>;
+  /** Removes it instead. */
+  discard(): Promise<void>;
+}
+
+/** Who uses a folder. */
+export interface LockOwner {
+  readonly pid: number;
+  readonly host: string;
+  /** When it began to, in ISO 8601. */
+  readonly since: string;
+  /** What it does there. */
+  readonly command: string;
+}
+
+/** A folder that no other process may write to. */
+export interface FolderLock {
+  /** Takes the lock away, and the folder with it where the lock made it and nothing else is inside. The process's end does the same. */
+  release(): void;
+}
+
 export interface Platform {
   readonly kind: 'node' | 'browser';
   /** Number of processors this process may use. */
@@ -64,18 +88,46 @@ export interface Platform {
   openFile(path: string): Promise<RandomAccessFile>;
   /** The whole file as bytes. */
   readFile(path: string): Promise<Uint8Array>;
-  /** Writes all of `chunks` to a temporary neighbour, syncs it, then renames it over `path`: old or new, never half. */
+  /** `stageFile`, and places it: old or new, never half. @throws FileError naming the file and why it cannot be written */
   writeFileAtomically(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
+  /**
+   * Writes all of `chunks` to a temporary neighbour of `path`, `<path>.tmp-<process id>`, and syncs it. Several files that belong
+   * together are staged before any is placed: what can fail for lack of space has then been done.
+   * @throws FileError; the neighbour is then gone
+   */
+  stageFile(path: string, chunks: Iterable<Uint8Array>): Promise<StagedFile>;
   /** Whether `path` exists: 'file', 'folder' or undefined. */
   pathKind(path: string): Promise<'file' | 'folder' | undefined>;
+  /** Makes a folder and those above it, where they are missing. @throws FileError */
   makeFolder(path: string): Promise<void>;
   /** The folder for what can be worked out again, by the habits of the system; undefined where there is none. It may not exist. */
   cacheFolder(): string | undefined;
   removeFile(path: string): Promise<void>;
+  /** Removes a folder and all that is inside, where there is one. */
+  removeFolder(path: string): Promise<void>;
+  /** Renames a file or folder, within a file system. @throws FileError */
+  movePath(from: string, to: string): Promise<void>;
   listFolder(path: string): Promise<string[]>;
   /** Joins path segments the way of this platform. */
   joinPath(...segments: string[]): string;
+  /** The absolute path of `path`, from the folder `from` or the working folder. */
+  absolutePath(path: string, from?: string): string;
+  /** The way from one absolute path to another. */
+  relativePath(from: string, to: string): string;
+  /** @throws FileError */
   appendText(path: string, text: string): Promise<void>;
+  /**
+   * Makes a folder this process's own until the lock is released or the process ends, however it ends; makes the folder where it is
+   * missing. A lock whose process has ended, on this machine, is taken over; of a process on another machine nobody can tell.
+   * @param command what the process does, for the others' messages
+   * @returns who has it, where another process does
+   * @throws FileError where the folder cannot be made or written to
+   */
+  lockFolder(folder: string, command: string): Promise<FolderLock | LockOwner>;
+  /** This machine's name. */
+  readonly host: string;
+  /** Whether a process of this id runs on this machine. */
+  isRunning(pid: number): boolean;
   /** Loads the compiled kernels for this machine, or says why there are none. */
   loadAddon(): { addon: unknown } | { reason: string };
   /** The wasm kernels' bytes. */

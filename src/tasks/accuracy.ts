@@ -72,7 +72,7 @@ export async function evaluateAnswers(
  * A task as `Trainer` takes it: batches to train on, and fresh ones to evaluate.
  * @param options.seed of the examples
  */
-export function taskData(task: Task, options: AnswerOptions & { seed: number }): TrainingData {
+export function taskData(task: Task, options: AnswerOptions & { seed: number }): TrainingData & Required<Pick<TrainingData, 'evaluate'>> {
   const { batchSize, batches, seed } = options;
   return {
     source: new TaskBatches(task, { batchSize, seed }),

@@ -60,7 +60,7 @@ export interface Metrics {
  */
 export async function readMetrics(folder: string): Promise<Metrics> {
   const file = platform.joinPath(folder, metricsName);
-  if ((await platform.pathKind(file)) !== 'file') throw new CheckpointError('is missing; expected a training run', { file });
+  if ((await platform.pathKind(file)) !== 'file') throw new CheckpointError('is missing; expected the folder of a training run', { file });
   const lines = metricsLines(new TextDecoder().decode(await platform.readFile(file)));
   return {
     steps: lines.filter((line): line is StepMetrics => 'loss' in line),
@@ -68,13 +68,14 @@ export async function readMetrics(folder: string): Promise<Metrics> {
   };
 }
 
-/** Keeps the lines of a metrics file up to a step: those after it will be made again. */
-export async function truncateMetrics(folder: string, lastStep: number): Promise<void> {
+/** Keeps the lines of a metrics file up to a step, and gives them: those after it will be made again. */
+export async function truncateMetrics(folder: string, lastStep: number): Promise<readonly MetricsLine[]> {
   const file = platform.joinPath(folder, metricsName);
   const exists = (await platform.pathKind(file)) === 'file';
   const lines = exists ? metricsLines(new TextDecoder().decode(await platform.readFile(file))) : [];
-  const kept = lines.filter(({ step }) => step <= lastStep).map((line) => `${JSON.stringify(line)}\n`);
-  await platform.writeFileAtomically(file, [new TextEncoder().encode(kept.join(''))]);
+  const kept = lines.filter(({ step }) => step <= lastStep);
+  await platform.writeFileAtomically(file, [new TextEncoder().encode(kept.map((line) => `${JSON.stringify(line)}\n`).join(''))]);
+  return kept;
 }
 
 /** Appends a line. */

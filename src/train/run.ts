@@ -1,11 +1,11 @@
 import { platform } from '#platform';
-import { saveMamba } from '../models/index.js';
+import { stageMamba } from '../models/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
-import { ElapidError } from '../util/errors.js';
+import { ArgumentError, describeProblem, ElapidError, FileError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
 import { describeDivergence, DivergenceError, type Divergence } from './divergence.js';
-import { appendMetrics, truncateMetrics, type DivergenceMetrics, type SampleMetrics } from './metrics.js';
-import { restoreTraining, saveTraining, trainingCheckpointName } from './training-checkpoint.js';
+import { appendMetrics, truncateMetrics, type DivergenceMetrics, type MetricsLine, type SampleMetrics } from './metrics.js';
+import { restoreTraining, stageTraining, trainingCheckpointName } from './training-checkpoint.js';
 import type { StepResult, Trainer } from './trainer.js';
 
 export interface RunOptions {
@@ -13,10 +13,14 @@ export interface RunOptions {
   readonly folder: string;
   /** Steps between evaluations on the held-out tokens. */
   readonly evaluateEvery: number;
-  /** Steps between checkpoints; the end and an interruption save as well. */
+  /** Steps between checkpoints; the end, an interruption and the first evaluation or sample save as well. */
   readonly saveEvery: number;
   /** Goes on from the folder's training checkpoint. */
   readonly resume: boolean;
+  /** Called when all has been read and checked, before the first step: the place to write more files of the run. */
+  readonly onBegin?: () => Promise<void>;
+  /** Called when the folder holds its first checkpoint whole; gives the folder that holds it then, in which the run goes on. */
+  readonly settle?: () => Promise<string>;
   /** Ends the run after the step under way, with a checkpoint. */
   readonly signal?: AbortSignalLike;
   readonly onStep?: (result: StepResult, timing: RunTiming) => void;
@@ -37,49 +41,67 @@ export interface RunTiming {
 }
 
 export interface RunResult {
-  /** The last evaluation. */
-  readonly evaluation: Evaluation;
+  /** The last evaluation; none where nothing is held out. */
+  readonly evaluation: Evaluation | undefined;
   readonly seconds: number;
   /** Whether the signal ended it. */
   readonly interrupted: boolean;
 }
 
 /**
- * Trains to the end of the schedule, evaluating, logging and saving on the way.
+ * Trains to the end of the schedule, evaluating, logging and saving on the way. Where nothing is held out, it does not evaluate.
+ * @throws ArgumentError before the first step when there is nothing to predict, or more steps are done than the schedule has
  * @throws DivergenceError where `Trainer.trainStep` does; the last good checkpoint stays as it is
  * @throws ElapidError when the run ends, or is interrupted, with weights that are not sound (`Trainer.sound`), which are not
- *   saved; when the held-out loss is not finite
+ *   saved; when the held-out loss is not finite; when a file cannot be written (its `cause` is the FileError)
  * @throws CheckpointError when `resume` finds none, or one that does not fit
  */
 export async function runTraining(trainer: Trainer, options: RunOptions): Promise<RunResult> {
-  const { folder, evaluateEvery, saveEvery, resume, signal, onStep, onEvaluation, onSkip, samples } = options;
-  const checkpointPath = platform.joinPath(folder, trainingCheckpointName);
+  const { evaluateEvery, saveEvery, resume, signal, onBegin, settle, onStep, onEvaluation, onSkip, samples } = options;
+  let { folder } = options;
+  await trainer.data.check?.();
   await platform.makeFolder(folder);
   await removeTemporaries(folder);
-  const secondsBefore = resume ? await restoreTraining(trainer, checkpointPath) : 0;
-  await truncateMetrics(folder, resume ? trainer.step : -1);
+  const secondsBefore = resume ? await restoreTraining(trainer, platform.joinPath(folder, trainingCheckpointName)) : 0;
+  const { totalSteps } = trainer.options.schedule;
+  if (trainer.step > totalSteps) {
+    const [expected, got] = [`at least the ${String(trainer.step)} that are done`, String(totalSteps)];
+    throw new ArgumentError(describeProblem({ operation: 'train', argument: 'the number of steps', expected, got }));
+  }
 
   const firstStep = trainer.step;
-  const { totalSteps } = trainer.options.schedule;
   const started = performance.now();
   const seconds = () => secondsBefore + (performance.now() - started) / 1000;
   let savedStep = resume ? trainer.step : null;
   const untouched = () => (savedStep === null ? 'There is no checkpoint yet' : `The checkpoint of step ${String(savedStep)} is untouched`);
-  const save = async () => {
-    await saveMamba(trainer.model, folder);
-    await saveTraining(trainer, checkpointPath, seconds());
-    savedStep = trainer.step;
+  /** Says of a file that cannot be written what it was for, and what is safe. */
+  const writing = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
+    try {
+      return await body();
+    } catch (cause) {
+      if (!(cause instanceof FileError)) throw cause;
+      throw new ElapidError(`train: ${what} after step ${String(trainer.step)} cannot be saved: ${cause.message}. ${untouched()}`, { cause });
+    }
   };
+  const append = (line: MetricsLine) => writing('the metrics', () => appendMetrics(folder, line));
+  const save = () =>
+    writing('the checkpoint', async () => {
+      await replaceCheckpoint(trainer, folder, seconds());
+      if (savedStep === null && settle !== undefined) folder = await settle();
+      savedStep = trainer.step;
+    });
   let last: { evaluation: Evaluation; step: number } | undefined;
   const evaluate = async () => {
+    if (trainer.data.evaluate === undefined) return undefined;
     const evaluation = await trainer.evaluate();
     if (!Number.isFinite(evaluation.loss)) {
-      throw new ElapidError(`train: the held-out loss after step ${String(trainer.step)} is ${String(evaluation.loss)}. Hint: a lower learning rate`);
+      const got = `the held-out loss after step ${String(trainer.step)} is ${String(evaluation.loss)}`;
+      throw new ElapidError(`train: ${got}. ${untouched()}. Hint: a lower learning rate`);
     }
     last = { evaluation, step: trainer.step };
     const { loss: validationLoss, tokens: validationTokens, accuracy } = evaluation;
     const measured = { validationLoss, validationTokens, ...(accuracy === undefined ? {} : { validationAccuracy: accuracy }) };
-    await appendMetrics(folder, { step: trainer.step, ...measured, seconds: seconds() });
+    await append({ step: trainer.step, ...measured, seconds: seconds() });
     onEvaluation?.(evaluation, trainer.step);
     return evaluation;
   };
@@ -87,34 +109,45 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const sample = async () => {
     try {
       const made = await samples?.make();
-      if (made !== undefined) await appendMetrics(folder, { step: trainer.step, ...made, seconds: seconds() });
+      if (made !== undefined) await append({ step: trainer.step, ...made, seconds: seconds() });
     } catch (error) {
       // A sample under way is not worth waiting for.
       if (signal?.aborted !== true) throw error;
     }
   };
 
+  const before = await writing('the metrics', () => truncateMetrics(folder, resume ? trainer.step : -1));
+  await writing('the settings', async () => onBegin?.());
+  // The process that saved this checkpoint may have ended before it evaluated.
+  const evaluated = before.some((line) => line.step === trainer.step && 'validationLoss' in line);
+  if (resume && firstStep > 0 && firstStep % evaluateEvery === 0 && firstStep < totalSteps && !evaluated) await evaluate();
   while (trainer.step < totalSteps && signal?.aborted !== true) {
     const stepStarted = performance.now();
     const result = await trainer.trainStep().catch(async (error: unknown) => {
       if (!(error instanceof DivergenceError)) throw error;
-      await appendMetrics(folder, divergenceLine(error.divergence, false, seconds()));
+      await append(divergenceLine(error.divergence, false, seconds()));
       throw new DivergenceError(error.divergence, [...error.remarks, untouched()]);
     });
     const { skipped, ...measured } = result;
     const tokensPerSecond = result.tokens / ((performance.now() - stepStarted) / 1000);
     if (skipped === undefined) {
-      await appendMetrics(folder, { ...measured, tokensPerSecond: Math.round(tokensPerSecond), seconds: seconds() });
+      await append({ ...measured, tokensPerSecond: Math.round(tokensPerSecond), seconds: seconds() });
       const pace = (performance.now() - started) / 1000 / (trainer.step - firstStep);
       onStep?.(result, { seconds: seconds(), tokensPerSecond, secondsLeft: pace * (totalSteps - trainer.step) });
     } else {
-      await appendMetrics(folder, divergenceLine(skipped, true, seconds()));
+      await append(divergenceLine(skipped, true, seconds()));
       onSkip?.(skipped);
     }
-    if (trainer.step % evaluateEvery === 0 && trainer.step < totalSteps) await evaluate();
-    if (samples !== undefined && trainer.step % samples.every === 0) await sample();
-    // Of weights that are not sound, the next step tells more.
-    if (trainer.step % saveEvery === 0 && trainer.step < totalSteps && (await trainer.sound())) await save();
+    const [evaluationDue, sampleDue] = [
+      trainer.data.evaluate !== undefined && trainer.step % evaluateEvery === 0 && trainer.step < totalSteps,
+      samples !== undefined && trainer.step % samples.every === 0,
+    ];
+    // Whatever comes of the first of them, the steps so far are not lost. Of weights that are not sound, the next step tells more.
+    if (savedStep === null && (evaluationDue || sampleDue) && (await trainer.sound())) await save();
+    if (evaluationDue) await evaluate();
+    if (sampleDue) await sample();
+    const saveDue = trainer.step % saveEvery === 0 && trainer.step < totalSteps && savedStep !== trainer.step;
+    if (saveDue && (await trainer.sound())) await save();
   }
   if (!(await trainer.sound())) {
     const expected = 'a loss of the next batches that is finite, and not far above the recent ones';
@@ -126,6 +159,22 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   return { evaluation, seconds: seconds(), interrupted };
 }
 
+/** Replaces a folder's model and training checkpoint; all of it is whole before any takes its place. */
+async function replaceCheckpoint(trainer: Trainer, folder: string, seconds: number): Promise<void> {
+  const model = await stageMamba(trainer.model, folder);
+  const training = await stageTraining(trainer, platform.joinPath(folder, trainingCheckpointName), seconds).catch(async (error: unknown) => {
+    await model.discard();
+    throw error;
+  });
+  try {
+    await model.place();
+  } catch (error) {
+    await training.discard();
+    throw error;
+  }
+  await training.place();
+}
+
 const divergenceLine = (divergence: Divergence, skipped: boolean, seconds: number): DivergenceMetrics => ({
   step: divergence.step,
   divergence: describeDivergence(divergence),
@@ -133,9 +182,17 @@ const divergenceLine = (divergence: Divergence, skipped: boolean, seconds: numbe
   seconds,
 });
 
-/** Removes what a process left behind that was killed while it wrote one of the run's files. */
-async function removeTemporaries(folder: string): Promise<void> {
+/**
+ * Removes what processes left that were killed while they wrote a file of this folder.
+ * @param file the name of the one file that is about to be written, in a folder that others may write to: what those left that no
+ *   longer run on this machine. Default: all files of a run, in a folder that is nobody else's now
+ */
+export async function removeTemporaries(folder: string, file?: string): Promise<void> {
+  if ((await platform.pathKind(folder)) !== 'folder') return;
   for (const name of await platform.listFolder(folder)) {
-    if (/\.(json|jsonl|safetensors)\.tmp-\d+$/.test(name)) await platform.removeFile(platform.joinPath(folder, name));
+    const [, of, pid] = /^(.*)\.tmp-(\d+)$/.exec(name) ?? [];
+    if (of === undefined) continue;
+    const left = file === undefined ? /\.(json|jsonl|safetensors|tokens)$/.test(of) : of === file && !platform.isRunning(Number(pid));
+    if (left) await platform.removeFile(platform.joinPath(folder, name));
   }
 }

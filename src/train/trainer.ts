@@ -1,6 +1,6 @@
 import { NormProbe, valueAndGradients, type Sighting } from '../autograd/index.js';
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
-import type { Batch, BatchSource, DocumentDataset, TokenArray, TokenDataset } from '../data/index.js';
+import type { Batch, BatchSource, DocumentDataset, DocumentSource, TokenArray, TokenDataset } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
@@ -75,8 +75,10 @@ export interface TrainingData {
   readonly fingerprint: string;
   /** Whether the rows of a batch go on where those of the batch before ended, so that the state is carried over. */
   readonly continuous: boolean;
-  /** Measures a model on data that `source` does not give; on the first `limitBatches` batches of them. */
-  evaluate(model: MambaLM, limitBatches: number): Promise<Evaluation>;
+  /** Measures a model on data that `source` does not give, on the first `limitBatches` batches of them; none where nothing is held out. */
+  readonly evaluate?: (model: MambaLM, limitBatches: number) => Promise<Evaluation>;
+  /** Finds out whether there is anything to predict, to train on and held out. @throws ArgumentError where there is not */
+  readonly check?: () => Promise<void>;
 }
 
 /**
@@ -107,7 +109,7 @@ export class Trainer implements Disposable {
 
   /**
    * @param model its parameters move to the optimiser's storage
-   * @param data a text, documents, or another source of batches [batchSize, length]
+   * @param data a text, documents, or another source of batches [batchSize, length]; the held-out part may be empty, not of one token
    * @throws ArgumentError when an option is out of range or the text too short; when another trainer has the model
    */
   constructor(model: MambaLM, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {
@@ -240,9 +242,16 @@ export class Trainer implements Disposable {
     this.optimiser.step = step - skipped;
   }
 
-  /** Mean loss over the held-out data, or over the first `limitBatches` batches of them. */
+  /**
+   * Mean loss over the held-out data, or over the first `limitBatches` batches of them.
+   * @throws ArgumentError where nothing is held out
+   */
   evaluate(limitBatches = Infinity): Promise<Evaluation> {
-    return this.inTurn('evaluate', () => this.data.evaluate(this.model, limitBatches));
+    return this.inTurn('evaluate', async () => {
+      if (this.data.evaluate !== undefined) return this.data.evaluate(this.model, limitBatches);
+      const problem = { operation: 'Trainer.evaluate', argument: 'the held-out data', expected: 'something to predict', got: 'empty' };
+      throw new ArgumentError(describeProblem(problem));
+    });
   }
 
   /**
@@ -384,19 +393,48 @@ function trainingData(data: TokenDataset | DocumentDataset | TrainingData, optio
   const measure = (batches: Iterable<Batch> | AsyncIterable<Batch>, model: MambaLM, limitBatches: number) =>
     evaluate(model, limit(batches, limitBatches), options);
   if (isText(data)) {
+    const { training, validation } = data;
+    const source = new BatchSampler(training, options);
+    if (validation.length === 1) throw nothingToPredict('the held-out text', '1 token');
     return {
-      source: new BatchSampler(data.training, options),
-      fingerprint: fingerprint(data.training),
+      source,
+      fingerprint: fingerprint(training),
       continuous: false,
-      evaluate: (model, limitBatches) => measure(validationBatches(data.validation, options), model, limitBatches),
+      ...(validation.length === 0
+        ? {}
+        : { evaluate: (model, limitBatches) => measure(validationBatches(validation, options), model, limitBatches) }),
     };
   }
+  const { training, validation } = data;
   return {
-    source: new PackedSampler(data.training, options),
-    fingerprint: data.training.fingerprint,
+    source: new PackedSampler(training, options),
+    fingerprint: training.fingerprint,
     continuous: true,
-    evaluate: (model, limitBatches) => measure(packedPass(data.validation, options), model, limitBatches),
+    async check() {
+      await checkDocuments('the training text', training);
+      if (validation.count > 0) await checkDocuments('the held-out text', validation);
+    },
+    ...(validation.count === 0
+      ? {}
+      : { evaluate: (model, limitBatches) => measure(packedPass(validation, options), model, limitBatches) }),
   };
+}
+
+/** The first token of a document has nothing before it: those of one token, or none, have nothing to predict. */
+async function checkDocuments(which: string, documents: DocumentSource): Promise<void> {
+  let tokens = 0;
+  for (let i = 0; i < documents.count; i++) {
+    const { length } = await documents.open(i);
+    if (length > 1) return;
+    tokens += length;
+  }
+  const count = (n: number, unit: string) => `${String(n)} ${unit}${n === 1 ? '' : 's'}`;
+  throw nothingToPredict(which, `${count(documents.count, 'document')} of ${count(tokens, 'token')} in all`, 'a document of at least 2 tokens');
+}
+
+function nothingToPredict(argument: string, got: string, expected = 'at least 2 tokens'): ArgumentError {
+  const hint = 'a longer text, or another part of it held out (--validation-share, --validation).';
+  return new ArgumentError(describeProblem({ operation: 'Trainer', argument, expected, got, hint }));
 }
 
 const isText = (data: TokenDataset | DocumentDataset): data is TokenDataset => ArrayBuffer.isView(data.training);

@@ -2,6 +2,7 @@ import { platform } from '#platform';
 import * as v from 'valibot';
 import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint } from '../io/index.js';
 import { float32Source } from '../models/tensor-source.js';
+import type { StagedFile } from '../platform/platform.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
 import type { FlatAdamW } from './optimiser.js';
@@ -35,11 +36,17 @@ const progressSchema = v.object({
  * is killed at any moment goes on from the last one.
  * @param seconds time spent training so far
  */
-export function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
-  return trainer.inTurn('saveTraining', () => save(trainer, path, seconds));
+export async function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
+  const staged = await stageTraining(trainer, path, seconds);
+  await staged.place();
 }
 
-async function save(trainer: Trainer, path: string, seconds: number): Promise<void> {
+/** The file of `saveTraining`, whole beside its place: for who has more files that belong to it. */
+export function stageTraining(trainer: Trainer, path: string, seconds: number): Promise<StagedFile> {
+  return trainer.inTurn('saveTraining', () => stage(trainer, path, seconds));
+}
+
+async function stage(trainer: Trainer, path: string, seconds: number): Promise<StagedFile> {
   const moments = trainer.optimiser.moments();
   const named = tensorsOf(trainer, moments);
   try {
@@ -53,7 +60,7 @@ async function save(trainer: Trainer, path: string, seconds: number): Promise<vo
       text: trainer.data.fingerprint,
       progress: JSON.stringify(trainer.progress()),
     };
-    await platform.writeFileAtomically(path, await checksummedChunks(sources, metadata));
+    return await platform.stageFile(path, await checksummedChunks(sources, metadata));
   } finally {
     disposeMoments(moments);
   }

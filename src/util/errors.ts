@@ -60,6 +60,20 @@ export class CheckpointError extends ElapidError {
   }
 }
 
+/** A file or folder could not be written. */
+export class FileError extends ElapidError {
+  override name = 'FileError';
+  readonly file: string;
+  /** What the operating system calls the fault, such as ENOSPC. */
+  readonly code: string;
+
+  constructor(problem: string, { file, code }: { file: string; code: string }, options?: ErrorOptions) {
+    super(`${file} ${problem} (${code})`, options);
+    this.file = file;
+    this.code = code;
+  }
+}
+
 /** What `describeProblem` needs to word an error. */
 export interface Problem {
   operation: string;

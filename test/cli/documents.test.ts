@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { runCli, stepsOf, tinyRun, trainingText } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
@@ -23,7 +23,7 @@ describe('elapid train on documents', () => {
     expect((await train('b', [path('s.jsonl')])).code).toBe(0);
     const tokenized = await runCli('tokenize', path('s.jsonl'), '--out', path('shards'));
     expect(tokenized).toMatchObject({ code: 0, stdout: '' });
-    expect(tokenized.stderr).toMatch(/^\d+ documents of [\d,]+ tokens in 1 shards, in /);
+    expect(tokenized.stderr).toMatch(/^\d+ documents of [\d,]+ tokens in 1 shard, in /);
     expect(readdirSync(path('shards')).sort()).toEqual(['00000.tokens', 'tokens.json']);
     expect((await train('c', [path('shards')])).code).toBe(0);
     const model = (name: string) => readFileSync(path(name, 'model.safetensors'));
@@ -50,7 +50,9 @@ describe('elapid train on documents', () => {
     writeFileSync(path('bad.jsonl'), '{"text":"a"}\n{"text":\n{"text":"c"}\n');
     expect((await train('bad', [path('bad.jsonl')], '--validation', path('held.txt'))).stderr).toMatch(/bad\.jsonl, byte 13: line 2 is not JSON/);
     expect((await runCli('tokenize', path('bad.jsonl'), '--out', path('bad-shards'))).code).toBe(1);
-    expect((await train('half', [path('bad-shards')])).stderr).toMatch(/tokens\.json: is missing; expected a folder that elapid tokenize --out finished/);
-    expect((await runCli('tokenize', path('s.jsonl'), '--out', path('shards'))).stderr).toMatch(/already; expected a new folder/);
+    expect(existsSync(path('bad-shards'))).toBe(false);
+    mkdirSync(path('no-shards'));
+    expect((await train('half', [path('no-shards')])).stderr).toMatch(/tokens\.json: is missing; expected a folder that elapid tokenize --out finished/);
+    expect((await runCli('tokenize', path('s.jsonl'), '--out', path('shards'))).stderr).toMatch(/shards already holds token shards\. Hint: --overwrite replaces it/);
   });
 });

@@ -37,7 +37,7 @@ describe('a training run that is interrupted', () => {
     expect(code, stderr).toBe(0);
   });
 
-  test.each(['SIGINT', 'SIGTERM'] as const)('by %s saves, exits with 130, and goes on as if nothing had happened', async (signal) => {
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('by %s saves, exits with 130, and goes on as if nothing had happened', async (signal) => {
     const running = begin(signal);
     await saved(signal, running);
     running.child.kill(signal);

@@ -40,7 +40,7 @@ describe('elapid train', () => {
     const before = runFiles.map((file) => readFileSync(path('run', file)));
     const { code, stderr } = await train('run', '--steps', '6');
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^elapid: train: \S+run already holds a run\. Hint: --resume \S+run, or another folder, or delete it\n$/);
+    expect(stderr).toMatch(/^elapid: train: \S+run already holds a run\. Hint: --resume \S+run goes on with it; --overwrite replaces it; or name another folder\n$/);
     expect(runFiles.map((file) => readFileSync(path('run', file)))).toEqual(before);
   });
 
@@ -80,7 +80,7 @@ describe('elapid train', () => {
     const good = readFileSync(path('run', 'run.json'), 'utf8');
     for (const [bad, message] of [
       [good.replace('"steps": 6', '"steps": "six"'), /run\.json, key 'training\.steps': is "six"; expected number/],
-      [good.replace('"seed": 1', '"seeed": 1'), /run\.json, key 'training\.seed': is undefined/],
+      [good.replace('"seed": 1', '"seeed": 1'), /run\.json, key 'training\.seed': is missing/],
       [good.slice(0, -10), /run\.json: is not JSON/],
     ] as const) {
       writeFileSync(path('run', 'run.json'), bad);

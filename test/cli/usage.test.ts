@@ -9,13 +9,13 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text...]'],
     options: [
-      ...['--out', '--resume', '--tokenizer', '--steps', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
+      ...['--out', '--overwrite', '--resume', '--tokenizer', '--steps', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
       ...['--length', '--accumulation', '--learning-rate', '--warmup', '--final-fraction', '--weight-decay', '--clip', '--seed'],
       ...['--document-separator', '--text-field', '--validation', '--validation-share', '--evaluate-every', '--save-every'],
       ...['--on-divergence', '--sample-every', '--dashboard', ...computing],
     ],
   },
-  tokenize: { arguments: ['<files...>'], options: ['--out', '--tokenizer', '--document-separator', '--text-field', '--debug', '--help'] },
+  tokenize: { arguments: ['<files...>'], options: ['--out', '--overwrite', '--tokenizer', '--document-separator', '--text-field', '--debug', '--help'] },
   generate: {
     arguments: ['<model>', '[prompt]'],
     options: [
@@ -27,16 +27,16 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
     options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', '--verify', ...computing],
   },
   inspect: { arguments: ['<model>'], options: ['--dtype', '--verify', '--json', '--debug', '--help'] },
-  quantize: { arguments: ['<model>'], options: ['--dtype', '--verify', '--out', ...computing] },
+  quantize: { arguments: ['<model>'], options: ['--dtype', '--verify', '--out', '--overwrite', ...computing] },
   task: {
     arguments: ['[task]'],
     options: [
-      ...['--out', '--resume', '--preset', '--ssm', '--length', '--tokens', '--steps', '--batch-size', '--learning-rate'],
+      ...['--out', '--overwrite', '--resume', '--preset', '--ssm', '--length', '--tokens', '--steps', '--batch-size', '--learning-rate'],
       ...['--test-length', '--examples', '--seed', ...computing],
     ],
   },
   dashboard: { arguments: ['<run>'], options: ['--port', '--debug', '--help'] },
-  plot: { arguments: ['<runs...>'], options: ['--out', '--x', '--debug', '--help'] },
+  plot: { arguments: ['<runs...>'], options: ['--out', '--overwrite', '--x', '--debug', '--help'] },
 };
 
 const model = goldenPath('hf-mamba');
@@ -118,9 +118,9 @@ describe('a failure exits with 1 and one line', () => {
     { name: 'no weights', args: () => ['generate', path(), 'x'], message: /the folder has no weights/ },
     { name: 'no text', args: () => ['eval', model, path('no.txt')], message: /no tokenizer\.json, and the model has 97 ids/ },
     { name: 'another kind of model', args: () => ['inspect', goldenPath('hf-mamba2/config.json')], message: /config\.json, key 'model_type': is "mamba2"/ },
-    { name: 'no run', args: () => ['train', '--resume', path('nowhere')], message: /run\.json: is missing; expected a folder that elapid train --out made/ },
-    { name: 'no run to show', args: () => ['dashboard', path('nowhere')], message: /nowhere: is missing; expected a training run/ },
-    { name: 'no run of a task', args: () => ['task', '--resume', path('nowhere')], message: /task\.json: is missing; expected a folder that elapid task --out made/ },
+    { name: 'no run', args: () => ['train', '--resume', path('nowhere')], message: /train: there is no folder \S+nowhere\. Hint: --resume takes the folder that --out named/ },
+    { name: 'no run to show', args: () => ['dashboard', path('nowhere')], message: /nowhere: is missing; expected the folder of a training run/ },
+    { name: 'no run of a task', args: () => ['task', '--resume', path('nowhere')], message: /task: there is no folder \S+nowhere\. Hint: --resume/ },
     { name: 'more tokens than places', args: () => ['task', 'selective-copying', '--length', '3', '--out', path('e')], message: /tokens is \d+; expected an integer from 1 to 3/ },
     { name: 'a text that is too short', args: () => ['train', textOf('short', 'abc'), '--out', path('a')], message: /at least B·L \+ 1 = 2049/ },
     { name: 'an empty text', args: () => ['train', textOf('empty', ''), '--out', path('b')], message: /empty; expected a file of UTF-8 text/ },

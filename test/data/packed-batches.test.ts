@@ -141,8 +141,10 @@ describe('splitDocuments', () => {
     expect(training.fingerprint).not.toBe(validation.fingerprint);
   });
 
-  test('refuses one document, and a share of nothing', () => {
+  test('refuses one document, and a share that is none; holds nothing out for a share of 0', () => {
     expect(() => splitDocuments(new MemoryDocuments(randomDocuments([9])))).toThrow(/is 1 document; expected at least 2.*--validation/);
-    expect(() => splitDocuments(new MemoryDocuments(randomDocuments([9, 9])), 0)).toThrow(ArgumentError);
+    expect(() => splitDocuments(new MemoryDocuments(randomDocuments([9, 9])), -0.1)).toThrow(ArgumentError);
+    const { training, validation } = splitDocuments(new MemoryDocuments(randomDocuments([9])), 0);
+    expect([training.count, validation.count]).toEqual([1, 0]);
   });
 });

@@ -151,6 +151,21 @@ describe('runTraining', () => {
     late.dispose();
   });
 
+  test('an evaluation that fails loses nothing: the steps before the first are saved, and it is made up for', async () => {
+    const tiny = run();
+    const failing = { ...tiny.trainer.data, evaluate: () => Promise.reject(new ElapidError('the held-out data are gone')) };
+    Object.assign(tiny.trainer, { data: failing });
+    await expect(runTraining(tiny.trainer, options('unevaluated', { saveEvery: 100 }))).rejects.toThrow('the held-out data are gone');
+    tiny.dispose();
+    const late = run();
+    const evaluations: number[] = [];
+    await runTraining(late.trainer, options('unevaluated', { resume: true, saveEvery: 100, onEvaluation: (_, step) => evaluations.push(step) }));
+    late.dispose();
+    expect(evaluations).toEqual([3, 6, 9]);
+    expect(bytes('unevaluated', 'model.safetensors').equals(bytes('whole', 'model.safetensors'))).toBe(true);
+    expect(metrics('unevaluated').flatMap(({ step, loss }) => (loss === undefined ? [] : [step]))).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
   test('resuming what is not there is refused before anything is written', async () => {
     const tiny = run();
     await expect(runTraining(tiny.trainer, options('nowhere', { resume: true }))).rejects.toThrow(/nowhere.*training\.safetensors/);

@@ -17,7 +17,8 @@ export function addDashboard(program: Command): void {
 }
 
 async function run(folder: string, { port }: { readonly port?: number }): Promise<void> {
-  if ((await platform.pathKind(folder)) !== 'folder') throw new CheckpointError('is missing; expected a training run', { file: folder });
+  const kind = await platform.pathKind(folder);
+  if (kind !== 'folder') throw new CheckpointError(`is ${kind === undefined ? 'missing' : 'a file'}; expected the folder of a training run`, { file: folder });
   const { signal, stop } = interruption();
   const dashboard = await startDashboard({ folder }, port);
   process.stdout.write(`${dashboard.url}\n`);

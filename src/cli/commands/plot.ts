@@ -1,12 +1,16 @@
 import { platform } from '#platform';
 import { Option, type Command } from 'commander';
-import { readMetrics, type Metrics } from '../../train/index.js';
+import { readMetrics, removeTemporaries, type Metrics } from '../../train/index.js';
+import { ArgumentError } from '../../util/errors.js';
 import { readLengths } from '../lengths-file.js';
 import { lineChart, type Curve } from '../line-chart.js';
+import { overwriteOption } from '../options.js';
 import { isTaskRun } from '../run-file.js';
+import { workOnWithoutReaders } from '../streams.js';
 
 interface Options {
   readonly out: string;
+  readonly overwrite?: boolean;
   readonly x: 'steps' | 'minutes' | 'tokens' | 'length';
 }
 
@@ -20,16 +24,38 @@ export function addPlot(program: Command): void {
         'elapid task induction-heads.',
     )
     .argument('<runs...>', 'folders of training runs')
-    .requiredOption('-o, --out <file>', 'the SVG file to write')
+    .requiredOption('-o, --out <file>', 'the SVG file to write, NAME.svg; another plot in its place is replaced')
+    .addOption(overwriteOption('replace a file that is no SVG'))
     .addOption(new Option('--x <axis>', 'what runs along the horizontal axis').choices(['steps', 'minutes', 'tokens', 'length']).default('steps'))
     .addHelpText('after', '\nExample:\n  elapid plot runs/austen --out austen.svg --x minutes')
     .action(run);
 }
 
-async function run(folders: readonly string[], { out, x }: Options): Promise<void> {
+async function run(folders: readonly string[], { out, overwrite = false, x }: Options): Promise<void> {
+  workOnWithoutReaders();
+  await checkOut(out, overwrite);
   const svg = x === 'length' ? await accuracyByLength(folders) : await losses(folders, x);
+  await removeTemporaries(platform.joinPath(out, '..'), nameOf(out));
   await platform.writeFileAtomically(out, [new TextEncoder().encode(svg)]);
   process.stdout.write(`${out}\n`);
+}
+
+const nameOf = (path: string): string => path.replace(/^.*[/\\]/, '');
+
+/** @throws ArgumentError where the name is none of an SVG file, or something else is in its place */
+async function checkOut(out: string, overwrite: boolean): Promise<void> {
+  if (!/[^/\\]\.svg$/i.test(out)) {
+    throw new ArgumentError(`plot: --out is ${out}; expected a name that ends in .svg, the only format it writes. Hint: browsers show and print SVG files`);
+  }
+  if ((await platform.pathKind(out)) !== 'file' || overwrite) return;
+  const file = await platform.openFile(out);
+  try {
+    const begin = new TextDecoder().decode(await file.read(0, Math.min(file.sizeBytes, 4096)));
+    if (file.sizeBytes === 0 || begin.includes('<svg')) return;
+  } finally {
+    await file.close();
+  }
+  throw new ArgumentError(`plot: ${out} is a file that is no SVG. Hint: --overwrite replaces it; or name another file`);
 }
 
 type LossAxis = Exclude<Options['x'], 'length'>;

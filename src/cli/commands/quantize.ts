@@ -1,14 +1,18 @@
+import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import { openCheckpoint } from '../../io/index.js';
 import { loadMamba, saveMamba } from '../../models/index.js';
 import { packedDTypes, type PackedDType } from '../../tensor/index.js';
 import { byteSize } from '../format.js';
-import { verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
-import { copyTokenizer } from '../tokenizer-files.js';
+import { exitCodes, interruption, overwriteOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { withOutFolder } from '../out-folder.js';
+import { workOnWithoutReaders } from '../streams.js';
+import { copyCompanions } from '../tokenizer-files.js';
 
 interface Options extends ComputeOptions {
   readonly dtype: PackedDType;
   readonly out: string;
+  readonly overwrite?: boolean;
   readonly verify?: true;
 }
 
@@ -25,28 +29,45 @@ export function addQuantize(program: Command): void {
       .argument('<model>', 'folder of a Mamba checkpoint (official or transformers), or of a training run')
       .addOption(new Option('--dtype <format>', 'of the large weight matrices').choices(packedDTypes).default('int8'))
       .requiredOption('-o, --out <folder>', 'where to write the model')
-      .addOption(verifyOption()),
+      .addOption(verifyOption())
+      .addOption(overwriteOption()),
   )
     .addHelpText('after', '\nExample:\n  elapid quantize runs/austen --dtype int8 --out runs/austen-int8')
     .action(run);
 }
 
 async function run(model: string, options: Options): Promise<void> {
-  const { dtype, out } = options;
-  const before = await weightBytes(model);
-  await withBackend(options, async (backend) => {
-    const loaded = await loadMamba(model, backend, { dtype, verify: options.verify });
-    try {
-      await saveMamba(loaded, out);
-    } finally {
-      loaded.dispose();
-    }
-  });
-  await copyTokenizer(model, out);
-  const after = await weightBytes(out);
-  process.stdout.write(
-    `before  ${byteSize(before).padStart(8)}  ${model}\nafter   ${byteSize(after).padStart(8)}  ${out}  (${((100 * after) / before).toFixed(1)} %)\n`,
-  );
+  const { dtype, out: folder, overwrite = false } = options;
+  workOnWithoutReaders();
+  const { signal, stop } = interruption();
+  try {
+    const before = await weightBytes(model);
+    await withOutFolder({ operation: 'quantize', folder, overwrite, aside: true }, async (out) => {
+      await withBackend(options, async (backend) => {
+        const loaded = await loadMamba(model, backend, { dtype, verify: options.verify });
+        try {
+          signal.throwIfAborted();
+          await saveMamba(loaded, out.working);
+        } finally {
+          loaded.dispose();
+        }
+      });
+      await copyCompanions((await platform.pathKind(model)) === 'file' ? platform.joinPath(model, '..') : model, out.working);
+      signal.throwIfAborted();
+      // Everything has been read: the model may be its own successor.
+      await out.settle();
+    });
+    const after = await weightBytes(folder);
+    process.stdout.write(
+      `before  ${byteSize(before).padStart(8)}  ${model}\nafter   ${byteSize(after).padStart(8)}  ${folder}  (${((100 * after) / before).toFixed(1)} %)\n`,
+    );
+  } catch (error) {
+    if (error !== signal.reason) throw error;
+    process.stderr.write(`interrupted: nothing was written to ${folder}\n`);
+    process.exitCode = exitCodes.interrupted;
+  } finally {
+    stop();
+  }
 }
 
 /** Bytes of a checkpoint's tensors. */

@@ -6,12 +6,16 @@ import { writeLengths } from '../lengths-file.js';
 import type { Backend } from '../../tensor/index.js';
 import { describeDivergence, runTraining, Trainer } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
-import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { withFileAdvice } from '../file-advice.js';
+import { exitCodes, integer, interruption, number, overwriteOption, refuseFixed, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { withOutFolder, withRunFolder, type OutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
-import { checkRunFolder, readTaskFile, writeTaskFile, type TaskFile } from '../run-file.js';
+import { checkBegun, readTaskFile, writeTaskFile, type TaskFile } from '../run-file.js';
+import { workOnWithoutReaders } from '../streams.js';
 
 interface Options extends ComputeOptions {
   readonly out?: string;
+  readonly overwrite?: boolean;
   readonly resume?: string;
   readonly preset: PresetName;
   readonly ssm: MambaConfig['ssm'];
@@ -38,12 +42,13 @@ export function addTask(program: Command): void {
       )
       .addArgument(new Argument('[task]', 'what to learn').choices(taskNames))
       .option('-o, --out <folder>', 'folder of the run')
-      .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with')
+      .addOption(overwriteOption('replace the model, run or shards in the folder, when the new run has its first checkpoint'))
+      .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with but for --steps')
       .addOption(new Option('--preset <name>', 'sizes: the paper’s, or for a minute or two on a CPU').choices(presetNames).default('quick'))
       .addOption(new Option('--ssm <kind>', 'selective layer, or time-invariant').choices(['s6', 'lti']).default('s6'))
       .option('--length <n>', 'positions of an example (default: the preset’s, as below)', integer(3))
       .option('--tokens <n>', 'tokens to copy, of selective copying', integer(1))
-      .option('--steps <n>', 'optimiser steps', integer(1))
+      .option('--steps <n>', 'optimiser steps; with --resume, in all: the learning rate is from then on that of a run of so many', integer(1))
       .option('--batch-size <n>', 'examples a step', integer(1))
       .option('--learning-rate <r>', 'at its peak', number(1e-12, 10))
       .option('--test-length <n>', 'longest example of the test of induction heads', integer(64, 2 ** 24))
@@ -66,11 +71,22 @@ async function run(task: TaskName | undefined, options: Options, command: Comman
   if (resume && (task !== undefined || options.out !== undefined)) {
     command.error("error: '--resume' takes the task and all settings from the run's folder");
   }
-  const settings = task === undefined ? await readTaskFile(folder) : fromOptions(task, options);
-  await checkRunFolder('task', folder, resume);
+  if (resume) refuseFixed(command, ['steps']);
+  workOnWithoutReaders();
   const { signal, stop } = interruption();
+  const compute = (settings: TaskFile, out: OutFolder) => withBackend(options, (backend) => train(backend, settings, { folder, out, resume, signal }));
   try {
-    await withBackend(options, (backend) => train(backend, folder, settings, resume, signal));
+    if (task === undefined) {
+      await withRunFolder('task', folder, async () => {
+        const { sizes, ...settings } = await readTaskFile(folder);
+        await checkBegun('task', folder);
+        const { steps = sizes.steps } = options;
+        await compute({ ...settings, sizes: { ...sizes, steps } }, { working: folder, settle: () => Promise.resolve(folder) });
+      });
+    } else {
+      const use = { operation: 'task', folder, overwrite: options.overwrite === true, aside: false, runFile: 'task.json' };
+      await withOutFolder(use, (out) => compute(fromOptions(task, options), out));
+    }
   } finally {
     stop();
   }
@@ -86,7 +102,17 @@ function fromOptions(task: TaskName, options: Options): TaskFile {
 
 const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 
-async function train(backend: Backend, folder: string, settings: TaskFile, resume: boolean, signal: AbortSignal): Promise<void> {
+/** How this process goes about a run. */
+interface Conduct {
+  /** The run's folder. */
+  readonly folder: string;
+  /** Where the run is written until its first checkpoint. */
+  readonly out: OutFolder;
+  readonly resume: boolean;
+  readonly signal: AbortSignal;
+}
+
+async function train(backend: Backend, settings: TaskFile, { folder, out, resume, signal }: Conduct): Promise<void> {
   const { ssm, sizes, examples, seed } = settings;
   const { steps, batchSize, testLength } = sizes;
   const task = makeTask(settings.task, sizes);
@@ -95,16 +121,21 @@ async function train(backend: Backend, folder: string, settings: TaskFile, resum
   const trainer = new Trainer(model, data, taskTrainingOptions(task, sizes, seed));
   const progress = new ProgressLine();
   let latest = '';
+  let begun = resume;
   try {
-    if (!resume) await writeTaskFile(folder, settings);
     progress.print(`${task.description}; ${ssm}, ${grouped(countParameters(model.parameters))} parameters, on ${backend.description}`);
     const every = Math.min(1000, Math.ceil(steps / 10));
     const result = await runTraining(trainer, {
-      folder,
+      folder: out.working,
       evaluateEvery: every,
       saveEvery: every,
       resume,
       signal,
+      onBegin: () => writeTaskFile(out.working, settings),
+      settle() {
+        begun = true;
+        return out.settle();
+      },
       onStep({ step, loss }, { tokensPerSecond, secondsLeft }) {
         progress.show(
           `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  ${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
@@ -122,7 +153,7 @@ async function train(backend: Backend, folder: string, settings: TaskFile, resum
       process.exitCode = exitCodes.interrupted;
       return;
     }
-    const { accuracy = NaN, tokens } = result.evaluation;
+    const { accuracy = NaN, tokens = 0 } = result.evaluation ?? {};
     process.stdout.write(`${settings.task}  ${ssm}  accuracy ${percent(accuracy)} of ${grouped(tokens)} answers\n`);
     if (settings.task === 'induction-heads') {
       process.stdout.write('   length  accuracy\n');
@@ -135,7 +166,7 @@ async function train(backend: Backend, folder: string, settings: TaskFile, resum
     }
     process.stderr.write(`done in ${duration(result.seconds)} of training, model in ${folder}\n`);
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (error !== signal.reason) throw withFileAdvice(error, 'task', folder, begun);
     process.exitCode = exitCodes.interrupted;
   } finally {
     progress.clear();

@@ -1,15 +1,17 @@
-import { platform } from '#platform';
 import type { Command } from 'commander';
-import { shardIndexName, writeTokenShards } from '../../data/index.js';
+import { writeTokenShards } from '../../data/index.js';
 import { ByteTokenizer, loadTokenizer } from '../../tokenizer/index.js';
-import { grouped } from '../format.js';
-import { exitCodes, interruption } from '../options.js';
+import { counted, grouped } from '../format.js';
+import { exitCodes, interruption, overwriteOption } from '../options.js';
+import { withOutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
+import { workOnWithoutReaders } from '../streams.js';
 import { copyTokenizer } from '../tokenizer-files.js';
 import { documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
 
 interface Options extends DocumentOptions {
   readonly out: string;
+  readonly overwrite?: boolean;
   readonly tokenizer?: string;
 }
 
@@ -23,35 +25,38 @@ export function addTokenize(program: Command): void {
     )
     .argument('<files...>', 'UTF-8 text files, or .jsonl files')
     .requiredOption('-o, --out <folder>', 'folder of the shards')
+    .addOption(overwriteOption('replace the shards, model or run in the folder, when the new shards are whole'))
     .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes)')
     .addHelpText('after', '\nExample:\n  elapid tokenize stories.jsonl --out stories\n  elapid train stories --out runs/stories')
     .action(run);
 }
 
 async function run(files: readonly string[], options: Options): Promise<void> {
-  const { out, tokenizer: folder } = options;
-  const tokenizer = folder === undefined ? new ByteTokenizer() : await loadTokenizer(folder, Number.MAX_SAFE_INTEGER);
+  const { out: folder, overwrite = false, tokenizer: from } = options;
+  workOnWithoutReaders();
   const { signal, stop } = interruption();
   const progress = new ProgressLine();
   try {
-    const source = await openTexts(files, options, tokenizer);
-    // Before the shards: their index, written last, says that all is there.
-    if (folder !== undefined && (await platform.pathKind(platform.joinPath(out, shardIndexName))) === undefined) {
-      await platform.makeFolder(out);
-      await copyTokenizer(folder, out);
-    }
-    const { documents, tokens, shards } = await writeTokenShards(source, out, {
-      vocabularySize: tokenizer.vocabularySize,
-      signal,
-      onDocument({ documents, tokens }) {
-        if (documents % 256 === 0) progress.show(`${grouped(documents)} of ${grouped(source.count)} documents  ${grouped(tokens)} tokens`);
-      },
+    const use = { operation: 'tokenize', folder, overwrite, aside: true, reads: files, tokenizer: from ?? null };
+    await withOutFolder(use, async (out) => {
+      const tokenizer = from === undefined ? new ByteTokenizer() : await loadTokenizer(from, Number.MAX_SAFE_INTEGER);
+      const source = await openTexts(files, options, tokenizer);
+      if (from !== undefined) await copyTokenizer(from, out.working);
+      const { documents, tokens, shards } = await writeTokenShards(source, out.working, {
+        vocabularySize: tokenizer.vocabularySize,
+        signal,
+        onDocument({ documents, tokens }) {
+          if (documents % 256 === 0) progress.show(`${grouped(documents)} of ${grouped(source.count)} documents  ${grouped(tokens)} tokens`);
+        },
+      });
+      await out.settle();
+      progress.clear();
+      process.stderr.write(`${counted(documents, 'document')} of ${counted(tokens, 'token')} in ${counted(shards, 'shard')}, in ${folder}\n`);
     });
-    progress.clear();
-    process.stderr.write(`${grouped(documents)} documents of ${grouped(tokens)} tokens in ${grouped(shards)} shards, in ${out}\n`);
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (error !== signal.reason) throw error;
     progress.clear();
+    process.stderr.write(`interrupted: nothing was written to ${folder}\n`);
     process.exitCode = exitCodes.interrupted;
   } finally {
     progress.clear();

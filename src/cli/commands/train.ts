@@ -4,20 +4,24 @@ import type { DocumentDataset, TokenDataset } from '../../data/index.js';
 import { mambaConfig, MambaLM } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
-import { defaultTrainingOptions, describeDivergence, DivergenceError, runTraining, Trainer, trainingCheckpointName, type TrainingOptions } from '../../train/index.js';
+import { defaultTrainingOptions, describeDivergence, DivergenceError, runTraining, Trainer, type TrainingOptions } from '../../train/index.js';
 import type { Tokenizer } from '../../tokenizer/index.js';
-import { ElapidError } from '../../util/errors.js';
+import { ArgumentError, ElapidError } from '../../util/errors.js';
 import { dashboardPort, startDashboard } from '../dashboard.js';
+import { withFileAdvice } from '../file-advice.js';
 import { byteSize, compact, duration, grouped } from '../format.js';
-import { exitCodes, integer, interruption, number, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, overwriteOption, refuseFixed, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { withOutFolder, withRunFolder, type OutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
 import { samplePrompt, textSample } from '../text-samples.js';
 import { copyTokenizer } from '../tokenizer-files.js';
-import { checkRunFolder, readRunFile, writeRunFile, type RunFile } from '../run-file.js';
+import { checkBegun, located, readRunFile, writeRunFile, type RunFile } from '../run-file.js';
+import { workOnWithoutReaders } from '../streams.js';
 import { documentOptions, openTrainingData, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
 
 interface Options extends ComputeOptions, DocumentOptions {
   readonly out?: string;
+  readonly overwrite?: boolean;
   readonly resume?: string;
   readonly tokenizer?: string;
   readonly dModel: number;
@@ -45,9 +49,7 @@ interface Options extends ComputeOptions, DocumentOptions {
 }
 
 /** Settings of a run that may be given anew when it is resumed. */
-const changeable = ['learningRate', 'onDivergence', 'sampleEvery'] as const;
-/** Options that are not settings of the run, but of this process. */
-const ofProcess = ['resume', 'dashboard', 'threads', 'kernels', 'matmul', 'debug'];
+const changeable = ['steps', 'learningRate', 'onDivergence', 'sampleEvery'] as const;
 
 /** `elapid train TEXT… --out FOLDER` */
 export function addTrain(program: Command): void {
@@ -64,9 +66,10 @@ export function addTrain(program: Command): void {
       )
       .argument('[text...]', 'UTF-8 text files, .jsonl files, or a folder of token shards')
       .option('-o, --out <folder>', 'folder of the run')
-      .option('--resume <folder>', 'go on with the run in this folder, with its settings but for --learning-rate, --on-divergence, --sample-every')
+      .addOption(overwriteOption('replace the model, run or shards in the folder, when the new run has its first checkpoint'))
+      .option('--resume <folder>', 'go on with the run in this folder, with its settings but for --steps, --learning-rate, --on-divergence, --sample-every')
       .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes)')
-      .option('--steps <n>', 'optimiser steps', integer(1), 1000)
+      .option('--steps <n>', 'optimiser steps; with --resume, in all: the learning rate is from then on that of a run of so many', integer(1), 1000)
       .option('--d-model <n>', 'width of the residual stream', integer(1), 128)
       .option('--layers <n>', 'blocks', integer(1), 4)
       .option('--d-state <n>', 'states per channel', integer(1), 16)
@@ -82,7 +85,7 @@ export function addTrain(program: Command): void {
       .option('--clip <n>', 'largest gradient norm', number(1e-12, 1e12), defaults.maxGradientNorm)
       .option('--seed <n>', 'of the weights and of the order of the data', seedNumber, defaults.seed)
       .option('--validation <file>', 'a file (or folder of shards) of its own that is held out')
-      .option('--validation-share <s>', 'held out otherwise: the end of a text, every n-th of documents', number(0, 0.9), 0.1)
+      .option('--validation-share <s>', 'held out otherwise: the end of a text, every n-th of documents; 0: nothing, and no evaluations', number(0, 0.9), 0.1)
       .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the steps)', integer(1))
       .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1))
       .addOption(
@@ -107,11 +110,27 @@ async function run(text: readonly string[], options: Options, command: Command):
   if (resume && (text.length > 0 || options.out !== undefined)) {
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
-  const settings = resume ? changed(await readRunFile(folder), options, command) : fromOptions(text, options);
-  await checkRunFolder('train', folder, resume);
+  if (resume) refuseFixed(command, changeable);
+  if (options.validationShare === 0 && options.validation === undefined && options.evaluateEvery !== undefined) {
+    command.error("error: '--evaluate-every' needs something that is held out, and '--validation-share 0' holds nothing out");
+  }
+  workOnWithoutReaders();
   const { signal, stop } = interruption();
+  const conduct = { resume, signal, dashboard: options.dashboard };
+  const compute = (settings: RunFile, out: OutFolder) => withBackend(options, (backend) => train(backend, settings, { ...conduct, folder, out }));
   try {
-    await withBackend(options, (backend) => train(backend, settings, { folder, resume, signal, dashboard: options.dashboard }));
+    if (resume) {
+      await withRunFolder('train', folder, async () => {
+        const settings = await readRunFile(folder);
+        await checkBegun('train', folder);
+        await compute(changed(await located(settings, folder), options, command), { working: folder, settle: () => Promise.resolve(folder) });
+      });
+    } else {
+      const settings = fromOptions(text, folder, options);
+      const reads = [settings.text, settings.validation ?? []].flat();
+      const use = { operation: 'train', folder, overwrite: options.overwrite === true, aside: false, runFile: 'run.json', reads };
+      await withOutFolder({ ...use, tokenizer: settings.tokenizer }, (out) => compute(settings, out));
+    }
   } finally {
     stop();
   }
@@ -119,33 +138,34 @@ async function run(text: readonly string[], options: Options, command: Command):
 
 /** The settings of a run that is resumed, with those that were given anew. */
 function changed(settings: RunFile, options: Options, command: Command): RunFile {
-  const given = Object.keys(options).filter((name) => command.getOptionValueSource(name) === 'cli');
-  const fixed = given.find((name) => ![...changeable, ...ofProcess].includes(name));
-  const flag = command.options.find((option) => option.attributeName() === fixed)?.long;
-  if (flag) command.error(`error: '--resume' takes '${flag}' from the run's folder`);
-  const { learningRate, onDivergence, sampleEvery } = options;
+  const given = (name: (typeof changeable)[number]) => command.getOptionValueSource(name) === 'cli';
+  const { steps, learningRate, onDivergence, sampleEvery } = options;
   return {
     ...settings,
     training: {
       ...settings.training,
-      ...(given.includes('learningRate') ? { learningRate } : {}),
-      ...(given.includes('onDivergence') ? { onDivergence } : {}),
+      ...(given('steps') ? { steps } : {}),
+      ...(given('learningRate') ? { learningRate } : {}),
+      ...(given('onDivergence') ? { onDivergence } : {}),
     },
     ...(sampleEvery === undefined ? {} : { sampleEvery }),
   };
 }
 
-function fromOptions(text: readonly string[], options: Options): RunFile {
+function fromOptions(text: readonly string[], folder: string, options: Options): RunFile {
   const { steps } = options;
   const tenth = Math.ceil(steps / 10);
   const { dModel, layers, dState, dConv, expand, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
   const { documentSeparator, textField, validation, onDivergence, sampleEvery } = options;
+  // The run may be resumed from another working folder.
+  const paths = text.map((path) => platform.absolutePath(path));
   return {
-    text: text.length === 1 ? (text[0] as string) : [...text],
+    folder: platform.absolutePath(folder),
+    text: paths.length === 1 ? (paths[0] as string) : paths,
     ...(documentSeparator === undefined ? {} : { documentSeparator }),
     ...(textField === undefined ? {} : { textField }),
-    ...(validation === undefined ? {} : { validation }),
-    tokenizer: options.tokenizer ?? null,
+    ...(validation === undefined ? {} : { validation: platform.absolutePath(validation) }),
+    tokenizer: options.tokenizer === undefined ? null : platform.absolutePath(options.tokenizer),
     model: { dModel, layers, dState, dConv, expand },
     training: {
       steps,
@@ -175,7 +195,10 @@ function trainingOptions({ training: t }: RunFile): TrainingOptions {
 
 /** How this process goes about a run. */
 interface Conduct {
+  /** The run's folder. */
   readonly folder: string;
+  /** Where the run is written until its first checkpoint. */
+  readonly out: OutFolder;
   readonly resume: boolean;
   readonly signal: AbortSignal;
   /** The port of the dashboard, or true for one that is free, or undefined for none. */
@@ -185,15 +208,17 @@ interface Conduct {
 async function train(backend: Backend, settings: RunFile, conduct: Conduct): Promise<void> {
   const { tokenizer, folder: tokenizerFolder } = await tokenizerFor(settings);
   const { dataset, size, close } = await openTrainingData(settings, tokenizer);
-  const { folder, dashboard: port } = conduct;
+  const { folder, out, dashboard: port } = conduct;
   const progress = new ProgressLine();
+  let working = out.working;
+  const settle = async () => (working = await out.settle());
   try {
-    const run = { folder, steps: settings.training.steps };
+    const run = { folder, steps: settings.training.steps, working: () => working };
     const dashboard = port === undefined ? null : await startDashboard(run, port === true ? undefined : port);
     try {
       if (dashboard !== null) progress.print(`dashboard at ${dashboard.url}`);
       const model = MambaLM.initial(mambaConfig({ vocabularySize: vocabularyOf(tokenizer), ...settings.model }), backend, settings.training.seed);
-      await trainModel(model, { dataset, size, tokenizer, tokenizerFolder, settings }, conduct, progress);
+      await trainModel(model, { dataset, size, tokenizer, tokenizerFolder, settings }, { ...conduct, out: { working, settle } }, progress);
     } finally {
       progress.clear();
       await dashboard?.close();
@@ -212,21 +237,34 @@ interface Run {
   readonly settings: RunFile;
 }
 
-async function trainModel(model: MambaLM, run: Run, { folder, resume, signal }: Conduct, progress: ProgressLine): Promise<void> {
+async function trainModel(model: MambaLM, run: Run, { folder, out, resume, signal }: Conduct, progress: ProgressLine): Promise<void> {
   const { dataset, size, tokenizer, tokenizerFolder, settings } = run;
   const { evaluateEvery, saveEvery, sampleEvery, training } = settings;
   const { steps, seed } = training;
   const trainer = new Trainer(model, dataset, trainingOptions(settings));
+  const evaluates = trainer.data.evaluate !== undefined;
   let latest = '';
+  let begun = resume;
   try {
-    await writeRunFile(folder, settings);
-    if (tokenizerFolder !== null) await copyTokenizer(tokenizerFolder, folder);
+    if (!evaluates && (settings.validation !== undefined || settings.validationShare > 0)) {
+      const hint = 'a longer text, a larger --validation-share, or 0 for no evaluations';
+      throw new ArgumentError(`train: the held-out text has 0 tokens; expected at least 2, one to predict from the other. Hint: ${hint}`);
+    }
     progress.print(`${grouped(countParameters(model.parameters))} parameters, ${size}, on ${model.backend.description}`);
+    if (!evaluates) progress.print('nothing is held out: the run does not evaluate');
     const prompt = sampleEvery === undefined ? '' : await samplePrompt(dataset, tokenizer);
     const make = () => textSample(model, tokenizer, prompt, { seed, signal });
     const result = await runTraining(trainer, {
-      ...{ folder, evaluateEvery, saveEvery, resume, signal },
+      ...{ folder: out.working, evaluateEvery, saveEvery, resume, signal },
       ...(sampleEvery === undefined ? {} : { samples: { every: sampleEvery, make } }),
+      async settle() {
+        begun = true;
+        return out.settle();
+      },
+      async onBegin() {
+        await writeRunFile(out.working, settings);
+        if (tokenizerFolder !== null) await copyTokenizer(tokenizerFolder, out.working);
+      },
       onStep({ step, loss, learningRate }, { tokensPerSecond, secondsLeft }) {
         progress.show(
           `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  rate ${learningRate.toExponential(1)}  ` +
@@ -245,22 +283,20 @@ async function trainModel(model: MambaLM, run: Run, { folder, resume, signal }: 
       process.exitCode = exitCodes.interrupted;
     } else {
       const peak = byteSize(model.backend.statistics().peakBytes);
-      process.stderr.write(
-        `done in ${duration(result.seconds)}: held-out loss ${result.evaluation.loss.toFixed(4)} nats a token, model in ${folder} ` +
-          `(tensors took ${peak} at most)\n`,
-      );
+      const loss = result.evaluation === undefined ? '' : `held-out loss ${result.evaluation.loss.toFixed(4)} nats a token, `;
+      process.stderr.write(`done in ${duration(result.seconds)}: ${loss}model in ${folder} (tensors took ${peak} at most)\n`);
     }
   } catch (error) {
-    throw error instanceof DivergenceError ? await withAdvice(error, folder, training) : error;
+    throw withAdvice(error, folder, begun, training);
   } finally {
     trainer.dispose();
     model.dispose();
   }
 }
 
-/** The same error with what to type next. */
-async function withAdvice(error: DivergenceError, folder: string, { learningRate, onDivergence }: RunFile['training']): Promise<ElapidError> {
-  const begun = (await platform.pathKind(platform.joinPath(folder, trainingCheckpointName))) !== undefined;
+/** The same error with what to type next, where that is known. @param begun whether the run has a checkpoint */
+function withAdvice(error: unknown, folder: string, begun: boolean, { learningRate, onDivergence }: RunFile['training']): unknown {
+  if (!(error instanceof DivergenceError)) return withFileAdvice(error, 'train', folder, begun);
   const lower = `--learning-rate ${String(Number((learningRate / 2).toPrecision(3)))}`;
   const skip = onDivergence === 'stop' ? ', or with --on-divergence skip' : '';
   const hint = begun ? `elapid train --resume ${folder} ${lower}${skip}` : `begin again with ${lower}${skip}`;

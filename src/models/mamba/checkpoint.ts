@@ -2,6 +2,7 @@ import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint, type Che
 import type { Parameter } from '../../nn/index.js';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { platform } from '#platform';
+import type { StagedFile } from '../../platform/platform.js';
 import { CheckpointError } from '../../util/errors.js';
 import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
 import { rememberChecksum, rememberOrigin } from '../fingerprint.js';
@@ -159,18 +160,54 @@ function mapped(
 
 /**
  * Saves a model as transformers' `AutoModelForCausalLM` reads it: config.json and model.safetensors, in float32; packed weights
- * as the bytes they are, which `loadMamba` reads back. Each file is replaced at once or not at all.
+ * as the bytes they are, which `loadMamba` reads back. Both files are whole before either takes its place, and weights never stand
+ * beside another model's config: what a kill leaves is the old model, the new one, or, for a moment, weights without a config, which
+ * no loader takes.
  * @throws ArgumentError when the model is trained while its weights are read
+ * @throws FileError naming the file that cannot be written; the folder's model is then as it was
  */
 export async function saveMamba(model: MambaLM, folder: string): Promise<void> {
-  const config = JSON.stringify(toTransformersConfig(model.config), null, 2);
+  const staged = await stageMamba(model, folder);
+  await staged.place();
+}
+
+/** The files of `saveMamba`, whole beside their places: for who has more files that belong to them. */
+export async function stageMamba(model: MambaLM, folder: string): Promise<StagedFile> {
+  const configFile = platform.joinPath(folder, 'config.json');
+  const text = new TextEncoder().encode(`${JSON.stringify(toTransformersConfig(model.config), null, 2)}\n`);
   await platform.makeFolder(folder);
   const { version } = model;
-  const weights = await readParameters(model.parameters);
+  const parameters = await readParameters(model.parameters);
   model.expectUnchanged('saveMamba', version);
-  await platform.writeFileAtomically(platform.joinPath(folder, 'model.safetensors'), await checksummedChunks(weights, { format: 'pt', ...packedMetadata(model.parameters) }));
-  await platform.writeFileAtomically(platform.joinPath(folder, 'config.json'), [new TextEncoder().encode(`${config}\n`)]);
+  const chunks = await checksummedChunks(parameters, { format: 'pt', ...packedMetadata(model.parameters) });
+  const weights = await platform.stageFile(platform.joinPath(folder, 'model.safetensors'), chunks);
+  const config = await platform.stageFile(configFile, [text]).catch(async (error: unknown) => {
+    await weights.discard();
+    throw error;
+  });
+  const discard = async () => {
+    await weights.discard();
+    await config.discard();
+  };
+  return {
+    async place() {
+      const old = (await platform.pathKind(configFile)) === 'file' ? await platform.readFile(configFile) : undefined;
+      const changes = old !== undefined && !sameBytes(old, text);
+      try {
+        if (changes) await platform.removeFile(configFile);
+        await weights.place();
+      } catch (error) {
+        await discard();
+        if (changes) await platform.writeFileAtomically(configFile, [old]);
+        throw error;
+      }
+      await config.place();
+    },
+    discard,
+  };
 }
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
 /** Host copies of parameters, ready to be written: float32, of packed weights the bytes. */
 export async function readParameters(parameters: readonly Parameter[]) {
