@@ -47,7 +47,7 @@ const importRules = Object.entries(layers).map(([folder, allowed]) => {
 });
 
 export default defineConfig(
-  { ignores: ['dist/', 'build/', 'node_modules/', 'runs/', 'wasm/'] },
+  { ignores: ['dist/', '.dist-*/', 'build/', 'node_modules/', 'runs/', 'wasm/'] },
   ...tseslint.configs.strictTypeChecked,
   ...tseslint.configs.stylisticTypeChecked,
   {

@@ -2,7 +2,7 @@ import { platform } from '#platform';
 import { ArgumentError, BackendError, describeProblem } from '../util/errors.js';
 import type { Backend, MatmulPrecision } from '../tensor/index.js';
 import { CpuBackend } from './cpu/cpu-backend.js';
-import { openNativeEngine, type Addon } from './cpu/native-engine.js';
+import { openNativeEngine, targetNames, type Addon } from './cpu/native-engine.js';
 import { openWasmEngine } from './cpu/wasm-engine.js';
 import { PlanBackend } from './plan/plan-backend.js';
 import { ReferenceBackend } from './reference/reference-backend.js';
@@ -12,7 +12,8 @@ import { WebGpuBackend } from './webgpu/webgpu-backend.js';
 export interface BackendOptions {
   /**
    * Which compiled kernels the CPU backend runs: 'native' (the addon), 'wasm', or 'auto': native where they were built for
-   * this machine, else wasm. An instruction set's name ('avx512', 'avx2', 'sse2', 'neon') picks those native kernels.
+   * this machine, else wasm. An instruction set's name ('avx512', 'avx2', 'sse2', 'neon') picks those native kernels; an
+   * install builds only the best for its processor (docs/cpu.md).
    */
   kernels?: 'auto' | 'native' | 'wasm' | 'avx512' | 'avx2' | 'sse2' | 'neon';
   /**
@@ -21,7 +22,7 @@ export interface BackendOptions {
    * 'f16', of WebGPU, where the GPU has half precision or matrix units. The reference backend rounds to either.
    */
   matmul?: MatmulPrecision;
-  /** Threads of the CPU backend; default: the processors this process may use. */
+  /** Threads of the CPU backend; default: one for each processor this process may use, at most 64. */
   threads?: number;
   /** Fills new buffers with NaN, so that a kernel that reads what nothing wrote is found out. For tests. */
   poison?: boolean;
@@ -30,7 +31,7 @@ export interface BackendOptions {
 /** A backend, and why it is not the faster one, if it is not. */
 export interface OpenedBackend {
   backend: Backend;
-  /** Set when 'auto' had to take the wasm kernels: the reason, for people. */
+  /** Set when slower kernels serve than this processor could run: the reason, for people. */
   notice: string | undefined;
 }
 
@@ -59,7 +60,7 @@ export async function openBackendWithNotice(
     case 'plan':
       return { backend: new PlanBackend(), notice: undefined };
     case 'cpu':
-      return openCpu(options.kernels ?? 'auto', checkedThreads(options.threads), { poison, matmul });
+      return openCpu(options.kernels ?? 'auto', options.threads, { poison, matmul });
     case 'webgpu': {
       const gpu = await openGpuDevice();
       if (matmul === 'f16' && !gpu.features.f16) throw new BackendError(`openBackend: ${gpu.description} has no f16 for matmul 'f16'`);
@@ -79,23 +80,47 @@ export async function openBackendWithNotice(
 
 async function openCpu(
   kernels: string,
-  threads: number,
+  threads: number | undefined,
   options: { poison: boolean; matmul: MatmulPrecision },
 ): Promise<OpenedBackend> {
-  const wasm = async (notice?: string) => ({ backend: new CpuBackend(await openWasmEngine(threads), options), notice });
-  if (kernels === 'wasm') return wasm();
+  if (kernels !== 'wasm') {
+    const found = findNativeKernels(kernels);
+    if ('target' in found) {
+      return { backend: new CpuBackend(openNativeEngine(found.addon, found.target, threads), options), notice: found.notice };
+    }
+    if (kernels !== 'auto') {
+      throw new BackendError(`openBackend: kernels '${kernels}' cannot run: ${found.reason}. Hint: kernels 'wasm' always can`);
+    }
+    return { backend: new CpuBackend(await openWasmEngine(threads), options), notice: `the wasm kernels serve: ${found.reason}` };
+  }
+  return { backend: new CpuBackend(await openWasmEngine(threads), options), notice: undefined };
+}
+
+const named = (targets: readonly string[]): string => targets.map((name) => targetNames[name] ?? name).join(', ');
+
+/** The native kernels that were asked for ('auto' and 'native': the best), or why there are none. */
+function findNativeKernels(kernels: string): { addon: Addon; target: string; notice: string | undefined } | { reason: string } {
   const loaded = platform.loadAddon();
-  if ('reason' in loaded) {
-    if (kernels === 'auto') return wasm(`the wasm kernels serve: ${loaded.reason}`);
-    throw new BackendError(`openBackend: kernels '${kernels}' cannot run: ${loaded.reason}. Hint: kernels 'wasm' always can`);
-  }
+  if ('reason' in loaded) return loaded;
   const addon = loaded.addon as Addon;
-  const targets = addon.targets();
-  const target = kernels === 'auto' || kernels === 'native' ? targets[0] : targets.find((name) => name === kernels);
-  if (target === undefined) {
-    throw new BackendError(`openBackend: kernels '${kernels}' cannot run on this processor; it runs ${targets.join(', ')}`);
+  // Of an older version, as after an update without an install.
+  if (typeof (addon as Partial<Addon>).processorTargets !== 'function') {
+    return { reason: 'the native kernels are older than this code (npm rebuild elapid builds them again)' };
   }
-  return { backend: new CpuBackend(openNativeEngine(addon, target, threads), options), notice: undefined };
+  const [built, runs] = [addon.targets(), addon.processorTargets()];
+  const [bestBuilt, best] = [built[0], runs[0] ?? ''];
+  if (kernels === 'auto' || kernels === 'native') {
+    if (bestBuilt === undefined) {
+      return { reason: `the native kernels were built for another processor, and this one has ${named([best])} at best (npm rebuild elapid builds them for this one)` };
+    }
+    const slower = `the ${named([bestBuilt])} kernels serve: this processor has ${named([best])}, but the native kernels were built for another (npm rebuild elapid builds them for this one)`;
+    return { addon, target: bestBuilt, notice: bestBuilt === best ? undefined : slower };
+  }
+  if (built.includes(kernels)) return { addon, target: kernels, notice: undefined };
+  if (runs.includes(kernels)) {
+    return { reason: `only ${named(built) || 'those for another processor'} were built (ELAPID_NATIVE=all npm rebuild elapid builds all)` };
+  }
+  return { reason: `this processor runs ${named(runs)}` };
 }
 
 const precisions: Readonly<Record<BackendKind, readonly MatmulPrecision[]>> = {
@@ -110,11 +135,4 @@ function checkedMatmul(kind: BackendKind, matmul: MatmulPrecision = 'f32'): Matm
   if (possible.length === 0 || possible.includes(matmul)) return matmul;
   const expected = `${possible.map((name) => `'${name}'`).join(' or ')} on ${kind}`;
   throw new ArgumentError(describeProblem({ operation: 'openBackend', argument: 'matmul', expected, got: matmul }));
-}
-
-function checkedThreads(threads = platform.processors): number {
-  if (Number.isInteger(threads) && threads >= 1 && threads <= 64) return threads;
-  throw new ArgumentError(
-    describeProblem({ operation: 'openBackend', argument: 'threads', expected: 'an integer from 1 to 64', got: String(threads) }),
-  );
 }

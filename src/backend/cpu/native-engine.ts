@@ -1,4 +1,7 @@
+import { platform } from '#platform';
+import { BackendError } from '../../util/errors.js';
 import type { DeviceArray, Engine } from './engine.js';
+import { threadCount } from './threads.js';
 
 /** What build/elapid.node exports; see native/addon.cc. */
 export interface Addon {
@@ -8,11 +11,18 @@ export interface Addon {
   copyOut(address: number, data: DeviceArray): void;
   mapFile(descriptor: number, offset: number, sizeBytes: number): number;
   unmapFile(address: number, sizeBytes: number): void;
+  /** Instruction sets that were compiled in and that this processor can run, best first. */
   targets(): string[];
+  /** Those that this processor can run, compiled in or not, best first. */
+  processorTargets(): string[];
+  /** The most threads that `open` takes. */
+  maxThreads(): number;
   /** The unit that multiplies bfloat16 beside the AVX-512 kernels, or an empty string. */
   bf16Unit(): string;
   signatures(): string[];
   open(target: string, threads: number, onCompleted: () => void): object;
+  /** How many threads were started: the system may refuse some. */
+  threads(engine: object): number;
   submit(engine: object, words: Float64Array, count: number, notify: boolean): void;
   completed(engine: object): number;
   kernelTimes(engine: object): number[];
@@ -20,14 +30,27 @@ export interface Addon {
   close(engine: object): void;
 }
 
-const targetNames: Readonly<Record<string, string>> = { sse2: 'SSE2', avx2: 'AVX2', avx512: 'AVX-512', neon: 'NEON' };
+/** What people call an instruction set. */
+export const targetNames: Readonly<Record<string, string>> = { sse2: 'SSE2', avx2: 'AVX2', avx512: 'AVX-512', neon: 'NEON' };
 
-/** Opens an engine on the compiled kernels for `target` (one of `addon.targets()`). */
-export function openNativeEngine(addon: Addon, target: string, threads: number): Engine {
+/**
+ * Opens an engine on the compiled kernels for `target` (one of `addon.targets()`).
+ * @param asked threads, or undefined for as many as serve
+ * @throws BackendError when the system does not start as many threads as were asked for
+ */
+export function openNativeEngine(addon: Addon, target: string, asked?: number): Engine {
   let listener: () => void = () => undefined;
-  const engine = addon.open(target, threads, () => {
+  const engine = addon.open(target, threadCount(asked, platform.processors, addon.maxThreads()), () => {
     listener();
   });
+  const threads = addon.threads(engine);
+  if (asked !== undefined && threads < asked) {
+    addon.close(engine);
+    throw new BackendError(
+      `openBackend: the system started ${String(threads)} of ${String(asked)} threads. ` +
+        'Hint: fewer, or a higher limit of processes (ulimit -u, or the container\'s pids limit)',
+    );
+  }
   const unit = target === 'avx512' ? addon.bf16Unit() : '';
   return {
     description: `native ${targetNames[target] ?? target}${unit === '' ? '' : ` + ${unit}`} kernels, ${String(threads)} thread${threads === 1 ? '' : 's'}`,

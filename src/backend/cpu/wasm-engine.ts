@@ -2,11 +2,13 @@ import { platform } from '#platform';
 import { BackendError } from '../../util/errors.js';
 import type { KernelWorker } from '../../platform/platform.js';
 import type { DeviceArray, Engine } from './engine.js';
+import { threadCount } from './threads.js';
 import { WasmHeap } from './wasm-heap.js';
 
 /** What the module exports; see native/wasm.cc. */
 interface KernelExports {
   readonly __heap_base: WebAssembly.Global<'i32'>;
+  maxThreads(): number;
   scratchBytes(threads: number): number;
   initialise(threads: number, scratch: number): void;
   execute(words: number, count: number): void;
@@ -21,12 +23,14 @@ const maximumPages = 65536;
 /**
  * Opens an engine on the wasm kernels: in workers over shared memory, or, where shared memory may not be sent to workers (a
  * page that is not cross-origin isolated), on this thread, one submission at a time.
+ * @param asked threads, or undefined for as many as serve
  */
-export async function openWasmEngine(threads: number): Promise<Engine> {
+export async function openWasmEngine(asked?: number): Promise<Engine> {
   const bytes = await platform.readWasm();
   const module = await WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>);
   const memory = new WebAssembly.Memory({ initial: 64, maximum: maximumPages, shared: true });
   const kernels = (await WebAssembly.instantiate(module, { env: { memory } })).exports as unknown as KernelExports;
+  const threads = threadCount(asked, platform.processors, kernels.maxThreads());
   const heap = new WasmHeap(memory, kernels.__heap_base.value);
   const allocate = (sizeBytes: number, purpose: string): number => {
     const address = heap.allocate(sizeBytes);
@@ -59,32 +63,36 @@ export async function openWasmEngine(threads: number): Promise<Engine> {
     let number = 0;
     workers.push(executor);
     for (let thread = 1; thread < used; thread++) workers.push(platform.startKernelWorker() as KernelWorker);
-    await Promise.all(
-      workers.map(
-        (worker, thread) =>
-          new Promise<void>((resolve, reject) => {
-            worker.onError((error) => {
-              const died = new BackendError(`wasm kernels: worker ${String(thread)} died: ${error.message}`, { cause: error });
-              reject(died);
-              failed(died);
-            });
-            worker.onMessage((message) => {
-              if (message === 'ready') {
-                worker.keepAlive(false);
-                resolve();
-              } else {
-                const finish = finishers.get(message as number);
-                finishers.delete(message as number);
-                finish?.();
-              }
-            });
-            worker.keepAlive(true);
-            const stackTop = allocate(stackBytes, 'a stack') + stackBytes;
-            worker.postMessage({ module, memory, thread, stackTop });
-            // Pool workers answer before they begin to wait inside the module.
-          }),
-      ),
+    const started = workers.map(
+      (worker, thread) =>
+        new Promise<void>((resolve, reject) => {
+          worker.onError((error) => {
+            const died = new BackendError(`wasm kernels: worker ${String(thread)} of ${String(used)} died: ${error.message}`, { cause: error });
+            reject(died);
+            failed(died);
+          });
+          worker.onMessage((message) => {
+            if (message === 'ready') {
+              worker.keepAlive(false);
+              resolve();
+            } else {
+              const finish = finishers.get(message as number);
+              finishers.delete(message as number);
+              finish?.();
+            }
+          });
+          worker.keepAlive(true);
+          const stackTop = allocate(stackBytes, 'a stack') + stackBytes;
+          worker.postMessage({ module, memory, thread, stackTop });
+          // Pool workers answer before they begin to wait inside the module.
+        }),
     );
+    try {
+      await Promise.all(started);
+    } catch (error) {
+      for (const worker of workers) worker.terminate();
+      throw error;
+    }
     run = (words, count, finish) => {
       finishers.set(++number, finish);
       executor.postMessage({ words, count, number });

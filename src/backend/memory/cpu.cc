@@ -1,16 +1,8 @@
 // Filling and copying: memory-bound, so a few tasks per thread are enough.
+#include "../cpu/native/kernel.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
-
-// Elements below which waking a second thread costs more than it saves.
-constexpr i64 kElementwiseGrain = 16384;
-
-// Calls f(begin, end) over [0, count) in blocks, threaded.
-template <class F>
-ELAPID_INLINE void each_block(Pool& pool, i64 count, i64 grain, F f) {
-  const i64 tasks = ceil_div(count, grain);
-  pool.each(tasks, [&](i64 task, int) { f(task * grain, min((task + 1) * grain, count)); });
-}
 
 void fill(const Fill& a, Pool& pool) {
   each_block(pool, a.count, kElementwiseGrain, [&](i64 begin, i64 end) {

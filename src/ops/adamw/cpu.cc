@@ -1,4 +1,6 @@
 // The optimiser's passes over all parameters at once: memory-bound.
+#include "../../backend/cpu/native/kernel.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 

@@ -1,5 +1,7 @@
-// Cross-entropy of rows of logits, and what its fusion with the vocabulary projection needs besides matrix products. Uses
-// softmax's row helpers.
+// Cross-entropy of rows of logits, and what its fusion with the vocabulary projection needs besides matrix products.
+#include "../../backend/cpu/native/kernel.h"
+#include "../softmax/rows.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 

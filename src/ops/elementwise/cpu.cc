@@ -1,16 +1,12 @@
 // Elementwise kernels: one pass over memory, threaded by rows.
+#include "../../backend/cpu/native/kernel.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 
 // In the order of unaryFunctions and binaryFunctions in functions.ts.
 enum UnaryFunction { kNegate, kExp, kLog, kSquare, kSqrt, kReciprocal, kSigmoid, kSilu, kSoftplus, kTanh, kRelu };
 enum BinaryFunction { kAdd, kSubtract, kMultiply, kDivide };
-
-ELAPID_INLINE vf sqrt(vf x) {
-  vf r;
-  for (int i = 0; i < kLanes; i++) r[i] = __builtin_sqrtf(x[i]);
-  return r;
-}
 
 // Calls f with a callable vf → vf for the function, so that the choice is made once, outside of the loop.
 template <class F>

@@ -1,4 +1,6 @@
 // Rows of a table by number, and the sum of gradients into such rows.
+#include "../../backend/cpu/native/kernel.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 

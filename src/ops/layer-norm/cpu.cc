@@ -1,4 +1,6 @@
-// With ../rms-norm/normalize.h, which rms-norm's source, compiled before this one, includes.
+#include "../../backend/cpu/native/kernel.h"
+#include "../rms-norm/normalize.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 

@@ -1,6 +1,8 @@
 // Matrix products. One operand is packed once, into memory that all threads read; a task packs a block of the other for
 // itself, one block of depth at a time, and multiplies it with all of the shared one. The README has the plan.
 #include "../../backend/cpu/native/bf16.h"
+#include "../../backend/cpu/native/kernel.h"
+#include "few-rows.h"
 #include "pack.h"
 #include "skinny.h"
 #include "tile.h"
@@ -18,9 +20,8 @@ constexpr i64 kBlockFloats = kDepthBlock * (kMostRows > kMostColumns ? kMostRows
 constexpr i64 kSharedDepth = 8 * kDepthBlock;
 // Multiplications below which a product is left to one thread (some microseconds' work).
 constexpr i64 kSerialWork = i64(1) << 19;
-// Rows of A up to which packing W does not pay, where the depth outweighs the sums across lanes: passes of kSkinnyRows rows
-// each, the later ones from the caches.
-constexpr i64 kFewRows = 2 * kSkinnyRows, kFewRowsDepth = 16 * kLanes;
+// Depth from which kFewRows rows are few: it outweighs the sums across lanes.
+constexpr i64 kFewRowsDepth = 16 * kLanes;
 // Elements of W that a task of a skinny product reads at least.
 constexpr i64 kSkinnyGrain = i64(1) << 14;
 

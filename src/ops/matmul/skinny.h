@@ -1,11 +1,10 @@
 // Products with few rows, as in decoding: c = x·Wᵀ reads W once, and nothing else of any size, so it streams W as it lies.
 #pragma once
+#include "few-rows.h"
 #include "pack.h"
 
 namespace elapid {
 namespace ELAPID_TARGET {
-
-constexpr int kSkinnyRows = 8;
 
 // Rows of W read side by side: independent sums hide the latency of the additions, until registers run out.
 template <int M>

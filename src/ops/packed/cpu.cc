@@ -1,4 +1,6 @@
 // Packed weights: making them, reading them, and multiplying with them as fast as memory delivers them.
+#include "../../backend/cpu/native/kernel.h"
+#include "../matmul/few-rows.h"
 #include "../matmul/packed-bf16.h"
 #include "format.h"
 #include "pack.h"

@@ -1,4 +1,7 @@
 // Sums and maxima over one axis of a dense [outer, length, inner] array. A task owns its outputs and adds in a fixed order.
+#include "../../backend/cpu/native/kernel.h"
+#include "running-max.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 
@@ -47,19 +50,6 @@ void broadcast(const Broadcast& a, Pool& pool) {
     }
   });
 }
-
-// The largest values seen so far and where they stood, lane by lane.
-struct RunningMax {
-  vf value;
-  vi position;
-
-  // Takes x at `at`, which must come later than what was seen: of equal values the first stays.
-  ELAPID_INLINE void take(vf x, vi at) {
-    const vi larger = (x > value) | ((x != x) & (value == value));
-    value = larger ? x : value;
-    position = larger ? at : position;
-  }
-};
 
 ELAPID_INLINE void max_of_row(const float* x, i64 length, float& value, i32& position) {
   vi lanes;

@@ -1,3 +1,4 @@
+#include "../../backend/cpu/native/kernel.h"
 #include "normalize.h"
 
 namespace elapid {

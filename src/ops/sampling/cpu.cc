@@ -1,5 +1,7 @@
-// The next token of each row, drawn by the Gumbel-max trick. The random numbers are those of random.ts; uses reduction's running
-// maximum and softmax's rows.
+// The next token of each row, drawn by the Gumbel-max trick. The random numbers are those of random.ts.
+#include "../../backend/cpu/native/kernel.h"
+#include "../reduction/running-max.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 

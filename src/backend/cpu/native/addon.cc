@@ -9,6 +9,7 @@
 
 #include "bf16.h"
 #include "engine.h"
+#include "targets.h"
 
 namespace {
 
@@ -143,17 +144,29 @@ napi_value unmap_file(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// targets() → names of the instruction sets this processor can run, best first
-napi_value targets(napi_env env, napi_callback_info) {
+napi_value list_of(napi_env env, const std::vector<const char*>& names) {
   napi_value list;
   TRY(napi_create_array(env, &list));
   uint32_t i = 0;
-  for (const char* name : elapid::available_targets()) {
+  for (const char* name : names) {
     napi_value text;
     TRY(napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &text));
     TRY(napi_set_element(env, list, i++, text));
   }
   return list;
+}
+
+// targets() → names of the instruction sets that were compiled in and that this processor can run, best first
+napi_value targets(napi_env env, napi_callback_info) { return list_of(env, elapid::available_targets()); }
+
+// processorTargets() → names of those that this processor can run, compiled in or not, best first
+napi_value processor_targets(napi_env env, napi_callback_info) { return list_of(env, elapid::processor_targets()); }
+
+// maxThreads() → the most that `open` takes
+napi_value max_threads(napi_env env, napi_callback_info) {
+  napi_value result;
+  TRY(napi_create_int32(env, elapid::kMaxThreads, &result));
+  return result;
 }
 
 // bf16Unit() → name of the unit that multiplies bfloat16 beside the AVX-512 kernels, or ''
@@ -166,15 +179,8 @@ napi_value bf16_unit(napi_env env, napi_callback_info) {
 
 // signatures() → the kernels' signatures in table order
 napi_value signatures(napi_env env, napi_callback_info) {
-  const elapid::KernelTable* table = elapid::find_kernels(nullptr);
-  napi_value list;
-  TRY(napi_create_array(env, &list));
-  for (int i = 0; i < table->count; i++) {
-    napi_value text;
-    TRY(napi_create_string_utf8(env, table->signatures[i], NAPI_AUTO_LENGTH, &text));
-    TRY(napi_set_element(env, list, uint32_t(i), text));
-  }
-  return list;
+  const elapid::KernelTable& table = elapid::any_kernels();
+  return list_of(env, std::vector<const char*>(table.signatures, table.signatures + table.count));
 }
 
 struct Handle {
@@ -194,7 +200,7 @@ napi_status get_handle(napi_env env, napi_value value, Handle** handle) {
   return napi_get_value_external(env, value, reinterpret_cast<void**>(handle));
 }
 
-// open(target, threads, onCompleted) → engine
+// open(target, threads, onCompleted) → engine, on fewer threads where the system refuses some
 napi_value open_engine(napi_env env, napi_callback_info info) {
   Arguments<3> arguments;
   TRY(arguments.read(env, info));
@@ -244,6 +250,17 @@ napi_value submit(napi_env env, napi_callback_info info) {
   if (!handle->engine || size_t(count) * sizeof(double) > bytes) return fail(env, "elapid addon: bad submission");
   handle->engine->submit(reinterpret_cast<const double*>(words), count, notify);
   return nullptr;
+}
+
+// threads(engine) → how many were started
+napi_value threads(napi_env env, napi_callback_info info) {
+  Arguments<1> arguments;
+  TRY(arguments.read(env, info));
+  Handle* handle = nullptr;
+  TRY(get_handle(env, arguments[0], &handle));
+  napi_value result;
+  TRY(napi_create_int32(env, handle->engine ? handle->engine->threads() : 0, &result));
+  return result;
 }
 
 // completed(engine) → submissions finished so far
@@ -310,6 +327,9 @@ NAPI_MODULE_INIT() {
       {"mapFile", nullptr, map_file, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"unmapFile", nullptr, unmap_file, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"targets", nullptr, targets, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"processorTargets", nullptr, processor_targets, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"maxThreads", nullptr, max_threads, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"threads", nullptr, threads, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"bf16Unit", nullptr, bf16_unit, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"signatures", nullptr, signatures, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"open", nullptr, open_engine, nullptr, nullptr, nullptr, napi_enumerable, nullptr},

@@ -2,7 +2,7 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
+#include <exception>
 #include <new>
 
 #if defined(__linux__)
@@ -18,10 +18,10 @@ namespace elapid {
 
 #if defined(__linux__)
 void wait_on(uint32_t* word, uint32_t expected) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0); }
-void wake_all(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 0x7fffffff, nullptr, nullptr, 0); }
+void wake(uint32_t* word, int most) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, most, nullptr, nullptr, 0); }
 #else
 void wait_on(uint32_t* word, uint32_t expected) { reinterpret_cast<std::atomic<uint32_t>*>(word)->wait(expected); }
-void wake_all(uint32_t* word) { reinterpret_cast<std::atomic<uint32_t>*>(word)->notify_all(); }
+void wake(uint32_t* word, int) { reinterpret_cast<std::atomic<uint32_t>*>(word)->notify_all(); }
 #endif
 
 namespace {
@@ -40,17 +40,31 @@ void flush_subnormals() {
 Engine::Engine(const KernelTable& table, int threads, std::function<void()> on_completed)
     : table_(table), on_completed_(std::move(on_completed)), scratch_bytes_(Pool::scratch_bytes(threads)), nanoseconds_(table.count) {
   // Reserved only: pages a kernel never touches cost nothing.
-  void* memory = mmap(nullptr, scratch_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = mmap(nullptr, scratch_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   scratch_ = static_cast<char*>(memory);
-  pool_.initialise(threads, scratch_);
-  for (int thread = 1; thread < threads; thread++) {
-    workers_.emplace_back([this, thread] {
-      flush_subnormals();
-      pool_.work(thread);
-    });
+  // Workers begin when it is known how many there are: a system may refuse some.
+  std::lock_guard<std::mutex> lock(mutex_);
+  try {
+    executor_ = std::thread([this] { run(); });
+  } catch (...) {
+    munmap(scratch_, scratch_bytes_);
+    throw;
   }
-  executor_ = std::thread([this] { run(); });
+  int started = 1;
+  try {
+    workers_.reserve(size_t(threads));
+    for (; started < threads; started++) {
+      workers_.emplace_back([this, thread = started] {
+        { std::lock_guard<std::mutex> begin(mutex_); }
+        flush_subnormals();
+        pool_.work(thread);
+      });
+    }
+  } catch (const std::exception&) {
+    // Fewer, then: `threads` tells.
+  }
+  pool_.initialise(started, scratch_);
 }
 
 Engine::~Engine() {
@@ -117,47 +131,6 @@ const double* Engine::look_ahead(const double* w, const double* end) {
   }
   pool_.expect(Stream{});
   return end;
-}
-
-#if defined(__x86_64__)
-extern const KernelTable kernels_avx512;
-extern const KernelTable kernels_avx2;
-extern const KernelTable kernels_sse2;
-#elif defined(__aarch64__)
-extern const KernelTable kernels_neon;
-#endif
-
-namespace {
-
-std::vector<const KernelTable*> runnable() {
-  std::vector<const KernelTable*> tables;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    tables.push_back(&kernels_avx512);
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(&kernels_avx2);
-  tables.push_back(&kernels_sse2);
-#elif defined(__aarch64__)
-  tables.push_back(&kernels_neon);
-#endif
-  return tables;
-}
-
-}  // namespace
-
-const KernelTable* find_kernels(const char* name) {
-  for (const KernelTable* table : runnable()) {
-    if (name == nullptr || std::strcmp(table->target, name) == 0) return table;
-  }
-  return nullptr;
-}
-
-std::vector<const char*> available_targets() {
-  std::vector<const char*> names;
-  for (const KernelTable* table : runnable()) names.push_back(table->target);
-  return names;
 }
 
 void* allocate_aligned(size_t bytes) {

@@ -13,7 +13,7 @@ namespace elapid {
 
 class Engine {
  public:
-  // `on_completed` is called on the executor thread after each submission that asked for it.
+  // Starts at most `threads` threads: as many as the system gives. `on_completed` is called on the executor thread after each submission that asked for it.
   Engine(const KernelTable& table, int threads, std::function<void()> on_completed);
   // Finishes the launch under way, drops the others, ends the threads.
   ~Engine();
@@ -21,6 +21,7 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  int threads() const { return pool_.threads(); }
   void submit(const double* words, size_t count, bool notify);
   // Nanoseconds spent in each kernel of the table so far; exact when nothing is running.
   const std::vector<uint64_t>& kernel_nanoseconds() const { return nanoseconds_; }
@@ -52,11 +53,6 @@ class Engine {
   std::vector<std::thread> workers_;
   std::thread executor_;
 };
-
-// The kernels for this processor, best first; `name` picks one, null takes the best. Null when `name` cannot run here.
-const KernelTable* find_kernels(const char* name);
-// Names of the kernel tables this processor can run, best first.
-std::vector<const char*> available_targets();
 
 // 64-byte aligned memory; large blocks ask for huge pages. Null when there is none.
 void* allocate_aligned(size_t bytes);

@@ -1,11 +1,7 @@
-// All kernels as one translation unit, compiled once per instruction set: everything lives in the namespace
-// ELAPID_TARGET, so that no function compiled for one set is linked into another.
+// The table of an instruction set's kernels. It and every operation's `cpu.cc` are compiled once for each set: everything lives in
+// the namespace ELAPID_TARGET, so that no function compiled for one set is linked into another.
 #include "executor.h"
 #include "kernels.gen.h"
-#include "math.h"
-#include "simd.h"
-
-#include "sources.gen.h"
 
 #define ELAPID_JOIN_(a, b) a##b
 #define ELAPID_JOIN(a, b) ELAPID_JOIN_(a, b)

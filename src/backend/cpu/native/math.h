@@ -5,6 +5,12 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
+ELAPID_INLINE vf sqrt(vf x) {
+  vf r;
+  for (int i = 0; i < kLanes; i++) r[i] = __builtin_sqrtf(x[i]);
+  return r;
+}
+
 // e^x = 2ᵏ·e^r for a clamped x = k·ln 2 + r with |r| ≤ ln 2 / 2: gives e^r and k. Polynomial: Cephes' expf.
 ELAPID_INLINE vf exp_reduced(vf clamped, vi& k) {
   const float magic = 12582912.0f;  // 1.5·2²³: adding it rounds to an integer in the low mantissa bits

@@ -36,10 +36,14 @@ void Pool::prefetch(int thread) {
     // Of two editions at once nothing is taken: what they say together may lie beyond either.
     if (edition % 2 != 0 || __atomic_load_n(&edition_, __ATOMIC_RELAXED) != edition) return;
     const int64_t tasks = bytes == 0 ? 0 : (bytes + task_bytes - 1) / task_bytes;
-    const int64_t begin = first_task(tasks, thread) * task_bytes, end = first_task(tasks, thread + 1) * task_bytes;
-    ahead.next = base + begin;
-    ahead.end = base + (end - begin > kMostAhead ? begin + kMostAhead : end < bytes ? end : bytes);
+    const int sharing = sharers(tasks);
     ahead.seen = edition;
+    ahead.next = ahead.end = base;
+    if (thread < sharing) {
+      const int64_t begin = first_task(tasks, thread, sharing) * task_bytes, end = first_task(tasks, thread + 1, sharing) * task_bytes;
+      ahead.next = base + begin;
+      ahead.end = base + (end - begin > kMostAhead ? begin + kMostAhead : end < bytes ? end : bytes);
+    }
   }
   for (int i = 0; i < kLinesAtOnce && ahead.next < ahead.end; i++, ahead.next += 64) __builtin_prefetch(ahead.next, 0, 2);
 }
@@ -56,8 +60,9 @@ inline void Pool::pause([[maybe_unused]] int thread) {
 }
 
 void Pool::take_tasks(int thread) {
-  for (int i = 0; i < threads_; i++) {
-    Run& run = runs_[(thread + i) % threads_];
+  const int sharing = sharers_;
+  for (int i = 0; i < sharing; i++) {
+    Run& run = runs_[(thread + i) % sharing];
     const int64_t end = run.end;
     // Looking first keeps threads that find a finished run from counting it up.
     while (__atomic_load_n(&run.next, __ATOMIC_RELAXED) < end) {
@@ -75,13 +80,14 @@ void Pool::run(int64_t count, Task task, void* context) {
   }
   task_ = task;
   context_ = context;
-  for (int i = 0; i < threads_; i++) {
-    runs_[i].end = first_task(count, i + 1);
-    __atomic_store_n(&runs_[i].next, first_task(count, i), __ATOMIC_RELAXED);
+  const int sharing = sharers_ = sharers(count);
+  for (int i = 0; i < sharing; i++) {
+    runs_[i].end = first_task(count, i + 1, sharing);
+    __atomic_store_n(&runs_[i].next, first_task(count, i, sharing), __ATOMIC_RELAXED);
   }
   __atomic_store_n(&state_, kOpen, __ATOMIC_RELEASE);
   __atomic_fetch_add(&generation_, 1, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n(&sleepers_, __ATOMIC_SEQ_CST) != 0) wake_all(&generation_);
+  if (__atomic_load_n(&sleepers_, __ATOMIC_SEQ_CST) != 0) wake(&generation_, sharing - 1);
   take_tasks(0);
   // Close the job: workers that have not joined by now are not waited for.
   uint32_t joined = __atomic_and_fetch(&state_, ~kOpen, __ATOMIC_ACQ_REL);
@@ -120,14 +126,14 @@ void Pool::work(int thread) {
     if (!(state & kOpen)) continue;
     take_tasks(thread);
     // A call of the system for each job would cost more than most jobs of a decoding step leave to win.
-    if (__atomic_sub_fetch(&state_, 1, __ATOMIC_SEQ_CST) == 0 && __atomic_load_n(&owner_sleeps_, __ATOMIC_SEQ_CST) != 0) wake_all(&state_);
+    if (__atomic_sub_fetch(&state_, 1, __ATOMIC_SEQ_CST) == 0 && __atomic_load_n(&owner_sleeps_, __ATOMIC_SEQ_CST) != 0) wake(&state_, 1);
   }
 }
 
 void Pool::stop() {
   __atomic_store_n(&stopping_, 1, __ATOMIC_RELEASE);
   __atomic_fetch_add(&generation_, 1, __ATOMIC_SEQ_CST);
-  wake_all(&generation_);
+  wake(&generation_, kMaxThreads);
 }
 
 }  // namespace elapid

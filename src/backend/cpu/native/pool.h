@@ -10,7 +10,13 @@ namespace elapid {
 // panels and one chunk of scan states; both are reserved address space and cost memory only where touched (natively).
 constexpr size_t kThreadScratchBytes = size_t(4) << 20;
 constexpr size_t kSharedScratchBytes = size_t(8) << 20;
-constexpr int kMaxThreads = 64;
+// The one bound on threads: both engines tell it to JavaScript. Natively a thread more costs 4 MiB of addresses and two cache lines
+// here; in wasm those 4 MiB are a thousandth of all there is.
+#if defined(__wasm__)
+constexpr int kMaxThreads = 256;
+#else
+constexpr int kMaxThreads = 1024;
+#endif
 
 // Bytes that a launch reads once, in order, and those of them that belong to a task. No bytes: it does not read so.
 struct Streamed {
@@ -29,8 +35,8 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Runs tasks 0 … count − 1, each once, on all threads; returns when all are done. The caller is thread 0.
-  // A thread begins with a run of tasks of its own, in order, and helps the others when it is done: what neighbouring tasks
+  // Runs tasks 0 … count − 1, each once, on as many threads as there are tasks for; returns when all are done. The caller is
+  // thread 0. A thread begins with a run of tasks of its own, in order, and helps the others when it is done: what neighbouring tasks
   // read from memory is one long stream, and the same part of an array comes to the same thread's caches again.
   void run(int64_t count, Task task, void* context);
 
@@ -70,8 +76,10 @@ class Pool {
 
  private:
   void take_tasks(int thread);
-  // The first task of a thread's own run of tasks; that of thread `threads` is the count.
-  int64_t first_task(int64_t count, int thread) const { return count * thread / threads_; }
+  // Threads that have a run of tasks of their own.
+  int sharers(int64_t count) const { return count < threads_ ? int(count) : threads_; }
+  // The first task of such a thread's run; that of thread `sharers` is the count.
+  static int64_t first_task(int64_t count, int thread, int sharers) { return count * thread / sharers; }
   // What a thread does between two looks at what it waits for.
   void pause(int thread);
   void prefetch(int thread);
@@ -85,6 +93,7 @@ class Pool {
   char* scratch_ = nullptr;
   Task task_ = nullptr;
   void* context_ = nullptr;
+  int sharers_ = 1;
   Run runs_[kMaxThreads];
   // What a thread has yet to bring of the stream whose edition it has seen.
   struct alignas(64) Ahead {
@@ -104,8 +113,8 @@ class Pool {
   uint32_t stopping_ = 0;
 };
 
-// Sleeps while *word == expected (may wake early); wakes all sleepers on word. Defined per platform.
+// Sleeps while *word == expected (may wake early); wakes at most so many sleepers on word. Defined per platform.
 void wait_on(uint32_t* word, uint32_t expected);
-void wake_all(uint32_t* word);
+void wake(uint32_t* word, int most);
 
 }  // namespace elapid

@@ -8,13 +8,15 @@ extern const KernelTable kernels_wasm;
 static Pool pool;
 
 void wait_on(uint32_t* word, uint32_t expected) { __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(word), int(expected), -1); }
-void wake_all(uint32_t* word) { __builtin_wasm_memory_atomic_notify(reinterpret_cast<int*>(word), 0x7fffffff); }
+void wake(uint32_t* word, int most) { __builtin_wasm_memory_atomic_notify(reinterpret_cast<int*>(word), unsigned(most)); }
 
 }  // namespace elapid
 
 #define EXPORT(name) __attribute__((export_name(name)))
 
 extern "C" {
+
+EXPORT("maxThreads") int max_threads() { return elapid::kMaxThreads; }
 
 EXPORT("scratchBytes") uint32_t scratch_bytes(int threads) { return uint32_t(elapid::Pool::scratch_bytes(threads)); }
 

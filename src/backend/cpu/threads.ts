@@ -1,0 +1,27 @@
+import { ArgumentError, describeProblem } from '../../util/errors.js';
+
+/** Most threads without being asked for more: beyond it memory, which they share, is what kernels wait for. */
+export const mostThreadsUnasked = 64;
+
+/**
+ * How many threads to start.
+ * @param asked what the caller wants, or undefined: all processors, but at most `mostThreadsUnasked`
+ * @param processors how many this process may use
+ * @param most how many the engine can run
+ * @throws ArgumentError when `asked` is no integer from 1 to `most`
+ */
+export function threadCount(asked: number | undefined, processors: number, most: number): number {
+  if (asked === undefined) return Math.max(1, Math.min(Math.floor(processors) || 1, mostThreadsUnasked, most));
+  if (Number.isInteger(asked) && asked >= 1 && asked <= most) return asked;
+  // JavaScript's callers may pass anything: 'auto' is a string.
+  const got = typeof asked === 'string' ? `'${String(asked)}'` : String(asked);
+  throw new ArgumentError(
+    describeProblem({
+      operation: 'openBackend',
+      argument: 'threads',
+      expected: `an integer from 1 to ${String(most)}`,
+      got,
+      hint: `leave it out for all processors, at most ${String(mostThreadsUnasked)}`,
+    }),
+  );
+}
