@@ -9,6 +9,7 @@ export default defineConfig({
   resolve: { alias: { '#platform': fileURLToPath(new URL('src/platform/node.ts', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts', 'src/**/*.test.ts'],
+    reporters: process.env['CI'] === 'true' ? ['default', './test/support/file-seconds.ts'] : ['default'],
     globalSetup: ['test/support/build-dist.ts'],
     env: { ELAPID_GPU_CHECKS: '1', ...(existsSync(swiftShader) ? { VK_ICD_FILENAMES: swiftShader } : {}) },
     pool: 'forks',

@@ -1,11 +1,14 @@
 // Builds wasm/elapid.wasm from the same sources as the native kernels, with clang and wasm-ld (Debian: clang-19, lld-19).
 // The result is committed; `--check` builds it again and fails when it differs.
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { kernelSources } from './native-units.mjs';
 
+const run = promisify(execFile);
 const root = fileURLToPath(new URL('../', import.meta.url));
 const output = join(root, 'wasm/elapid.wasm');
 const temporary = mkdtempSync(join(tmpdir(), 'elapid-wasm-'));
@@ -21,13 +24,16 @@ const linkFlags = [
 ];
 
 try {
-  const objects = ['kernels.cc', 'pool.cc', 'wasm.cc'].map((source) => {
-    const object = join(temporary, source.replace('.cc', '.o'));
-    execFileSync('clang-19', [...flags, '-c', join('src/backend/cpu/native', source), '-o', object], { cwd: root, stdio: 'inherit' });
-    return object;
-  });
+  const sources = [...kernelSources, 'backend/cpu/native/pool.cc', 'backend/cpu/native/wasm.cc'];
+  const objects = await Promise.all(
+    sources.map(async (source) => {
+      const object = join(temporary, `${source.replaceAll('/', '-')}.o`);
+      await run('clang-19', [...flags, '-c', join('src', source), '-o', object], { cwd: root });
+      return object;
+    }),
+  );
   const built = join(temporary, 'elapid.wasm');
-  execFileSync('wasm-ld-19', [...linkFlags, ...objects, '-o', built], { stdio: 'inherit' });
+  await run('wasm-ld-19', [...linkFlags, ...objects, '-o', built]);
   const bytes = readFileSync(built);
   if (process.argv.includes('--check')) {
     if (!bytes.equals(readFileSync(output))) {

@@ -38,6 +38,9 @@ const filesEndingIn = (...ends) =>
     .filter((file) => ends.some((end) => file.endsWith(end)))
     .sort();
 
+/** Sources of the kernels, below `src`: compiled for one instruction set after another. */
+export const kernelSources = [...filesEndingIn('/cpu.cc'), `${native}/kernels.cc`];
+
 /** Bytes of source in a file's folder: what takes longest to compile comes first by them. */
 function weight(file) {
   const folder = join(sources, file, '..');
@@ -51,10 +54,10 @@ function weight(file) {
  * @param {string} headers folder of node_api.h
  */
 export function translationUnits(kernels, bf16, headers) {
-  const operations = filesEndingIn('/cpu.cc').sort((a, b) => weight(b) - weight(a));
+  const longestFirst = kernelSources.toSorted((a, b) => weight(b) - weight(a));
   const define = (prefix, names) => names.map((name) => `-D${prefix}_${name.toUpperCase()}`);
   const units = [
-    ...[...operations, `${native}/kernels.cc`].flatMap((source) =>
+    ...longestFirst.flatMap((source) =>
       kernels.map((target) => ({ source, object: `${target}-`, flags: [...instructionSets[target], `-DELAPID_TARGET=${target}`, ...kernelFlags] })),
     ),
     ...bf16.map((name) => ({ source: `ops/matmul/bf16-${name}.cc`, flags: [...bf16Units[name].flags, ...kernelFlags] })),

@@ -22,7 +22,7 @@ export interface BackendOptions {
    * 'f16', of WebGPU, where the GPU has half precision or matrix units. The reference backend rounds to either.
    */
   matmul?: MatmulPrecision;
-  /** Threads of the CPU backend; default: one for each processor this process may use, at most 64. */
+  /** Threads of the CPU backend; default: one for each processor this process may use, natively at most 64, in wasm 16. */
   threads?: number;
   /** Fills new buffers with NaN, so that a kernel that reads what nothing wrote is found out. For tests. */
   poison?: boolean;

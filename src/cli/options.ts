@@ -53,7 +53,7 @@ export function withComputeOptions(command: Command): Command {
         .choices(['cpu', 'webgpu'])
         .default('cpu'),
     )
-    .option('--threads <n>', `threads of the CPU to compute with (default: one a processor, at most ${String(mostThreadsUnasked)})`, integer(1))
+    .option('--threads <n>', `threads of the CPU to compute with (default: one a processor, at most ${String(mostThreadsUnasked)}; fewer in wasm)`, integer(1))
     .addOption(
       new Option('--kernels <kind>', 'compiled kernels of the CPU to run')
         .choices(['auto', 'native', 'wasm', 'avx512', 'avx2', 'sse2', 'neon'])

@@ -14,26 +14,20 @@ import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
 
-/** In the order in which their sources are compiled: a later `cpu.cc` may use an earlier one's helpers. */
-const byFolder: Readonly<Record<string, object>> = {
-  'backend/memory': memory,
-  'ops/elementwise': elementwise,
-  'ops/reduction': reduction,
-  'ops/matmul': matmul,
-  'ops/packed': packed,
-  'ops/embedding': embedding,
-  'ops/rms-norm': rmsNorm,
-  'ops/layer-norm': layerNorm,
-  'ops/causal-conv1d': causalConv1d,
-  'ops/selective-scan': selectiveScan,
-  'ops/softmax': softmax,
-  'ops/cross-entropy': crossEntropy,
-  'ops/adamw': adamw,
-  'ops/sampling': sampling,
-};
-
-/** Folders of `src` that hold a `cpu.cc`. */
-export const kernelFolders: readonly string[] = Object.keys(byFolder);
-
 /** Every kernel, in the order of their C++ table. */
-export const kernels: readonly Kernel[] = Object.values(byFolder).flatMap((module) => Object.values(module) as Kernel[]);
+export const kernels: readonly Kernel[] = [
+  memory,
+  elementwise,
+  reduction,
+  matmul,
+  packed,
+  embedding,
+  rmsNorm,
+  layerNorm,
+  causalConv1d,
+  selectiveScan,
+  softmax,
+  crossEntropy,
+  adamw,
+  sampling,
+].flatMap((module: object) => Object.values(module) as Kernel[]);

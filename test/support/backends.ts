@@ -7,14 +7,24 @@ import { WebGpuBackend } from '../../src/backend/webgpu/webgpu-backend.js';
 import type { Backend, GpuFeatures } from '../../src/tensor/index.js';
 
 /**
- * The compiled kernels this machine can run: every instruction set of the addon, and wasm. Without the addon only wasm is
- * left; under CI that is a failure.
+ * The compiled kernels this machine can run: every instruction set of the addon, and wasm. What this processor could run but was
+ * not built is named; under CI that is a failure.
  */
 export const compiledKernels: readonly NonNullable<BackendOptions['kernels']>[] = [...nativeTargets(), 'wasm'];
 
 function nativeTargets(): NonNullable<BackendOptions['kernels']>[] {
   const loaded = platform.loadAddon();
-  if ('addon' in loaded) return (loaded.addon as Addon).targets() as NonNullable<BackendOptions['kernels']>[];
+  if ('addon' in loaded) {
+    const addon = loaded.addon as Addon;
+    const targets = addon.targets();
+    const missing = addon.processorTargets().filter((name) => !targets.includes(name));
+    if (missing.length > 0) {
+      const problem = `kernels for ${missing.join(', ')} were not built (npm run build:native -- --all)`;
+      if (process.env['CI'] === 'true') throw new Error(`CI must test every instruction set: ${problem}`);
+      console.warn(`not tested: ${problem}`);
+    }
+    return targets as NonNullable<BackendOptions['kernels']>[];
+  }
   if (process.env['CI'] === 'true') throw new Error(`CI must test the native kernels: ${loaded.reason}`);
   console.warn(`native kernels are not tested: ${loaded.reason}`);
   return [];

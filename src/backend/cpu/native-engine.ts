@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import { BackendError } from '../../util/errors.js';
 import type { DeviceArray, Engine } from './engine.js';
-import { threadCount } from './threads.js';
+import { mostThreadsUnasked, threadCount } from './threads.js';
 
 /** What build/elapid.node exports; see native/addon.cc. */
 export interface Addon {
@@ -40,7 +40,7 @@ export const targetNames: Readonly<Record<string, string>> = { sse2: 'SSE2', avx
  */
 export function openNativeEngine(addon: Addon, target: string, asked?: number): Engine {
   let listener: () => void = () => undefined;
-  const engine = addon.open(target, threadCount(asked, platform.processors, addon.maxThreads()), () => {
+  const engine = addon.open(target, threadCount(asked, platform.processors, { most: addon.maxThreads(), unasked: mostThreadsUnasked }), () => {
     listener();
   });
   const threads = addon.threads(engine);

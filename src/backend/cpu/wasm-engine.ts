@@ -17,6 +17,8 @@ interface KernelExports {
 }
 
 const stackBytes = 256 * 1024;
+/** A worker of Node takes 8 MB and some 50 ms of a processor to start: 64 would need half a gigabyte before they compute. */
+const mostWorkersUnasked = 16;
 /** 4 GiB: all that 32-bit addresses reach. Only what is used is committed. */
 const maximumPages = 65536;
 
@@ -30,7 +32,7 @@ export async function openWasmEngine(asked?: number): Promise<Engine> {
   const module = await WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>);
   const memory = new WebAssembly.Memory({ initial: 64, maximum: maximumPages, shared: true });
   const kernels = (await WebAssembly.instantiate(module, { env: { memory } })).exports as unknown as KernelExports;
-  const threads = threadCount(asked, platform.processors, kernels.maxThreads());
+  const threads = threadCount(asked, platform.processors, { most: kernels.maxThreads(), unasked: mostWorkersUnasked });
   const heap = new WasmHeap(memory, kernels.__heap_base.value);
   const allocate = (sizeBytes: number, purpose: string): number => {
     const address = heap.allocate(sizeBytes);
