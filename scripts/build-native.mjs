@@ -26,7 +26,7 @@ const run = (file, args) => promisify(execFile)(file, args, { signal: interrupti
 const say = (text) => console.log(`elapid: ${text}`);
 
 /** What the kernels need to serve, in the words of every message that has none. */
-const howToGetNative = 'To get the native ones, install a C++ compiler (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) and run: npm rebuild elapid';
+const howToGetNative = 'To get the native ones, install a C++ compiler (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) and run: npm rebuild elapid (in a clone: npm run build:native)';
 const wasmServes = 'The wasm kernels serve instead: everything works, several times slower.';
 
 async function findCompiler() {

@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import { ArgumentError, BackendError, describeProblem } from '../util/errors.js';
+import { nativeBuild, nativeBuildOfAll } from '../util/native-build.js';
 import type { Backend, MatmulPrecision } from '../tensor/index.js';
 import { CpuBackend } from './cpu/cpu-backend.js';
 import { openNativeEngine, targetNames, type Addon } from './cpu/native-engine.js';
@@ -83,17 +84,14 @@ async function openCpu(
   threads: number | undefined,
   options: { poison: boolean; matmul: MatmulPrecision },
 ): Promise<OpenedBackend> {
-  if (kernels !== 'wasm') {
-    const found = findNativeKernels(kernels);
-    if ('target' in found) {
-      return { backend: new CpuBackend(openNativeEngine(found.addon, found.target, threads), options), notice: found.notice };
-    }
-    if (kernels !== 'auto') {
-      throw new BackendError(`openBackend: kernels '${kernels}' cannot run: ${found.reason}. Hint: kernels 'wasm' always can`);
-    }
-    return { backend: new CpuBackend(await openWasmEngine(threads), options), notice: `the wasm kernels serve: ${found.reason}` };
+  const wasm = async (notice?: string) => ({ backend: new CpuBackend(await openWasmEngine(threads), options), notice });
+  if (kernels === 'wasm') return wasm();
+  const found = findNativeKernels(kernels);
+  if ('target' in found) {
+    return { backend: new CpuBackend(openNativeEngine(found.addon, found.target, threads), options), notice: found.notice };
   }
-  return { backend: new CpuBackend(await openWasmEngine(threads), options), notice: undefined };
+  if (kernels === 'auto') return wasm(`the wasm kernels serve: ${found.reason}`);
+  throw new BackendError(`openBackend: kernels '${kernels}' cannot run: ${found.reason}. Hint: kernels 'wasm' always can`);
 }
 
 const named = (targets: readonly string[]): string => targets.map((name) => targetNames[name] ?? name).join(', ');
@@ -105,20 +103,20 @@ function findNativeKernels(kernels: string): { addon: Addon; target: string; not
   const addon = loaded.addon as Addon;
   // Of an older version, as after an update without an install.
   if (typeof (addon as Partial<Addon>).processorTargets !== 'function') {
-    return { reason: 'the native kernels are older than this code (npm rebuild elapid builds them again)' };
+    return { reason: `the native kernels are older than this code (to build them: ${nativeBuild})` };
   }
   const [built, runs] = [addon.targets(), addon.processorTargets()];
   const [bestBuilt, best] = [built[0], runs[0] ?? ''];
   if (kernels === 'auto' || kernels === 'native') {
     if (bestBuilt === undefined) {
-      return { reason: `the native kernels were built for another processor, and this one has ${named([best])} at best (npm rebuild elapid builds them for this one)` };
+      return { reason: `the native kernels were built for another processor, and this one has ${named([best])} at best (to build for it: ${nativeBuild})` };
     }
-    const slower = `the ${named([bestBuilt])} kernels serve: this processor has ${named([best])}, but the native kernels were built for another (npm rebuild elapid builds them for this one)`;
+    const slower = `the ${named([bestBuilt])} kernels serve: this processor has ${named([best])}, but the native kernels were built for another (to build for it: ${nativeBuild})`;
     return { addon, target: bestBuilt, notice: bestBuilt === best ? undefined : slower };
   }
   if (built.includes(kernels)) return { addon, target: kernels, notice: undefined };
   if (runs.includes(kernels)) {
-    return { reason: `only ${named(built) || 'those for another processor'} were built (ELAPID_NATIVE=all npm rebuild elapid builds all)` };
+    return { reason: `only ${named(built) || 'those for another processor'} were built (to build all: ${nativeBuildOfAll})` };
   }
   return { reason: `this processor runs ${named(runs)}` };
 }

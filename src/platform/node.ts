@@ -6,6 +6,7 @@ import { isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { ArgumentError } from '../util/errors.js';
+import { nativeBuild } from '../util/native-build.js';
 import { appendText, makeFolder, movePath, removeFile, removeFolder, stageFile, writeFileAtomically } from './node-files.js';
 import { isRunning, lockFolder } from './node-lock.js';
 import { serveLocally } from './node-server.js';
@@ -64,12 +65,12 @@ function cacheFolder(): string | undefined {
 function loadAddon(): { addon: unknown } | { reason: string } {
   const file = fileURLToPath(new URL('build/elapid.node', packageRoot));
   if (!existsSync(file)) {
-    return { reason: 'no native kernels were built for this machine (npm rebuild elapid, with a C++ compiler, builds them)' };
+    return { reason: `no native kernels were built for this machine (${nativeBuild}, with a C++ compiler, builds them)` };
   }
   try {
     return { addon: createRequire(import.meta.url)(file) as unknown };
   } catch (error) {
-    return { reason: `the native kernels do not load: ${error instanceof Error ? error.message : String(error)}` };
+    return { reason: `the native kernels do not load (to build them again: ${nativeBuild}): ${error instanceof Error ? error.message : String(error)}` };
   }
 }
 

@@ -26,7 +26,7 @@ async function opened(kernels: 'auto' | 'native' | 'avx512' | 'avx2' | 'sse2') {
 
 describe('native kernels that were built for another processor', () => {
   const forAnother =
-    'the native kernels were built for another processor, and this one has AVX2 at best (npm rebuild elapid builds them for this one)';
+    'the native kernels were built for another processor, and this one has AVX2 at best (to build for it: npm rebuild elapid, in a clone npm run build:native)';
 
   test('are not run: wasm serves and says why', async () => {
     pretend(['avx512'], ['avx2', 'sse2']);
@@ -36,7 +36,7 @@ describe('native kernels that were built for another processor', () => {
   test.each([
     ['native', forAnother],
     ['avx512', 'this processor runs AVX2, SSE2'],
-    ['avx2', 'only those for another processor were built (ELAPID_NATIVE=all npm rebuild elapid builds all)'],
+    ['avx2', 'only those for another processor were built (to build all: ELAPID_NATIVE=all npm rebuild elapid, in a clone npm run build:native -- --all)'],
   ] as const)('are not run when %s is asked for', async (kernels, reason) => {
     pretend(['avx512'], ['avx2', 'sse2']);
     await expect(opened(kernels)).rejects.toThrow(`openBackend: kernels '${kernels}' cannot run: ${reason}. Hint: kernels 'wasm' always can`);
@@ -44,14 +44,14 @@ describe('native kernels that were built for another processor', () => {
 
   test('say that they were not built, when they are asked for', async () => {
     pretend(['avx2'], ['avx512', 'avx2', 'sse2']);
-    await expect(opened('sse2')).rejects.toThrow("kernels 'sse2' cannot run: only AVX2 were built (ELAPID_NATIVE=all npm rebuild elapid builds all)");
+    await expect(opened('sse2')).rejects.toThrow("kernels 'sse2' cannot run: only AVX2 were built (to build all: ELAPID_NATIVE=all npm rebuild elapid, in a clone npm run build:native -- --all)");
   });
 
   test('of an older version are not run', async () => {
     vi.spyOn(platform, 'loadAddon').mockReturnValue({ addon: { targets: () => ['avx2'] } });
     const { serves, notice } = await opened('auto');
     expect(serves).toBe('wasm SIMD128');
-    expect(notice).toBe('the wasm kernels serve: the native kernels are older than this code (npm rebuild elapid builds them again)');
+    expect(notice).toBe('the wasm kernels serve: the native kernels are older than this code (to build them: npm rebuild elapid, in a clone npm run build:native)');
   });
 
   const name = real?.targets().at(-1) ?? '';
@@ -59,7 +59,7 @@ describe('native kernels that were built for another processor', () => {
     pretend([name], ['best', name]);
     const { serves, notice } = await opened('auto');
     expect(serves).toMatch(/^native/);
-    expect(notice).toMatch(/^the .+ kernels serve: this processor has best, but the native kernels were built for another \(npm rebuild elapid/);
+    expect(notice).toMatch(/^the .+ kernels serve: this processor has best, but the native kernels were built for another \(to build for it: npm rebuild elapid/);
   });
 
   test.skipIf(real === undefined)('of this very one say nothing', async () => {

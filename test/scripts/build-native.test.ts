@@ -164,7 +164,7 @@ describe.skipIf(process.platform === 'win32' || process.arch !== 'x64')('the bui
   });
 
   const wasmServes = 'The wasm kernels serve instead: everything works, several times slower.';
-  const howToGetNative = 'elapid: To get the native ones, install a C++ compiler (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) and run: npm rebuild elapid';
+  const howToGetNative = 'elapid: To get the native ones, install a C++ compiler (Debian, Ubuntu: apt install g++; macOS: xcode-select --install) and run: npm rebuild elapid (in a clone: npm run build:native)';
 
   test('without a compiler succeeds and says what serves', () => {
     expect(run([], { PATH: path('fake') })).toEqual({

@@ -1,5 +1,6 @@
 import { asyncDisposeSymbol } from '../../util/disposal.js';
 import { BackendError, DisposedError } from '../../util/errors.js';
+import { nativeBuild } from '../../util/native-build.js';
 import {
   itemSize,
   type BufferView,
@@ -164,7 +165,7 @@ export class CpuBackend implements MappingBackend {
     if (number === undefined) {
       throw new BackendError(
         `${kernel.name}: the compiled kernels have no such kernel. ` +
-          'Hint: they are older than this code; build them again with npm rebuild elapid',
+          `Hint: they are older than this code; to build them again: ${nativeBuild}`,
       );
     }
     const commands = this.#recording ?? this.#commands;
