@@ -77,6 +77,11 @@ export const dtypeOption = (): Option =>
 export const verifyOption = (): Option =>
   new Option('--verify', 'compare all weights with the checksums in their file first, also those that are mapped (large files)');
 
+/** Tells of something odd in a model's files. */
+export const printWarning = (message: string): void => {
+  process.stderr.write(`elapid: warning: ${message}\n`);
+};
+
 /** Runs `body` on the backend asked for and closes it; says on stderr when the slower kernels serve. */
 export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {
   const { backend: kind, threads, kernels, matmul } = options;

@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { taskNames } from '../tasks/index.js';
 import { trainingCheckpointName } from '../train/index.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
+import { checked } from '../util/schema.js';
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const positive = v.pipe(v.number(), v.integer(), v.minValue(1));
@@ -144,16 +145,7 @@ export async function readSettings<const S extends v.GenericSchema>(
   } catch (cause) {
     throw new CheckpointError('is not JSON', { file }, { cause });
   }
-  const parsed = v.safeParse(schema, json);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  const problem =
-    issue.expected === 'never'
-      ? 'is no setting that this version knows'
-      : issue.received === 'undefined'
-        ? 'is missing'
-        : `is ${issue.received}; expected ${issue.expected ?? 'another value'}`;
-  throw new CheckpointError(problem, { file, key: v.getDotPath(issue) ?? '(root)' });
+  return checked(schema, json, { file });
 }
 
 /**

@@ -2,6 +2,7 @@ import { platform } from '#platform';
 import * as v from 'valibot';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { checked } from '../util/schema.js';
 import type { DocumentSource, TokenDocument } from './documents.js';
 import { hashBytes, hashSeed } from './line-scan.js';
 import { encodeShard, openShard, type Shard } from './shard-file.js';
@@ -137,11 +138,5 @@ async function readIndex(file: string): Promise<v.InferOutput<typeof indexSchema
   } catch (cause) {
     throw new CheckpointError('is not JSON', { file }, { cause });
   }
-  const parsed = v.safeParse(indexSchema, json);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  throw new CheckpointError(`is ${issue.received}; expected ${issue.expected ?? 'another value'}`, {
-    file,
-    key: v.getDotPath(issue) ?? '(root)',
-  });
+  return checked(indexSchema, json, { file });
 }

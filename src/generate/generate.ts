@@ -1,4 +1,5 @@
 import type { MambaLM, State } from '../models/index.js';
+import { expectFiniteWeights } from '../nn/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
@@ -53,13 +54,14 @@ export async function* generateTokens(
   let decoder: Decoder | undefined;
   try {
     let logits = await readPrompt(model, promptIds, state, { signal });
+    const draw = () => explained(model, () => sampler.sample(logits, history));
     if (ahead > 1) {
-      yield* drawnAhead(model, state, sampler.sample(logits, history), { ...options, maxTokens, ahead });
+      yield* drawnAhead(model, state, await draw(), { ...options, maxTokens, ahead });
       return;
     }
     for (let count = 0; count < maxTokens; count++) {
       signal?.throwIfAborted();
-      const id = sampler.sample(logits, history);
+      const id = await draw();
       history.push(id);
       yield id;
       if (count + 1 === maxTokens) return;
@@ -89,16 +91,26 @@ async function* drawnAhead(
   try {
     for (let count = 1; count < maxTokens; count += ahead) {
       signal?.throwIfAborted();
-      yield* await decoder.next(Math.min(ahead, maxTokens - count));
+      yield* await explained(model, () => decoder.next(Math.min(ahead, maxTokens - count)));
     }
   } finally {
     decoder.dispose();
   }
 }
 
+/** What `draw` gives. Where logits leave nothing to draw, an error that names the weight at fault, if one is. */
+async function explained<T>(model: MambaLM, draw: () => T | Promise<T>): Promise<T> {
+  try {
+    return await draw();
+  } catch (error) {
+    if (error instanceof ArgumentError) await expectFiniteWeights('generate', model.parameters);
+    throw error;
+  }
+}
+
 /**
  * Generates text after a prompt, in pieces as they become certain: never half a character, and nothing that may still turn
- * out to be a stop text. Ends at the tokenizer's end-of-text token as well.
+ * out to be a stop text. Ends at the tokenizer's end-of-text token as well, and at those of the model (`endOfText`).
  */
 export async function* generateText(
   model: MambaLM,
@@ -108,8 +120,9 @@ export async function* generateText(
 ): AsyncGenerator<string, void, void> {
   const matcher = new StopMatcher(options.stop ?? []);
   const decoded = tokenizer.stream();
+  const ends = new Set([tokenizer.endOfText, ...model.endOfText]);
   for await (const id of generateTokens(model, tokenizer.encode(prompt), options)) {
-    if (id === tokenizer.endOfText) break;
+    if (ends.has(id)) break;
     const text = matcher.push(decoded.push(id));
     if (text !== '') yield text;
     if (matcher.stopped !== undefined) return;

@@ -1,3 +1,4 @@
+export { expectFiniteWeights } from './finite.js';
 export * from './initialisers.js';
 export * from './layers.js';
 export * from './parameters.js';

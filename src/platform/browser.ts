@@ -79,6 +79,7 @@ function startKernelWorker(): KernelWorker | undefined {
 export const platform: Platform = {
   kind: 'browser',
   processors: navigator.hardwareConcurrency,
+  memoryBytes: Infinity,
   openFile,
   async readFile(path) {
     return new Uint8Array(await (await fetched(path)).arrayBuffer());

@@ -1,7 +1,7 @@
 import { open, readFile as readWholeFile, readdir, realpath, stat } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism, homedir, hostname } from 'node:os';
+import { availableParallelism, homedir, hostname, totalmem } from 'node:os';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -127,6 +127,8 @@ async function loadGpu(): Promise<{ gpu: GPU } | { reason: string }> {
 export const platform: Platform = {
   kind: 'node',
   processors: availableParallelism(),
+  // Zero where nothing limits the process but the machine.
+  memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
   openFile,
   readFile: (path) => readWholeFile(path),
   writeFileAtomically,

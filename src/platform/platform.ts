@@ -84,6 +84,8 @@ export interface Platform {
   readonly kind: 'node' | 'browser';
   /** Number of processors this process may use. */
   readonly processors: number;
+  /** Memory that this process may use, in bytes; Infinity where nobody tells. */
+  readonly memoryBytes: number;
   /** Opens a local path (Node) or a URL (browser; HTTP range requests, or the whole file where the server has none). */
   openFile(path: string): Promise<RandomAccessFile>;
   /** The whole file as bytes. */

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { CheckpointError } from '../util/errors.js';
+import { checked } from '../util/schema.js';
 
 /** Ids are kept as 32-bit integers, and the library makes arrays as long as the largest id. */
 const largestId = 2 ** 24 - 1;
@@ -8,7 +8,7 @@ const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(largestId))
 /** Not `v.record`, which drops the keys `constructor` and `prototype`: the vocabulary of GPT-NeoX has both. */
 const vocabulary = v.custom<Record<string, number>>(
   (value) => typeof value === 'object' && value !== null && Object.values(value).every((item) => v.is(id, item)),
-  `Expected tokens with ids, integers from 0 to ${String(largestId)}`,
+  `tokens with ids, integers from 0 to ${String(largestId)}`,
 );
 
 const addedToken = v.looseObject({ id, content: v.pipe(v.string(), v.minLength(1)) });
@@ -46,18 +46,10 @@ export type TokenizerConfig = v.InferOutput<typeof configSchema>;
 
 /** Checks what was read from a tokenizer.json. @throws CheckpointError naming `file` and the key that is wrong */
 export function parseDefinition(value: unknown, file: string): TokenizerDefinition {
-  return parse(definitionSchema, value, file, 'a tokenizer.json as Hugging Face tokenizers saves it');
+  return checked(definitionSchema, value, { file }, 'a tokenizer.json as Hugging Face tokenizers saves it');
 }
 
 /** Checks what was read from a tokenizer_config.json. @throws CheckpointError naming `file` and the key that is wrong */
 export function parseConfig(value: unknown, file: string): TokenizerConfig {
-  return parse(configSchema, value, file, 'a tokenizer_config.json as transformers saves it');
-}
-
-function parse<S extends v.GenericSchema>(schema: S, value: unknown, file: string, what: string): v.InferOutput<S> {
-  const result = v.safeParse(schema, value, { abortEarly: true });
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  const key = v.getDotPath(issue);
-  throw new CheckpointError(`${issue.message}; this is not ${what}`, { file, ...(key === null ? {} : { key }) });
+  return checked(configSchema, value, { file }, 'a tokenizer_config.json as transformers saves it');
 }

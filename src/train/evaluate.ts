@@ -1,5 +1,6 @@
 import { ignoredTarget, type Batch, type BatchShape } from '../data/index.js';
 import type { MambaLM, State } from '../models/index.js';
+import { expectFiniteWeights } from '../nn/index.js';
 import { scope, tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
@@ -34,7 +35,7 @@ export interface EvaluationConduct {
 /**
  * Mean loss over batches: each row on its own (from a zero state), or, where batches are packed, going on from the batch
  * before.
- * @throws ArgumentError when there is nothing to predict; when the model is trained meanwhile
+ * @throws ArgumentError when there is nothing to predict, or the loss is not finite; when the model is trained meanwhile
  * @throws DisposedError when model or backend are disposed, meanwhile too
  */
 export async function evaluate(
@@ -65,6 +66,7 @@ export async function evaluate(
       } finally {
         losses.dispose();
       }
+      if (!Number.isFinite(sum)) await explainLoss(model, sum);
       tokens += countTargets(targets);
       onProgress?.(tokens, sum / tokens);
     }
@@ -84,7 +86,7 @@ export function countTargets(targets: Int32Array): number {
 /**
  * Loss of a text as one sequence: every token is predicted from all before it, in chunks that carry the state, so that
  * memory does not grow with the text.
- * @throws ArgumentError when the text has fewer than two tokens; when the model is trained meanwhile
+ * @throws ArgumentError when the text has fewer than two tokens, or the loss is not finite; when the model is trained meanwhile
  * @throws DisposedError when model or backend are disposed, meanwhile too
  */
 export async function evaluateSequence(
@@ -117,6 +119,7 @@ export async function evaluateSequence(
       } finally {
         losses.dispose();
       }
+      if (!Number.isFinite(sum)) await explainLoss(model, sum);
       predicted += inputs.length;
       onProgress?.(predicted, sum / predicted);
     }
@@ -124,6 +127,23 @@ export async function evaluateSequence(
     state.dispose();
   }
   return mean(sum, predicted);
+}
+
+/**
+ * Throws for a loss that is not finite, and can only stay so.
+ * @throws ArgumentError naming the weight at fault, if one is
+ */
+async function explainLoss(model: MambaLM, loss: number): Promise<never> {
+  await expectFiniteWeights('evaluate', model.parameters);
+  throw new ArgumentError(
+    describeProblem({
+      operation: 'evaluate',
+      argument: 'loss',
+      expected: 'a finite number',
+      got: String(loss),
+      hint: 'the weights are finite, so the activations are too large for the precision: try f32',
+    }),
+  );
 }
 
 function mean(sum: number, tokens: number): Evaluation {

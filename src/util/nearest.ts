@@ -1,11 +1,11 @@
 /** Finding what a misspelt name was meant to be. */
 
 /**
- * The candidate that `name` is most like: at most a third of its letters (and three at most) left out, put in, changed or
+ * The candidate that `name` is most like: at most a third of its letters (and two at most) left out, put in, changed or
  * swapped with a neighbour. Case counts for nothing.
  */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
-  let limit = Math.min(3, Math.floor(name.length / 3));
+  let limit = Math.min(2, Math.floor(name.length / 3));
   let found: string | undefined;
   for (const candidate of candidates) {
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase(), limit);

@@ -59,7 +59,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
   });
 
   test('an unexpected key', async () => {
-    const more = 'backbone.layers.2.mixer.D';
+    const more = 'backbone.layers.1.mixer.E';
     editWeights(({ tensors }) => tensors.set(more, { dtype: 'F32', shape: [1], bytes: new Uint8Array(4) }));
     const error = await refusal();
     expect(error).toMatchObject({ file: weights(), key: more, offset: offsetOf(more) });
@@ -101,21 +101,23 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
     copyFileSync(goldenPath('hf-mamba2/config.json'), config());
     const error = await refusal();
     expect(error).toMatchObject({ file: config(), key: 'model_type' });
-    expect(error.message).toContain('is "mamba2"; expected ("mamba" | "elapid-mamba-lti") for a Mamba model');
+    expect(error.message).toContain('is "mamba2"; expected "mamba" or "elapid-mamba-lti"');
   });
 
   test('a config that is wrong is named even where the weights were given as a file', async () => {
     editConfig({ hidden_size: '20' });
     const error = await checkpointErrorOf(() => loadMamba(weights(), backend()));
     expect(error).toMatchObject({ file: config(), key: 'hidden_size' });
-    expect(error.message).toContain('is "20"; expected number');
+    expect(error.message).toContain('is "20"; expected an integer from 1 to 16777216');
   });
 
   test('a config that describes more layers, fewer, or other sizes', async () => {
-    editConfig({ num_hidden_layers: 3 });
-    expect(await refusal()).toMatchObject({ file: path('broken'), key: expect.stringContaining('backbone.layers.2.') as string });
-    editConfig({ num_hidden_layers: 1 });
-    expect(await refusal()).toMatchObject({ file: weights(), key: expect.stringContaining('backbone.layers.1.') as string });
+    for (const layers of [1, 3]) {
+      editConfig({ num_hidden_layers: layers });
+      const error = await refusal();
+      expect(error).toMatchObject({ file: config(), key: 'num_hidden_layers' });
+      expect(error.message).toContain(`is ${String(layers)}; expected 2, the layers that the weights have`);
+    }
     editConfig({ num_hidden_layers: 2, vocab_size: 24 });
     expect((await refusal()).message).toMatch(/embeddings\.weight', byte \d+: has shape \[23,20\]; expected \[24,20\]/);
   });

@@ -80,8 +80,8 @@ describe('loadTokenizer', () => {
     ['not JSON', '{"model":', /tokenizer.json: not a readable JSON file/],
     ['not an object', '[]', /tokenizer.json/],
     ['no model', {}, /tokenizer.json, key 'model'/],
-    ['an unknown model', { model: { type: 'Magic' } }, /key 'model.type': Invalid type: Expected/],
-    ['a vocabulary with a negative id', { model: { type: 'BPE', vocab: { a: -1 }, merges: [] } }, /key 'model.vocab': Expected tokens with ids, integers from 0/],
+    ['an unknown model', { model: { type: 'Magic' } }, /key 'model.type': is "Magic"; expected "BPE"/],
+    ['a vocabulary with a negative id', { model: { type: 'BPE', vocab: { a: -1 }, merges: [] } }, /key 'model.vocab': is {"a":-1}; expected tokens with ids, integers from 0/],
     ['an added token with a huge id', { ...sentencePiece, added_tokens: [{ id: 2 ** 31, content: 'x' }] }, /key 'added_tokens.0.id'/],
     ['an unknown decoder', { ...sentencePiece, decoder: { type: 'Magic' } }, /the tokenizer cannot be built: .*Magic/],
   ])('refuses %s', async (_, content, message) => {

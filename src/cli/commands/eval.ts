@@ -5,7 +5,7 @@ import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/in
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, integer, interruption, dtypeOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, dtypeOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
 
@@ -54,7 +54,7 @@ async function run(model: string, text: string, options: Options, command: Comma
   try {
     await withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
-      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify });
+      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
       try {
         const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         const started = performance.now();
@@ -76,6 +76,9 @@ async function run(model: string, text: string, options: Options, command: Comma
           bytes,
           tokensPerSecond: pace(evaluation.tokens),
         };
+        for (const [name, value] of Object.entries(result)) {
+          if (!Number.isFinite(value)) printWarning(`${name} is ${String(value)}, beyond what JSON and a double can hold`);
+        }
         process.stdout.write(
           options.json === true
             ? `${JSON.stringify(result)}\n`

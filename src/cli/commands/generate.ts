@@ -3,7 +3,7 @@ import { generateText } from '../../generate/index.js';
 import { loadMamba, type WeightDType } from '../../models/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, dtypeOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, positiveShare, repeated, seedNumber, dtypeOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 
 interface Options extends ComputeOptions {
   readonly dtype?: WeightDType;
@@ -51,7 +51,7 @@ async function run(model: string, prompt: string, options: Options): Promise<voi
   try {
     await withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
-      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify });
+      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
       try {
         const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         process.stdout.write(text);

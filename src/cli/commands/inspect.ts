@@ -1,15 +1,14 @@
-import { platform } from '#platform';
 import type { Command } from 'commander';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { Decoder } from '../../generate/index.js';
 import { openCheckpoint } from '../../io/index.js';
-import { MambaLM, packedParameters, parseMambaConfig, State, storedWeightDType, type MambaConfig, type WeightDType } from '../../models/index.js';
+import { MambaLM, packedParameters, readMambaCheckpoint, readMambaConfig, State, type MambaConfig, type WeightDType } from '../../models/index.js';
 import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
-import { ArgumentError, CheckpointError, describeProblem } from '../../util/errors.js';
+import { ArgumentError, describeProblem } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { dtypeOption, verifyOption } from '../options.js';
+import { dtypeOption, printWarning, verifyOption } from '../options.js';
 
 /** What `inspect` finds out about a model. */
 interface Inspection {
@@ -55,21 +54,15 @@ async function run(model: string, options: { readonly dtype?: WeightDType; reado
 async function readConfig(path: string, verify: boolean): Promise<{ config: MambaConfig; dtype: WeightDType }> {
   if (path.endsWith('.json')) {
     if (verify) throw new ArgumentError(describeProblem({ operation: 'inspect', argument: '--verify', expected: 'a model with weights', got: `given with ${path}` }));
-    let json: unknown;
-    try {
-      json = JSON.parse(new TextDecoder().decode(await platform.readFile(path)));
-    } catch (cause) {
-      throw new CheckpointError(`cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { file: path }, { cause });
-    }
-    return { config: parseMambaConfig(json, path), dtype: 'f32' };
+    return { config: await readMambaConfig(path, printWarning), dtype: 'f32' };
   }
   const checkpoint = await openCheckpoint(path);
   try {
     if (verify) await checkpoint.verify();
+    return await readMambaCheckpoint(checkpoint, printWarning);
   } finally {
     await checkpoint.close();
   }
-  return { config: parseMambaConfig(checkpoint.config, checkpoint.configName), dtype: storedWeightDType(checkpoint) };
 }
 
 function inspect(config: MambaConfig, dtype: WeightDType): Inspection {

@@ -2,9 +2,11 @@ import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import { openCheckpoint } from '../../io/index.js';
 import { loadMamba, saveMamba } from '../../models/index.js';
+import { expectFiniteWeights } from '../../nn/index.js';
 import { packedDTypes, type PackedDType } from '../../tensor/index.js';
 import { byteSize } from '../format.js';
-import { exitCodes, interruption, overwriteOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { modelArgument, modelFolder } from '../model-argument.js';
+import { exitCodes, interruption, overwriteOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { withOutFolder } from '../out-folder.js';
 import { workOnWithoutReaders } from '../streams.js';
 import { copyCompanions } from '../tokenizer-files.js';
@@ -26,7 +28,7 @@ export function addQuantize(program: Command): void {
         'Writes a model with its large weight matrices in a format for inference: bf16 (2 bytes a weight), int8 (1.06) or int4\n' +
           '(0.56). It loads and generates faster and predicts a little worse: elapid eval tells by how much.',
       )
-      .argument('<model>', 'folder of a Mamba checkpoint (official or transformers), or of a training run')
+      .argument('<model>', modelArgument)
       .addOption(new Option('--dtype <format>', 'of the large weight matrices').choices(packedDTypes).default('int8'))
       .requiredOption('-o, --out <folder>', 'where to write the model')
       .addOption(verifyOption())
@@ -41,18 +43,20 @@ async function run(model: string, options: Options): Promise<void> {
   workOnWithoutReaders();
   const { signal, stop } = interruption();
   try {
-    const before = await weightBytes(model);
+    const source = await modelFolder(model);
+    const before = await weightBytes(source);
     await withOutFolder({ operation: 'quantize', folder, overwrite, aside: true }, async (out) => {
       await withBackend(options, async (backend) => {
-        const loaded = await loadMamba(model, backend, { dtype, verify: options.verify });
+        const loaded = await loadMamba(source, backend, { dtype, verify: options.verify, onWarning: printWarning });
         try {
           signal.throwIfAborted();
+          await expectFiniteWeights('quantize', loaded.parameters);
           await saveMamba(loaded, out.working);
         } finally {
           loaded.dispose();
         }
       });
-      await copyCompanions((await platform.pathKind(model)) === 'file' ? platform.joinPath(model, '..') : model, out.working);
+      await copyCompanions((await platform.pathKind(source)) === 'file' ? platform.joinPath(source, '..') : source, out.working);
       signal.throwIfAborted();
       // Everything has been read: the model may be its own successor.
       await out.settle();

@@ -217,7 +217,9 @@ async function train(backend: Backend, settings: RunFile, conduct: Conduct): Pro
     const dashboard = port === undefined ? null : await startDashboard(run, port === true ? undefined : port);
     try {
       if (dashboard !== null) progress.print(`dashboard at ${dashboard.url}`);
-      const model = MambaLM.initial(mambaConfig({ vocabularySize: vocabularyOf(tokenizer), ...settings.model }), backend, settings.training.seed);
+      const endOfText = tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText];
+      const config = mambaConfig({ vocabularySize: vocabularyOf(tokenizer), endOfText, ...settings.model });
+      const model = MambaLM.initial(config, backend, settings.training.seed);
       await trainModel(model, { dataset, size, tokenizer, tokenizerFolder, settings }, { ...conduct, out: { working, settle } }, progress);
     } finally {
       progress.clear();

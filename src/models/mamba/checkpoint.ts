@@ -1,4 +1,5 @@
 import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint, type CheckpointEntry, type CheckpointOptions, type SafetensorsSource } from '../../io/index.js';
+import { describeBeyond, findBeyond } from '../../nn/finite.js';
 import type { Parameter } from '../../nn/index.js';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { platform } from '#platform';
@@ -7,10 +8,14 @@ import { CheckpointError } from '../../util/errors.js';
 import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
 import { rememberChecksum, rememberOrigin } from '../fingerprint.js';
 import { float32Source } from '../tensor-source.js';
-import { parseMambaConfig, toTransformersConfig, type MambaConfig } from './config.js';
+import { countLayers, entriesByKey, isFloat, locationOf, strangeKey } from './checkpoint-keys.js';
+import { parseMambaConfig, toTransformersConfig, withGenerationConfig } from './config-file.js';
+import { warnOnConsole, type OnWarning } from './config-keys.js';
+import type { MambaConfig } from './config.js';
 import { MambaLM } from './language-model.js';
-import { checkPackedEntry, packedMetadata, readPackedMetadata } from './packed-checkpoint.js';
-import { checkWeightDType, inFormat, weightFormat, type WeightDType } from './packing.js';
+import { checkPackedEntry, packedMetadata, readPackedMetadata, type PackedTensors } from './packed-checkpoint.js';
+import { checkWeightDType, inFormat, largestOf, weightFormat, type WeightDType } from './packing.js';
+import { resolveTiedHead } from './tied-head.js';
 
 /** How `loadMamba` loads. */
 export interface LoadOptions extends CheckpointOptions {
@@ -19,6 +24,25 @@ export interface LoadOptions extends CheckpointOptions {
    * (`elapid quantize`) or 'f32'.
    */
   readonly dtype?: WeightDType | undefined;
+  /** Told, a sentence each, of what the files say that has no effect here, or another than other programs may expect. Default: `console.warn`. */
+  readonly onWarning?: OnWarning | undefined;
+}
+
+/** What a checkpoint holds, before its weights are read. */
+export interface MambaCheckpoint {
+  /** What config.json and generation_config.json say; an untied head where one is stored that is not the embedding. */
+  readonly config: MambaConfig;
+  /** The format of the large matrices. */
+  readonly dtype: WeightDType;
+  /** Of every parameter its place in the file, by the model's key, and its shape in the model. */
+  readonly parameters: ReadonlyMap<string, StoredParameter>;
+}
+
+interface StoredParameter {
+  readonly entry: CheckpointEntry;
+  readonly shape: Shape;
+  /** How it is packed, if it is. */
+  readonly packed: PackedTensors[string] | undefined;
 }
 
 /**
@@ -26,81 +50,106 @@ export interface LoadOptions extends CheckpointOptions {
  * transformers' `config.json` + `model.safetensors`; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
  * of files of 64 MiB and more are mapped, not copied, where the platform can (`mapped`). With `dtype`, or from a checkpoint with packed weights, the large matrices
  * are in a format for inference (`weightFormat` tells which).
- * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape, or
- *   packed in another format than `dtype`
+ * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape,
+ *   packed in another format than `dtype`, or beyond the numbers of the format
  * @throws ArgumentError when dtype is unknown
  */
 export async function loadMamba(path: string, backend: Backend, options: LoadOptions = {}): Promise<MambaLM> {
   if (options.dtype !== undefined) checkWeightDType('loadMamba', options.dtype);
   const checkpoint = await openCheckpoint(path, options);
   try {
-    if (checkpoint.config === undefined) {
-      throw new CheckpointError('no config.json beside the weights; expected one that says what the model is', { file: checkpoint.name });
-    }
-    const config = parseMambaConfig(checkpoint.config, checkpoint.configName);
-    const tensors = await loadTensors(checkpoint, config, backend, options.dtype);
+    const { config, parameters } = await readMambaCheckpoint(checkpoint, options.onWarning);
+    const tensors = await loadTensors(checkpoint, parameters, backend, options.dtype);
     const model = new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
-    rememberFiles(model, checkpoint);
+    rememberFiles(model, checkpoint, parameters);
     return model;
   } finally {
     await checkpoint.close();
   }
 }
 
-/** Reads all parameters; on any fault frees those it has read. */
-async function loadTensors(
-  checkpoint: Checkpoint,
-  config: MambaConfig,
-  backend: Backend,
-  dtype: WeightDType | undefined,
-): Promise<Map<string, Tensor>> {
+/**
+ * Checks an open checkpoint against its config: keys, shapes and formats, in time and memory that follow from what the files hold.
+ * @throws CheckpointError as `loadMamba`
+ */
+export async function readMambaCheckpoint(checkpoint: Checkpoint, onWarning: OnWarning = warnOnConsole): Promise<MambaCheckpoint> {
+  const { configName } = checkpoint;
+  if (checkpoint.config === undefined) {
+    throw new CheckpointError('no config.json beside the weights; expected one that says what the model is', { file: checkpoint.name });
+  }
   const packed = readPackedMetadata(checkpoint);
+  const entries = entriesByKey(checkpoint);
+  const described = await withGenerationConfig(parseMambaConfig(checkpoint.config, configName, onWarning), configName, onWarning);
+  expectLayers(checkpoint, described, entries);
+  const config = await resolveTiedHead(checkpoint, described, entries, onWarning);
   const shapes = new Map(
     MambaLM.initial(config, new PlanBackend(), 0).parameters.map(({ key, tensor: { shape } }) => [key, shape] as const),
   );
-  const entries = new Map<string, CheckpointEntry>();
-  for (const entry of checkpoint.entries.values()) {
-    const key = entry.key.replace(/^backbone\.embedding\./, 'backbone.embeddings.');
-    // A tied head may be stored twice, as torch.save does.
-    if (key === 'lm_head.weight' && config.tiedHead) continue;
-    if (!shapes.has(key)) {
-      throw new CheckpointError('is no parameter of the model that config.json describes', {
-        file: entry.file,
-        key: entry.key,
-        offset: entry.offset,
-      });
-    }
-    entries.set(key, entry);
+  for (const [key, entry] of entries) if (!shapes.has(key)) throw strangeKey(key, entry, shapes.keys());
+  const parameters = new Map<string, StoredParameter>();
+  for (const [key, shape] of shapes) {
+    const entry = entries.get(key);
+    if (entry === undefined) throw missing(checkpoint, key, shapes.size === entries.size + 1);
+    const own = weightFormat(key, 'int8') === 'f32' ? undefined : packed[entry.key];
+    if (own === undefined) checkEntry(key, entry, shape);
+    else checkPackedEntry(entry, own, shape);
+    parameters.set(key, { entry, shape, packed: own });
   }
+  return { config, dtype: parameters.get('backbone.embeddings.weight')?.packed?.dtype ?? 'f32', parameters };
+}
+
+/** The file has the layers it has. */
+function expectLayers({ config, configName }: Checkpoint, { layers }: MambaConfig, entries: ReadonlyMap<string, CheckpointEntry>): void {
+  const stored = countLayers(entries.keys());
+  // Files without a layer are no Mamba's at all, and their keys say more.
+  if (stored === layers || stored === 0) return;
+  const key = 'num_hidden_layers' in (config as object) ? 'num_hidden_layers' : 'n_layer';
+  throw new CheckpointError(`is ${String(layers)}; expected ${String(stored)}, the layers that the weights have`, { file: configName, key });
+}
+
+function missing(checkpoint: Checkpoint, key: string, alone: boolean): CheckpointError {
+  const untied = key === 'lm_head.weight' && alone;
+  const hint = untied ? '. Hint: config.json says that the head is not the embedding (tie_word_embeddings); is it?' : '';
+  const listed = checkpoint.absent.get(key);
+  const detail = listed === undefined ? '' : `: ${listed.index} places it in ${listed.shard}, which does not hold it`;
+  return new CheckpointError(`is missing${detail}${hint}`, { file: checkpoint.name, key });
+}
+
+function checkEntry(key: string, entry: CheckpointEntry, shape: Shape): void {
+  if (!fits(key, entry.shape, shape)) {
+    throw new CheckpointError(`has shape ${formatShape(entry.shape)}; expected ${formatShape(shape)} from config.json`, locationOf(entry));
+  }
+  if (!isFloat(entry)) throw new CheckpointError(`has dtype ${entry.dtype}; expected F32, F16, BF16 or F64`, locationOf(entry));
+}
+
+/** Whether numbers of a stored shape lie as those of the parameter: a filter [E,1,K] may be [E,K], or MLX's [E,K,1]. */
+function fits(key: string, stored: Shape, shape: Shape): boolean {
+  if (sameShape(stored, shape)) return true;
+  const [channels = 0, , width = 0] = shape;
+  return key.endsWith('.conv1d.weight') && [[channels, width], [channels, width, 1]].some((other) => sameShape(stored, other));
+}
+
+/** Reads all parameters; on any fault frees those it has read. */
+async function loadTensors(
+  checkpoint: Checkpoint,
+  parameters: MambaCheckpoint['parameters'],
+  backend: Backend,
+  dtype: WeightDType | undefined,
+): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>();
   try {
-    for (const [key, shape] of shapes) {
-      const entry = entries.get(key);
-      if (entry === undefined) throw missingTensor(checkpoint, key);
+    for (const [key, { entry, shape, packed }] of parameters) {
       const wanted = dtype === undefined ? undefined : weightFormat(key, dtype);
-      const stored = weightFormat(key, 'int8') === 'f32' ? undefined : packed[entry.key];
-      if (stored !== undefined) {
-        tensors.set(key, await loadPacked(checkpoint, entry, { ...stored, expected: shape, wanted }, backend));
+      if (packed !== undefined) {
+        tensors.set(key, await loadPacked(checkpoint, entry, { ...packed, wanted }, backend));
         continue;
       }
-      if (!sameShape(entry.shape, shape)) {
-        throw new CheckpointError(`has shape ${formatShape(entry.shape)}; expected ${formatShape(shape)} from config.json`, {
-          file: entry.file,
-          key: entry.key,
-          offset: entry.offset,
-        });
-      }
-      if (!['F32', 'F16', 'BF16', 'F64'].includes(entry.dtype)) {
-        throw new CheckpointError(`has dtype ${entry.dtype}; expected F32, F16, BF16 or F64`, {
-          file: entry.file,
-          key: entry.key,
-          offset: entry.offset,
-        });
-      }
-      const loaded = mapped(backend, entry, await checkpoint.descriptor(entry)) ?? toFloat32(await checkpoint.read(entry), entry.dtype);
+      const loaded = mapped(backend, entry, shape, await checkpoint.descriptor(entry)) ?? (await readFloats(checkpoint, entry));
       const whole = withoutScope(() => (loaded instanceof Tensor ? loaded : tensor(backend, loaded, shape)));
       tensors.set(key, whole);
       if (wanted === undefined || wanted === 'f32') continue;
+      const problem = await findBeyond(whole, largestOf(wanted));
+      if (problem !== undefined) throw new CheckpointError(`holds ${problem}; it cannot become ${wanted}`, locationOf(entry));
       tensors.set(key, withoutScope(() => inFormat(whole, wanted)));
       whole.dispose();
       // One matrix at a time: its memory is free before the next is read.
@@ -114,45 +163,47 @@ async function loadTensors(
   return tensors;
 }
 
-function missingTensor(checkpoint: Checkpoint, key: string): CheckpointError {
-  const listed = checkpoint.absent.get(key);
-  const detail = listed === undefined ? '' : `: ${listed.index} places it in ${listed.shard}, which does not hold it`;
-  return new CheckpointError(`is missing${detail}`, { file: checkpoint.name, key });
-}
-
 /** Tells what the files know of the fingerprint: the checksums of weights that are in memory as in the file, and which files they are. */
-function rememberFiles({ parameters }: MambaLM, checkpoint: Checkpoint): void {
-  const packed = readPackedMetadata(checkpoint);
-  const asStored = parameters.every(({ key, tensor }) => tensor.dtype === (packed[key]?.dtype ?? 'f32'));
-  if (asStored && checkpoint.stamp !== undefined) rememberOrigin(parameters, checkpoint.stamp);
-  for (const parameter of parameters) {
-    const entry = checkpoint.entries.get(parameter.key);
-    const same = parameter.tensor.dtype === 'f32' ? entry?.dtype === 'F32' : packed[parameter.key]?.dtype === parameter.tensor.dtype;
+function rememberFiles(model: MambaLM, { stamp }: Checkpoint, stored: MambaCheckpoint['parameters']): void {
+  const asStored = model.parameters.every(({ key, tensor }) => tensor.dtype === (stored.get(key)?.packed?.dtype ?? 'f32'));
+  if (asStored && stamp !== undefined) rememberOrigin(model.parameters, stamp);
+  for (const parameter of model.parameters) {
+    const { entry, packed } = stored.get(parameter.key) ?? {};
+    const same = parameter.tensor.dtype === 'f32' ? entry?.dtype === 'F32' : packed?.dtype === parameter.tensor.dtype;
     if (same && entry?.checksum?.algorithm === 'xxh128') rememberChecksum(parameter, entry.checksum.value);
   }
 }
+
+/** @throws CheckpointError when a double is too large for a float */
+async function readFloats(checkpoint: Checkpoint, entry: CheckpointEntry): Promise<Float32Array> {
+  const bytes = await checkpoint.read(entry);
+  const floats = toFloat32(bytes, entry.dtype);
+  if (entry.dtype !== 'F64') return floats;
+  // What is infinite already is no fault of the conversion.
+  const doubles = new Float64Array(new Uint8Array(bytes).buffer).map((value) => (Number.isFinite(value) ? value : 0));
+  const problem = describeBeyond(doubles, entry.shape, firstBeyondFloat32);
+  if (problem !== undefined) throw new CheckpointError(`holds ${problem}; it cannot become f32`, locationOf(entry));
+  return floats;
+}
+
+/** The first number that becomes an infinite float. */
+const firstBeyondFloat32 = 2 ** 128 - 2 ** 103;
 
 /** Reads a packed weight. */
 async function loadPacked(
   checkpoint: Checkpoint,
   entry: CheckpointEntry,
-  { dtype, shape, expected, wanted }: { dtype: PackedDType; shape: Shape; expected: Shape; wanted: WeightDType | undefined },
+  { dtype, shape, wanted }: { dtype: PackedDType; shape: Shape; wanted: WeightDType | undefined },
   backend: Backend,
 ): Promise<Tensor> {
-  checkPackedEntry(entry, { dtype, shape }, expected);
   if (wanted !== undefined && wanted !== dtype) {
-    const { file, key, offset } = entry;
-    throw new CheckpointError(`is packed as ${dtype}; it cannot be loaded as ${wanted}. Hint: load the checkpoint it was made of`, { file, key, offset });
+    throw new CheckpointError(`is packed as ${dtype}; it cannot be loaded as ${wanted}. Hint: load the checkpoint it was made of`, locationOf(entry));
   }
   const bytes = await checkpoint.read(entry);
   return withoutScope(() => tensor(backend, bytes, shape, dtype));
 }
 
-function mapped(
-  backend: Backend,
-  { dtype, offset, shape, sizeBytes }: CheckpointEntry,
-  descriptor: number | undefined,
-): Tensor | undefined {
+function mapped(backend: Backend, { dtype, offset, sizeBytes }: CheckpointEntry, shape: Shape, descriptor: number | undefined): Tensor | undefined {
   if (dtype !== 'F32' || offset % 4 !== 0 || descriptor === undefined || !('mapFile' in backend)) return undefined;
   const buffer = (backend as MappingBackend).mapFile(descriptor, offset, 'f32', sizeBytes / 4);
   return buffer === undefined ? undefined : withoutScope(() => Tensor.over(backend, buffer, shape));

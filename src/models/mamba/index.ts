@@ -1,10 +1,11 @@
 export * from './block.js';
 export * from './checkpoint.js';
-export * from './config.js';
+export { mambaConfig, type MambaConfig, type MambaInitialisation } from './config.js';
+export { parseMambaConfig, readMambaConfig, toTransformersConfig } from './config-file.js';
+export type { OnWarning } from './config-keys.js';
 export * from './language-model.js';
 export * from './layer.js';
 export * from './mixer.js';
-export { storedWeightDType } from './packed-checkpoint.js';
 export * from './packing.js';
 export * from './selection.js';
 export * from './state.js';

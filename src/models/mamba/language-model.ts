@@ -5,7 +5,7 @@ import { disposeSymbol } from '../../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError } from '../../util/errors.js';
 import { fingerprintOf } from '../fingerprint.js';
 import { MambaBlock } from './block.js';
-import type { MambaConfig } from './config.js';
+import { checkConfig, expectRoom, type MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';
 import { State } from './state.js';
 
@@ -34,8 +34,12 @@ export class MambaLM implements Disposable {
   readonly #untiedHead: Linear | null;
   #disposed = false;
 
-  /** @param source where the parameters come from; `loadMamba` and `MambaLM.initial` give the usual ones */
+  /**
+   * @param source where the parameters come from; `loadMamba` and `MambaLM.initial` give the usual ones
+   * @throws ArgumentError when the config's sizes are beyond what there can be
+   */
   constructor(config: MambaConfig, backend: Backend, source: TensorSource) {
+    checkConfig('MambaLM', config);
     const { vocabularySize, dModel, layers, norm, normEpsilon, tiedHead, initialisation } = config;
     const store = new ParameterStore(source);
     const backbone = store.at('backbone');
@@ -51,8 +55,13 @@ export class MambaLM implements Disposable {
     this.parameters = store.all;
   }
 
-  /** A model with the official initialisation. The same seed gives the same weights on every backend. */
+  /**
+   * A model with the official initialisation. The same seed gives the same weights on every backend.
+   * @throws ArgumentError when the sizes are beyond what there can be, or the parameters beyond the memory of the machine
+   */
   static initial(config: MambaConfig, backend: Backend, seed: number): MambaLM {
+    checkConfig('MambaLM.initial', config);
+    if (backend.kind === 'cpu' || backend.kind === 'reference') expectRoom('MambaLM.initial', config);
     return new MambaLM(config, backend, initialParameters(backend, seed));
   }
 
@@ -93,6 +102,11 @@ export class MambaLM implements Disposable {
    */
   fingerprint(): Promise<string> {
     return fingerprintOf(this.parameters);
+  }
+
+  /** Ids that end a text, beside the tokenizer's own. */
+  get endOfText(): readonly number[] {
+    return this.config.endOfText;
   }
 
   /** W of logits = hidden·Wᵀ, [V,D]. */

@@ -7,7 +7,7 @@ import type { Checkpoint, CheckpointEntry } from '../../io/index.js';
 import type { Parameter } from '../../nn/index.js';
 import { formatShape, isPacked, packedSizeBytes, sameShape, type PackedDType, type Shape } from '../../tensor/index.js';
 import { CheckpointError } from '../../util/errors.js';
-import type { WeightDType } from './packing.js';
+import { checked } from '../../util/schema.js';
 
 const metadataKey = 'elapid.packed';
 
@@ -45,28 +45,11 @@ export function readPackedMetadata(checkpoint: Checkpoint): PackedTensors {
   } catch (cause) {
     throw new CheckpointError('is not JSON', location, { cause });
   }
-  const result = v.safeParse(schema, json);
-  if (!result.success) {
-    const [issue] = result.issues;
-    const at = v.getDotPath(issue);
-    throw new CheckpointError(
-      `${at === null ? '' : `${at} `}is ${issue.received}; expected ${issue.expected ?? 'another value'} for packed weights of version ${String(layoutVersion)}`,
-      location,
-    );
-  }
-  const { tensors } = result.output;
+  const { tensors } = checked(schema, json, location);
   for (const key of Object.keys(tensors)) {
     if (!checkpoint.entries.has(key)) throw new CheckpointError(`names '${key}', which the checkpoint does not hold`, location);
   }
   return tensors;
-}
-
-/**
- * The format that the large matrices of a checkpoint load in.
- * @throws CheckpointError as `readPackedMetadata`
- */
-export function storedWeightDType(checkpoint: Checkpoint): WeightDType {
-  return readPackedMetadata(checkpoint)['backbone.embeddings.weight']?.dtype ?? 'f32';
 }
 
 /**

@@ -38,6 +38,9 @@ export function packedParameters(source: TensorSource, dtype: WeightDType): Tens
 export const inFormat = (weight: Tensor, format: Exclude<WeightDType, 'f32'>): Tensor =>
   format === 'f16' ? cast(weight, 'f16') : packWeight(weight, format);
 
+/** What a weight in a format must stay below in magnitude: half precision rounds to infinity from there on, the others with floats. */
+export const largestOf = (format: WeightDType): number => (format === 'f16' ? 65520 : format === 'f32' ? Infinity : 2 ** 128 - 2 ** 119);
+
 /** @throws ArgumentError when dtype is not one of `weightDTypes` */
 export function checkWeightDType(operation: string, dtype: WeightDType): void {
   if (weightDTypes.includes(dtype)) return;

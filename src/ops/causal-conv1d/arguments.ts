@@ -5,7 +5,7 @@ import { expectRank, expectShape, formatShape, type Tensor } from '../../tensor/
 export type ConvActivation = 'silu' | 'none';
 
 /** The kernels' scratch holds a few rows a tap. */
-const mostTaps = 4096;
+export const mostTaps = 4096;
 
 /** Throws unless weight, bias and activation fit E channels; returns K. */
 export function checkFilter(

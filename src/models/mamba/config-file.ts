@@ -1,0 +1,301 @@
+/** config.json and generation_config.json, read and written. */
+import * as v from 'valibot';
+import { platform } from '#platform';
+import { parseJsonObject } from '../../io/json.js';
+import { ArgumentError, CheckpointError } from '../../util/errors.js';
+import { didYouMean } from '../../util/nearest.js';
+import { brief, checked } from '../../util/schema.js';
+import { largestSizes, mambaConfig, type MambaConfig } from './config.js';
+import { unreadKey, warnOnConsole, type OnWarning } from './config-keys.js';
+
+const size = (key: keyof typeof largestSizes) => v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largestSizes[key])));
+const rank = v.optional(v.union([v.literal('auto'), v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largestSizes.dtRank))]));
+const ratio = v.optional(v.pipe(v.number(), v.gtValue(0)));
+const real = v.optional(v.pipe(v.number(), v.finite()));
+const flag = v.optional(v.boolean());
+
+/** The `model_type` of LTI models, which transformers does not have: other programs refuse it by name. */
+const ltiType = 'elapid-mamba-lti';
+
+/** Arguments of the official `Mamba` layer. */
+const ssmSchema = v.nullish(
+  v.strictObject({
+    layer: v.optional(v.literal('Mamba1')),
+    d_state: size('dState'),
+    d_conv: size('dConv'),
+    expand: ratio,
+    dt_rank: rank,
+    dt_min: real,
+    dt_max: real,
+    dt_init: v.optional(v.picklist(['random', 'constant'])),
+    dt_scale: real,
+    dt_init_floor: real,
+    conv_bias: flag,
+    bias: flag,
+    use_fast_path: flag,
+  }),
+  {},
+);
+
+const nothing = (what: string) =>
+  v.custom<unknown>((value) => value === null || value === 0 || (Array.isArray(value) && value.length === 0), what);
+
+/** Arguments of the official attention layer: no layer is one, so that they say nothing, but a strange key says that more is meant. */
+const attentionSchema = v.nullish(
+  v.strictObject(
+    Object.fromEntries(
+      [
+        ...['num_heads', 'num_heads_kv', 'head_dim', 'mlp_dim', 'qkv_proj_bias', 'out_proj_bias', 'softmax_scale', 'causal', 'd_conv'],
+        ...['rotary_emb_dim', 'rotary_emb_base', 'rotary_emb_interleaved'],
+      ].map((key) => [key, v.optional(v.unknown())]),
+    ),
+  ),
+);
+
+/**
+ * The keys that are read, in transformers' words and in those of the official implementation (state-spaces/mamba). Converted
+ * checkpoints have both, so both are read from every file, and must say the same.
+ */
+const schema = v.object({
+  model_type: v.optional(v.picklist(['mamba', ltiType])),
+  vocab_size: size('vocabularySize'),
+  hidden_size: size('dModel'),
+  d_model: size('dModel'),
+  num_hidden_layers: size('layers'),
+  n_layer: size('layers'),
+  state_size: size('dState'),
+  conv_kernel: size('dConv'),
+  expand: ratio,
+  intermediate_size: size('dInner'),
+  d_inner: size('dInner'),
+  time_step_rank: rank,
+  layer_norm_epsilon: v.optional(v.pipe(v.number(), v.minValue(0), v.finite())),
+  use_bias: flag,
+  use_conv_bias: flag,
+  hidden_act: v.optional(v.picklist(['silu', 'swish'])),
+  tie_word_embeddings: flag,
+  tie_embeddings: flag,
+  initializer_range: real,
+  time_step_scale: real,
+  time_step_min: real,
+  time_step_max: real,
+  time_step_init_scheme: v.optional(v.picklist(['random', 'uniform', 'constant'])),
+  time_step_floor: real,
+  rescale_prenorm_residual: flag,
+  rms_norm: flag,
+  ssm_cfg: ssmSchema,
+  attn_cfg: attentionSchema,
+  attn_layer_idx: v.optional(nothing('an empty list: attention layers are not supported')),
+  d_intermediate: v.optional(nothing('0: blocks with an MLP are not supported')),
+  pad_vocab_size_multiple: size('vocabularySize'),
+  residual_in_fp32: flag,
+  fused_add_norm: flag,
+});
+
+type ConfigFile = v.InferOutput<typeof schema>;
+
+/**
+ * Reads a config.json of either dialect: transformers' (`model_type: "mamba"`) or the official one (`d_model`, `ssm_cfg`).
+ * @param file its path, for messages
+ * @param onWarning told of each key that has no effect here; default: the console
+ * @throws CheckpointError naming the key that is missing or wrong, that contradicts another, or that asks for what this model is not
+ */
+export function parseMambaConfig(json: unknown, file: string, onWarning: OnWarning = warnOnConsole): MambaConfig {
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new CheckpointError('expected a JSON object', { file });
+  }
+  const transformers = isTransformers(json, file);
+  refuseQuantized(json, file);
+  const c = checked(schema, json, { file });
+  const s = c.ssm_cfg;
+  const agreed = <T>(...settings: [key: string, value: T | undefined][]) => agreement(file, settings);
+  const required = (what: string, ...settings: [key: string, value: number | undefined][]): number => {
+    const value = agreed(...settings);
+    if (value !== undefined) return value;
+    throw new CheckpointError(`is missing; expected ${what}`, { file, key: settings[transformers ? 0 : settings.length - 1]?.[0] ?? '' });
+  };
+  if (transformers && c.rms_norm === false) {
+    throw new CheckpointError("is false; expected true: transformers' Mamba has no other norm", { file, key: 'rms_norm' });
+  }
+  const dModel = required('the width of the residual stream', ['hidden_size', c.hidden_size], ['d_model', c.d_model]);
+  const vocabulary = required('the number of token ids', ['vocab_size', c.vocab_size]);
+  const multiple = transformers ? 1 : (c.pad_vocab_size_multiple ?? 8);
+  const rankOf = (value: number | 'auto' | undefined) => (value === 'auto' ? Math.ceil(dModel / 16) : value);
+  const options: Parameters<typeof mambaConfig>[0] = {
+    vocabularySize: Math.ceil(vocabulary / multiple) * multiple,
+    dModel,
+    layers: required('the number of layers', ['num_hidden_layers', c.num_hidden_layers], ['n_layer', c.n_layer]),
+    dState: agreed(['state_size', c.state_size], ['ssm_cfg.d_state', s.d_state]) ?? 16,
+    dConv: agreed(['conv_kernel', c.conv_kernel], ['ssm_cfg.d_conv', s.d_conv]) ?? 4,
+    dInner: innerOf(c, dModel, file),
+    dtRank: agreed(['time_step_rank', rankOf(c.time_step_rank)], ['ssm_cfg.dt_rank', rankOf(s.dt_rank)]) ?? Math.ceil(dModel / 16),
+    ssm: c.model_type === ltiType ? 'lti' : 's6',
+    norm: c.rms_norm === false ? 'layer' : 'rms',
+    normEpsilon: c.layer_norm_epsilon ?? 1e-5,
+    projectionBias: agreed(['use_bias', c.use_bias], ['ssm_cfg.bias', s.bias]) ?? false,
+    convBias: agreed(['use_conv_bias', c.use_conv_bias], ['ssm_cfg.conv_bias', s.conv_bias]) ?? true,
+    tiedHead: agreed(['tie_word_embeddings', c.tie_word_embeddings], ['tie_embeddings', c.tie_embeddings]) ?? true,
+    initialisation: {
+      dtMin: c.time_step_min ?? s.dt_min ?? 0.001,
+      dtMax: c.time_step_max ?? s.dt_max ?? 0.1,
+      dtFloor: c.time_step_floor ?? s.dt_init_floor ?? 1e-4,
+      dtScale: c.time_step_scale ?? s.dt_scale ?? 1,
+      dtInit: (c.time_step_init_scheme ?? s.dt_init) === 'constant' ? 'constant' : 'random',
+      embeddingDeviation: c.initializer_range ?? (transformers ? 0.1 : 0.02),
+      rescaleOutput: c.rescale_prenorm_residual ?? !transformers,
+    },
+  };
+  const endOfText = endOfTextOf(json, options.vocabularySize, file);
+  warnOfUnread(json, { file, known: [...Object.keys(schema.entries), endOfTextKey], onWarning });
+  return configOf({ ...options, ...(endOfText === undefined ? {} : { endOfText }) }, file);
+}
+
+/** Whether the dialect is transformers'; where a file says neither `model_type` nor `d_model`, it may say so in `architectures`. */
+function isTransformers(json: object, file: string): boolean {
+  if ('model_type' in json) return true;
+  if ('d_model' in json) return false;
+  const { architectures } = json as { architectures?: unknown };
+  if (Array.isArray(architectures) && architectures.includes('MambaForCausalLM')) return true;
+  const problem = 'is missing; expected "mamba" (the config.json of transformers), or d_model (that of state-spaces/mamba)';
+  throw new CheckpointError(problem, { file, key: 'model_type' });
+}
+
+function refuseQuantized(json: object, file: string): void {
+  const { quantization_config: quantization } = json as { quantization_config?: unknown };
+  if (quantization === undefined || quantization === null) return;
+  const { quant_method: method } = quantization as { quant_method?: unknown };
+  const by = typeof method === 'string' ? `by ${method}` : brief(quantization);
+  const hint = 'load the weights that were quantized, and make them small with elapid quantize';
+  throw new CheckpointError(`the weights are quantized ${by}; expected plain ones. Hint: ${hint}`, { file, key: 'quantization_config' });
+}
+
+/** E: said outright, or as a multiple of D, rounded down. */
+function innerOf(c: ConfigFile, dModel: number, file: string): number {
+  const given = agreement(file, [['intermediate_size', c.intermediate_size], ['d_inner', c.d_inner]]);
+  const expand = agreement(file, [['expand', c.expand], ['ssm_cfg.expand', c.ssm_cfg.expand]]);
+  if (given === undefined) {
+    const inner = Math.floor((expand ?? 2) * dModel);
+    if (inner >= 1 && inner <= largestSizes.dInner) return inner;
+    const [key, most] = [c.expand === undefined ? 'ssm_cfg.expand' : 'expand', String(largestSizes.dInner)];
+    throw new CheckpointError(`makes ${String(inner)} channels of a width of ${String(dModel)}; expected 1 to ${most}`, { file, key });
+  }
+  // A multiple that was worked out by division may be off by its last digit.
+  if (expand === undefined || Math.abs(expand * dModel - given) < 1) return given;
+  const product = `${String(expand)}·${String(dModel)} = ${String(Math.floor(expand * dModel))}`;
+  const key = c.intermediate_size === undefined ? 'd_inner' : 'intermediate_size';
+  throw new CheckpointError(`is ${String(given)}, but expand · width is ${product}; expected the same`, { file, key });
+}
+
+/** The value of one setting under several keys. @throws CheckpointError where two of them differ */
+function agreement<T>(file: string, settings: readonly (readonly [key: string, value: T | undefined])[]): T | undefined {
+  const given = settings.filter(([, value]) => value !== undefined);
+  const [first] = given;
+  const other = given.find(([, value]) => value !== first?.[1]);
+  if (first === undefined || other === undefined) return first?.[1];
+  throw new CheckpointError(`is ${brief(first[1])}, but '${other[0]}' is ${brief(other[1])}; expected the same`, { file, key: first[0] });
+}
+
+function configOf(options: Parameters<typeof mambaConfig>[0], file: string): MambaConfig {
+  try {
+    return mambaConfig(options);
+  } catch (cause) {
+    if (!(cause instanceof ArgumentError)) throw cause;
+    throw new CheckpointError(cause.message.replace(/^mambaConfig: /, ''), { file }, { cause });
+  }
+}
+
+const endOfTextKey = 'eos_token_id';
+
+/** The ids that end a text, where a file says so. */
+function endOfTextOf(json: object, vocabularySize: number, file: string): readonly number[] | undefined {
+  const { [endOfTextKey]: value } = json as { [endOfTextKey]?: unknown };
+  if (value === undefined || value === null) return undefined;
+  const ids = Array.isArray(value) ? (value as unknown[]) : [value];
+  for (const id of ids) {
+    if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
+    const expected = `an id below ${String(vocabularySize)}, the size of the vocabulary, or a list of such`;
+    throw new CheckpointError(`is ${brief(value)}; expected ${expected}`, { file, key: endOfTextKey });
+  }
+  return [...new Set(ids as number[])];
+}
+
+function warnOfUnread(json: object, { file, known, onWarning }: { file: string; known: readonly string[]; onWarning: OnWarning }): void {
+  for (const [key, value] of Object.entries(json)) {
+    const unread = known.includes(key) ? 'nothing' : unreadKey(key, value);
+    if (unread === 'not applied') {
+      onWarning(`${file}, key '${key}': is ${brief(value)}, and has no effect: generation is set by its options alone`);
+    } else if (unread === 'unknown') {
+      onWarning(`${file}, key '${key}': is not a key that is known here, and has no effect${didYouMean(key, known)}`);
+    }
+  }
+}
+
+/**
+ * Reads a config.json without weights, and the generation_config.json beside it.
+ * @throws CheckpointError as `parseMambaConfig`, or when a file cannot be read or is no JSON object
+ */
+export async function readMambaConfig(file: string, onWarning: OnWarning = warnOnConsole): Promise<MambaConfig> {
+  return withGenerationConfig(parseMambaConfig(await readJson(file), file, onWarning), file, onWarning);
+}
+
+async function readJson(file: string): Promise<object> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await platform.readFile(file);
+  } catch (cause) {
+    throw new CheckpointError(`cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { file }, { cause });
+  }
+  return parseJsonObject(bytes, file, { pythonFloats: true }).value;
+}
+
+/**
+ * The config with what a generation_config.json beside it says: the ids that end a text, instead of those of config.json.
+ * @param configName the path of config.json
+ * @throws CheckpointError when the file is damaged, or names ids that are not in the vocabulary
+ */
+export async function withGenerationConfig(config: MambaConfig, configName: string, onWarning: OnWarning = warnOnConsole): Promise<MambaConfig> {
+  const file = configName.replace(/[^/\\]*$/, 'generation_config.json');
+  if ((await platform.pathKind(file)) !== 'file') return config;
+  const value = await readJson(file);
+  const endOfText = endOfTextOf(value, config.vocabularySize, file);
+  warnOfUnread(value, { file, known: [endOfTextKey], onWarning });
+  return endOfText === undefined ? config : { ...config, endOfText };
+}
+
+/**
+ * The config in transformers' dialect, as `config.json` holds it; an LTI model has a `model_type` of its own.
+ * @throws ArgumentError for layer norm, which transformers' Mamba does not have
+ */
+export function toTransformersConfig(config: MambaConfig): Record<string, unknown> {
+  if (config.norm !== 'rms') {
+    throw new ArgumentError("toTransformersConfig: norm is 'layer'; expected 'rms', the only one of transformers' Mamba");
+  }
+  const { initialisation: i, endOfText } = config;
+  return {
+    ...(config.ssm === 's6' ? { architectures: ['MambaForCausalLM'], model_type: 'mamba' } : { model_type: ltiType }),
+    vocab_size: config.vocabularySize,
+    hidden_size: config.dModel,
+    num_hidden_layers: config.layers,
+    state_size: config.dState,
+    conv_kernel: config.dConv,
+    expand: config.dInner / config.dModel,
+    intermediate_size: config.dInner,
+    time_step_rank: config.dtRank,
+    layer_norm_epsilon: config.normEpsilon,
+    use_bias: config.projectionBias,
+    use_conv_bias: config.convBias,
+    hidden_act: 'silu',
+    tie_word_embeddings: config.tiedHead,
+    // transformers would take 0 where the key is missing.
+    [endOfTextKey]: endOfText.length === 1 ? endOfText[0] : endOfText.length === 0 ? null : endOfText,
+    residual_in_fp32: true,
+    initializer_range: i.embeddingDeviation,
+    time_step_scale: i.dtScale,
+    time_step_min: i.dtMin,
+    time_step_max: i.dtMax,
+    time_step_init_scheme: i.dtInit,
+    time_step_floor: i.dtFloor,
+    rescale_prenorm_residual: i.rescaleOutput,
+    dtype: 'float32',
+  };
+}
