@@ -18,11 +18,11 @@ interface Work {
   readonly model: MambaLM;
   readonly state: State;
   /** Made when first asked for: it moves the model's weights. */
-  trainer(): Trainer;
+  readonly trainer: () => Trainer;
   /** Called when the work is well under way, and somewhere inside of it. */
-  begun(): void;
+  readonly begun: () => void;
   /** Calls `begun` at the next opportunity. */
-  soon(): void;
+  readonly soon: () => void;
 }
 
 /** What takes long, and calls `begun` on the way. */

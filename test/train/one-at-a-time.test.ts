@@ -32,7 +32,7 @@ describe.each(['native', 'wasm'] as const)('one trainer, several calls at once, 
   ])('%j begun at once give what they give one by one', async (names) => {
     const outcome = async (name: string, atOnce: boolean) => {
       const run = new TinyRun(backend());
-      const begin = (call: string) => calls[call]?.(run, path(`${name}.safetensors`));
+      const begin = (call: string) => Promise.resolve(calls[call]?.(run, path(`${name}.safetensors`)));
       const results: unknown[] = [];
       if (atOnce) results.push(...(await Promise.all(names.map(begin))));
       else for (const call of names) results.push(await begin(call));
