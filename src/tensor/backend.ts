@@ -35,9 +35,12 @@ export interface BackendStatistics {
 /** The launches of one step, recorded to be replayed without JavaScript per operation. */
 export interface Program extends Disposable {
   readonly launches: number;
-  /** Appends the recorded launches to the stream. Reads and writes the same memory as when they were recorded. */
+  /**
+   * Appends the recorded launches to the stream. Reads and writes the same memory as when they were recorded.
+   * @throws DisposedError when the program was disposed, or a buffer that its launches use was released since
+   */
   replay(): void;
-  /** Frees the memory the program owns. */
+  /** Frees the memory the program owns, and what was released meanwhile of the memory its launches use. Harmless when repeated. */
   dispose(): void;
 }
 
@@ -69,7 +72,7 @@ export interface Backend extends AsyncDisposable {
   read(view: BufferView, into?: HostArray): Promise<HostArray>;
   /** The view's values as it computes with them, of a backend that computes in float64. */
   readExact?(view: BufferView): Promise<Float64Array>;
-  /** Gives the buffer back; launches already in the stream may still use it. */
+  /** Gives the buffer back; launches already in the stream may still use it. Its memory stays while a program uses it. */
   release(buffer: DeviceBuffer): void;
   /** Whether this backend has the kernel; operations that can do without compose theirs of others. */
   supports(kernel: Pick<Kernel, 'signature' | 'optional' | 'webgpu'>): boolean;
@@ -85,7 +88,10 @@ export interface Backend extends AsyncDisposable {
   statistics(): BackendStatistics;
   /** Sets `launches` to zero and `peakBytes` to what is live. */
   resetStatistics(): void;
-  /** Waits for the stream, frees all memory, ends the threads. */
+  /**
+   * Waits for the stream and for reads under way, frees all memory, ends the threads. From the call on, everything that would use
+   * the backend throws DisposedError; tensors, models and programs may still be disposed.
+   */
   close(): Promise<void>;
 }
 

@@ -1,8 +1,10 @@
 import { appendFileSync, copyFileSync, mkdirSync, readFileSync, realpathSync, truncateSync, utimesSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
+import { Decoder } from '../../src/generate/index.js';
 import { loadMamba, saveMamba, type MambaLM } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
+import { DisposedError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { checkpointErrorOf } from '../support/checkpoints.js';
 import { useFolder } from '../support/folders.js';
@@ -63,6 +65,24 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
     expect(backend().statistics().liveBuffers).toBe(0);
     await backend().synchronize();
     await vi.waitFor(() => expect(mappingsOf(file).bytes).toBe(0));
+  });
+
+  test.skipIf(!linux || kernels === 'wasm')(`a decoder keeps the pages of a model that was freed${note}`, async () => {
+    const file = goldenIn('decoded');
+    const model = await loadMamba(path('decoded'), backend());
+    const state = model.newState(1);
+    const decoder = new Decoder(model, state);
+    for (let step = 0; step < 3; step++) await decoder.step([step]);
+    const { liveBuffers } = backend().statistics();
+    model.dispose();
+    await backend().synchronize();
+    // All but A_log, of which the decoder has what it needs.
+    expect(backend().statistics().liveBuffers).toBe(liveBuffers - model.blocks.length);
+    expect(mappingsOf(file).bytes).toBeGreaterThan(0);
+    await expect(decoder.step([1])).rejects.toThrow(DisposedError);
+    decoder.dispose();
+    await vi.waitFor(() => expect(mappingsOf(file).bytes).toBe(0));
+    state.dispose();
   });
 
   test('replacing the file does not disturb a model that was loaded from it', async () => {

@@ -30,6 +30,12 @@ function nativeTargets(): NonNullable<BackendOptions['kernels']>[] {
   return [];
 }
 
+/** The ways in which backends keep memory: the addon's (wasm where there is none), a wasm module's, arrays. */
+export const memoryKinds = ['native', 'wasm', 'reference'] as const;
+
+export const openMemoryKind = (kind: (typeof memoryKinds)[number]): Promise<Backend> =>
+  openBackend(kind === 'reference' ? kind : 'cpu', { kernels: kind === 'wasm' ? kind : 'auto', threads: 1, poison: true });
+
 /**
  * Whether WebGPU can be tested here, in software if need be. Where it cannot it says why; under CI that is a failure.
  */
@@ -48,6 +54,9 @@ export const gpuIsHere = await (async (): Promise<boolean> => {
 /** A backend for the tests of a `describe` block, closed after them. Each test must leave no live buffer. */
 export const useBackend = (kind: 'cpu' | 'reference' | 'webgpu', options: BackendOptions = {}): (() => Backend) =>
   useOpened(() => openBackend(kind, { poison: true, threads: 2, ...options }));
+
+/** The same, of one of `memoryKinds`. */
+export const useMemoryKind = (kind: (typeof memoryKinds)[number]): (() => Backend) => useOpened(() => openMemoryKind(kind));
 
 /** The same, of a GPU of which something else is said than it has. */
 export const useChangedGpu = (changes: Partial<GpuFeatures>): (() => Backend) =>

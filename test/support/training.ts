@@ -1,4 +1,4 @@
-import { splitText, type TokenDataset } from '../../src/data/index.js';
+import { splitText, validationBatches, type Batch, type TokenDataset } from '../../src/data/index.js';
 import { mambaConfig, MambaLM } from '../../src/models/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, Trainer, type TrainingOptions } from '../../src/train/index.js';
@@ -23,14 +23,21 @@ export class TinyRun {
   readonly trainer: Trainer;
   readonly dataset: TokenDataset;
 
-  constructor(backend: Backend, { options = {}, text = tinyText, config = tinyConfig, seed = 3 }: {
+  constructor(backend: Backend, { options = {}, text = tinyText, config = tinyConfig, seed = 3, model }: {
+    model?: MambaLM;
     options?: Partial<TrainingOptions>;
     text?: Uint8Array;
     config?: MambaLM['config'];
     seed?: number;
   } = {}) {
     this.dataset = splitText(text, 0.2);
-    this.trainer = new Trainer(MambaLM.initial(config, backend, seed), this.dataset, { ...tinyOptions, ...options });
+    this.trainer = new Trainer(model ?? MambaLM.initial(config, backend, seed), this.dataset, { ...tinyOptions, ...options });
+  }
+
+  /** The first held-out batch. */
+  batch(): Batch {
+    for (const batch of validationBatches(this.dataset.validation, this.trainer.options)) return batch;
+    throw new Error('there is no held-out batch');
   }
 
   /** Takes `count` steps and returns their losses and gradient norms. */

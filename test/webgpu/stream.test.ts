@@ -4,7 +4,7 @@ import { openGpuDevice } from '../../src/backend/webgpu/device.js';
 import { WebGpuBackend } from '../../src/backend/webgpu/webgpu-backend.js';
 import { add, affine, contiguous, copyInto, split } from '../../src/ops/index.js';
 import { empty, scope, tensor, type Tensor } from '../../src/tensor/index.js';
-import { BackendError } from '../../src/util/errors.js';
+import { BackendError, DisposedError } from '../../src/util/errors.js';
 import { gpuIsHere, useBackend } from '../support/backends.js';
 
 describe.runIf(gpuIsHere)('the webgpu stream', () => {
@@ -76,6 +76,29 @@ describe.runIf(gpuIsHere)('the webgpu stream', () => {
     program.dispose();
     for (const made of [x, y]) made.dispose();
   });
+
+  test('memory that a captured step uses is nobody else’s while the program lives', async () => {
+    const [x, y] = [tensor(backend(), [1, 2], [2]), empty(backend(), [2])];
+    const program = backend().capture(() => {
+      scope(() => {
+        copyInto(add(x, x), y);
+      });
+    });
+    program.replay();
+    const before = y.data();
+    y.dispose();
+    const bystanders = [1, 2, 3].map((value) => tensor(backend(), [value, value], [2]));
+    expect(() => {
+      program.replay();
+    }).toThrow(/'destination' of copy_rows, f32, 2 numbers/);
+    expect([...(await before)]).toEqual([2, 4]);
+    for (const [i, bystander] of bystanders.entries()) expect([...(await bystander.data())]).toEqual([i + 1, i + 1]);
+    expect(backend().statistics().liveBuffers).toBe(5);
+    program.dispose();
+    program.dispose();
+    expect(backend().statistics().liveBuffers).toBe(4);
+    for (const made of [x, ...bystanders]) made.dispose();
+  });
 });
 
 describe.runIf(gpuIsHere)('a webgpu device', () => {
@@ -95,6 +118,25 @@ describe.runIf(gpuIsHere)('a webgpu device', () => {
     expect([...(await y.data())]).toEqual([3]);
     y.dispose();
     await again.close();
+  });
+
+  test('that is closed ends what is queued and refuses the rest', async () => {
+    const backend = await openBackend('webgpu');
+    const x = tensor(backend, [1, 2], [2]);
+    const y = add(x, x);
+    const program = backend.capture(() => {
+      copyInto(x, y);
+    });
+    const queued = y.data();
+    const closing = Promise.all([backend.close(), backend.close()]);
+    const late = [() => tensor(backend, [1], [1]), () => add(x, x), () => x.write([3, 4]), () => program.replay()];
+    for (const call of late) expect(call).toThrow(/: the backend was closed/);
+    for (const call of late) expect(call).toThrow(DisposedError);
+    await expect(x.data()).rejects.toThrow(new DisposedError('read: the backend was closed'));
+    expect([...(await queued)]).toEqual([2, 4]);
+    await closing;
+    for (const one of [program, x, y]) one.dispose();
+    expect(backend.statistics().liveBuffers).toBe(0);
   });
 
   test('says what is too large for one buffer', async () => {

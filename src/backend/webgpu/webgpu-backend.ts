@@ -57,8 +57,12 @@ export class WebGpuBackend implements Backend {
   readonly #bound = new ListMap<readonly BoundDispatch[]>();
   readonly #limits: Limits;
   #profile: GpuProfile | null = null;
+  /** Why the device is of no use any more. */
   #failure: Error | null = null;
   #closing: Promise<void> | null = null;
+  #closed = false;
+  /** Reads under way. */
+  readonly #reads = new Set<Promise<HostArray>>();
   readonly #lifetimes = new MemoryLifetimes<GpuBlock>(this.#counters, (block) => {
     this.#give(block);
   });
@@ -125,13 +129,23 @@ export class WebGpuBackend implements Backend {
   async read(view: BufferView, into?: HostArray): Promise<HostArray> {
     this.#expectAlive('read');
     if (this.#recording !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
+    const reading = this.#read(view, into);
+    this.#reads.add(reading);
+    try {
+      return await reading;
+    } finally {
+      this.#reads.delete(reading);
+    }
+  }
+
+  async #read(view: BufferView, into: HostArray | undefined): Promise<HostArray> {
     const { dtype, block } = view.buffer as GpuBuffer;
     if (view.size === 0) return hostArray(dtype, new ArrayBuffer(0));
     if (dtype === 'f16') {
       const converted = this.#take('f32', view.size);
       this.#copyNumbers(view, { buffer: converted, offset: 0, size: view.size });
       try {
-        return await this.read({ buffer: converted, offset: 0, size: view.size });
+        return await this.#read({ buffer: converted, offset: 0, size: view.size }, undefined);
       } finally {
         this.release(converted);
       }
@@ -142,10 +156,9 @@ export class WebGpuBackend implements Backend {
       this.#stream.copy({ from: block.buffer, fromOffset: view.offset * itemSize[dtype], to: staging, toOffset: 0, sizeBytes });
       await this.#stream.submitted();
       await staging.mapAsync(GPUMapMode.READ, 0, sizeBytes).catch((error: unknown) => {
-        this.#expectAlive('read');
-        throw error;
+        throw this.#failure ?? error;
       });
-      this.#expectAlive('read');
+      if (this.#failure !== null) throw this.#failure;
       const mapped = staging.getMappedRange(0, sizeBytes);
       if (dtype !== 'f32' || !(into instanceof Float32Array) || into.length !== view.size) return hostArray(dtype, mapped.slice(0));
       into.set(new Float32Array(mapped));
@@ -199,7 +212,7 @@ export class WebGpuBackend implements Backend {
   async synchronize(): Promise<void> {
     this.#expectAlive('synchronize');
     await this.#ended();
-    this.#expectAlive('synchronize');
+    if (this.#failure !== null) throw this.#failure;
   }
 
   capture(step: () => void): Program {
@@ -244,13 +257,12 @@ export class WebGpuBackend implements Backend {
   }
 
   async #close(): Promise<void> {
-    // What is in the stream ends; what comes after this line is refused.
-    const ended = this.#failure === null ? this.#ended() : Promise.resolve();
+    // What is in the stream ends, and is read; what comes after this line is refused.
+    this.#closed = true;
     this.#lifetimes.close();
-    this.#failure ??= new DisposedError('the backend was closed');
     // The device may be lost meanwhile: then nothing runs any more either.
-    await ended.catch(() => undefined);
-    this.#stream.fail(this.#failure);
+    if (this.#failure === null) await Promise.allSettled([this.#ended(), ...this.#reads]);
+    this.#stream.fail(this.#failure ?? new DisposedError('the backend was closed'));
     this.#pool.destroy();
     this.#staging.destroy();
     this.#device.destroy();
@@ -262,9 +274,8 @@ export class WebGpuBackend implements Backend {
 
   /** @throws DisposedError after `close()`; what ended the device, where it was lost */
   #expectAlive(operation: string): void {
-    if (this.#failure === null) return;
-    if (this.#closing !== null) throw new DisposedError(`${operation}: the backend was closed`);
-    throw this.#failure;
+    if (this.#closed) throw new DisposedError(`${operation}: the backend was closed`);
+    if (this.#failure !== null) throw this.#failure;
   }
 
   /** Resolves when everything launched so far is done. */
@@ -323,7 +334,7 @@ export class WebGpuBackend implements Backend {
   }
 
   #fail(error: BackendError): void {
-    if (this.#failure !== null) return;
+    if (this.#closed || this.#failure !== null) return;
     this.#failure = error;
     this.#stream.fail(error);
   }
