@@ -34,6 +34,14 @@ export function positiveShare(text: string): number {
   throw new InvalidArgumentError('expected a number above 0, at most 1');
 }
 
+/** Refuses the empty text, which a shell variable that is not set gives; `then` does what is to be done with others. */
+export const someText =
+  <T = string>(then: (text: string, earlier?: T) => T = (text) => text as T) =>
+  (text: string, earlier?: T): T => {
+    if (text !== '') return then(text, earlier);
+    throw new InvalidArgumentError('expected some text');
+  };
+
 /** Collects a repeatable option. */
 export const repeated = (value: string, earlier: readonly string[] = []): readonly string[] => [...earlier, value];
 
@@ -42,11 +50,11 @@ export interface ComputeOptions {
   readonly backend: 'cpu' | 'webgpu';
   readonly threads?: number;
   readonly kernels: NonNullable<BackendOptions['kernels']>;
-  readonly matmul: NonNullable<BackendOptions['matmul']>;
+  readonly matmul?: NonNullable<BackendOptions['matmul']>;
 }
 
-/** Adds `--backend`, `--threads`, `--kernels` and `--matmul`. */
-export function withComputeOptions(command: Command): Command {
+/** Adds `--backend`, `--threads` and `--kernels`. */
+export function withBackendOptions(command: Command): Command {
   return command
     .addOption(
       new Option('--backend <kind>', 'what to compute on; webgpu is a GPU and needs the package webgpu: npm install webgpu')
@@ -55,23 +63,49 @@ export function withComputeOptions(command: Command): Command {
     )
     .option('--threads <n>', `threads of the CPU to compute with (default: one a processor, at most ${String(mostThreadsUnasked)}; fewer in wasm)`, integer(1))
     .addOption(
-      new Option('--kernels <kind>', 'compiled kernels of the CPU to run')
+      new Option('--kernels <kind>', 'compiled kernels of the CPU to run; auto: the fastest that were built for this machine, else wasm')
         .choices(['auto', 'native', 'wasm', 'avx512', 'avx2', 'sse2', 'neon'])
         .default('auto'),
     )
-    .addOption(
-      new Option(
-        '--matmul <precision>',
-        'of matrix products; bf16 (cpu) rounds their factors, faster with AMX or AVX512-BF16; f16 (webgpu) computes in mixed precision',
-      )
-        .choices(['f32', 'bf16', 'f16'])
-        .default('f32'),
-    );
+    .hook('preAction', checkComputeOptions);
+}
+
+/** Adds `--backend`, `--threads`, `--kernels` and `--matmul`. */
+export function withComputeOptions(command: Command): Command {
+  return withBackendOptions(command).addOption(
+    new Option(
+      '--matmul <precision>',
+      'of matrix products; bf16 (cpu) rounds their factors, faster with AMX or AVX512-BF16; f16 (webgpu) computes in mixed precision',
+    )
+      .choices(['f32', 'bf16', 'f16'])
+      .default('f32'),
+  );
+}
+
+/** Ends with a usage error where an option was given that the backend asked for does not have. */
+function checkComputeOptions(command: Command): void {
+  const { backend, matmul } = command.opts<ComputeOptions>();
+  if (backend === 'webgpu') {
+    for (const name of ['threads', 'kernels']) refuseOption(command, name, "is for '--backend cpu'");
+  }
+  const other = { cpu: 'f16', webgpu: 'bf16' }[backend];
+  if (matmul === other) command.error(`error: option '--matmul ${matmul}' is for '--backend ${backend === 'cpu' ? 'webgpu' : 'cpu'}'`);
+}
+
+/**
+ * Ends with a usage error where an option was given: it would have no effect.
+ * @param name of the option's value, as `topK`
+ * @param why what follows the option's name in the message
+ */
+export function refuseOption(command: Command, name: string, why: string): void {
+  if (command.getOptionValueSource(name) !== 'cli') return;
+  const flag = command.options.find((option) => option.attributeName() === name)?.long ?? name;
+  command.error(`error: option '${flag}' ${why}`);
 }
 
 /** `--dtype`, of commands that load a model. */
 export const dtypeOption = (): Option =>
-  new Option('--dtype <format>', 'of the large weight matrices (default: as they are stored)').choices(weightDTypes);
+  new Option('--dtype <format>', 'of the large weight matrices, converted while they load (default: as they are stored)').choices(weightDTypes);
 
 /** `--verify`, of commands that load a model. */
 export const verifyOption = (): Option =>
@@ -84,7 +118,7 @@ export const printWarning = (message: string): void => {
 
 /** Runs `body` on the backend asked for and closes it; says on stderr when the slower kernels serve. */
 export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {
-  const { backend: kind, threads, kernels, matmul } = options;
+  const { backend: kind, threads, kernels, matmul = 'f32' } = options;
   const { backend, notice } = await openBackendWithNotice(kind, { kernels, matmul, ...(threads === undefined ? {} : { threads }) });
   if (notice !== undefined) process.stderr.write(`elapid: ${notice}\n`);
   try {

@@ -13,7 +13,7 @@ import { exitCodes } from './options.js';
 
 function makeProgram(): Command {
   const program = new Command('elapid')
-    .description('Selective state space models (Mamba): train, run and inspect them.')
+    .description('Mamba language models, whose memory does not grow with the text: generate with them, train and measure them.')
     .version(packageVersion())
     .option('--debug', 'show stack traces')
     .showHelpAfterError('(elapid <command> --help shows all options)')
@@ -21,10 +21,12 @@ function makeProgram(): Command {
       'after',
       '\nExit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n\n' +
         'Start here:\n' +
-        '  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
-        '  elapid generate runs/austen "It is a truth universally"',
+        '  elapid generate stories "Once upon a time"                                 with a model that comes with the package\n' +
+        '  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300    a model of your own, from any text\n' +
+        '  elapid generate runs/austen "It is a truth universally"\n\n' +
+        'elapid <command> --help tells all of a command, with examples.',
     );
-  const commands = [addTrain, addTokenize, addGenerate, addEval, addInspect, addQuantize, addPlot, addDashboard, addTask];
+  const commands = [addGenerate, addTrain, addEval, addTokenize, addInspect, addQuantize, addPlot, addDashboard, addTask];
   for (const add of commands) add(program);
   for (const command of [program, ...program.commands]) {
     command.exitOverride((error) => {

@@ -41,8 +41,8 @@ export class BatchSampler implements BatchSource {
     const least = batchSize * length + 1;
     if (tokens.length < least) {
       const got = `${String(tokens.length)} tokens`;
-      const expected = `at least B·L + 1 = ${String(least)} for a batch`;
-      const hint = 'a longer text, or a smaller batch or length.';
+      const expected = `at least ${String(least)} for a batch: batch size × length + 1 = ${String(batchSize)} × ${String(length)} + 1`;
+      const hint = 'a longer text, or a smaller batch size or length.';
       throw new ArgumentError(describeProblem({ operation, argument: 'the training text', expected, got, hint }));
     }
     this.#tokens = tokens;

@@ -46,7 +46,8 @@ export function splitDocuments(source: DocumentSource, validationShare = 0.1): D
   if (validationShare === 0) return { training: source, validation: subset(source, 0, 'none', () => -1) };
   if (count < 2) {
     const [argument, got] = ['the text', `${String(count)} document${count === 1 ? '' : 's'}`];
-    throw new ArgumentError(describeProblem({ operation, argument, expected: 'at least 2 documents', got, hint }));
+    const ways = `documents are files, lines of .jsonl, or what lies between lines of --document-separator; or ${hint}`;
+    throw new ArgumentError(describeProblem({ operation, argument, expected: 'at least 2 documents', got, hint: ways }));
   }
   const n = Math.min(count, Math.max(2, Math.round(1 / validationShare)));
   const held = Math.floor(count / n);

@@ -8,6 +8,7 @@ export const pieceBytes = 1 << 20;
 
 /**
  * Finds the lines of a file, reading it once from front to end in pieces; no line needs to fit memory.
+ * @param begin where the first line begins; bytes before it count for the hash alone
  * @param headBytes how much of a line's beginning `onLine` is shown
  * @param onLine called with each line's first byte, the byte after its last (newline left out), and its beginning, which is
  *   valid during the call only
@@ -15,17 +16,18 @@ export const pieceBytes = 1 << 20;
  */
 export async function scanLines(
   file: File,
+  begin: number,
   headBytes: number,
   onLine: (start: number, end: number, head: Uint8Array) => void,
 ): Promise<number> {
   const head = new Uint8Array(headBytes);
   const shown = (start: number, end: number) => head.subarray(0, Math.min(headBytes, end - start));
   let hash = hashSeed;
-  let start = 0;
+  let start = begin;
   for (let offset = 0; offset < file.sizeBytes; offset += pieceBytes) {
     const piece = await file.read(offset, Math.min(pieceBytes, file.sizeBytes - offset));
     hash = hashBytes(piece, hash);
-    for (let at = 0; ; ) {
+    for (let at = offset === 0 ? Math.min(begin, piece.length) : 0; ; ) {
       const newline = piece.indexOf(10, at);
       const end = newline < 0 ? piece.length : newline;
       const before = offset + at - start;
@@ -64,8 +66,12 @@ export async function openData(operation: string, path: string): Promise<File> {
   try {
     return await platform.openFile(path);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const problem = describeProblem({ operation, argument: path, expected: 'a readable file', got: `unreadable (${reason})` });
-    throw new ArgumentError(problem, { cause });
+    throw unreadable(operation, path, cause);
   }
+}
+
+/** The error of a file that `operation` cannot read. */
+export function unreadable(operation: string, path: string, cause: unknown): ArgumentError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new ArgumentError(describeProblem({ operation, argument: path, expected: 'a readable file', got: `unreadable (${reason})` }), { cause });
 }

@@ -1,12 +1,16 @@
 import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { describeByte, utf8Length } from '../util/utf8.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { documentOf, type DocumentSource, type TokenDocument } from './documents.js';
 import { hashBytes, hashSeed, lineNumberAt, openData, scanLines } from './line-scan.js';
+import { openText } from './open-text.js';
+import { encodeRange, longestString, TextError } from './text-pieces.js';
+import type { TokenArray } from './tokens.js';
 
 /** How text files hold documents. */
 export interface TextDocumentsOptions {
   readonly tokenizer: Tokenizer;
-  /** A line that stands between documents, in files of plain text; without one a file is a document. */
+  /** A line that stands between documents, blanks after it left aside, in files of plain text; without one a file is a document. */
   readonly separator?: string;
   /** The key of a document's text, in files of JSON lines. */
   readonly textField?: string;
@@ -29,8 +33,8 @@ export const isJsonLines = (path: string): boolean => /\.(jsonl|ndjson)$/i.test(
 /**
  * The documents of text files: of plain text (UTF-8), and of JSON lines where a name ends in .jsonl or .ndjson. The files
  * are gone through once, in pieces, to find where documents begin (16 bytes of memory a document); a document is read and
- * tokenized when it is opened, whole. Where the tokenizer has a token that ends a document, each ends with it. Empty
- * documents are left out: nothing between two separators, an empty line of JSON lines.
+ * tokenized when it is opened. Where the tokenizer has a token that ends a document, each ends with it. Empty
+ * documents are left out: nothing between two separators, an empty line of JSON lines; so is a byte-order mark at the beginning of a file.
  * @throws ArgumentError where a file cannot be read, an option is out of its range, or there is no document
  */
 export async function openTextDocuments(paths: readonly string[], options: TextDocumentsOptions): Promise<DocumentSource> {
@@ -57,7 +61,7 @@ export async function openTextDocuments(paths: readonly string[], options: TextD
 }
 
 async function findDocuments(path: string, separator: Uint8Array | null): Promise<{ ranges: Float64Array; checksum: number }> {
-  const file = await openData(operation, path);
+  const { file, start: textStart } = await openText(operation, path);
   const ranges: number[] = [];
   const add = (start: number, end: number) => {
     if (end > start) ranges.push(start, end);
@@ -65,12 +69,12 @@ async function findDocuments(path: string, separator: Uint8Array | null): Promis
   try {
     let checksum: number;
     if (isJsonLines(path)) {
-      checksum = await scanLines(file, 1, (start, end, head) => {
-        if (end - start > 1 || (head.length > 0 && head[0] !== carriageReturn)) add(start, end);
+      checksum = await scanLines(file, textStart, mostBlanks, (start, end, head) => {
+        if (end - start > mostBlanks || !isBlank(head)) add(start, end);
       });
     } else {
-      let begin = 0;
-      checksum = await scanLines(file, (separator?.length ?? 0) + 1, (start, end, head) => {
+      let begin = textStart;
+      checksum = await scanLines(file, textStart, (separator?.length ?? 0) + mostBlanks, (start, end, head) => {
         if (separator === null || !isSeparator(head, end - start, separator)) return;
         add(begin, start);
         begin = Math.min(file.sizeBytes, end + 1);
@@ -83,18 +87,22 @@ async function findDocuments(path: string, separator: Uint8Array | null): Promis
   }
 }
 
-const carriageReturn = 13;
+/** Blanks at the end of a line are looked for this far. */
+const mostBlanks = 256;
 
-/** Whether a line is the separator, with or without the carriage return of a Windows line end. */
+/** Space, tab and the carriage return of a Windows line end. */
+const isBlank = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 32 || byte === 9 || byte === 13);
+
+/** Whether a line is the separator, with or without blanks after it. */
 function isSeparator(head: Uint8Array, length: number, separator: Uint8Array): boolean {
-  const extra = length - separator.length;
-  if (extra !== 0 && !(extra === 1 && head[separator.length] === carriageReturn)) return false;
-  return separator.every((byte, i) => byte === head[i]);
+  if (length < separator.length || length > head.length) return false;
+  return separator.every((byte, i) => byte === head[i]) && isBlank(head.subarray(separator.length));
 }
 
 function checkedSeparator(separator: string | undefined): Uint8Array | null {
   if (separator === undefined) return null;
-  if (separator !== '' && !/[\r\n]/.test(separator)) return new TextEncoder().encode(separator);
+  const line = separator.trimEnd();
+  if (line !== '' && !/[\r\n]/.test(line)) return new TextEncoder().encode(line);
   const [argument, got] = ['separator', JSON.stringify(separator)];
   throw new ArgumentError(describeProblem({ operation, argument, expected: 'the text of one line', got }));
 }
@@ -111,38 +119,58 @@ async function readDocument(from: TextFile, index: number, tokenizer: Tokenizer,
   const [start = 0, end = 0] = ranges.subarray(2 * (index - first));
   const file = await openData(operation, path);
   try {
-    const fail = async (problem: string, cause?: unknown): Promise<never> => {
+    const fail = async (problem: string, { offset = start, cause }: { offset?: number; cause?: unknown } = {}): Promise<never> => {
       const line = await lineNumberAt(file, start);
-      throw new CheckpointError(`line ${String(line)} ${problem}`, { file: path, offset: start }, { cause });
+      throw new CheckpointError(`line ${String(line)} ${problem}`, { file: path, offset }, { cause });
     };
     if (end > file.sizeBytes) await fail('is beyond the end: the file has changed since it was opened');
-    const bytes = await file.read(start, end - start);
-    let text: string;
     try {
-      text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+      const tokens = json ? tokenizer.encode(await readField(file, start, end, textField)) : await encodeRange(file, start, end, tokenizer);
+      return documentOf(withEnd(tokens, tokenizer.endOfText));
     } catch (cause) {
-      return await fail(`${json ? 'is' : 'begins a document that is'} not UTF-8`, cause);
+      if (cause instanceof LineError) return await fail(cause.message, { cause });
+      if (!(cause instanceof TextError)) throw cause;
+      const hint = cause.hint === undefined ? '' : `. Hint: ${cause.hint}`;
+      return await fail(`${json ? 'is' : 'begins a document that is'} ${cause.what}${hint}`, { offset: cause.offset, cause });
     }
-    if (json) {
-      let value: unknown;
-      try {
-        value = JSON.parse(text);
-      } catch (cause) {
-        return await fail(`is not JSON (${cause instanceof Error ? cause.message : String(cause)})`, cause);
-      }
-      const field = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[textField] : undefined;
-      if (typeof field !== 'string') return await fail(`has no text under the key '${textField}'. Hint: --text-field names the key`);
-      text = field;
-    }
-    return documentOf(withEnd(tokenizer.encode(text), tokenizer.endOfText));
   } finally {
     await file.close();
   }
 }
 
-function withEnd(tokens: Int32Array, endOfText: number | undefined): Int32Array {
+/** What is wrong with a line of JSON lines. */
+class LineError extends Error {}
+
+/** The text of the line of JSON in bytes [start, end). */
+async function readField(file: Awaited<ReturnType<typeof openData>>, start: number, end: number, textField: string): Promise<string> {
+  if (end - start > longestString) throw new LineError(`has ${String(end - start)} bytes. Hint: is it JSON lines, with one document a line?`);
+  const bytes = await file.read(start, end - start);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch (cause) {
+    const whole = utf8Length(bytes);
+    if (whole < bytes.length) throw new TextError(`not UTF-8 (${describeByte(start + whole, bytes[whole])})`, start + whole, undefined, { cause });
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new LineError(`is not JSON (${reason}). Hint: every line of .jsonl is a JSON object`, { cause });
+  }
+  const record = typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+  const field = record?.[textField];
+  if (typeof field !== 'string') throw new LineError(`has no text under the key '${textField}'. Hint: ${fieldHint(record)}`);
+  return field;
+}
+
+function fieldHint(record: Record<string, unknown> | undefined): string {
+  if (record === undefined) return 'every line of .jsonl is a JSON object';
+  const keys = Object.keys(record);
+  const texts = keys.filter((key) => typeof record[key] === 'string');
+  if (texts.length === 0) return `none of its keys (${keys.slice(0, 8).join(', ')}) holds text`;
+  return `--text-field names the key; there is text under ${texts.slice(0, 8).join(', ')}`;
+}
+
+function withEnd<T extends TokenArray>(tokens: T, endOfText: number | undefined): T {
   if (endOfText === undefined || tokens.length === 0 || tokens.at(-1) === endOfText) return tokens;
-  const ended = new Int32Array(tokens.length + 1);
+  const ended = new (tokens.constructor as new (length: number) => T)(tokens.length + 1);
   ended.set(tokens);
   ended[tokens.length] = endOfText;
   return ended;

@@ -1,6 +1,6 @@
 import type { MambaLM, State } from '../models/index.js';
 import { expectFiniteWeights } from '../nn/index.js';
-import type { Tokenizer } from '../tokenizer/index.js';
+import { ByteTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { Decoder, readPrompt } from './decoder.js';
@@ -110,7 +110,10 @@ async function explained<T>(model: MambaLM, draw: () => T | Promise<T>): Promise
 
 /**
  * Generates text after a prompt, in pieces as they become certain: never half a character, and nothing that may still turn
- * out to be a stop text. Ends at the tokenizer's end-of-text token as well, and at those of the model (`endOfText`).
+ * out to be a stop text. Ends at the tokenizer's end-of-text token as well, and at those of the model (`endOfText`). After an empty prompt it begins a text: with the
+ * token that begins one, else with the one that ends the text before it, else, on bytes, with a line end; of these nothing is
+ * part of the output.
+ * @throws ArgumentError for bad options, and for an empty prompt where a state goes on, or the vocabulary has no such token
  */
 export async function* generateText(
   model: MambaLM,
@@ -121,7 +124,11 @@ export async function* generateText(
   const matcher = new StopMatcher(options.stop ?? []);
   const decoded = tokenizer.stream();
   const ends = new Set([tokenizer.endOfText, ...model.endOfText]);
-  for await (const id of generateTokens(model, tokenizer.encode(prompt), options)) {
+  const encoded = tokenizer.encode(prompt);
+  const ids = encoded.length > 0 || options.state !== undefined ? encoded : firstIds(tokenizer);
+  // Decoders treat the first id of a text in a way of its own: the first that is generated comes after these.
+  if (prompt !== '') for (const id of ids.slice(-decodedBefore)) decoded.push(id);
+  for await (const id of generateTokens(model, ids, options)) {
     if (ends.has(id)) break;
     const text = matcher.push(decoded.push(id));
     if (text !== '') yield text;
@@ -129,4 +136,16 @@ export async function* generateText(
   }
   const rest = matcher.push(decoded.flush()) + matcher.flush();
   if (rest !== '') yield rest;
+}
+
+/** Ids of the prompt that the decoder sees: enough for a whole character. */
+const decodedBefore = 8;
+
+/** What stands before a text that begins with nothing. */
+function firstIds(tokenizer: Tokenizer): Int32Array {
+  const first = tokenizer.beginOfText ?? tokenizer.endOfText;
+  if (first !== undefined) return Int32Array.of(first);
+  if (tokenizer instanceof ByteTokenizer) return tokenizer.encode('\n');
+  const hint = 'the vocabulary has no token that begins or ends a text.';
+  throw new ArgumentError(describeProblem({ operation: 'generate', argument: 'the prompt', expected: 'some text', got: 'empty', hint }));
 }

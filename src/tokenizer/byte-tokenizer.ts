@@ -1,17 +1,21 @@
 import { ArgumentError, describeProblem } from '../util/errors.js';
-import type { TextStream, Tokenizer } from './tokenizer.js';
+import type { IdStream, TextStream, Tokenizer } from './tokenizer.js';
 
 /**
  * The tokenizer without a vocabulary file: ids are the UTF-8 bytes of the text, 0 to 255.
  *
- * Source: MambaByte (Wang et al. 2024, section 2). There is no id that ends a text.
+ * Source: MambaByte (Wang et al. 2024, section 2). There is no id that begins or ends a text.
  */
 export class ByteTokenizer implements Tokenizer {
   readonly vocabularySize = 256;
 
   /** The UTF-8 bytes of `text`; an unpaired surrogate becomes U+FFFD. */
   encode(text: string): Int32Array {
-    return Int32Array.from(new TextEncoder().encode(text));
+    return new Int32Array(new TextEncoder().encode(text));
+  }
+
+  encodeStream(): IdStream {
+    return { push: (text) => this.encode(text), flush: () => new Int32Array(0) };
   }
 
   /** The text of the bytes `ids`. @throws ArgumentError where an id is not a byte */

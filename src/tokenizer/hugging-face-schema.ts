@@ -29,6 +29,7 @@ const definitionSchema = v.looseObject({
       merges: v.union([v.array(v.string()), v.array(v.tuple([v.string(), v.string()]))]),
     }),
     v.looseObject({ type: v.literal('WordPiece'), vocab: vocabulary }),
+    v.looseObject({ type: v.literal('WordLevel'), vocab: vocabulary, unk_token: v.nullish(v.string()) }),
     v.looseObject({ type: v.literal('Unigram'), vocab: v.array(v.tuple([v.string(), v.number()])) }),
   ]),
 });
@@ -36,7 +37,7 @@ const definitionSchema = v.looseObject({
 const token = v.union([v.string(), v.looseObject({ content: v.string() })]);
 
 /** The parts of a tokenizer_config.json that are used here. */
-const configSchema = v.looseObject({ eos_token: v.nullish(token) });
+const configSchema = v.looseObject({ bos_token: v.nullish(token), eos_token: v.nullish(token) });
 
 /** A checked tokenizer.json. */
 export type TokenizerDefinition = v.InferOutput<typeof definitionSchema>;
@@ -46,10 +47,20 @@ export type TokenizerConfig = v.InferOutput<typeof configSchema>;
 
 /** Checks what was read from a tokenizer.json. @throws CheckpointError naming `file` and the key that is wrong */
 export function parseDefinition(value: unknown, file: string): TokenizerDefinition {
-  return checked(definitionSchema, value, { file }, 'a tokenizer.json as Hugging Face tokenizers saves it');
+  return checked(definitionSchema, withModelType(value), { file }, 'a tokenizer.json as Hugging Face tokenizers saves it');
 }
 
 /** Checks what was read from a tokenizer_config.json. @throws CheckpointError naming `file` and the key that is wrong */
 export function parseConfig(value: unknown, file: string): TokenizerConfig {
   return checked(configSchema, value, { file }, 'a tokenizer_config.json as transformers saves it');
 }
+
+/** Files of early versions do not name the kind of model: it is known by its keys, as the Rust library knows it. */
+function withModelType(value: unknown): unknown {
+  if (!isObject(value) || !isObject(value['model']) || value['model']['type'] !== undefined) return value;
+  const { model } = value;
+  const type = 'merges' in model ? 'BPE' : Array.isArray(model['vocab']) ? 'Unigram' : 'max_input_chars_per_word' in model ? 'WordPiece' : 'WordLevel';
+  return { ...value, model: { ...model, type } };
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,16 +1,17 @@
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { dividedEncoder, isDivisible } from './divisible.js';
 import { parseConfig, parseDefinition } from './hugging-face-schema.js';
 import type { TokenizerConfig, TokenizerDefinition } from './hugging-face-schema.js';
 import { incrementalDecoder } from './incremental.js';
-import type { TextStream, Tokenizer } from './tokenizer.js';
+import type { IdStream, TextStream, Tokenizer } from './tokenizer.js';
 
 /**
  * What is used of the library. Its own declarations import files without their endings, which Node's resolution does not
  * follow: TypeScript sees nothing of them.
  */
 interface Library {
-  encode(text: string): { ids: (number | undefined)[]; tokens: string[] };
+  encode(text: string, options?: { add_special_tokens: boolean }): { ids: (number | undefined)[]; tokens: string[] };
   decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
   id_to_token(id: number): string | undefined;
   token_to_id(token: string): number | undefined;
@@ -37,6 +38,9 @@ export interface TokenizerFiles {
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   readonly endOfText?: number;
+  readonly beginOfText?: number;
+  /** Absent where the file's parts do not allow to cut a text: then the ids of a part may differ from those of the whole. */
+  readonly encodeStream?: () => IdStream;
   readonly #library: Library;
 
   /**
@@ -52,7 +56,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const definition = parseDefinition(tokenizerJson, files.tokenizer);
     const config = parseConfig(configJson, files.config);
     try {
-      this.#library = new createLibrary(definition, config);
+      this.#library = createFor(definition, config);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new CheckpointError(`the tokenizer cannot be built: ${reason}`, { file: files.tokenizer }, { cause: error });
@@ -60,6 +64,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.vocabularySize = countIds(definition);
     const endOfText = findEndOfText(this.#library, definition, config, files.config);
     if (endOfText !== undefined) this.endOfText = endOfText;
+    const beginOfText = config.bos_token === undefined || config.bos_token === null ? undefined : this.#library.token_to_id(contentOf(config.bos_token));
+    if (beginOfText !== undefined) this.beginOfText = beginOfText;
+    const special = isDivisible(definition, config) ? specialIds(this.#library) : undefined;
+    if (special !== undefined) this.encodeStream = () => dividedEncoder((text) => this.#encode(text, false), special);
   }
 
   /**
@@ -67,7 +75,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
    * @throws ArgumentError where the vocabulary lacks a piece of the text and has no token for unknown pieces
    */
   encode(text: string): Int32Array {
-    const { ids, tokens } = this.#library.encode(text);
+    return this.#encode(text, true);
+  }
+
+  #encode(text: string, special: boolean): Int32Array {
+    const { ids, tokens } = this.#library.encode(text, { add_special_tokens: special });
     const result = new Int32Array(ids.length);
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i];
@@ -105,6 +117,24 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 }
 
+/** The library takes a model of whole words for one of its own past, which has its unknown token from the config. */
+function createFor(definition: TokenizerDefinition, config: TokenizerConfig): Library {
+  const { model } = definition;
+  if (model.type !== 'WordLevel') return new createLibrary(definition, config);
+  const { type, vocab, unk_token } = model;
+  return new createLibrary({ ...definition, model: { type, vocab } }, { ...config, unk_token, target_lang: undefined });
+}
+
+/** The ids that go before and after a whole text; undefined where they cannot be told from its own. */
+function specialIds(library: Library): { before: Int32Array; after: Int32Array } | undefined {
+  const [whole, bare] = [true, false].map((special) => library.encode('a', { add_special_tokens: special }));
+  if (whole === undefined || bare === undefined || bare.tokens.length === 0) return undefined;
+  const start = whole.tokens.findIndex((_, i) => bare.tokens.every((token, k) => whole.tokens[i + k] === token));
+  if (start < 0) return undefined;
+  const ids = (from: number, to?: number) => Int32Array.from(whole.ids.slice(from, to) as number[]);
+  return { before: ids(0, start), after: ids(start + bare.tokens.length) };
+}
+
 /** One more than the largest id: ids need not be without gaps. */
 function countIds({ model, added_tokens: added }: TokenizerDefinition): number {
   let largest = -1;
@@ -121,8 +151,10 @@ function findEndOfText(
   file: string,
 ): number | undefined {
   if (named === undefined || named === null) return added.find(({ content }) => content === usualEndOfText)?.id;
-  const content = typeof named === 'string' ? named : named.content;
+  const content = contentOf(named);
   const id = library.token_to_id(content);
   if (id !== undefined) return id;
   throw new CheckpointError(`the vocabulary has no token ${JSON.stringify(content)}`, { file, key: 'eos_token' });
 }
+
+const contentOf = (token: string | { readonly content: string }): string => (typeof token === 'string' ? token : token.content);

@@ -8,28 +8,33 @@ import type { Tokenizer } from './tokenizer.js';
 /**
  * The tokenizer of the model in `folder`: its tokenizer.json, or bytes where there is none and the model has 256 ids.
  * @param folder path (Node) or URL (browser)
- * @param vocabularySize how many ids the model has
+ * @param vocabularySize how many ids the model has; none: there is no model yet, and any tokenizer.json will do
  * @throws CheckpointError where a file is damaged, the tokenizer has more ids than the model, or there is no tokenizer
  */
-export async function loadTokenizer(folder: string, vocabularySize: number): Promise<Tokenizer> {
+export async function loadTokenizer(folder: string, vocabularySize?: number): Promise<Tokenizer> {
   const file = platform.joinPath(folder, 'tokenizer.json');
   if ((await platform.pathKind(file)) === undefined) {
     if (vocabularySize === 256) return new ByteTokenizer();
-    const size = String(vocabularySize);
-    throw new CheckpointError(
-      `there is no tokenizer.json, and the model has ${size} ids; only a model of 256 ids reads plain bytes. ` +
-        'Hint: copy the tokenizer.json of the model it was trained with into the folder',
-      { file: folder },
-    );
+    throw new CheckpointError(vocabularySize === undefined ? await noTokenizer(folder) : noTokenizerFor(vocabularySize), { file: folder });
   }
   const config = platform.joinPath(folder, 'tokenizer_config.json');
   const configJson = (await platform.pathKind(config)) === undefined ? {} : await readJson(config);
   const tokenizer = new HuggingFaceTokenizer(await readJson(file), configJson, { tokenizer: file, config });
-  if (tokenizer.vocabularySize > vocabularySize) {
+  if (vocabularySize !== undefined && tokenizer.vocabularySize > vocabularySize) {
     const [ids, places] = [String(tokenizer.vocabularySize), String(vocabularySize)];
-    throw new CheckpointError(`the tokenizer has ${ids} ids, but the model only ${places}`, { file });
+    throw new CheckpointError(`the tokenizer has ${ids} ids, but the model only ${places}. Hint: is it the tokenizer of another model?`, { file });
   }
   return tokenizer;
+}
+
+const noTokenizerFor = (vocabularySize: number): string =>
+  `there is no tokenizer.json, and the model has ${String(vocabularySize)} ids; only a model of 256 ids reads plain bytes. ` +
+  'Hint: copy the tokenizer.json of the model it was trained with into the folder';
+
+async function noTokenizer(folder: string): Promise<string> {
+  const kind = await platform.pathKind(folder);
+  const problem = kind === 'folder' ? 'there is no tokenizer.json in it' : kind === 'file' ? 'is a file; expected a folder with a tokenizer.json' : 'no such folder';
+  return `${problem}. Hint: name a folder with the tokenizer.json of a model, or none, to read a text as bytes`;
 }
 
 async function readJson(file: string): Promise<unknown> {

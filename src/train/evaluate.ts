@@ -96,17 +96,19 @@ export async function evaluateSequence(
 ): Promise<Evaluation> {
   const { chunkLength = 1024, onProgress, signal } = options;
   model.checkIds('evaluate', tokens);
-  const all = Int32Array.from(tokens);
+  const { length } = tokens;
+  // A copy of a chunk, not of the text.
+  const part = (from: number, to: number) => Int32Array.from({ length: to - from }, (_, i) => tokens[from + i] as number);
   const state = model.newState(1);
   const { version } = model;
   let sum = 0;
   let predicted = 0;
   try {
-    for (let start = 0; start + 1 < all.length; start += chunkLength) {
+    for (let start = 0; start + 1 < length; start += chunkLength) {
       signal?.throwIfAborted();
       model.expectUnchanged('evaluate', version);
-      const inputs = all.slice(start, Math.min(start + chunkLength, all.length - 1));
-      const targets = all.slice(start + 1, start + 1 + inputs.length);
+      const inputs = part(start, Math.min(start + chunkLength, length - 1));
+      const targets = part(start + 1, start + 1 + inputs.length);
       const losses = scope(() =>
         model.tokenLosses(
           tensor(model.backend, inputs, [1, inputs.length], 'i32'),
@@ -149,7 +151,12 @@ async function explainLoss(model: MambaLM, loss: number): Promise<never> {
 function mean(sum: number, tokens: number): Evaluation {
   if (tokens === 0) {
     throw new ArgumentError(
-      describeProblem({ operation: 'evaluate', argument: 'text', expected: 'at least two tokens', got: 'fewer' }),
+      describeProblem({
+        operation: 'evaluate',
+        argument: 'the text',
+        expected: 'a text or document of at least two tokens: the first is given, the others are predicted',
+        got: 'too short',
+      }),
     );
   }
   return { loss: sum / tokens, tokens };

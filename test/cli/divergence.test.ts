@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { readMetrics, runCli, stepsOf, tinyRun, trainingText } from '../support/cli.js';
+import { readMetrics, runCli, stepsOf, tinyModel, tinyRun, trainingText } from '../support/cli.js';
 import { rewriteSafetensors } from '../support/checkpoints.js';
 import { useFolder } from '../support/folders.js';
 
@@ -80,7 +80,7 @@ describe('elapid train --sample-every', () => {
   const path = useFolder();
   const samplesOf = (folder: string) => readMetrics(path(folder, 'metrics.jsonl')).flatMap(({ step, prompt, sample }) => (sample === undefined ? [] : [{ step, prompt, sample }]));
   const train = async (out: string, ...more: readonly string[]) => {
-    const { code, stderr } = await runCli('train', path('text.txt'), '--out', path(out), ...tinyRun, '--steps', '6', ...more);
+    const { code, stderr } = await runCli('train', path('text.txt'), '--out', path(out), ...(more.includes('--validation') ? tinyModel : tinyRun), '--steps', '6', ...more);
     expect(code, stderr).toBe(0);
   };
 
@@ -114,7 +114,7 @@ describe('elapid train --sample-every', () => {
     const documents = trainingText.split('\n\n').filter((text) => text !== '');
     writeFileSync(path('documents.jsonl'), documents.map((text) => `${JSON.stringify({ text })}\n`).join(''));
     await train('bpe', '--tokenizer', path(), '--sample-every', '3', '--validation', path('held.txt'));
-    const { code, stderr } = await runCli('train', path('documents.jsonl'), '--out', path('documents'), ...tinyRun, '--steps', '6', '--sample-every', '6', '--validation-share', '0.5');
+    const { code, stderr } = await runCli('train', path('documents.jsonl'), '--out', path('documents'), ...tinyModel, '--steps', '6', '--sample-every', '6', '--validation-share', '0.5');
     expect(code, stderr).toBe(0);
     const samples = samplesOf('bpe');
     expect(samples.map(({ step }) => step)).toEqual([3, 6]);

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { runCli, stepsOf, tinyRun, trainingText } from '../support/cli.js';
+import { runCli, stepsOf, tinyModel, tinyRun, trainingText } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
 
 describe('elapid train on documents', () => {
@@ -14,7 +14,7 @@ describe('elapid train on documents', () => {
   });
 
   const train = (out: string, text: readonly string[], ...more: readonly string[]) =>
-    runCli('train', ...text, '--out', path(out), ...tinyRun, '--steps', '4', ...more);
+    runCli('train', ...text, '--out', path(out), ...(more.includes('--validation') ? tinyModel : tinyRun), '--steps', '4', ...more);
 
   test('text with separators, JSON lines and token shards of the same documents give the same run', async () => {
     const separated = await train('a', [path('s.txt')], '--document-separator', '<|endoftext|>');
@@ -52,7 +52,7 @@ describe('elapid train on documents', () => {
     expect((await runCli('tokenize', path('bad.jsonl'), '--out', path('bad-shards'))).code).toBe(1);
     expect(existsSync(path('bad-shards'))).toBe(false);
     mkdirSync(path('no-shards'));
-    expect((await train('half', [path('no-shards')])).stderr).toMatch(/tokens\.json: is missing; expected a folder that elapid tokenize --out finished/);
+    expect((await train('half', [path('no-shards')])).stderr).toMatch(/no-shards is an empty folder; expected a file of text/);
     expect((await runCli('tokenize', path('s.jsonl'), '--out', path('shards'))).stderr).toMatch(/shards already holds token shards\. Hint: --overwrite replaces it/);
   });
 });

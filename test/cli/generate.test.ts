@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { runCli, runShell, startCli, tinyRun, trainingText } from '../support/cli.js';
+import { runCli, runCliWithInput, runShell, startCli, tinyRun, trainingText } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
 
 describe('elapid generate', () => {
@@ -81,9 +81,38 @@ describe('elapid generate', () => {
     expect(stdout.endsWith('\n')).toBe(true);
   });
 
-  test('an empty prompt is refused', async () => {
-    const { code, stderr } = await runCli('generate', run(), '');
-    expect(code).toBe(1);
-    expect(stderr).toMatch(/^elapid: .*empty; expected at least one id/);
+  test('without a prompt the model begins a text: on bytes after a line end, which is not printed', async () => {
+    const begun = (await generate('\n', '-t', '0', '-n', '20')).slice(1);
+    expect(begun.length).toBeGreaterThan(10);
+    expect(await generate('', '-t', '0', '-n', '20')).toBe(begun);
+    // Standard input is /dev/null here, as under cron.
+    expect(await generate('-t', '0', '-n', '20')).toBe(begun);
+    for (const input of ['', new Uint8Array(0)]) {
+      expect(await runCliWithInput(input, 'generate', run(), '-', '-t', '0', '-n', '20')).toMatchObject({ code: 0, stdout: begun, stderr: '' });
+    }
+  });
+
+  test.each<[string, string | undefined, readonly string[]]>([
+    ['the piped text is the prompt where none is given', 'It is', []],
+    ['it is kept to the letter, in UTF-8', '\uFEFFÀ la carte\n', []],
+    ['a prompt that is given wins', 'Mr Darcy', ['It is']],
+  ])('%s', async (_, input, args) => {
+    const { code, stdout, stderr } = await runCliWithInput(input, 'generate', run(), ...args, '-t', '0', '-n', '20');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toBe(await generate(args[0] ?? input ?? '', '-t', '0', '-n', '20'));
+  });
+
+  test('a pipe that stays open and silent is not waited for', async () => {
+    const { code, stdout, stderr } = await runCliWithInput(undefined, 'generate', run(), '-t', '0', '-n', '20');
+    expect(code).toBe(0);
+    expect(stdout).toBe(await generate('', '-t', '0', '-n', '20'));
+    expect(stderr).toBe("elapid: nothing came on standard input within 2 s: going on without a prompt. '-' as the prompt waits for it\n");
+  });
+
+  test('what fails prints no prompt', async () => {
+    const latin = await runCliWithInput(Uint8Array.of(0x4f, 0xf9, 0x20), 'generate', run(), '-');
+    expect(latin).toMatchObject({ code: 1, stdout: '' });
+    expect(latin.stderr).toMatch(/^elapid: standard input is not UTF-8 \(byte 1 is 0xf9\); expected a prompt as UTF-8 text\. Hint: iconv /);
+    expect(await runCli('generate', path('nowhere'), 'Once')).toMatchObject({ code: 1, stdout: '' });
   });
 });

@@ -80,9 +80,9 @@ describe('elapid eval and elapid inspect', () => {
     const { loss, bitsPerByte: bits } = await evaluate();
     const { code, stdout } = await runCli('eval', path('run'), path('other.txt'), '--threads', '1');
     expect(code).toBe(0);
-    expect(stdout).toContain(`loss         ${loss.toFixed(4)} nats a token\n`);
+    expect(stdout).toContain(`loss         ${loss.toFixed(4)} nats a token (mean −ln of the probability of the right one)\n`);
     expect(stdout).toContain(`bits a byte  ${bits.toFixed(4)}\n`);
-    expect(stdout).toMatch(/^tokens {7}[\d,]+ \([\d,]+ bytes\) at /m);
+    expect(stdout).toMatch(/^tokens {7}[\d,]+ predicted \([\d,]+ bytes\) at /m);
   });
 
   test('eval can be interrupted', async () => {

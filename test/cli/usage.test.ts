@@ -4,7 +4,8 @@ import { runCli } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 
-const computing = ['--backend', '--threads', '--kernels', '--matmul', '--debug', '--help'];
+const onBackend = ['--backend', '--threads', '--kernels', '--debug', '--help'];
+const computing = [...onBackend, '--matmul'];
 const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text...]'],
@@ -27,7 +28,7 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
     options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', '--verify', ...computing],
   },
   inspect: { arguments: ['<model>'], options: ['--dtype', '--verify', '--json', '--debug', '--help'] },
-  quantize: { arguments: ['<model>'], options: ['--dtype', '--verify', '--out', '--overwrite', ...computing] },
+  quantize: { arguments: ['<model>'], options: ['--dtype', '--verify', '--out', '--overwrite', ...onBackend] },
   task: {
     arguments: ['[task]'],
     options: [
@@ -57,7 +58,9 @@ describe('help', () => {
     expect(code).toBe(0);
     for (const name of Object.keys(commands)) expect(stdout).toMatch(new RegExp(`^ {2}${name} .* {2}\\w`, 'm'));
     expect(stdout).toContain('Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.');
-    expect(stdout).toContain('elapid train data/pride-and-prejudice.txt');
+    // First what needs nothing but the package, then a model of one's own.
+    expect(stdout).toMatch(/Start here:\n {2}elapid generate stories "Once upon a time" .*\n {2}elapid train data\/pride-and-prejudice\.txt /);
+    expect(stdout).toMatch(/Commands:\n {2}generate /);
   });
 
   test('--version is that of package.json', async () => {
@@ -122,7 +125,7 @@ describe('a failure exits with 1 and one line', () => {
     { name: 'no run to show', args: () => ['dashboard', path('nowhere')], message: /nowhere: is missing; expected the folder of a training run/ },
     { name: 'no run of a task', args: () => ['task', '--resume', path('nowhere')], message: /task: there is no folder \S+nowhere\. Hint: --resume/ },
     { name: 'more tokens than places', args: () => ['task', 'selective-copying', '--length', '3', '--out', path('e')], message: /tokens is \d+; expected an integer from 1 to 3/ },
-    { name: 'a text that is too short', args: () => ['train', textOf('short', 'abc'), '--out', path('a')], message: /at least B·L \+ 1 = 2049/ },
+    { name: 'a text that is too short', args: () => ['train', textOf('short', 'abc'), '--out', path('a')], message: /3 tokens; expected at least 2049 for a batch: batch size × length \+ 1 = 8 × 256 \+ 1/ },
     { name: 'an empty text', args: () => ['train', textOf('empty', ''), '--out', path('b')], message: /empty; expected a file of UTF-8 text/ },
     { name: 'no UTF-8', args: () => ['train', textOf('latin', Uint8Array.of(0xe9, 0x20)), '--out', path('c')], message: /not UTF-8.*expected a file of UTF-8 text/ },
     { name: 'no file', args: () => ['train', path('no.txt'), '--out', path('d')], message: /no\.txt is unreadable \(ENOENT/ },

@@ -97,7 +97,7 @@ describe('BatchSampler', () => {
       expect(starts.sort((a, b) => Number(a) - Number(b))).toEqual([0, 8, 16]);
     }
     expect(() => new BatchSampler(tokens.subarray(1), options)).toThrow(
-      'BatchSampler: the training text is 24 tokens; expected at least B·L + 1 = 25 for a batch. Hint: a longer text',
+      'BatchSampler: the training text is 24 tokens; expected at least 25 for a batch: batch size × length + 1 = 3 × 8 + 1. Hint: a longer text',
     );
     expect(new BatchSampler(Uint16Array.from(tokens), options).next()).toEqual(new BatchSampler(tokens, options).next());
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { generateText, type GenerateTextOptions } from '../../src/generate/index.js';
-import { ByteTokenizer, type Tokenizer } from '../../src/tokenizer/index.js';
+import { ByteTokenizer, HuggingFaceTokenizer, type Tokenizer } from '../../src/tokenizer/index.js';
 import { useBackend } from '../support/backends.js';
 import { modelThatSays } from '../support/scripted-model.js';
 
@@ -81,7 +81,8 @@ describe('generating text', () => {
       },
     };
     await pieces('z', { stop: ['€'] }, counting);
-    expect(seen).toBe(6);
+    // The prompt, whose text the decoder goes on from, and six bytes.
+    expect(seen).toBe(1 + 6);
   });
 
   test('the end-of-text token ends it and is not shown', async () => {
@@ -112,8 +113,56 @@ describe('generating text', () => {
     model.dispose();
   });
 
-  test('an empty prompt and an empty stop text are refused', async () => {
-    await expect(pieces('')).rejects.toThrow(/ids is empty; expected at least one id/);
+  /** Bytes with a vocabulary that has names for some. */
+  const marked = (marks: { beginOfText?: number; endOfText?: number }): Tokenizer => ({
+    vocabularySize: 256,
+    ...marks,
+    encode: (text) => tokenizer.encode(text),
+    decode: (ids) => tokenizer.decode(ids),
+    stream: () => tokenizer.stream(),
+  });
+  const id = (character: string): number => character.charCodeAt(0);
+
+  test.each<[string, Tokenizer, string]>([
+    // The model says aé€😀z in a circle: what it says first tells after which token it began.
+    ['the token that begins a text', marked({ beginOfText: id('z') }), 'aé'],
+    ['the token that begins a text, though one ends it', marked({ beginOfText: id('a'), endOfText: id('z') }), 'é\uFFFD'],
+    ['the token that ends the text before', marked({ endOfText: id('z') }), 'aé'],
+  ])('an empty prompt begins with %s, which is not shown', async (_, using, text) => {
+    expect((await pieces('', { maxTokens: 3 }, using)).join('')).toBe(text);
+  });
+
+  test('an empty prompt on bytes begins with a line end', async () => {
+    const model = modelThatSays(backend(), '\nOnce');
+    const shown: string[] = [];
+    for await (const piece of generateText(model, tokenizer, '', { temperature: 0, maxTokens: 6 })) shown.push(piece);
+    model.dispose();
+    expect(shown.join('')).toBe('Once\nO');
+  });
+
+  test('words after a prompt keep the blank between', async () => {
+    // Ids: ▁a 4, ▁ 1, a 2, b 3. The decoder drops the blank before the first word of a text, which the prompt has.
+    const words = new HuggingFaceTokenizer({
+      normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      decoder: { type: 'Sequence', decoders: [{ type: 'Replace', pattern: { String: '▁' }, content: ' ' }, { type: 'Fuse' }, { type: 'Strip', content: ' ', start: 1, stop: 0 }] },
+      model: { type: 'BPE', vocab: { '</s>': 0, '▁': 1, a: 2, b: 3, '▁a': 4 }, merges: ['▁ a'] },
+    });
+    const model = modelThatSays(backend(), '\u0003\u0004\u0002');
+    for (const [prompt, text] of [['ab', ' aab'], ['a', 'b aa'], [' a', 'ab a']] as const) {
+      let shown = '';
+      for await (const piece of generateText(model, words, prompt, { temperature: 0, maxTokens: 3 })) shown += piece;
+      expect([prompt, shown]).toEqual([prompt, text]);
+    }
+    await expect(generateText(model, words, '').next()).rejects.toThrow(/the prompt is empty; expected some text\. Hint: the vocabulary has no token/);
+    model.dispose();
+  });
+
+  test('an empty prompt with a state to go on from and an empty stop text are refused', async () => {
+    const model = modelThatSays(backend(), said);
+    const state = model.newState(1);
+    await expect(generateText(model, tokenizer, '', { state }).next()).rejects.toThrow(/ids is empty; expected at least one id/);
+    state.dispose();
+    model.dispose();
     await expect(pieces('a', { stop: ['x', ''] })).rejects.toThrow(/sequences\[1\] is empty; expected some text/);
   });
 });

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 /** The built CLI; vitest's global setup keeps it current. */
@@ -17,7 +17,7 @@ export interface CliResult {
 
 /** A command that runs. */
 export interface RunningCli {
-  readonly child: ChildProcessByStdio<null, Readable, Readable>;
+  readonly child: ChildProcessByStdio<Writable | null, Readable, Readable>;
   readonly result: Promise<CliResult>;
 }
 
@@ -31,6 +31,19 @@ export function runCli(...args: readonly string[]): Promise<CliResult> {
   return startCli(args).result;
 }
 
+/** Runs `elapid` with `input` on its standard input; undefined leaves it open and silent. */
+export async function runCliWithInput(input: string | Uint8Array | undefined, ...args: readonly string[]): Promise<CliResult> {
+  const child = spawn(process.execPath, [cliPath, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+  // A command that does not read it, or ends before it has, closes the pipe.
+  child.stdin.on('error', () => undefined);
+  if (input !== undefined) child.stdin.end(input);
+  try {
+    return await collect(child).result;
+  } finally {
+    child.stdin.destroy();
+  }
+}
+
 /** Runs a line of bash, in which $elapid is the CLI and $1, $2, … are `args`. */
 export function runShell(line: string, ...args: readonly string[]): Promise<CliResult> {
   const env = { ...process.env, node: process.execPath, cli: cliPath };
@@ -38,7 +51,7 @@ export function runShell(line: string, ...args: readonly string[]): Promise<CliR
   return collect(spawn('bash', ['-c', script, 'bash', ...args], { stdio: ['ignore', 'pipe', 'pipe'], env })).result;
 }
 
-function collect(child: ChildProcessByStdio<null, Readable, Readable>): RunningCli {
+function collect(child: ChildProcessByStdio<Writable | null, Readable, Readable>): RunningCli {
   const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
@@ -54,11 +67,14 @@ function collect(child: ChildProcessByStdio<null, Readable, Readable>): RunningC
 /** A text that a small model can learn something of. */
 export const trainingText = readFileSync(new URL('../../data/pride-and-prejudice.txt', import.meta.url), 'utf8').slice(0, 6000);
 
-/** Options of a run that takes a moment. */
-export const tinyRun = [
+/** Options of a run that takes a moment, for `--validation`. */
+export const tinyModel = [
   ...['--d-model', '16', '--layers', '2', '--d-state', '4', '--batch-size', '2', '--length', '24', '--learning-rate', '0.01'],
-  ...['--validation-share', '0.05', '--threads', '1'],
+  ...['--threads', '1'],
 ] as const;
+
+/** The same with a small part held out. */
+export const tinyRun = [...tinyModel, '--validation-share', '0.05'] as const;
 
 /** One line of metrics.jsonl. */
 export interface MetricsLine {

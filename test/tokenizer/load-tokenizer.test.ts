@@ -71,13 +71,22 @@ describe('loadTokenizer', () => {
     await expect(loadTokenizer(folder, 50280)).rejects.toThrow(/no tokenizer.json, and the model has 50280 ids.*Hint: copy/);
   });
 
+  it('where there is no model yet, any tokenizer.json will do, and nothing else', async () => {
+    await expect(loadTokenizer(folder)).rejects.toThrow(/: there is no tokenizer\.json in it\. Hint: name a folder with the tokenizer\.json of a model, or none/);
+    await expect(loadTokenizer(join(folder, 'absent'))).rejects.toThrow(/absent: no such folder\. Hint: /);
+    write('tokenizer.json', sentencePiece);
+    await expect(loadTokenizer(join(folder, 'tokenizer.json'))).rejects.toThrow(/is a file; expected a folder with a tokenizer\.json/);
+    expect((await loadTokenizer(folder)).vocabularySize).toBe(7);
+  });
+
   it('refuses a tokenizer with more ids than the model', async () => {
     write('tokenizer.json', sentencePiece);
-    await expect(loadTokenizer(folder, 6)).rejects.toThrow('the tokenizer has 7 ids, but the model only 6');
+    await expect(loadTokenizer(folder, 6)).rejects.toThrow(/the tokenizer has 7 ids, but the model only 6\. Hint: /);
   });
 
   it.each([
     ['not JSON', '{"model":', /tokenizer.json: not a readable JSON file/],
+    ['a pointer of Git LFS', 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n', /tokenizer\.json: .*pointer of Git LFS.* Hint: run `git lfs install`, then `git lfs pull`/],
     ['not an object', '[]', /tokenizer.json/],
     ['no model', {}, /tokenizer.json, key 'model'/],
     ['an unknown model', { model: { type: 'Magic' } }, /key 'model.type': is "Magic"; expected "BPE"/],

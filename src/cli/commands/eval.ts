@@ -5,9 +5,10 @@ import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/in
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, integer, interruption, dtypeOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, dtypeOption, refuseOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
-import { documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
+import { expandTexts } from '../text-paths.js';
+import { checkDocumentOptions, documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
 
 interface Options extends ComputeOptions, DocumentOptions {
   readonly dtype?: WeightDType;
@@ -26,17 +27,23 @@ export function addEval(program: Command): void {
     documentOptions(program.command('eval'))
       .summary('measure how well a model predicts a text')
       .description(
-        'Reports how well a model predicts a text: loss (nats a token), perplexity a token, and bits a byte. The text is one\n' +
-          'sequence, or, with a separator and in .jsonl files, documents, each from the beginning. It is read in chunks that\n' +
-          'carry the state: memory does not grow with its length.',
+        'Reports how well a model predicts a text. Of all figures, lower is better:\n' +
+          '  loss         mean of −ln of the probability that each token was given,\n' +
+          '               in nats (0.69 nats are one bit)\n' +
+          '  perplexity   e to the loss: as unsure as between so many likely tokens\n' +
+          '  bits a byte  of the text, were it compressed with the model; the figure\n' +
+          '               to compare models of different tokenizers by\n\n' +
+          'The text is one sequence; with a separator, in .jsonl files and in several files of a folder it is documents, each from its ' +
+          'beginning. The first token of a sequence is given, not predicted. The model works in chunks that carry its state: its memory ' +
+          'does not grow with the length.',
       )
       .argument('<model>', modelArgument)
-      .argument('<text>', 'a UTF-8 text file, or a .jsonl file')
+      .argument('<text>', 'a file of UTF-8 text, or a .jsonl file, or a folder of them')
       .addOption(dtypeOption())
       .addOption(verifyOption())
-      .option('--chunk <n>', 'tokens a pass', integer(1), 1024)
-      .option('--limit <n>', 'only the first n tokens of a sequence', integer(2))
-      .option('--json', 'print one JSON object'),
+      .option('--chunk <n>', 'tokens a pass: more take more memory', integer(1), 1024)
+      .option('--limit <n>', 'only the first n tokens of a text that is one sequence (default: all)', integer(2))
+      .option('--json', 'print one JSON object: loss, perplexity, bitsPerByte, tokens (predicted), bytes (of these), tokensPerSecond'),
   )
     .addHelpText(
       'after',
@@ -47,8 +54,10 @@ export function addEval(program: Command): void {
 }
 
 async function run(model: string, text: string, options: Options, command: Command): Promise<void> {
-  const documents = options.documentSeparator !== undefined || isJsonLines(text);
-  if (documents && options.limit !== undefined) command.error("error: '--limit' is for a text that is one sequence, not for documents");
+  await checkDocumentOptions(command, [text]);
+  const files = await expandTexts('eval', [text]);
+  const documents = files.length > 1 || options.documentSeparator !== undefined || files.some(isJsonLines);
+  if (documents) refuseOption(command, 'limit', 'is for a text that is one sequence, not for documents');
   const { signal, stop } = interruption();
   const progress = new ProgressLine();
   try {
@@ -60,7 +69,7 @@ async function run(model: string, text: string, options: Options, command: Comma
         const started = performance.now();
         const pace = (tokens: number) => tokens / ((performance.now() - started) / 1000);
         const measure = documents ? measureDocuments : measureSequence;
-        const { evaluation, bytes } = await measure(loaded, tokenizer, text, options, (total) => ({
+        const { evaluation, bytes } = await measure(loaded, tokenizer, files, options, (total) => ({
           signal,
           onProgress(predicted, loss) {
             const left = duration((total - predicted) / pace(predicted));
@@ -82,10 +91,10 @@ async function run(model: string, text: string, options: Options, command: Comma
         process.stdout.write(
           options.json === true
             ? `${JSON.stringify(result)}\n`
-            : `loss         ${result.loss.toFixed(4)} nats a token\n` +
-                `perplexity   ${result.perplexity.toFixed(3)} a token\n` +
+            : `loss         ${result.loss.toFixed(4)} nats a token (mean −ln of the probability of the right one)\n` +
+                `perplexity   ${result.perplexity.toFixed(3)} a token (e to the loss: unsure as between so many)\n` +
                 `bits a byte  ${result.bitsPerByte.toFixed(4)}\n` +
-                `tokens       ${grouped(result.tokens)} (${grouped(bytes)} bytes) at ${compact(result.tokensPerSecond)} tok/s\n`,
+                `tokens       ${grouped(result.tokens)} predicted (${grouped(bytes)} bytes) at ${compact(result.tokensPerSecond)} tok/s\n`,
         );
       } catch (error) {
         if (!signal.aborted) throw error;
@@ -100,30 +109,33 @@ async function run(model: string, text: string, options: Options, command: Comma
   }
 }
 
-/** How the tokens of `text` are predicted, and the bytes of those: the first of a sequence is given, and does not count. */
+/** How the tokens of `files` are predicted, and the bytes of those: the first of a sequence is given, and does not count. */
 type Measure = (
   model: MambaLM,
   tokenizer: Tokenizer,
-  text: string,
+  files: readonly string[],
   options: Options,
   conduct: (tokens: number) => EvaluationConduct,
 ) => Promise<{ evaluation: Evaluation; bytes: number }>;
 
-const measureSequence: Measure = async (model, tokenizer, text, { chunk, limit }, conduct) => {
-  const all = await loadTextFile(text, tokenizer);
-  const tokens = limit === undefined ? all : all.subarray(0, limit);
-  const evaluation = await evaluateSequence(model, tokens, { chunkLength: chunk, ...conduct(tokens.length) });
+const measureSequence: Measure = async (model, tokenizer, [file = ''], { chunk, limit }, conduct) => {
+  const tokens = await loadTextFile(file, tokenizer, limit === undefined ? {} : { limit });
+  const evaluation = await evaluateSequence(model, tokens, { chunkLength: chunk, ...conduct(tokens.length - 1) });
   return { evaluation, bytes: countBytes(tokenizer, tokens.subarray(1)) };
 };
 
-const measureDocuments: Measure = async (model, tokenizer, text, options, conduct) => {
-  const source = await openTexts([text], options, tokenizer);
+const measureDocuments: Measure = async (model, tokenizer, files, options, conduct) => {
+  const source = await openTexts(files, options, tokenizer);
   try {
     let [tokens, bytes] = [0, 0];
     for (let i = 0; i < source.count; i++) {
       const document = await source.open(i);
-      tokens += document.length - 1;
-      bytes += countBytes(tokenizer, Int32Array.from(await document.read(1, document.length)));
+      // Nothing is predicted of a document of one token or none.
+      if (document.length < 2) continue;
+      const predicted = Int32Array.from(await document.read(1, document.length));
+      tokens += predicted.length;
+      // The token that ends a document is none of its text.
+      bytes += countBytes(tokenizer, predicted.at(-1) === tokenizer.endOfText ? predicted.subarray(0, -1) : predicted);
     }
     const shape = { batchSize: rows, length: options.chunk };
     return { evaluation: await evaluate(model, packedPass(source, shape), shape, conduct(tokens)), bytes };
@@ -134,5 +146,11 @@ const measureDocuments: Measure = async (model, tokenizer, text, options, conduc
 
 /** UTF-8 bytes of a text; of byte tokens they are known also where the text begins or ends within a character. */
 function countBytes(tokenizer: Tokenizer, tokens: TokenArray): number {
-  return tokenizer instanceof ByteTokenizer ? tokens.length : new TextEncoder().encode(tokenizer.decode(tokens)).length;
+  if (tokenizer instanceof ByteTokenizer) return tokens.length;
+  // Piece by piece: the text may be too long for one string.
+  const encoder = new TextEncoder();
+  const stream = tokenizer.stream();
+  let bytes = 0;
+  for (const id of tokens) bytes += encoder.encode(stream.push(id)).length;
+  return bytes + encoder.encode(stream.flush()).length;
 }

@@ -34,7 +34,7 @@ export function addInspect(program: Command): void {
     .command('inspect')
     .summary('show what a model is made of')
     .description(
-      'Shows a model’s config, its parameters by part, the size of its state, and what a decoded token costs: kernel\n' +
+      'Shows a model’s config, its parameters by part, the size of its state, and what a decoded token costs: kernel ' +
         'launches, bytes moved and floating-point operations. Computes nothing and reads no weights, but for --verify.',
     )
     .argument('<model>', `${modelArgument}; or a config.json`)

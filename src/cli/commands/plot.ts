@@ -20,7 +20,7 @@ export function addPlot(program: Command): void {
     .command('plot')
     .summary('draw the loss of training runs')
     .description(
-      'Draws training and held-out loss of one or several runs as an SVG file; along length, the accuracy of finished runs of\n' +
+      'Draws training and held-out loss of one or several runs as an SVG file; along length, the accuracy of finished runs of ' +
         'elapid task induction-heads.',
     )
     .argument('<runs...>', 'folders of training runs')

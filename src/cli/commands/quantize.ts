@@ -6,7 +6,7 @@ import { expectFiniteWeights } from '../../nn/index.js';
 import { packedDTypes, type PackedDType } from '../../tensor/index.js';
 import { byteSize } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, interruption, overwriteOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, interruption, overwriteOption, printWarning, verifyOption, withBackend, withBackendOptions, type ComputeOptions } from '../options.js';
 import { withOutFolder } from '../out-folder.js';
 import { workOnWithoutReaders } from '../streams.js';
 import { copyCompanions } from '../tokenizer-files.js';
@@ -20,12 +20,12 @@ interface Options extends ComputeOptions {
 
 /** `elapid quantize MODEL --dtype FORMAT --out FOLDER` */
 export function addQuantize(program: Command): void {
-  withComputeOptions(
+  withBackendOptions(
     program
       .command('quantize')
       .summary('make a model smaller and faster')
       .description(
-        'Writes a model with its large weight matrices in a format for inference: bf16 (2 bytes a weight), int8 (1.06) or int4\n' +
+        'Writes a model with its large weight matrices in a format for inference: bf16 (2 bytes a weight), int8 (1.06) or int4 ' +
           '(0.56). It loads and generates faster and predicts a little worse: elapid eval tells by how much.',
       )
       .argument('<model>', modelArgument)

@@ -7,7 +7,7 @@ import type { Backend } from '../../tensor/index.js';
 import { describeDivergence, runTraining, Trainer } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { withFileAdvice } from '../file-advice.js';
-import { exitCodes, integer, interruption, number, overwriteOption, refuseFixed, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, overwriteOption, refuseFixed, refuseOption, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { withOutFolder, withRunFolder, type OutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
 import { checkBegun, readTaskFile, writeTaskFile, type TaskFile } from '../run-file.js';
@@ -36,8 +36,8 @@ export function addTask(program: Command): void {
       .command('task')
       .summary('train on the synthetic tasks of the Mamba paper')
       .description(
-        'Trains two Mamba layers on selective copying or induction heads (section 4.1 of the paper) and measures how many\n' +
-          'answers are right on examples it was not trained on. --ssm lti puts a time-invariant layer in S6’s place, to see\n' +
+        'Trains two Mamba layers on selective copying or induction heads (section 4.1 of the paper) and measures how many ' +
+          'answers are right on examples it was not trained on. --ssm lti puts a time-invariant layer in S6’s place, to see ' +
           'what selection is worth. Induction heads end with a test at lengths from 64 up.',
       )
       .addArgument(new Argument('[task]', 'what to learn').choices(taskNames))
@@ -46,21 +46,33 @@ export function addTask(program: Command): void {
       .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with but for --steps')
       .addOption(new Option('--preset <name>', 'sizes: the paper’s, or for a minute or two on a CPU').choices(presetNames).default('quick'))
       .addOption(new Option('--ssm <kind>', 'selective layer, or time-invariant').choices(['s6', 'lti']).default('s6'))
-      .option('--length <n>', 'positions of an example (default: the preset’s, as below)', integer(3))
-      .option('--tokens <n>', 'tokens to copy, of selective copying', integer(1))
+      .option('--length <n>', 'positions of an example (default of this and the next five: the preset’s, listed below)', integer(3))
+      .option('--tokens <n>', 'tokens to copy; for selective-copying', integer(1))
       .option('--steps <n>', 'optimiser steps; with --resume, in all: the learning rate is from then on that of a run of so many', integer(1))
       .option('--batch-size <n>', 'examples a step', integer(1))
       .option('--learning-rate <r>', 'at its peak', number(1e-12, 10))
-      .option('--test-length <n>', 'longest example of the test of induction heads', integer(64, 2 ** 24))
+      .option('--test-length <n>', 'longest example of the test, 64 or more; for induction-heads', integer(64, 2 ** 24))
       .option('--examples <n>', 'examples behind an accuracy', integer(1), 64)
       .option('--seed <n>', 'of the weights and of the examples', seedNumber, 1),
   )
     .addHelpText(
       'after',
-      '\nExamples:\n  elapid task selective-copying --out runs/copying\n  elapid task selective-copying --ssm lti --out runs/copying-lti\n' +
+      `\nPresets:\n${presetLines()}\n\nExamples:\n  elapid task selective-copying --out runs/copying\n  elapid task selective-copying --ssm lti --out runs/copying-lti\n` +
         '  elapid task induction-heads --out runs/induction',
     )
     .action(run);
+}
+
+/** Sizes of the presets, a line each. */
+function presetLines(): string {
+  const lines = taskNames.flatMap((task) =>
+    presetNames.map((preset) => {
+      const { length, tokens, steps, batchSize, learningRate, testLength } = taskPresets[task][preset];
+      const own = task === 'selective-copying' ? `--tokens ${String(tokens)}` : `--test-length ${String(testLength)}`;
+      return `  ${task} ${preset}:  --length ${String(length)} ${own} --steps ${String(steps)} --batch-size ${String(batchSize)} --learning-rate ${String(learningRate)}`;
+    }),
+  );
+  return lines.join('\n');
 }
 
 async function run(task: TaskName | undefined, options: Options, command: Command): Promise<void> {
@@ -72,6 +84,8 @@ async function run(task: TaskName | undefined, options: Options, command: Comman
     command.error("error: '--resume' takes the task and all settings from the run's folder");
   }
   if (resume) refuseFixed(command, ['steps']);
+  if (task === 'induction-heads') refuseOption(command, 'tokens', 'is for selective-copying');
+  if (task === 'selective-copying') refuseOption(command, 'testLength', 'is for induction-heads');
   workOnWithoutReaders();
   const { signal, stop } = interruption();
   const compute = (settings: TaskFile, out: OutFolder) => withBackend(options, (backend) => train(backend, settings, { folder, out, resume, signal }));

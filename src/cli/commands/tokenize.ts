@@ -7,7 +7,8 @@ import { withOutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
 import { workOnWithoutReaders } from '../streams.js';
 import { copyTokenizer } from '../tokenizer-files.js';
-import { documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
+import { expandTexts } from '../text-paths.js';
+import { checkDocumentOptions, documentOptions, openTexts, textsArgument, type DocumentOptions } from '../training-data.js';
 
 interface Options extends DocumentOptions {
   readonly out: string;
@@ -20,26 +21,29 @@ export function addTokenize(program: Command): void {
   documentOptions(program.command('tokenize'))
     .summary('turn texts into token shards to train on')
     .description(
-      'Tokenizes text or JSON lines once and writes token shards, which elapid train reads in pieces: a corpus larger than\n' +
-        'memory, without the time of tokenizing while it trains. The tokenizer is copied into the folder.',
+      'Tokenizes text or JSON lines once and writes token shards, which elapid train reads in pieces: a corpus larger than ' +
+        'memory, without the time of tokenizing while it trains. The tokenizer is copied into the folder. A document is a file, ' +
+        'what lies between two separators, or a line of a .jsonl file; empty ones are left out.',
     )
-    .argument('<files...>', 'UTF-8 text files, or .jsonl files')
+    .argument('<files...>', textsArgument)
     .requiredOption('-o, --out <folder>', 'folder of the shards')
     .addOption(overwriteOption('replace the shards, model or run in the folder, when the new shards are whole'))
-    .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes)')
-    .addHelpText('after', '\nExample:\n  elapid tokenize stories.jsonl --out stories\n  elapid train stories --out runs/stories')
+    .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes, 256 ids)')
+    .addHelpText('after', '\nExamples:\n  elapid tokenize stories.jsonl --out stories\n  elapid train stories --out runs/stories')
     .action(run);
 }
 
-async function run(files: readonly string[], options: Options): Promise<void> {
+async function run(paths: readonly string[], options: Options, command: Command): Promise<void> {
+  await checkDocumentOptions(command, paths);
+  const files = await expandTexts('tokenize', paths);
   const { out: folder, overwrite = false, tokenizer: from } = options;
   workOnWithoutReaders();
   const { signal, stop } = interruption();
   const progress = new ProgressLine();
   try {
-    const use = { operation: 'tokenize', folder, overwrite, aside: true, reads: files, tokenizer: from ?? null };
+    const use = { operation: 'tokenize', folder, overwrite, aside: true, reads: [...paths, ...files], tokenizer: from ?? null };
     await withOutFolder(use, async (out) => {
-      const tokenizer = from === undefined ? new ByteTokenizer() : await loadTokenizer(from, Number.MAX_SAFE_INTEGER);
+      const tokenizer = from === undefined ? new ByteTokenizer() : await loadTokenizer(from);
       const source = await openTexts(files, options, tokenizer);
       if (from !== undefined) await copyTokenizer(from, out.working);
       const { documents, tokens, shards } = await writeTokenShards(source, out.working, {

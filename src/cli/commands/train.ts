@@ -10,14 +10,15 @@ import { ArgumentError, ElapidError } from '../../util/errors.js';
 import { dashboardPort, startDashboard } from '../dashboard.js';
 import { withFileAdvice } from '../file-advice.js';
 import { byteSize, compact, duration, grouped } from '../format.js';
-import { exitCodes, integer, interruption, number, overwriteOption, refuseFixed, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, number, overwriteOption, refuseFixed, refuseOption, seedNumber, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
 import { withOutFolder, withRunFolder, type OutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
 import { samplePrompt, textSample } from '../text-samples.js';
 import { copyTokenizer } from '../tokenizer-files.js';
 import { checkBegun, located, readRunFile, writeRunFile, type RunFile } from '../run-file.js';
 import { workOnWithoutReaders } from '../streams.js';
-import { documentOptions, openTrainingData, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
+import { isShards } from '../text-paths.js';
+import { checkDocumentOptions, documentOptions, openTrainingData, textsArgument, tokenizerFor, vocabularyOf, type DocumentOptions } from '../training-data.js';
 
 interface Options extends ComputeOptions, DocumentOptions {
   readonly out?: string;
@@ -58,40 +59,42 @@ export function addTrain(program: Command): void {
     documentOptions(program.command('train'))
       .summary('train a language model on a text')
       .description(
-        'Trains a Mamba language model on text, on bytes or with a tokenizer: one plain file as one stream; documents (several\n' +
-          'files, a separator, JSON lines, or a folder that elapid tokenize made) packed into rows, each seen whole however long.\n' +
-          'The run’s folder gets the model in transformers’ format (config.json, model.safetensors), a training checkpoint, and metrics.jsonl (a line a step).\n' +
-          'Ctrl-C saves and ends; --resume goes on as if nothing had happened. A step whose loss or gradient is not finite, or whose\n' +
-          'loss is far above the recent ones, changes nothing: the run says where it comes from, and stops or goes on without it.',
+        'Trains a Mamba language model on text, on bytes or with a tokenizer: one plain file as one stream; documents (several ' +
+          'files, a separator, JSON lines, or a folder that elapid tokenize made) packed into rows, each seen whole however long.\n\n' +
+          'The run’s folder gets the model in transformers’ format (config.json, model.safetensors), a training checkpoint, and metrics.jsonl (a line a step). ' +
+          'Ctrl-C saves and ends; --resume goes on as if nothing had happened. A step whose loss or gradient is not finite, or whose ' +
+          'loss is far above the recent ones, changes nothing: the run says where it comes from, and stops or goes on without it.\n\n' +
+          'Losses are in nats a token: the mean of −ln of the probability that the right token was given. A model that knows nothing ' +
+          'begins near ln of the number of ids (5.5 for bytes); lower is better.',
       )
-      .argument('[text...]', 'UTF-8 text files, .jsonl files, or a folder of token shards')
+      .argument('[text...]', `${textsArgument}, or one folder of token shards`)
       .option('-o, --out <folder>', 'folder of the run')
       .addOption(overwriteOption('replace the model, run or shards in the folder, when the new run has its first checkpoint'))
       .option('--resume <folder>', 'go on with the run in this folder, with its settings but for --steps, --learning-rate, --on-divergence, --sample-every')
-      .option('--tokenizer <folder>', 'folder with a tokenizer.json (default: bytes)')
+      .option('--tokenizer <folder>', 'folder with a tokenizer.json; for texts (default: bytes, 256 ids)')
       .option('--steps <n>', 'optimiser steps; with --resume, in all: the learning rate is from then on that of a run of so many', integer(1), 1000)
-      .option('--d-model <n>', 'width of the residual stream', integer(1), 128)
-      .option('--layers <n>', 'blocks', integer(1), 4)
-      .option('--d-state <n>', 'states per channel', integer(1), 16)
-      .option('--d-conv <n>', 'width of the convolution', integer(1), 4)
+      .option('--d-model <n>', 'width of the residual stream, numbers a token', integer(1), 128)
+      .option('--layers <n>', 'Mamba blocks', integer(1), 4)
+      .option('--d-state <n>', 'numbers of state a channel', integer(1), 16)
+      .option('--d-conv <n>', 'width of the convolution, tokens', integer(1), 4)
       .option('--expand <n>', 'channels of a mixer, as a multiple of d-model', integer(1), 2)
-      .option('--batch-size <n>', 'sequences a micro-batch', integer(1), defaults.batchSize)
-      .option('--length <n>', 'tokens a sequence', integer(1), defaults.length)
-      .option('--accumulation <n>', 'micro-batches a step', integer(1), defaults.accumulation)
-      .option('--learning-rate <r>', 'at its peak', number(1e-12, 10), defaults.schedule.peak)
+      .option('--batch-size <n>', 'sequences computed at once, a micro-batch', integer(1), defaults.batchSize)
+      .option('--length <n>', 'tokens a sequence: how far back gradients reach', integer(1), defaults.length)
+      .option('--accumulation <n>', 'micro-batches whose gradients make a step', integer(1), defaults.accumulation)
+      .option('--learning-rate <r>', 'of AdamW, at its peak', number(1e-12, 10), defaults.schedule.peak)
       .option('--warmup <n>', 'steps until the peak (default: a tenth of the steps, at most 100)', integer(0))
       .option('--final-fraction <f>', 'learning rate at the end of the cosine, as a part of the peak', number(0, 1), defaults.schedule.finalFraction)
-      .option('--weight-decay <w>', 'decoupled decay of matrices', number(0, 10), defaults.weightDecay)
-      .option('--clip <n>', 'largest gradient norm', number(1e-12, 1e12), defaults.maxGradientNorm)
+      .option('--weight-decay <w>', 'of AdamW: decay of matrices, decoupled from the gradient', number(0, 10), defaults.weightDecay)
+      .option('--clip <n>', 'largest gradient norm: a larger gradient is scaled down to it', number(1e-12, 1e12), defaults.maxGradientNorm)
       .option('--seed <n>', 'of the weights and of the order of the data', seedNumber, defaults.seed)
-      .option('--validation <file>', 'a file (or folder of shards) of its own that is held out')
-      .option('--validation-share <s>', 'held out otherwise: the end of a text, every n-th of documents; 0: nothing, and no evaluations', number(0, 0.9), 0.1)
+      .option('--validation <file>', 'a file, or a folder of texts or of shards, that is held out: measured, not trained on')
+      .option('--validation-share <s>', 'part that is held out otherwise, from 0 to 0.9: the end of a text, every n-th of documents; 0: nothing, and no evaluations', number(0, 0.9), 0.1)
       .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the steps)', integer(1))
       .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1))
       .addOption(
         new Option('--on-divergence <what>', 'stop, or leave the step out and go on, at most ten times in a row').choices(['stop', 'skip']).default('stop'),
       )
-      .option('--sample-every <n>', 'steps between texts that the model writes after the beginning of the held-out text', integer(1))
+      .option('--sample-every <n>', 'steps between texts of 200 tokens that the model writes after the beginning of the held-out text (default: none)', integer(1))
       .option('--dashboard [port]', `serve a page that shows the run as it goes (default port: ${String(dashboardPort)}, or any that is free)`, integer(1, 65535)),
   )
     .addHelpText(
@@ -111,6 +114,7 @@ async function run(text: readonly string[], options: Options, command: Command):
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
   if (resume) refuseFixed(command, changeable);
+  else await checkDataOptions(text, options, command);
   if (options.validationShare === 0 && options.validation === undefined && options.evaluateEvery !== undefined) {
     command.error("error: '--evaluate-every' needs something that is held out, and '--validation-share 0' holds nothing out");
   }
@@ -134,6 +138,14 @@ async function run(text: readonly string[], options: Options, command: Command):
   } finally {
     stop();
   }
+}
+
+/** Ends with a usage error where an option about the data would have no effect. */
+async function checkDataOptions(text: readonly string[], { validation }: Options, command: Command): Promise<void> {
+  await checkDocumentOptions(command, [...text, ...(validation === undefined ? [] : [validation])]);
+  if (validation !== undefined) refuseOption(command, 'validationShare', "has no effect with '--validation', which names what is held out");
+  const [path] = text;
+  if (path !== undefined && (await isShards(path))) refuseOption(command, 'tokenizer', 'is for texts; token shards are of the tokenizer in their folder');
 }
 
 /** The settings of a run that is resumed, with those that were given anew. */
