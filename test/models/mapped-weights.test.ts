@@ -69,7 +69,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
 
   test.skipIf(!linux || kernels === 'wasm')(`a decoder keeps the pages of a model that was freed${note}`, async () => {
     const file = goldenIn('decoded');
-    const model = await loadMamba(path('decoded'), backend());
+    const model = await loadMamba(path('decoded'), backend(), { mapped: true });
     const state = model.newState(1);
     const decoder = new Decoder(model, state);
     for (let step = 0; step < 3; step++) await decoder.step([step]);

@@ -70,11 +70,11 @@ describe('a state of something else', () => {
     await elsewhere.close();
   });
 
-  test('a state that was restored becomes the first model’s that uses it', async () => {
+  test('a state that was restored is the model’s that restored it', async () => {
     const [model, other] = [smallModel(backend(), sized), smallModel(backend(), sized)];
     const state = model.newState(1);
     const logits = await prefill(model, [1, 2, 3], state);
-    const restored = State.restore(backend(), model.config, await state.serialize());
+    const restored = await State.restore(model, await state.serialize());
     expect(restored.position).toBe(3);
     const [next, same] = [await prefill(model, [4], state), await prefill(model, [4], restored)];
     expect(same).toEqual(next);

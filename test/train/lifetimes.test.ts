@@ -113,11 +113,11 @@ describe.each(memoryKinds)('what is freed under work that goes on, %s', (kind) =
 
   test.each(cases)('%s: the %s', async (name, end, message) => {
     const backend = end === 'backend' ? await openMemoryKind(kind) : shared();
-    // Loaded from a file: native kernels then have its pages for weights.
+    // Loaded from a file that is mapped: native kernels then have its pages for weights.
     const made = MambaLM.initial(smallConfig({ vocabularySize: 256, tiedHead: false }), backend, 3);
     await saveMamba(made, path('model'));
     made.dispose();
-    const model = await loadMamba(path('model'), backend);
+    const model = await loadMamba(path('model'), backend, { mapped: true });
     let trainer: Trainer | undefined;
     const work: Work = {
       backend,
