@@ -15,9 +15,9 @@ import { TensorReader } from './tensor-reader.js';
 export interface CheckpointOptions {
   /**
    * Whether files may be mapped into memory instead of read. A mapped file costs nothing to open, and processes share its memory. But when
-   * another program overwrites it in place, the values change under way; when it cuts the file, a read of what is gone kills the process
-   * (SIGBUS). Programs that replace files by renaming, as this package does, are harmless. false: files are read. Default: those below
-   * 64 MiB are read, others mapped.
+   * another program overwrites it in place, the values change under way; when it cuts the file, the backend fails with a CheckpointError at
+   * the first use of what is gone. Programs that replace files by renaming, as this package does, are harmless. false: files are read.
+   * Default: those below 64 MiB are read, others mapped.
    */
   readonly mapped?: boolean | undefined;
   /**

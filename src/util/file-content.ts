@@ -1,7 +1,7 @@
 /** Bytes from a file's beginning that `describeForeignContent` wants to see: more tell it nothing. */
 export const foreignContentBytes = 512;
 
-const again = 'Hint: download the file again, and compare its size with the one on the page it comes from.';
+const again = 'Hint: download or copy the file again, and compare its size with the original’s.';
 
 const startsOf: readonly (readonly [start: string, what: string])[] = [
   [

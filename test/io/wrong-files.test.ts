@@ -16,9 +16,9 @@ describe('a file of another content than its name says', () => {
   const names = ['model.safetensors', 'pytorch_model.bin', 'weights.pth', 'config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors.index.json'];
   it.each<[string, string | Uint8Array, RegExp]>([
     ['a pointer of Git LFS', pointer, /: is a pointer of Git LFS: the file itself was not downloaded\. Hint: .*git lfs pull/],
-    ['a web page', '<!DOCTYPE html>\n<html><title>Sign in</title></html>', /: is a web page, .* Hint: download the file again/],
+    ['a web page', '<!DOCTYPE html>\n<html><title>Sign in</title></html>', /: is a web page, .* Hint: download or copy the file again/],
     ['a page of XML', '  <?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', /: is a web page/],
-    ['nothing', '', /: is empty \(0 bytes\)\. Hint: download the file again/],
+    ['nothing', '', /: is empty \(0 bytes\)\. Hint: download or copy the file again/],
     ['a gzip archive', gzipSync(sound), /: is compressed with gzip\. Hint: unpack it first/],
     ['GGUF', concat('GGUF', [3, 0, 0, 0]), /: is in GGUF, llama\.cpp's format\. Hint: take the model's original checkpoint/],
     ['HDF5', concat([0x89], 'HDF\r\n', [0x1a, 0x0a]), /: is in HDF5/],

@@ -1,10 +1,11 @@
 import { appendFileSync, copyFileSync, mkdirSync, readFileSync, realpathSync, truncateSync, utimesSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
+import { openBackend } from '../../src/backend/open.js';
 import { Decoder } from '../../src/generate/index.js';
 import { loadMamba, saveMamba, type MambaLM } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
-import { DisposedError } from '../../src/util/errors.js';
+import { CheckpointError, DisposedError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { checkpointErrorOf } from '../support/checkpoints.js';
 import { useFolder } from '../support/folders.js';
@@ -124,6 +125,23 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
     expect(error.message).toMatch(message);
     expect(error.file).toBe(path(name, 'model.safetensors'));
     expect(backend().statistics().liveBuffers).toBe(0);
+  });
+
+  test.skipIf(kernels === 'wasm').each([0, 4096, 40_000])(`a mapped file that is cut to %i bytes is an error where it is used${kernels === 'wasm' ? ' [skipped: wasm maps nothing]' : ''}`, async (size) => {
+    const file = goldenIn(`cut-${String(size)}`);
+    // Its backend is lost with it.
+    const own = await openBackend('cpu', { kernels, threads: 2 });
+    const model = await loadMamba(path(`cut-${String(size)}`), own, { mapped: true });
+    truncateSync(file, size);
+    const error = await checkpointErrorOf(() => logitsOf(model, own));
+    expect(error.message).toMatch(/the file was cut while its weights were in use; .* Hint: load the model on a new backend, with mapped: false/);
+    expect(error.file).toBe(file);
+    await expect(logitsOf(model, own)).rejects.toThrow(CheckpointError);
+    model.dispose();
+    await own.close().catch(() => undefined);
+    const golden = await loadMamba(goldenPath('hf-mamba'), backend());
+    expect(await logitsOf(golden, backend())).toHaveLength(97 * ids.length);
+    golden.dispose();
   });
 
   test('writing to a loaded weight changes the model, not the file', async () => {

@@ -44,7 +44,7 @@ describe('a training checkpoint that does not fit', () => {
 
   test.each([0, 5, 8, 100, 0.5, 0.999])('cut off at %d', async (at) => {
     const length = at < 1 ? Math.floor(at * good.length) : at;
-    expect((await refusal(good.subarray(0, length))).message).toMatch(/truncated|ends|incomplete|header/);
+    expect((await refusal(good.subarray(0, length))).message).toMatch(/truncated|ends|incomplete|header|is empty/);
   });
 
   test('a header that is not JSON', async () => {

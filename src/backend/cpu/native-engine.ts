@@ -1,5 +1,5 @@
 import { platform } from '#platform';
-import { BackendError } from '../../util/errors.js';
+import { BackendError, CheckpointError } from '../../util/errors.js';
 import type { DeviceArray, Engine } from './engine.js';
 import { mostThreadsUnasked, threadCount } from './threads.js';
 
@@ -10,7 +10,9 @@ export interface Addon {
   copyIn(address: number, data: DeviceArray): void;
   copyOut(address: number, data: DeviceArray): void;
   mapFile(descriptor: number, offset: number, sizeBytes: number): number;
-  unmapFile(address: number, sizeBytes: number): void;
+  unmapFile(address: number): void;
+  /** Of mappings that were read behind the end of a file that was cut: the files' paths, '' where unknown, by the address. */
+  lostFiles(): Record<string, string> | undefined;
   /** Instruction sets that were compiled in and that this processor can run, best first. */
   targets(): string[];
   /** Those that this processor can run, compiled in or not, best first. */
@@ -40,6 +42,15 @@ export const targetNames: Readonly<Record<string, string>> = { sse2: 'SSE2', avx
  */
 export function openNativeEngine(addon: Addon, target: string, asked?: number): Engine {
   let listener: () => void = () => undefined;
+  let failureListener: (error: Error) => void = () => undefined;
+  const mapped = new Set<number>();
+  let failure: CheckpointError | undefined;
+  /** Frees memory; after a failure not before the engine has ended, since nobody waits for what still runs. */
+  const release = (free: () => void): void => {
+    if (failure === undefined) free();
+    else atEnd.push(free);
+  };
+  const atEnd: (() => void)[] = [];
   const engine = addon.open(target, threadCount(asked, platform.processors, { most: addon.maxThreads(), unasked: mostThreadsUnasked }), () => {
     listener();
   });
@@ -57,7 +68,9 @@ export function openNativeEngine(addon: Addon, target: string, asked?: number): 
     signatures: addon.signatures(),
     allocate: (sizeBytes) => addon.allocate(sizeBytes) || undefined,
     free: (address) => {
-      addon.free(address);
+      release(() => {
+        addon.free(address);
+      });
     },
     copyIn: (address, data) => {
       addon.copyIn(address, data);
@@ -65,25 +78,55 @@ export function openNativeEngine(addon: Addon, target: string, asked?: number): 
     copyOut: (address, data) => {
       addon.copyOut(address, data);
     },
-    mapFile: (descriptor, offset, sizeBytes) => addon.mapFile(descriptor, offset, sizeBytes) || undefined,
-    unmapFile: (address, sizeBytes) => {
-      addon.unmapFile(address, sizeBytes);
+    mapFile: (descriptor, offset, sizeBytes) => {
+      const address = addon.mapFile(descriptor, offset, sizeBytes);
+      if (address === 0) return undefined;
+      mapped.add(address);
+      return address;
+    },
+    unmapFile: (address) => {
+      mapped.delete(address);
+      release(() => {
+        addon.unmapFile(address);
+      });
     },
     submit: (words, count, notify) => {
       addon.submit(engine, words, count, notify);
     },
-    completed: () => addon.completed(engine),
+    completed: () => {
+      const count = addon.completed(engine);
+      const [, path] = Object.entries(addon.lostFiles() ?? {}).find(([address]) => mapped.has(Number(address))) ?? [];
+      if (path !== undefined) failure ??= lostFile(path);
+      if (failure === undefined) return count;
+      // Work whose results may be wrong is never done. Whoever waits for it, or begins to in this turn, hears why.
+      const error = failure;
+      queueMicrotask(() => {
+        failureListener(error);
+      });
+      return 0;
+    },
     kernelTimes: () => addon.kernelTimes(engine),
     onCompleted: (callback) => {
       listener = callback;
     },
-    onFailed: () => undefined,
+    onFailed: (callback) => {
+      failureListener = callback;
+    },
     keepAlive: (on) => {
       addon.keepAlive(engine, on);
     },
     close: () => {
       addon.close(engine);
+      for (const free of atEnd.splice(0)) free();
       return Promise.resolve();
     },
   };
+}
+
+function lostFile(path: string): CheckpointError {
+  return new CheckpointError(
+    'the file was cut while its weights were in use; what was computed since is lost, and this backend with it. Hint: load the model on a ' +
+      'new backend, with mapped: false where another program may write to the file.',
+    { file: path === '' ? '(mapped weights)' : path },
+  );
 }

@@ -1,14 +1,12 @@
 // The Node-API addon: memory, files mapped as memory, and engines. Addresses travel as JavaScript numbers.
 #include <node_api.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <memory>
 
 #include "bf16.h"
 #include "engine.h"
+#include "mapped-file.h"
 #include "targets.h"
 
 namespace {
@@ -105,9 +103,6 @@ napi_value copy_out(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// Start of the page that holds `position`, an offset or an address.
-uintptr_t page_start(uintptr_t position) { return position - position % uintptr_t(sysconf(_SC_PAGESIZE)); }
-
 // mapFile(descriptor, offset, bytes) → address of the byte at `offset`, or 0 when the system refuses
 napi_value map_file(napi_env env, napi_callback_info info) {
   Arguments<3> arguments;
@@ -117,31 +112,35 @@ napi_value map_file(napi_env env, napi_callback_info info) {
   TRY(napi_get_value_int32(env, arguments[0], &descriptor));
   TRY(napi_get_value_double(env, arguments[1], &offset));
   TRY(napi_get_value_double(env, arguments[2], &bytes));
-  struct stat status {};
-  uintptr_t address = 0;
-  // Pages beyond the end of the file would kill the process when they are read.
-  if (fstat(descriptor, &status) == 0 && offset + bytes <= double(status.st_size)) {
-    const uintptr_t start = page_start(uintptr_t(offset)), lead = uintptr_t(offset) - start;
-    // Writable, because tensors are: a page that is written to becomes a copy, the file stays as it is.
-    void* memory = mmap(nullptr, lead + size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor, off_t(start));
-    if (memory != MAP_FAILED) address = reinterpret_cast<uintptr_t>(memory) + lead;
-  }
   napi_value result;
-  TRY(napi_create_double(env, double(address), &result));
+  TRY(napi_create_double(env, double(elapid::map_file(descriptor, offset, bytes)), &result));
   return result;
 }
 
-// unmapFile(address, bytes): what mapFile gave, and the bytes it was asked for
+// unmapFile(address): what mapFile gave
 napi_value unmap_file(napi_env env, napi_callback_info info) {
-  Arguments<2> arguments;
+  Arguments<1> arguments;
   TRY(arguments.read(env, info));
   char* address = nullptr;
-  double bytes = 0;
   TRY(get_address(env, arguments[0], &address));
-  TRY(napi_get_value_double(env, arguments[1], &bytes));
-  const uintptr_t at = reinterpret_cast<uintptr_t>(address), start = page_start(at);
-  munmap(reinterpret_cast<void*>(start), at - start + size_t(bytes));
+  elapid::unmap_file(reinterpret_cast<uintptr_t>(address));
   return nullptr;
+}
+
+// lostFiles() → of mappings that were read behind the end of a file that was cut, by address, the paths, as far as known;
+// undefined where there are none
+napi_value lost_files(napi_env env, napi_callback_info) {
+  if (elapid::lost_mappings.load() == 0) return nullptr;
+  napi_value lost;
+  TRY(napi_create_object(env, &lost));
+  const std::lock_guard lock(elapid::mappings_mutex);
+  for (elapid::Mapping* m = elapid::mappings.load(); m != nullptr; m = m->next) {
+    if (m->begin.load() == 0 || !m->lost.load()) continue;
+    napi_value path;
+    TRY(napi_create_string_utf8(env, m->path.c_str(), NAPI_AUTO_LENGTH, &path));
+    TRY(napi_set_named_property(env, lost, std::to_string(m->address).c_str(), path));
+  }
+  return lost;
 }
 
 napi_value list_of(napi_env env, const std::vector<const char*>& names) {
@@ -326,6 +325,7 @@ NAPI_MODULE_INIT() {
       {"copyOut", nullptr, copy_out, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"mapFile", nullptr, map_file, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"unmapFile", nullptr, unmap_file, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"lostFiles", nullptr, lost_files, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"targets", nullptr, targets, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"processorTargets", nullptr, processor_targets, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"maxThreads", nullptr, max_threads, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
