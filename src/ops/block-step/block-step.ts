@@ -7,7 +7,7 @@ import { checkNorm } from '../rms-norm/arguments.js';
 import { selectiveScanStep } from '../selective-scan/selective-scan-step.js';
 import { split } from '../view/view.js';
 import * as kernels from './kernels.js';
-import { fits, mostSequences, partsOf } from './extents.js';
+import { fits, mostSequences, partsOf } from './webgpu/extents.js';
 
 /** The weights of a residual block. */
 export interface BlockStepWeights {

@@ -1,8 +1,8 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
+import { perElement } from '../../wgsl/per-element.js';
 import { itemSize, type GpuKernel } from '../../tensor/index.js';
-import { rangesOfRows } from '../webgpu-ranges.js';
-import { perRow } from '../webgpu-rows.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
+import { rangesOfRows } from '../../wgsl/ranges.js';
+import { perRow } from '../../wgsl/rows.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 
 export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabulary' | 'columns' | 'weightPitch'> = (launch) => {
   const { gpu, parameters, dtype } = launch;

@@ -1,6 +1,6 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
+import { perElement } from '../../wgsl/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
-import { axisSums, perRow, type Reduction } from '../webgpu-rows.js';
+import { axisSums, perRow, type Reduction } from '../../wgsl/rows.js';
 
 type Extents = 'outer' | 'length' | 'inner';
 

@@ -1,9 +1,9 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
+import { perElement } from '../../wgsl/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
 import { firstLargest, orderedKey } from '../reduction/webgpu.js';
-import { wgslMath } from '../webgpu-math.js';
-import { perRow } from '../webgpu-rows.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
+import { wgslMath } from '../../wgsl/math.js';
+import { perRow } from '../../wgsl/rows.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 import { wgslRandom } from './random.js';
 
 export const sampleTokensGpu: GpuKernel<

@@ -1,6 +1,6 @@
 import type { DType, GpuKernel, GpuLaunch } from '../../tensor/index.js';
-import { across, perRow, sumOf, type Reduction } from '../webgpu-rows.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
+import { across, perRow, sumOf, type Reduction } from '../../wgsl/rows.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 
 /**
  * The largest number m of a row and Σ e^(x − m), in one pass: (m, Σ) of two parts. m starts at the lowest finite number, so
