@@ -1,4 +1,4 @@
-// Every sensible form of a product on this GPU, checked first and then timed: what src/ops/matmul/gpu/forms.ts chooses by.
+// Every sensible form of a product on this GPU, checked first and then timed: what src/wgsl/product/forms.ts chooses by.
 //   node bench/gpu/tune.mjs [matrix|large|tiled|few|shapes …]
 import * as elapid from '../../dist/index.js';
 import { gemmInto } from '../../dist/ops/matmul/gemm.js';

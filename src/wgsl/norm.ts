@@ -1,6 +1,7 @@
 /** The norms on GPUs: what rms-norm and layer-norm share. A row is read once, and stays in registers where it fits. */
 import type { GpuBinding, GpuKernel, GpuLaunch } from '../tensor/index.js';
-import { across, axisSums, perRow, sumOf } from './rows.js';
+import { axisSums } from './axis-sums.js';
+import { across, perRow, sumOf } from './rows.js';
 import { lanesOf, vectorOf } from './vectors.js';
 
 type Forward = 'x' | 'residual' | 'weight' | 'bias' | 'y' | 'sum' | 'statistics';

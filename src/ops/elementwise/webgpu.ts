@@ -1,6 +1,6 @@
-import { perElement } from '../../wgsl/per-element.js';
 import type { GpuKernel, GpuLaunch, GpuWork } from '../../tensor/index.js';
 import { wgslMath } from '../../wgsl/math.js';
+import { perElement } from '../../wgsl/per-element.js';
 import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
 

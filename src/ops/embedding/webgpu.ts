@@ -1,5 +1,5 @@
-import { perElement } from '../../wgsl/per-element.js';
 import { itemSize, type GpuKernel } from '../../tensor/index.js';
+import { perElement } from '../../wgsl/per-element.js';
 import { rangesOfRows } from '../../wgsl/ranges.js';
 import { perRow } from '../../wgsl/rows.js';
 import { lanesOf, vectorOf } from '../../wgsl/vectors.js';

@@ -1,6 +1,6 @@
 /** Factors in f32, converted to halves for a large product, which reads them many times. */
-import { perElement } from '../per-element.js';
 import type { GpuDispatch, GpuWork } from '../../tensor/index.js';
+import { perElement } from '../per-element.js';
 import { matrixFactor, type Factor } from './factor.js';
 import type { Product } from './product.js';
 

@@ -1,6 +1,6 @@
-import { perElement } from '../../../wgsl/per-element.js';
 import { fold, type GpuKernel, type GpuLaunch, type GpuWork } from '../../../tensor/index.js';
 import { columnSums } from '../../../wgsl/column-sums.js';
+import { perElement } from '../../../wgsl/per-element.js';
 import { lanesFor, repeat, vectorOf } from '../../../wgsl/vectors.js';
 import { activationCode, inputCode, longestWindow, preactivation, workgroupSize } from './forward.js';
 

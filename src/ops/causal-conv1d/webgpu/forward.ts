@@ -1,5 +1,5 @@
-import { perElement } from '../../../wgsl/per-element.js';
 import { fold, type GpuKernel, type GpuLaunch } from '../../../tensor/index.js';
+import { perElement } from '../../../wgsl/per-element.js';
 import { gather, lanesFor, repeat, vectorOf, type Lanes } from '../../../wgsl/vectors.js';
 
 /** Filters up to this length are walked with their window in registers; longer ones take a loop over the taps. */

@@ -1,5 +1,5 @@
-import { perElement } from '../../../wgsl/per-element.js';
 import { packedSizeBytes, panelRows, type GpuKernel, type PackedDType } from '../../../tensor/index.js';
+import { perElement } from '../../../wgsl/per-element.js';
 import { eightOfFours, matrixFactor, rounded, type Factor } from '../../../wgsl/product/factor.js';
 import { gpuProduct, mostFewRows } from '../../../wgsl/product/forms.js';
 import type { Result } from '../../../wgsl/product/result.js';

@@ -1,11 +1,11 @@
-import { perElement } from '../../../wgsl/per-element.js';
 import { fold, type GpuDispatch, type GpuKernel, type GpuLaunch } from '../../../tensor/index.js';
 import { columnSums } from '../../../wgsl/column-sums.js';
+import { perElement } from '../../../wgsl/per-element.js';
 import { lanesFor } from '../../../wgsl/vectors.js';
 import { gpuChunkLength } from '../plan.js';
+import { adjointDispatch, batchFor, batchedBytes, outputNames, type AdjointGiven } from './adjoint.js';
 import { endsDispatch } from './ends.js';
 import { cutLength, layOut, packCoefficients, type Geometry } from './layout.js';
-import { adjointDispatch, batchFor, batchedBytes, outputNames, type AdjointGiven } from './adjoint.js';
 import type { WalkOptions } from './walk.js';
 
 type Buffers =

@@ -1,6 +1,6 @@
 /** How the scans' work is laid out on a GPU, and the coefficients that their walks read. */
-import { perElement } from '../../../wgsl/per-element.js';
 import type { GpuDispatch, GpuFeatures, GpuLaunch } from '../../../tensor/index.js';
+import { perElement } from '../../../wgsl/per-element.js';
 import type { Lanes } from '../../../wgsl/vectors.js';
 import { gpuChunkLength } from '../plan.js';
 
