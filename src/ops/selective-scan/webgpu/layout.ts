@@ -69,6 +69,9 @@ export function layOut(
   return smallest;
 }
 
+/** Elements between the sums of neighbouring steps: padded, so that the steps of a subgroup fall into different banks. */
+export const sumsPitch = ({ channels, sharers, folded }: Geometry): number => (channels * sharers) / folded + (folded > 1 ? 8 : 0);
+
 /** Invocations below which the length is cut into segments, and how many they are to become. */
 const fewInvocations = 24576;
 const manyInvocations = 65536;

@@ -18,6 +18,15 @@ export interface WalkOptions {
 /** Vectors of states of an invocation. */
 export const stateVectors = ({ states, width }: Geometry): number => states / width;
 
+/** Statements for each vector of an invocation's states. */
+export const eachVector = (geometry: Geometry, statement: (i: number) => string): string => repeat(stateVectors(geometry), statement);
+
+/** Statements for each of an invocation's states: `n`, WGSL of its number among the channel's, and its element of vectors h0, h1, … */
+export const eachState = ({ states, width }: Geometry, statement: (n: string, of: (vectors: string) => string) => string): string =>
+  repeat(states, (i) =>
+    statement(`share * ${String(states)} + ${String(i)}`, (vectors) => laneOf(width, `${vectors}${String(Math.floor(i / width))}`, i % width)),
+  );
+
 /** Times that all invocations together load a tile's activations, and its vectors of B and C. */
 export const activationPasses = ({ tile, sharers, lanes }: Geometry): number => Math.max(1, tile / (lanes * sharers));
 const rowPasses = ({ tile, paddedStates, width, threads }: Geometry): number => Math.ceil((tile * 2 * paddedStates) / width / threads);
@@ -45,7 +54,7 @@ export function sharedCode({ geometry, hasStarts }: WalkOptions): string {
 export const sharedBytes = ({ tile, paddedStates, direct }: Geometry): number => (direct ? 0 : tile * paddedStates * 8) + tile * 4;
 
 /** Who an invocation is: workgroup, sequence, segment, channel, share; its decay rates a0, a1, …; and what it loads. */
-export function whoCode({ geometry, hasStarts }: WalkOptions): string {
+export function whoCode({ geometry }: WalkOptions): string {
   const { states, width, sharers, channels, threads, paddedStates, tile, lanes } = geometry;
   const loadersOfRow = channels / lanes;
   return `
@@ -67,9 +76,12 @@ export function whoCode({ geometry, hasStarts }: WalkOptions): string {
     let loadChannel = thread % ${String(loadersOfRow)} * ${String(lanes)};
     let loadE = group * ${String(channels)} + loadChannel;
     let loads = loadE < p.channels${threads / loadersOfRow > tile ? ` && loadRow < ${String(tile)}` : ''};
-    let sequence = b * p.length;
-    ${hasStarts ? '' : ''}`;
+    let sequence = b * p.length;`;
 }
+
+/** D, or the bias of Δ, of the channels that an invocation loads. */
+export const channelCoefficients = ({ lanes }: Geometry, which: 'skip' | 'bias'): string =>
+  gather(lanes, (lane) => `coefficient(p.channelAt + min(loadE + ${String(lane)}, p.channels - 1) * 2${which === 'bias' ? ' + 1' : ''})`);
 
 /** The segment's first state h0, h1, …: from `first`, and the ends of the segments before it in the walk's direction. */
 export function startCode({ geometry, hasFirst, segmented, ends }: WalkOptions, name: string, direction: 'forward' | 'backward'): string {
