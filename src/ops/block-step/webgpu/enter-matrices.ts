@@ -30,25 +30,26 @@ export function takesMatrices({ gpu, parameters, dtype }: BlockLaunch): boolean 
   return halves && units && whole && batch >= leastBatch && bytes <= gpu.workgroupBytes;
 }
 
+/** Invocations of a subgroup. */
+const size = threads / subgroups;
+
 /** `enter` for 16 sequences at a time on matrix units, whose subgroups share the depth of the products. */
 export function enterMatrices(launch: BlockLaunch): GpuDispatch {
-  const { gpu, parameters, has } = launch;
-  const { batch, width, xParts, channels, taps, rank, stateSize } = parameters;
-  const conv = convolution(launch);
-  const size = threads / subgroups;
-  const octets = width / 8;
-  const turns = octets / team;
-  const steps = width / subgroups / side;
-  const selected = rank + 2 * stateSize;
-  const right = (name: string, row: string, depth: string, pitch: string) =>
-    `subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&${name}, p.${name}_at + ((${row}) * ${pitch} + ${depth}) / 8u, ${pitch} / 8u)`;
-  const depth = (s: number) => `subgroup * ${String(steps * side)}u + ${String(s * side)}u`;
+  const { batch, width, xParts, channels, taps, rank, stateSize } = launch.parameters;
   return {
-    variant: `enter matrices ${[width, xParts, channels, taps, selected].join(' ')}`,
+    variant: `enter matrices ${[width, xParts, channels, taps, rank + 2 * stateSize].join(' ')}`,
     buffers: enterBuffers(launch),
     numbers: { padded: paddedBatch(batch) },
     workgroups: [channels / side, Math.ceil(batch / side)],
-    code: () => `
+    code: () => enterCode(launch),
+  };
+}
+
+function enterCode(launch: BlockLaunch): string {
+  const { gpu, parameters } = launch;
+  const { width } = parameters;
+  const project = projection(width);
+  return `
       ${wgslMath}
       ${teamSum(gpu, 'total', team, threads)}
       // Normed rows in halves; then the sums of all subgroups.
@@ -65,12 +66,34 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
         let live = id.y * ${String(side)}u + sequence < p.batch;
         let b = min(id.y * ${String(side)}u + sequence, p.batch - 1u);
         let channel = id.x * ${String(side)}u;
-        ${repeat(steps, (s) => `
-        let x_weight${String(s)} = ${right('inProj', 'channel', depth(s), `${String(width)}u`)};
-        let z_weight${String(s)} = ${right('inProj', 'p.channels + channel', depth(s), `${String(width)}u`)};`)}
+        ${project.ahead}
 
         // The norm.
-        var squares = 0.0;
+        ${norm(launch)}
+        workgroupBarrier();
+
+        // x and z.
+        ${project.product}
+        workgroupBarrier();
+
+        // u, and the state moved on: a channel of a sequence each. Where there is no sequence u stays zero.
+        ${convolve(launch)}
+        workgroupBarrier();
+
+        // Their part of x_proj, for the padding too.
+        ${select(launch)}
+      }`;
+}
+
+/** Loads a matrix of a weight whose rows are the columns of the product. */
+const right = (name: string, row: string, depth: string, pitch: string): string =>
+  `subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&${name}, p.${name}_at + ((${row}) * ${pitch} + ${depth}) / 8u, ${pitch} / 8u)`;
+
+/** Puts the normed rows into workgroup memory, in halves: x in all its parts and the residual, by their norm. */
+function norm({ parameters: { width, xParts }, has }: BlockLaunch): string {
+  const octets = width / 8;
+  const turns = octets / team;
+  return `var squares = 0.0;
         ${repeat(
           turns,
           (t) => `
@@ -94,11 +117,18 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
           memory[sequence * ${String(pitchOf(width))}u + octet${String(t)}] =
             vec4<u32>(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
         }`,
-        )}
-        workgroupBarrier();
+        )}`;
+}
 
-        // x and z.
-        var x_sum = subgroup_matrix_result<f32, 16, 16>();
+/** `xz`, the product of in_proj, to whose depth each subgroup adds a part; the weights are asked for first. */
+function projection(width: number): { ahead: string; product: string } {
+  const steps = width / subgroups / side;
+  const depth = (s: number) => `subgroup * ${String(steps * side)}u + ${String(s * side)}u`;
+  return {
+    ahead: repeat(steps, (s) => `
+        let x_weight${String(s)} = ${right('inProj', 'channel', depth(s), `${String(width)}u`)};
+        let z_weight${String(s)} = ${right('inProj', 'p.channels + channel', depth(s), `${String(width)}u`)};`),
+    product: `var x_sum = subgroup_matrix_result<f32, 16, 16>();
         var z_sum = subgroup_matrix_result<f32, 16, 16>();
         ${repeat(steps, (s) => `{
           let left = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&memory, (${depth(s)}) / 8u, ${String(pitchOf(width))}u);
@@ -113,11 +143,14 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
           var all = bitcast<vec4<f32>>(memory[thread]);
           ${repeat(subgroups - 1, (s) => `all += bitcast<vec4<f32>>(memory[thread + ${String((s + 1) * ownVectors)}u]);`)}
           xz[thread] = all;
-        }
-        workgroupBarrier();
+        }`,
+  };
+}
 
-        // u, and the state moved on: a channel of a sequence each. Where there is no sequence u stays zero.
-        if (live) {
+/** Makes u of a channel of a sequence, and stores it with z. */
+function convolve(launch: BlockLaunch): string {
+  const conv = convolution(launch);
+  return `if (live) {
           let e = channel + member;
           let newest = xz[thread / 4u][thread % 4u];
           ${conv.value}
@@ -125,17 +158,17 @@ export function enterMatrices(launch: BlockLaunch): GpuDispatch {
           u[thread] = ${saturated(1, 'f16', 'value')};
           inner[p.inner_at + b * 2u * p.channels + e] = value;
           inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = xz[(${String(side * side)}u + thread) / 4u][thread % 4u];
-        }
-        workgroupBarrier();
+        }`;
+}
 
-        // Their part of x_proj, for the padding too.
-        let u_matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&u, 0u, ${String(side)}u);
+/** The part of x_proj of the workgroup's channels: subgroups take tiles of 16 rows in turn. */
+function select({ parameters: { rank, stateSize } }: BlockLaunch): string {
+  const selected = rank + 2 * stateSize;
+  return `let u_matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&u, 0u, ${String(side)}u);
         for (var tile = subgroup; tile < ${String(selected / side)}u; tile += ${String(subgroups)}u) {
           let weight = ${right('xProj', `tile * ${String(side)}u`, 'channel', 'p.channels')};
           let product = subgroupMatrixMultiplyAccumulate(u_matrix, weight, subgroup_matrix_result<f32, 16, 16>());
           let place = 2u * p.channels * p.batch + (id.x * p.padded + id.y * ${String(side)}u) * ${String(selected)}u + tile * ${String(side)}u;
           subgroupMatrixStore<row_major>(&inner, p.inner_at + place, product, ${String(selected)}u);
-        }
-      }`,
-  };
+        }`;
 }

@@ -1,7 +1,7 @@
 import { fold, type GpuKernel, type GpuLaunch, type GpuWork } from '../../../tensor/index.js';
 import { columnSums } from '../../../wgsl/column-sums.js';
 import { perElement } from '../../../wgsl/per-element.js';
-import { lanesFor, repeat, vectorOf } from '../../../wgsl/vectors.js';
+import { lanesFor, repeat, vectorOf, type Lanes } from '../../../wgsl/vectors.js';
 import { activationCode, inputCode, longestWindow, preactivation, workgroupSize } from './forward.js';
 
 type Buffers =
@@ -70,24 +70,14 @@ function addParts({ parameters: { channels, taps }, has }: Launch, rows: number)
  */
 function withWindow(launch: Launch): GpuWork {
   const { parameters, has, dtype } = launch;
-  const { batch, length, channels, taps } = parameters;
-  const lanes = lanesFor([channels, parameters.xPitch, parameters.dyPitch], launch.aligned(4, 'x', 'dy', 'dx'));
-  const type = vectorOf(lanes);
+  const { batch, length, channels, taps, xPitch, dyPitch } = parameters;
+  const lanes = lanesFor([channels, xPitch, dyPitch], launch.aligned(4, 'x', 'dy', 'dx'));
   const stored = (name: Buffers) => vectorOf(lanes, dtype(name) ?? 'f32');
   const span = [64, 32, 16].find((positions) => (batch * Math.ceil(length / positions) * channels) / lanes >= busy) ?? 16;
   const runs = Math.ceil(length / span);
   const invocations = (batch * runs * channels) / lanes;
-  const starts = has('sequenceStarts');
   const sums = has('dweight') || has('dbias');
-  const each = (from: number, code: (j: number) => string) => repeat(Math.max(0, taps - from), (j) => code(j + from));
-  const last = taps - 1;
-  const forget = `age = 0; ${each(1, (j) => `x${String(j)} = ${type}(0.0);`)}`;
-  const shift = (name: string, value: string) =>
-    Array.from({ length: last }, (_, i) => last - i)
-      .map((j) => `${name}${String(j)} = ${j === 1 ? value : `${name}${String(j - 1)}`};`)
-      .join(' ');
-  const outputs = given(has, 'dx', 'dinitialState');
-  if (outputs.length === 0 && !sums) return { dispatches: [] };
+  if (given(has, 'dx', 'dinitialState').length === 0 && !sums) return { dispatches: [] };
   return {
     scratch: sums ? { parts: { dtype: 'f32', size: batch * runs * (taps + 1) * channels } } : {},
     dispatches: [
@@ -105,7 +95,29 @@ function withWindow(launch: Launch): GpuWork {
         ],
         numbers: { runs, invocations, span },
         workgroups: fold(Math.ceil(invocations / workgroupSize)),
-        code: () => `
+        code: () => windowCode(launch, lanes, sums),
+      },
+      ...addParts(launch, batch * runs),
+    ],
+  };
+}
+
+/** Statements for each tap from number `from` on. */
+const eachTap = (taps: number, from: number, code: (j: number) => string): string => repeat(Math.max(0, taps - from), (j) => code(j + from));
+
+function windowCode(launch: Launch, lanes: Lanes, sums: boolean): string {
+  const { parameters, has } = launch;
+  const { taps } = parameters;
+  const type = vectorOf(lanes);
+  const starts = has('sequenceStarts');
+  const last = taps - 1;
+  const each = (from: number, code: (j: number) => string) => eachTap(taps, from, code);
+  const forget = `age = 0; ${each(1, (j) => `x${String(j)} = ${type}(0.0);`)}`;
+  const shift = (name: string, value: string) =>
+    Array.from({ length: last }, (_, i) => last - i)
+      .map((j) => `${name}${String(j)} = ${j === 1 ? value : `${name}${String(j - 1)}`};`)
+      .join(' ');
+  return `
           ${activationCode(lanes)}
           ${inputCode(launch, lanes)}
           ${gradientCode(launch, lanes)}
@@ -142,42 +154,42 @@ function withWindow(launch: Launch): GpuWork {
               if (t < end) { db += g; ${each(0, (j) => `dw${String(j)} += g * x${String(j)};`)} }
               let dx0 = w0 * g;
               ${each(1, (j) => `${starts ? `if (${String(j)} <= age) ` : ''}{ dx${String(j)} += w${String(j)} * g; }`)}
-              let s = t - ${String(last)};
-              if (s >= first) {
-                ${
-                  has('dx')
-                    ? `dx[p.dx_at + ((b * p.length + u32(s)) * p.channels + e) / ${String(lanes)}] = ${stored('dx')}(dx${String(last)} + final_part(b, s, e));`
-                    : ''
-                }
-              }
-              ${
-                has('dinitialState') && taps > 1
-                  ? `else if (s < 0) {
-                       let value = dx${String(last)} + final_part(b, s, e);
-                       let to = p.dinitialState_at + (b * ${String(last)} + u32(t)) * p.channels + e;
-                       ${repeat(lanes, (lane) => `dinitialState[to + ${String(lane)}] = value${lanes === 1 ? '' : `[${String(lane)}]`};`)}
-                     }`
-                  : ''
-              }
+              ${storeInputGradient(launch, lanes)}
               ${shift('x', 'x0')}
               ${shift('dx', 'dx0')}
               ${starts ? `age = min(age + 1, ${String(taps)});` : ''}
             }
-            ${
-              sums
-                ? `let to = p.parts_at + run * ${String(taps + 1)} * p.channels + e;
+            ${sums ? storeParts(taps, lanes) : ''}
+          }`;
+}
+
+/** Stores the gradient of the position that the one at `t` finishes: of an input, or of one of the initial state. */
+function storeInputGradient({ parameters: { taps }, has, dtype }: Launch, lanes: Lanes): string {
+  const last = String(taps - 1);
+  const gradient = `dx${last} + final_part(b, s, e)`;
+  return `let s = t - ${last};
+              if (s >= first) {
+                ${has('dx') ? `dx[p.dx_at + ((b * p.length + u32(s)) * p.channels + e) / ${String(lanes)}] = ${vectorOf(lanes, dtype('dx') ?? 'f32')}(${gradient});` : ''}
+              }
+              ${
+                has('dinitialState') && taps > 1
+                  ? `else if (s < 0) {
+                       let value = ${gradient};
+                       let to = p.dinitialState_at + (b * ${last} + u32(t)) * p.channels + e;
+                       ${repeat(lanes, (lane) => `dinitialState[to + ${String(lane)}] = value${lanes === 1 ? '' : `[${String(lane)}]`};`)}
+                     }`
+                  : ''
+              }`;
+}
+
+/** Stores what a span of positions adds to dweight and dbias. */
+function storeParts(taps: number, lanes: Lanes): string {
+  return `let to = p.parts_at + run * ${String(taps + 1)} * p.channels + e;
                    ${repeat(lanes, (lane) => {
                      const element = lanes === 1 ? '' : `[${String(lane)}]`;
-                     return `${each(0, (j) => `parts[to + ${String(last - j)} * p.channels + ${String(lane)}] = dw${String(j)}${element};`)}
+                     return `${eachTap(taps, 0, (j) => `parts[to + ${String(taps - 1 - j)} * p.channels + ${String(lane)}] = dw${String(j)}${element};`)}
                        parts[to + ${String(taps)} * p.channels + ${String(lane)}] = db${element};`;
-                   })}`
-                : ''
-            }
-          }`,
-      },
-      ...addParts(launch, batch * runs),
-    ],
-  };
+                   })}`;
 }
 
 /** Filters of any length: first g, then sums over it. */

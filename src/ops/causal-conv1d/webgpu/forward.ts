@@ -1,4 +1,4 @@
-import { fold, type GpuKernel, type GpuLaunch } from '../../../tensor/index.js';
+import { fold, type GpuKernel, type GpuLaunch, type GpuWork } from '../../../tensor/index.js';
 import { perElement } from '../../../wgsl/per-element.js';
 import { gather, lanesFor, repeat, vectorOf, type Lanes } from '../../../wgsl/vectors.js';
 
@@ -75,46 +75,46 @@ export const preactivation = `
     if (starts_at(b, t - i32(j))) { break; }
   }`;
 
-export const causalConv1dGpu: GpuKernel<ForwardBuffers, Extents> = (launch) => {
+type Launch = GpuLaunch<ForwardBuffers, Extents>;
+
+export const causalConv1dGpu: GpuKernel<ForwardBuffers, Extents> = (launch) =>
+  launch.parameters.taps > longestWindow ? withAnyTaps(launch) : withWindow(launch);
+
+/** Filters of any length: an invocation for each element. */
+function withAnyTaps(launch: Launch): GpuWork {
   const { parameters, has, dtype } = launch;
   const { batch, length, channels, taps } = parameters;
-  const finals = batch * (taps - 1) * channels;
-  const scalar = dtype('x') ?? 'f32';
-  if (taps > longestWindow) {
-    return {
-      dispatches: [
-        perElement({
-          variant: 'any',
-          count: batch * length * channels,
-          buffers: ['x', 'weight', ...givenOf(has), 'y'],
-          functions: activationCode(1) + inputCode(launch, 1),
-          body: `
+  return {
+    dispatches: [
+      perElement({
+        variant: 'any',
+        count: batch * length * channels,
+        buffers: ['x', 'weight', ...givenOf(has), 'y'],
+        functions: activationCode(1) + inputCode(launch, 1),
+        body: `
             ${preactivation}
             y[p.y_at + i] = ${dtype('y') ?? 'f32'}(activate(pre));`,
-        }),
-        perElement({
-          variant: 'final',
-          count: finals,
-          buffers: ['x', 'weight', ...givenOf(has), 'finalState'],
-          functions: inputCode(launch, 1),
-          body: storeFinalState('input_at(b, t, e)'),
-        }),
-      ],
-    };
-  }
-  const lanes = lanesFor([channels, parameters.xPitch], launch.aligned(4, 'x', 'y'));
-  const [type, stored] = [vectorOf(lanes), vectorOf(lanes, scalar)];
+      }),
+      perElement({
+        variant: 'final',
+        count: batch * (taps - 1) * channels,
+        buffers: ['x', 'weight', ...givenOf(has), 'finalState'],
+        functions: inputCode(launch, 1),
+        body: storeFinalState('input_at(b, t, e)'),
+      }),
+    ],
+  };
+}
+
+/** Short filters: an invocation walks a run of positions with the last inputs in registers; others store the final state. */
+function withWindow(launch: Launch): GpuWork {
+  const { parameters, has, dtype, aligned } = launch;
+  const { batch, length, channels, taps, xPitch } = parameters;
+  const finals = batch * (taps - 1) * channels;
+  const lanes = lanesFor([channels, xPitch], aligned(4, 'x', 'y'));
+  const stored = vectorOf(lanes, dtype('x') ?? 'f32');
   const runs = Math.ceil(length / run);
   const invocations = (batch * runs * channels) / lanes;
-  const starts = has('sequenceStarts');
-  const window = Array.from({ length: taps - 1 }, (_, j) => `x${String(j + 1)}`);
-  const shift = (value: string) => [...window.slice(1).map((name, j) => [name, window[j] ?? ''] as const).reverse(), [window[0], value] as const]
-    .filter(([name]) => name !== undefined)
-    .map(([name, from]) => `${name ?? ''} = ${from};`)
-    .join(' ');
-  const forget = window.map((name) => `${name} = ${type}(0.0);`).join(' ');
-  // Inputs of four positions are asked for before the first is used.
-  const together = 4;
   return {
     dispatches: [
       {
@@ -122,17 +122,37 @@ export const causalConv1dGpu: GpuKernel<ForwardBuffers, Extents> = (launch) => {
         buffers: [{ name: 'x', as: stored }, 'weight', ...givenOf(has), { name: 'y', as: stored }, ...(finals > 0 ? ['finalState'] : [])],
         numbers: { runs, invocations, elements: invocations + finals },
         workgroups: fold(Math.ceil((invocations + finals) / workgroupSize)),
-        code: () => `
+        code: () => windowCode(launch, lanes, finals > 0),
+      },
+    ],
+  };
+}
+
+/** Positions whose inputs are asked for before the first is used. */
+const together = 4;
+
+function windowCode(launch: Launch, lanes: Lanes, finals: boolean): string {
+  const { parameters, has, dtype } = launch;
+  const { taps } = parameters;
+  const [type, stored] = [vectorOf(lanes), vectorOf(lanes, dtype('x') ?? 'f32')];
+  const window = Array.from({ length: taps - 1 }, (_, j) => `x${String(j + 1)}`);
+  const shift = (value: string) => [...window.slice(1).map((name, j) => [name, window[j] ?? ''] as const).reverse(), [window[0], value] as const]
+    .filter(([name]) => name !== undefined)
+    .map(([name, from]) => `${name ?? ''} = ${from};`)
+    .join(' ');
+  const forget = (t: string) =>
+    has('sequenceStarts') ? `if (starts_at(b, ${t})) { ${window.map((name) => `${name} = ${type}(0.0);`).join(' ')} }` : '';
+  return `
           ${activationCode(lanes)}
           ${inputCode(launch, lanes)}
-          ${finals === 0 ? '' : `fn final_state(i: u32) { ${storeFinalState(lanes === 1 ? 'input_at(b, t, e)' : 'input_at(b, t, e & ~3u)[e & 3]')} }`}
+          ${finals ? `fn final_state(i: u32) { ${storeFinalState(lanes === 1 ? 'input_at(b, t, e)' : 'input_at(b, t, e & ~3u)[e & 3]')} }` : ''}
           @compute @workgroup_size(${String(workgroupSize)})
           fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
             let i = flat_workgroup(id, count) * ${String(workgroupSize)} + thread;
             if (i >= p.elements) { return; }
             if (i >= p.invocations) {
-              ${finals === 0 ? '' : 'final_state(i - p.invocations);'}
+              ${finals ? 'final_state(i - p.invocations);' : ''}
               return;
             }
             let vectors = p.channels / ${String(lanes)};
@@ -145,7 +165,7 @@ export const causalConv1dGpu: GpuKernel<ForwardBuffers, Extents> = (launch) => {
             ${window.map((name) => `var ${name} = ${type}(0.0);`).join(' ')}
             ${repeat(taps - 1, (n) => {
               const t = `first - ${String(taps - 1 - n)}`;
-              return `${starts ? `if (starts_at(b, ${t})) { ${forget} }` : ''} { let v = input_at(b, ${t}, e); ${shift('v')} }`;
+              return `${forget(t)} { let v = input_at(b, ${t}, e); ${shift('v')} }`;
             })}
             for (var n = 0; n < ${String(run)}; n += ${String(together)}) {
               let t = first + n;
@@ -155,18 +175,15 @@ export const causalConv1dGpu: GpuKernel<ForwardBuffers, Extents> = (launch) => {
                 const v = `v${String(n)}`;
                 return `
                   if (t + ${String(n)} <= last) {
-                    ${starts ? `if (starts_at(b, t + ${String(n)})) { ${forget} }` : ''}
+                    ${forget(`t + ${String(n)}`)}
                     let pre = bias0 + w0 * ${v}${window.map((name, j) => ` + w${String(j + 1)} * ${name}`).join('')};
                     y[p.y_at + ((b * p.length + u32(t + ${String(n)})) * p.channels + e) / ${String(lanes)}] = ${stored}(activate(pre));
                   }
                   ${shift(v)}`;
               })}
             }
-          }`,
-      },
-    ],
-  };
-};
+          }`;
+}
 
 export const causalConv1dStepGpu: GpuKernel<
   'state' | 'x' | 'weight' | 'bias' | 'y',
