@@ -6,8 +6,9 @@ const below = (...names) => names;
 const util = below('util');
 const platform = below('util', 'platform');
 const tensor = below('util', 'tensor');
-const backend = below('util', 'platform', 'tensor', 'backend');
-const ops = below('util', 'tensor', 'backend', 'ops');
+const wgsl = below('util', 'tensor', 'wgsl');
+const backend = below('util', 'platform', 'tensor', 'wgsl', 'backend');
+const ops = below('util', 'tensor', 'wgsl', 'backend', 'ops');
 const autograd = below(...ops, 'autograd');
 const nn = below(...autograd, 'nn');
 const models = below(...nn, 'platform', 'io', 'models');
@@ -19,6 +20,7 @@ const layers = {
   util,
   platform,
   tensor,
+  wgsl,
   backend,
   ops,
   autograd,
@@ -42,6 +44,12 @@ const importRules = Object.entries(layers).map(([folder, allowed]) => {
     },
   ];
   if (!allowed.includes('platform')) patterns.push({ regex: '^#platform$', message: `${folder}/ must not know the platform.` });
+  if (folder === 'ops') {
+    patterns.push({
+      regex: '^(\\.\\./)+[a-z0-9-]+/webgpu(/|\\.js$)',
+      message: 'An operation’s GPU code is its own: what several operations share is in src/wgsl.',
+    });
+  }
   if (folder !== 'platform') patterns.push({ regex: '^node:', message: 'Only platform/ may use Node’s modules.' });
   return { files: [`src/${folder}/**/*.ts`], rules: { 'no-restricted-imports': ['error', { patterns }] } };
 });

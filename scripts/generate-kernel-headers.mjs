@@ -4,7 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = new URL('../', import.meta.url);
-const { kernels } = await import(new URL('dist/ops/kernels.js', root).href);
+const { compiledKernels: kernels } = await import(new URL('dist/ops/kernels.js', root).href);
 
 const pascal = (name) => name.replace(/(^|_)([a-z0-9])/g, (_, __, letter) => letter.toUpperCase());
 // Packed weights are bytes in a layout of their own.

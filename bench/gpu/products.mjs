@@ -1,6 +1,6 @@
 // What the benchmarks of products on a GPU share: random tensors, a slow right product, launches of a chosen form, GPU times.
 import * as elapid from '../../dist/index.js';
-import { matrixFactor } from '../../dist/ops/matmul/gpu/factor.js';
+import { matrixFactor } from '../../dist/wgsl/product/factor.js';
 import { gemm } from '../../dist/ops/matmul/kernels.js';
 
 const made = new Map();

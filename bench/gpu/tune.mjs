@@ -1,11 +1,11 @@
-// Every sensible form of a product on this GPU, checked first and then timed: what src/ops/matmul/gpu/forms.ts chooses by.
+// Every sensible form of a product on this GPU, checked first and then timed: what src/wgsl/product/forms.ts chooses by.
 //   node bench/gpu/tune.mjs [matrix|large|tiled|few|shapes …]
 import * as elapid from '../../dist/index.js';
 import { gemmInto } from '../../dist/ops/matmul/gemm.js';
-import { fewRowsProduct } from '../../dist/ops/matmul/gpu/few-rows.js';
-import { matrixBytes, matrixProduct } from '../../dist/ops/matmul/gpu/matrix.js';
-import { splitsFor } from '../../dist/ops/matmul/gpu/product.js';
-import { tiledProduct } from '../../dist/ops/matmul/gpu/tiled.js';
+import { fewRowsProduct } from '../../dist/wgsl/product/few-rows.js';
+import { matrixBytes, matrixProduct } from '../../dist/wgsl/product/matrix.js';
+import { splitsFor } from '../../dist/wgsl/product/product.js';
+import { tiledProduct } from '../../dist/wgsl/product/tiled.js';
 import { subgroupSize } from '../../dist/tensor/index.js';
 import { sampledError } from '../../test/support/sampled-product.js';
 import { dispose, formed, gpuTime, product, tensors, values } from './products.mjs';

@@ -1,5 +1,5 @@
 import type { MambaLM } from '../models/index.js';
-import { copyInto } from '../ops/index.js';
+import { copyInto } from '../ops/view/view.js';
 import type { Tensor } from '../tensor/index.js';
 
 /** What a model's passes work out from its weights alone, kept while they stay as they are. */

@@ -1,21 +1,43 @@
-export * from './adamw/adamw.js';
-export * from './causal-conv1d/causal-conv1d.js';
-export * from './causal-conv1d/step.js';
-export * from './cross-entropy/cross-entropy.js';
-export * from './cross-entropy/linear-cross-entropy.js';
-export * from './elementwise/elementwise.js';
-export * from './embedding/embedding.js';
-export * from './layer-norm/layer-norm.js';
-export * from './matmul/linear.js';
-export * from './matmul/matmul.js';
-export * from './block-step/block-step.js';
-export * from './norm-linear/norm-linear.js';
+/** The operations that users call: checked, and recorded for gradients where they have any. What they are made of is imported by its path. */
+export { adamwStep, globalNorm, type AdamwSettings, type AdamwTensors } from './adamw/adamw.js';
+export { blockStep, type BlockStepOptions, type BlockStepWeights } from './block-step/block-step.js';
+export type { MixerStepState } from './block-step/mixer-step.js';
+export type { ConvActivation } from './causal-conv1d/arguments.js';
+export { causalConv1d, type CausalConv1dOptions } from './causal-conv1d/causal-conv1d.js';
+export { causalConv1dStep } from './causal-conv1d/step.js';
+export { crossEntropy, ignoredTarget } from './cross-entropy/cross-entropy.js';
+export { linearCrossEntropy, tokenLosses, type LinearCrossEntropyOptions } from './cross-entropy/linear-cross-entropy.js';
+export {
+  add,
+  affine,
+  divide,
+  exp,
+  log,
+  multiply,
+  negate,
+  reciprocal,
+  relu,
+  sigmoid,
+  silu,
+  softplus,
+  sqrt,
+  square,
+  subtract,
+  tanh,
+} from './elementwise/elementwise.js';
+export { embedding, type EmbeddingOptions } from './embedding/embedding.js';
+export { layerNorm } from './layer-norm/layer-norm.js';
+export { linear } from './matmul/linear.js';
+export { matmul } from './matmul/matmul.js';
+export { rmsNormLinear, type NormLinearOptions } from './norm-linear/norm-linear.js';
 export { packWeight, unpackWeight } from './packed/packed.js';
-export * from './reduction/max.js';
-export * from './reduction/reduction.js';
-export * from './rms-norm/rms-norm.js';
-export * from './sampling/sampling.js';
-export * from './selective-scan/selective-scan-step.js';
-export * from './selective-scan/selective-scan.js';
-export * from './softmax/softmax.js';
-export * from './view/view.js';
+export { max } from './reduction/max.js';
+export { mean, sum } from './reduction/reduction.js';
+export type { NormOptions, NormResult } from './rms-norm/arguments.js';
+export { rmsNorm } from './rms-norm/rms-norm.js';
+export { sampleTokens, type SampledTokens, type SampleTokensOptions } from './sampling/sampling.js';
+export type { Discretization, ScanOptions } from './selective-scan/arguments.js';
+export { selectiveScanStep } from './selective-scan/selective-scan-step.js';
+export { selectiveScan, type SelectiveScanOptions, type SelectiveScanResult } from './selective-scan/selective-scan.js';
+export { logSoftmax, softmax } from './softmax/softmax.js';
+export { cast, contiguous, reshape, split } from './view/view.js';

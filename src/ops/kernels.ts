@@ -1,12 +1,14 @@
 import type { Kernel } from '../tensor/index.js';
 import * as memory from '../backend/memory/kernels.js';
 import * as adamw from './adamw/kernels.js';
+import * as blockStep from './block-step/kernels.js';
 import * as causalConv1d from './causal-conv1d/kernels.js';
 import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
 import * as matmul from './matmul/kernels.js';
+import * as normLinear from './norm-linear/kernels.js';
 import * as packed from './packed/kernels.js';
 import * as reduction from './reduction/kernels.js';
 import * as rmsNorm from './rms-norm/kernels.js';
@@ -14,7 +16,7 @@ import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
 
-/** Every kernel, in the order of their C++ table. */
+/** Every kernel. */
 export const kernels: readonly Kernel[] = [
   memory,
   elementwise,
@@ -30,4 +32,9 @@ export const kernels: readonly Kernel[] = [
   crossEntropy,
   adamw,
   sampling,
+  normLinear,
+  blockStep,
 ].flatMap((module: object) => Object.values(module) as Kernel[]);
+
+/** The kernels that are compiled from C++, in the order of their table: all but the optional ones. */
+export const compiledKernels: readonly Kernel[] = kernels.filter(({ optional }) => !optional);

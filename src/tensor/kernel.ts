@@ -46,7 +46,7 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly touched: (parameters: ParameterValues<P>) => Partial<Record<keyof B & string, number>>;
   /** A buffer that a launch of few rows reads once, in order: `<name>_streamed` in the `cpu.cc` says which launches, and how much. */
   readonly streams: (keyof B & string) | undefined;
-  /** Whether backends may lack it: what launches it asks `supports` first. */
+  /** Whether backends may lack it: there is no C++ for it, and what launches it asks `supports` first. */
   readonly optional: boolean;
   /** How a launch can be two, the best way first; undefined where it cannot. */
   readonly divisions: ((parameters: ParameterValues<P>) => readonly Division<keyof B & string, keyof P & string>[]) | undefined;

@@ -1,7 +1,8 @@
 import { fill } from '../backend/memory/kernels.js';
 import type { Parameter } from '../nn/index.js';
-import { adamwStep, copyInto, globalNorm } from '../ops/index.js';
+import { adamwStep, globalNorm } from '../ops/index.js';
 import { noPackedGradient } from '../ops/packed/packed.js';
+import { copyInto } from '../ops/view/view.js';
 import { empty, isPacked, launch, scope, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { matrixFactor, type Factor } from '../../src/ops/matmul/gpu/factor.js';
+import { matrixFactor, type Factor } from '../../src/wgsl/product/factor.js';
 
 /** The value of a WGSL expression of whole numbers, for sums, products and exact quotients of names and members of `p`. */
 function evaluate(expression: string, names: Readonly<Record<string, number>>): number {

@@ -1,6 +1,7 @@
 import { fill } from '../../src/backend/memory/kernels.js';
 import type { MambaLM } from '../../src/models/index.js';
-import { copyInto, linear } from '../../src/ops/index.js';
+import { linear } from '../../src/ops/index.js';
+import { copyInto } from '../../src/ops/view/view.js';
 import { empty, launch, record, type FloatDType, type Tensor } from '../../src/tensor/index.js';
 
 /** Where the numbers go bad: in the output of an operation, in the gradient of its input, or of a weight. */

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { withConstants } from '../../src/ops/matmul/gpu/constants.js';
-import { matrixFactor } from '../../src/ops/matmul/gpu/factor.js';
-import { afterHalving } from '../../src/ops/matmul/gpu/halved.js';
-import type { Product } from '../../src/ops/matmul/gpu/product.js';
+import { withConstants } from '../../src/wgsl/product/constants.js';
+import { matrixFactor } from '../../src/wgsl/product/factor.js';
+import { afterHalving } from '../../src/wgsl/product/halved.js';
+import type { Product } from '../../src/wgsl/product/product.js';
 import { gemm } from '../../src/ops/matmul/kernels.js';
 import { defineKernel, empty, input, launch, output, tensor, type GpuFeatures, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';

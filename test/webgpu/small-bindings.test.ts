@@ -5,6 +5,7 @@ import * as elapid from '../../src/index.js';
 import { mambaConfig, type MambaLM } from '../../src/models/index.js';
 import * as operations from '../../src/ops/all-cases.js';
 import { add, softmax } from '../../src/ops/index.js';
+import { copyInto } from '../../src/ops/view/view.js';
 import { empty, scope, type Backend } from '../../src/tensor/index.js';
 import { gpuIsHere, useBackend, useChangedGpu } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
@@ -108,7 +109,7 @@ describe.runIf(gpuIsHere)('what cannot be divided', () => {
     const [x, y] = [0, 1].map(() => elapid.tensor(gpu(), randomIds(30000, 1000), [30, 1000])) as [elapid.Tensor, elapid.Tensor];
     const program = gpu().capture(() => {
       scope(() => {
-        elapid.copyInto(add(x, x), y);
+        copyInto(add(x, x), y);
       });
     });
     program.replay();

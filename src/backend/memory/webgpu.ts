@@ -1,5 +1,5 @@
 import type { GpuKernel } from '../../tensor/index.js';
-import { perElement } from '../webgpu/per-element.js';
+import { perElement } from '../../wgsl/per-element.js';
 
 export const fillGpu: GpuKernel<'values', 'value' | 'count'> = ({ parameters, dtype }) => ({
   dispatches: [

@@ -1,4 +1,5 @@
-import { exp, negate, selectiveScan, selectiveScanStep, split, type BlockStepWeights } from '../../ops/index.js';
+import { mixerStep } from '../../ops/block-step/mixer-step.js';
+import { exp, negate, selectiveScan, split, type BlockStepWeights } from '../../ops/index.js';
 import { CausalConv1d, fanIn, Linear, type Parameter, type ParameterStore } from '../../nn/index.js';
 import type { FloatDType, Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
@@ -72,7 +73,7 @@ export class MambaMixer {
     const conv = this.conv.forward(inner, { initialState: initialState?.conv, finalState: finalState?.conv, sequenceStarts });
     const { delta, B, C } = this.selection.select(conv.y);
     const scan = selectiveScan(conv.y, delta, transition, B, C, {
-      ...this.#scanOptions(z),
+      ...{ D: this.skip.tensor, z, deltaBias: this.selection.dtBias.tensor, deltaSoftplus: true },
       initialState: initialState?.ssm,
       finalState: finalState?.ssm,
       sequenceStarts,
@@ -88,10 +89,9 @@ export class MambaMixer {
    * @returns y [B,D]
    */
   step(xz: Tensor, state: MixerState, transition: Tensor): Tensor<FloatDType> {
-    const [inner, z] = split(xz, [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
-    const u = this.conv.step(inner, state.conv);
-    const { delta, B, C } = this.selection.select(u);
-    return this.outProj.forward(selectiveScanStep(state.ssm, u, delta, transition, B, C, this.#scanOptions(z)));
+    const { selection, skip } = this;
+    const weights = { ...this.conv.weights(), dtBias: selection.dtBias.tensor, A: transition, D: skip.tensor };
+    return this.outProj.forward(mixerStep(xz, state, { ...weights, select: (u) => selection.select(u) }));
   }
 
   /** The weights for `blockStep`, but for the norm's; null where there are others as well, or none that select. */
@@ -103,9 +103,5 @@ export class MambaMixer {
       ...{ xProj: selection.xProj.weight.tensor, dtProj: selection.dtWeight.tensor, dtBias: selection.dtBias.tensor },
       ...{ inProj: inProj.weight.tensor, outProj: outProj.weight.tensor, A: transition, D: skip.tensor },
     };
-  }
-
-  #scanOptions(z: Tensor) {
-    return { D: this.skip.tensor, z, deltaBias: this.selection.dtBias.tensor, deltaSoftplus: true };
   }
 }

@@ -3,7 +3,7 @@ import { fill } from '../../backend/memory/kernels.js';
 import { disposeSymbol } from '../../util/disposal.js';
 import { CheckpointError, describeProblem, ArgumentError, DisposedError } from '../../util/errors.js';
 import { empty, formatShape, keep, launch, sameShape, scope, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
-import { copyInto } from '../../ops/index.js';
+import { copyInto } from '../../ops/view/view.js';
 import { float32Source } from '../tensor-source.js';
 import type { MambaConfig } from './config.js';
 import type { MixerState } from './mixer.js';

@@ -1,8 +1,8 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
-import { rangesOfRows } from '../webgpu-ranges.js';
-import { perRow, sumOf } from '../webgpu-rows.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
+import { perElement } from '../../wgsl/per-element.js';
+import { rangesOfRows } from '../../wgsl/ranges.js';
+import { perRow, sumOf } from '../../wgsl/rows.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 
 const vectors = ['parameters', 'gradients', 'firstMoments', 'secondMoments'] as const;
 

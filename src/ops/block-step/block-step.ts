@@ -1,13 +1,12 @@
 import { empty, expectRank, expectShape, launch, scope, type FloatDType, type Tensor } from '../../tensor/index.js';
-import { causalConv1dStep } from '../causal-conv1d/step.js';
 import { linear } from '../matmul/linear.js';
 import { sum } from '../reduction/reduction.js';
 import { rmsNormLinear } from '../norm-linear/norm-linear.js';
 import { checkNorm } from '../rms-norm/arguments.js';
-import { selectiveScanStep } from '../selective-scan/selective-scan-step.js';
 import { split } from '../view/view.js';
 import * as kernels from './kernels.js';
-import { fits, mostSequences, partsOf } from './extents.js';
+import { mixerStep, type MixerStepState } from './mixer-step.js';
+import { fits, mostSequences, partsOf } from './webgpu/extents.js';
 
 /** The weights of a residual block. */
 export interface BlockStepWeights {
@@ -61,7 +60,7 @@ export interface BlockStepOptions {
  */
 export function blockStep(
   x: Tensor,
-  state: { readonly conv: Tensor; readonly ssm: Tensor },
+  state: MixerStepState,
   weights: BlockStepWeights,
   options: BlockStepOptions = {},
 ): { x: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
@@ -109,7 +108,7 @@ export function blockStep(
 }
 
 /** Whether the kernel can run and pays: floats, dense, usual extents, few sequences, on a backend that has it. */
-function canFuse(x: Tensor, state: { conv: Tensor; ssm: Tensor }, weights: BlockStepWeights, residual: Tensor | null): boolean {
+function canFuse(x: Tensor, state: MixerStepState, weights: BlockStepWeights, residual: Tensor | null): boolean {
   const { norm, inProj, convWeight, xProj, dtProj, A, outProj } = weights;
   const [batch = 0] = x.shape.slice(-2);
   const { rows: channels, columns: taps } = convWeight;
@@ -124,17 +123,18 @@ function canFuse(x: Tensor, state: { conv: Tensor; ssm: Tensor }, weights: Block
 
 function composed(
   x: Tensor,
-  state: { conv: Tensor; ssm: Tensor },
-  { norm, inProj, convWeight, convBias, xProj, dtProj, dtBias, A, D, outProj }: BlockStepWeights,
+  state: MixerStepState,
+  { norm, inProj, xProj, dtProj, outProj, ...others }: BlockStepWeights,
   options: { epsilon: number; residual: Tensor | null },
 ): { x: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
-  const [channels, stateSize, rank] = [convWeight.rows, A.columns, dtProj.columns];
+  const select = (u: Tensor) => {
+    const [stateSize, rank] = [others.A.columns, dtProj.columns];
+    const [dt, B, C] = split(linear(u, xProj), [rank, stateSize, stateSize]) as [Tensor, Tensor, Tensor];
+    return { delta: linear(dt, dtProj), B, C };
+  };
   return scope(() => {
     const xz = rmsNormLinear(x.rank === 3 ? sum(x, 0) : x, norm, inProj, options);
-    const [inner, z] = split(xz.y, [channels, channels]) as [Tensor, Tensor];
-    const u = causalConv1dStep(state.conv, inner, convWeight, { bias: convBias, activation: 'silu' });
-    const [dt, B, C] = split(linear(u, xProj), [rank, stateSize, stateSize]) as [Tensor, Tensor, Tensor];
-    const y = selectiveScanStep(state.ssm, u, linear(dt, dtProj), A, B, C, { D, z, deltaBias: dtBias, deltaSoftplus: true });
+    const y = mixerStep(xz.y, state, { ...others, select });
     return { x: linear(y, outProj), residual: xz.residual };
   });
 }

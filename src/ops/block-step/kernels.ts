@@ -1,7 +1,7 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
 import { sigmoid, softplus } from '../elementwise/functions.js';
-import { channelsOut } from './extents.js';
-import { blockStepGpu } from './webgpu.js';
+import { channelsOut } from './webgpu/extents.js';
+import { blockStepGpu } from './webgpu/index.js';
 
 /**
  * One position of a residual block up to its last projection. x is [xParts, batch, width] and counts by the sum over its parts;

@@ -1,7 +1,6 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
 import { added } from '../elementwise/added.js';
-import { causalConv1dGpu, causalConv1dStepGpu } from './webgpu.js';
-import { causalConv1dBackwardGpu } from './webgpu-backward.js';
+import { causalConv1dBackwardGpu, causalConv1dGpu, causalConv1dStepGpu } from './webgpu/index.js';
 import { forEachFinal, forEachPosition, locate, sameDocument, sigmoid } from './reference.js';
 
 /**

@@ -1,8 +1,9 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel, GpuLaunch } from '../../tensor/index.js';
-import { normaliser, normaliserCode, normaliserStart, wideRowHold } from '../softmax/webgpu.js';
-import { axisSums, perRow, sumOf } from '../webgpu-rows.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
+import { axisSums } from '../../wgsl/axis-sums.js';
+import { normaliser, normaliserCode, normaliserStart, wideRowHold } from '../../wgsl/normaliser.js';
+import { perElement } from '../../wgsl/per-element.js';
+import { perRow, sumOf } from '../../wgsl/rows.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 
 export const countedScaleGpu: GpuKernel<'targets' | 'scale', 'count'> = ({ gpu, parameters: { count } }) => ({
   dispatches: [

@@ -1,7 +1,7 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel, GpuLaunch, GpuWork } from '../../tensor/index.js';
-import { wgslMath } from '../webgpu-math.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
+import { wgslMath } from '../../wgsl/math.js';
+import { perElement } from '../../wgsl/per-element.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
 
 const unaryNames = Object.keys(unaryFunctions) as UnaryFunction[];

@@ -1,8 +1,8 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
-import { itemSize, type GpuKernel } from '../../tensor/index.js';
-import { rangesOfRows } from '../webgpu-ranges.js';
-import { perRow } from '../webgpu-rows.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
+import { itemSize, type GpuDispatch, type GpuKernel, type GpuLaunch, type GpuWork } from '../../tensor/index.js';
+import { perElement } from '../../wgsl/per-element.js';
+import { rangesOfRows } from '../../wgsl/ranges.js';
+import { perRow } from '../../wgsl/rows.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 
 export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabulary' | 'columns' | 'weightPitch'> = (launch) => {
   const { gpu, parameters, dtype } = launch;
@@ -37,33 +37,17 @@ export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabul
 /** Tokens, in the order of their ids, that one invocation adds up. */
 const block = 32;
 
+type Backward = GpuLaunch<'ids' | 'dy' | 'dWeight', 'tokens' | 'vocabulary' | 'columns' | 'dyPitch' | 'accumulate'>;
+
 /**
- * Tokens are sorted by id, and within an id by place, so that the sums repeat to the bit: counted by id, given a range of
- * slots each, put there as they come, and ranked within the range. Then blocks of slots are summed id by id, and ids that lie
- * in several blocks from the blocks' sums: frequent ids are spread over many invocations.
+ * Tokens are sorted by id, and within an id by place, so that the sums repeat to the bit. Then blocks of slots are summed id by id,
+ * and ids that lie in several blocks from the blocks' sums: frequent ids are spread over many invocations.
  */
-export const embeddingBackwardGpu: GpuKernel<
-  'ids' | 'dy' | 'dWeight',
-  'tokens' | 'vocabulary' | 'columns' | 'dyPitch' | 'accumulate'
-> = (launch) => {
-  const { gpu, parameters, dtype } = launch;
-  const { tokens, vocabulary, columns, dyPitch, accumulate } = parameters;
-  const lanes = lanesOf(launch, [columns, dyPitch], ['dy', 'dWeight']);
-  const items = columns / lanes;
-  const v = vectorOf(lanes);
-  const dy = { name: 'dy', as: vectorOf(lanes, dtype('dy') ?? 'f32') };
-  const dWeight = { name: 'dWeight', as: vectorOf(lanes, dtype('dWeight') ?? 'f32') };
-  const itemBytes = itemSize[dtype('dWeight') ?? 'f32'];
-  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: columns, width: columns, itemBytes });
+export const embeddingBackwardGpu = (launch: Backward): GpuWork => {
+  const { tokens, vocabulary, columns } = launch.parameters;
   const blocks = Math.ceil(tokens / block);
   // One more than there are, for the end of the last, in whole vectors.
   const ids = 4 * Math.ceil((vocabulary + 1) / 4);
-  const counts = { name: 'counts', as: 'atomic<u32>' };
-  const read = (name: string) => ({ name, as: 'u32', access: 'read' as const });
-  const add = (place: string, sum: string) => {
-    const before = accumulate === 0 ? '' : `${v}(dWeight[${place}]) + `;
-    return `dWeight[${place}] = ${dWeight.as}(${before}${sum});`;
-  };
   return {
     scratch: {
       counts: { dtype: 'i32', size: ids },
@@ -72,109 +56,139 @@ export const embeddingBackwardGpu: GpuKernel<
       ordered: { dtype: 'i32', size: Math.max(1, tokens) },
       edges: { dtype: 'f32', size: Math.max(1, blocks) * 2 * columns },
     },
-    dispatches: [
-      perElement({ variant: 'clear', count: ids, buffers: [counts], body: 'atomicStore(&counts[p.counts_at + i], 0u);' }),
-      perElement({
-        variant: 'count',
-        count: tokens,
-        buffers: ['ids', counts],
-        body: `
-          let v = ids[p.ids_at + i];
-          if (v >= 0 && u32(v) < p.vocabulary) { atomicAdd(&counts[p.counts_at + u32(v)], 1u); }`,
-      }),
-      countsToStarts(gpu.workgroupSize, ids / 4),
-      perElement({
-        variant: 'place',
-        count: tokens,
-        buffers: ['ids', counts, read('starts'), { name: 'unordered', as: 'u32' }],
-        body: `
-          let v = ids[p.ids_at + i];
-          if (v >= 0 && u32(v) < p.vocabulary) {
-            let slot = starts[p.starts_at + u32(v)] + atomicSub(&counts[p.counts_at + u32(v)], 1u) - 1u;
-            unordered[p.unordered_at + slot] = i;
-          }`,
-      }),
-      // A team of invocations a token: an id that all tokens have is the worst case.
-      perRow({
-        variant: 'rank',
-        gpu,
-        rows: tokens,
-        items: 64,
-        buffers: ['ids', read('starts'), read('unordered'), { name: 'ordered', as: 'u32' }],
-        reductions: [{ name: 'team_sum', type: 'u32', combine: 'a + b' }],
-        values: {},
-        body: () => `
-          var rank = 0u;
-          var first = 0u;
-          var placed = live && row < starts[p.starts_at + p.vocabulary];
-          var place = 0u;
-          if (placed) {
-            place = unordered[p.unordered_at + row];
-            let v = u32(ids[p.ids_at + place]);
-            first = starts[p.starts_at + v];
-            for (var slot = first + member; slot < starts[p.starts_at + v + 1u]; slot += team) {
-              if (unordered[p.unordered_at + slot] < place) { rank += 1u; }
-            }
-          }
-          let all = team_sum(thread, rank);
-          if (placed && member == 0u) { ordered[p.ordered_at + first + all] = place; }`,
-      }),
-      ...ranges.map(({ first, count, part }) =>
-        perElement({
-          variant: `sum/${String(lanes)}/${String(accumulate)}`,
-          count: blocks * items,
-          buffers: ['ids', read('starts'), read('ordered'), dy, { ...dWeight, part }, { name: 'edges', as: v }],
-          numbers: { items, firstId: first, idCount: count },
-          body: `
-            let column = i % p.items;
-            let own = i / p.items;
-            let begin = own * ${String(block)}u;
-            let end = min(begin + ${String(block)}u, starts[p.starts_at + p.vocabulary]);
-            var slot = begin;
-            while (slot < end) {
-              let v = u32(ids[p.ids_at + ordered[p.ordered_at + slot]]);
-              let first = starts[p.starts_at + v];
-              let after = starts[p.starts_at + v + 1u];
-              let last = min(end, after);
-              var sum = ${v}(0.0);
-              for (; slot < last; slot++) {
-                sum += ${v}(dy[p.dy_at + ordered[p.ordered_at + slot] * (p.dyPitch / ${String(lanes)}u) + column]);
-              }
-              if (first >= begin && after <= begin + ${String(block)}u) {
-                if (v - p.firstId < p.idCount) { ${add('p.dWeight_at + (v - p.firstId) * p.items + column', 'sum')} }
-              } else {
-                // The first edge is of the id that the block begins with, the second of the one it ends with.
-                edges[p.edges_at + (2u * own + select(0u, 1u, first > begin)) * p.items + column] = sum;
-              }
-            }`,
-        }),
-      ),
-      ...ranges.map(({ first, count, part }) =>
-        perElement({
-          variant: `join/${String(lanes)}/${String(accumulate)}`,
-          count: count * items,
-          buffers: [read('starts'), { name: 'edges', as: v, access: 'read' }, { ...dWeight, part }],
-          numbers: { items, firstId: first },
-          body: `
-            let first = starts[p.starts_at + p.firstId + i / p.items];
-            let after = starts[p.starts_at + p.firstId + i / p.items + 1u];
-            if (first == after) {
-              ${accumulate === 0 ? `dWeight[p.dWeight_at + i] = ${dWeight.as}(0.0);` : ''}
-              return;
-            }
-            let from_block = first / ${String(block)}u;
-            let to_block = (after - 1u) / ${String(block)}u;
-            if (from_block == to_block) { return; }
-            var sum = ${v}(0.0);
-            for (var b = from_block; b <= to_block; b++) {
-              sum += edges[p.edges_at + (2u * b + select(0u, 1u, first > b * ${String(block)}u)) * p.items + i % p.items];
-            }
-            ${add('p.dWeight_at + i', 'sum')}`,
-        }),
-      ),
-    ],
+    dispatches: [...sortTokens(launch, ids), ...sumRows(launch, blocks)],
   };
 };
+
+const read = (name: string) => ({ name, as: 'u32', access: 'read' as const });
+
+/**
+ * `ordered`, the tokens by id, and `starts`, the slots where those of each id begin: counted by id, given a range of slots each, put
+ * there as they come, and ranked within the range.
+ */
+function sortTokens({ gpu, parameters: { tokens } }: Backward, ids: number): GpuDispatch[] {
+  const counts = { name: 'counts', as: 'atomic<u32>' };
+  return [
+    perElement({ variant: 'clear', count: ids, buffers: [counts], body: 'atomicStore(&counts[p.counts_at + i], 0u);' }),
+    perElement({
+      variant: 'count',
+      count: tokens,
+      buffers: ['ids', counts],
+      body: `
+        let v = ids[p.ids_at + i];
+        if (v >= 0 && u32(v) < p.vocabulary) { atomicAdd(&counts[p.counts_at + u32(v)], 1u); }`,
+    }),
+    countsToStarts(gpu.workgroupSize, ids / 4),
+    perElement({
+      variant: 'place',
+      count: tokens,
+      buffers: ['ids', counts, read('starts'), { name: 'unordered', as: 'u32' }],
+      body: `
+        let v = ids[p.ids_at + i];
+        if (v >= 0 && u32(v) < p.vocabulary) {
+          let slot = starts[p.starts_at + u32(v)] + atomicSub(&counts[p.counts_at + u32(v)], 1u) - 1u;
+          unordered[p.unordered_at + slot] = i;
+        }`,
+    }),
+    // A team of invocations a token: an id that all tokens have is the worst case.
+    perRow({
+      variant: 'rank',
+      gpu,
+      rows: tokens,
+      items: 64,
+      buffers: ['ids', read('starts'), read('unordered'), { name: 'ordered', as: 'u32' }],
+      reductions: [{ name: 'team_sum', type: 'u32', combine: 'a + b' }],
+      values: {},
+      body: () => `
+        var rank = 0u;
+        var first = 0u;
+        var placed = live && row < starts[p.starts_at + p.vocabulary];
+        var place = 0u;
+        if (placed) {
+          place = unordered[p.unordered_at + row];
+          let v = u32(ids[p.ids_at + place]);
+          first = starts[p.starts_at + v];
+          for (var slot = first + member; slot < starts[p.starts_at + v + 1u]; slot += team) {
+            if (unordered[p.unordered_at + slot] < place) { rank += 1u; }
+          }
+        }
+        let all = team_sum(thread, rank);
+        if (placed && member == 0u) { ordered[p.ordered_at + first + all] = place; }`,
+    }),
+  ];
+}
+
+/** The rows of dWeight, each a sum over its id's tokens: of whole ids within a block of slots, then of those in several blocks. */
+function sumRows(launch: Backward, blocks: number): GpuDispatch[] {
+  const { gpu, parameters, dtype } = launch;
+  const { vocabulary, columns, dyPitch, accumulate } = parameters;
+  const lanes = lanesOf(launch, [columns, dyPitch], ['dy', 'dWeight']);
+  const items = columns / lanes;
+  const v = vectorOf(lanes);
+  const dy = { name: 'dy', as: vectorOf(lanes, dtype('dy') ?? 'f32') };
+  const dWeight = { name: 'dWeight', as: vectorOf(lanes, dtype('dWeight') ?? 'f32') };
+  const itemBytes = itemSize[dtype('dWeight') ?? 'f32'];
+  const ranges = rangesOfRows(gpu, { rows: vocabulary, pitch: columns, width: columns, itemBytes });
+  const add = (place: string, sum: string) => {
+    const before = accumulate === 0 ? '' : `${v}(dWeight[${place}]) + `;
+    return `dWeight[${place}] = ${dWeight.as}(${before}${sum});`;
+  };
+  return [
+    ...ranges.map(({ first, count, part }) =>
+      perElement({
+        variant: `sum/${String(lanes)}/${String(accumulate)}`,
+        count: blocks * items,
+        buffers: ['ids', read('starts'), read('ordered'), dy, { ...dWeight, part }, { name: 'edges', as: v }],
+        numbers: { items, firstId: first, idCount: count },
+        body: `
+          let column = i % p.items;
+          let own = i / p.items;
+          let begin = own * ${String(block)}u;
+          let end = min(begin + ${String(block)}u, starts[p.starts_at + p.vocabulary]);
+          var slot = begin;
+          while (slot < end) {
+            let v = u32(ids[p.ids_at + ordered[p.ordered_at + slot]]);
+            let first = starts[p.starts_at + v];
+            let after = starts[p.starts_at + v + 1u];
+            let last = min(end, after);
+            var sum = ${v}(0.0);
+            for (; slot < last; slot++) {
+              sum += ${v}(dy[p.dy_at + ordered[p.ordered_at + slot] * (p.dyPitch / ${String(lanes)}u) + column]);
+            }
+            if (first >= begin && after <= begin + ${String(block)}u) {
+              if (v - p.firstId < p.idCount) { ${add('p.dWeight_at + (v - p.firstId) * p.items + column', 'sum')} }
+            } else {
+              // The first edge is of the id that the block begins with, the second of the one it ends with.
+              edges[p.edges_at + (2u * own + select(0u, 1u, first > begin)) * p.items + column] = sum;
+            }
+          }`,
+      }),
+    ),
+    ...ranges.map(({ first, count, part }) =>
+      perElement({
+        variant: `join/${String(lanes)}/${String(accumulate)}`,
+        count: count * items,
+        buffers: [read('starts'), { name: 'edges', as: v, access: 'read' }, { ...dWeight, part }],
+        numbers: { items, firstId: first },
+        body: `
+          let first = starts[p.starts_at + p.firstId + i / p.items];
+          let after = starts[p.starts_at + p.firstId + i / p.items + 1u];
+          if (first == after) {
+            ${accumulate === 0 ? `dWeight[p.dWeight_at + i] = ${dWeight.as}(0.0);` : ''}
+            return;
+          }
+          let from_block = first / ${String(block)}u;
+          let to_block = (after - 1u) / ${String(block)}u;
+          if (from_block == to_block) { return; }
+          var sum = ${v}(0.0);
+          for (var b = from_block; b <= to_block; b++) {
+            sum += edges[p.edges_at + (2u * b + select(0u, 1u, first > b * ${String(block)}u)) * p.items + i % p.items];
+          }
+          ${add('p.dWeight_at + i', 'sum')}`,
+      }),
+    ),
+  ];
+}
 
 /** starts[v] = Σ counts before v, by one workgroup: a run of ids an invocation, four at a time, then the runs. */
 function countsToStarts(most: number, quads: number) {

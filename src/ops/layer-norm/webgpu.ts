@@ -1,4 +1,4 @@
-import { normBackwardGpu, normGpu } from '../rms-norm/webgpu-norm.js';
+import { normBackwardGpu, normGpu } from '../../wgsl/norm.js';
 
 export const layerNormGpu = (launch: Parameters<typeof normGpu>[0]) => normGpu(launch, true);
 

@@ -1,6 +1,6 @@
 import type { GpuKernel } from '../../tensor/index.js';
-import { matrixFactor } from './gpu/factor.js';
-import { gpuProduct } from './gpu/forms.js';
+import { matrixFactor } from '../../wgsl/product/factor.js';
+import { gpuProduct } from '../../wgsl/product/forms.js';
 
 type Buffers = 'a' | 'b' | 'bias' | 'c';
 type Parameters =

@@ -1,5 +1,5 @@
 import { fold, type GpuKernel } from '../../tensor/index.js';
-import { lanesOf, repeat, saturated, vectorOf } from '../webgpu-vectors.js';
+import { lanesOf, repeat, saturated, vectorOf } from '../../wgsl/vectors.js';
 
 /** Every workgroup norms its row anew and reads the weight for that row alone: more rows are better off with a norm of their own. */
 export const mostRows = 4;

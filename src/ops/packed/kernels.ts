@@ -10,7 +10,7 @@ import {
 } from '../../tensor/index.js';
 import { rounding } from '../matmul/rounding.js';
 import { packedValue, packReference } from './layout.js';
-import { embeddingGpu, linearGpu, packGpu, unpackGpu } from './webgpu.js';
+import { embeddingGpu, linearGpu, packGpu, unpackGpu } from './webgpu/index.js';
 
 /** Bytes of a row of a packed weight: a panel's, shared out. */
 const rowBytes = (dtype: PackedDType, columns: number) => packedSizeBytes(dtype, panelRows, columns) / panelRows;

@@ -1,6 +1,8 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
-import { axisSums, perRow, type Reduction } from '../webgpu-rows.js';
+import { axisSums } from '../../wgsl/axis-sums.js';
+import { firstLargest, orderedKey } from '../../wgsl/largest.js';
+import { perElement } from '../../wgsl/per-element.js';
+import { perRow } from '../../wgsl/rows.js';
 
 type Extents = 'outer' | 'length' | 'inner';
 
@@ -29,22 +31,6 @@ export const broadcastGpu: GpuKernel<'x' | 'y', Extents | 'scale'> = ({ paramete
     }),
   ],
 });
-
-/** Numbers as integers in the same order, NaN above all; −0 is 0. */
-export const orderedKey = `
-  fn ordered_key(x: f32) -> u32 {
-    let bits = bitcast<u32>(x);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
-    if ((bits & 0x7fffffffu) == 0u) { return 0x80000000u; }
-    return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
-  }`;
-
-/** The larger key, the first position of equal ones; (key, position). */
-export const firstLargest: Reduction = {
-  name: 'first_largest',
-  type: 'vec2<u32>',
-  combine: 'select(b, a, a.x > b.x || (a.x == b.x && a.y < b.y))',
-};
 
 export const reduceMaxGpu: GpuKernel<'x' | 'y' | 'positions', Extents> = ({ gpu, parameters, dtype, has }) => {
   const { outer, length, inner } = parameters;

@@ -1,5 +1,5 @@
 import type { GpuKernel } from '../../tensor/index.js';
-import { normBackwardGpu, normGpu } from './webgpu-norm.js';
+import { normBackwardGpu, normGpu } from '../../wgsl/norm.js';
 
 export const rmsNormGpu: GpuKernel<
   'x' | 'residual' | 'weight' | 'y' | 'sum' | 'statistics',

@@ -29,22 +29,3 @@ export function gumbel(key: number, element: number): number {
   const v = ((bits >>> 9) + 0.5) / 2 ** 23;
   return -Math.log(Math.log1p(v / (1 - v)));
 }
-
-/** `row_key` and `gumbel` in WGSL, with log1p of `wgslMath`. */
-export const wgslRandom = `
-  fn mix_bits(word: u32) -> u32 {
-    var x = word;
-    x = (x ^ (x >> 16u)) * 0x7feb352du;
-    x = (x ^ (x >> 15u)) * 0x846ca68bu;
-    return x ^ (x >> 16u);
-  }
-  fn row_key(seed: u32, step: u32, row: u32) -> u32 {
-    var key = mix_bits(seed + 0x9e3779b9u);
-    key = mix_bits(key + step + 0x9e3779b9u);
-    return mix_bits(key + row + 0x9e3779b9u);
-  }
-  fn gumbel(key: u32, element: u32) -> f32 {
-    let bits = mix_bits(mix_bits(key + element) ^ mix_bits(key ^ 0x9e3779b9u));
-    let v = (f32(bits >> 9u) + 0.5) * 1.1920928955078125e-7;
-    return -log(log1p(v / (1.0 - v)));
-  }`;

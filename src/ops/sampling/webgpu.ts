@@ -1,10 +1,28 @@
-import { perElement } from '../../backend/webgpu/per-element.js';
 import type { GpuKernel } from '../../tensor/index.js';
-import { firstLargest, orderedKey } from '../reduction/webgpu.js';
-import { wgslMath } from '../webgpu-math.js';
-import { perRow } from '../webgpu-rows.js';
-import { lanesOf, vectorOf } from '../webgpu-vectors.js';
-import { wgslRandom } from './random.js';
+import { firstLargest, orderedKey } from '../../wgsl/largest.js';
+import { wgslMath } from '../../wgsl/math.js';
+import { perElement } from '../../wgsl/per-element.js';
+import { perRow } from '../../wgsl/rows.js';
+import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
+
+/** `rowKey` and `gumbel` of random.ts in WGSL, with log1p of `wgslMath`. */
+const wgslRandom = `
+  fn mix_bits(word: u32) -> u32 {
+    var x = word;
+    x = (x ^ (x >> 16u)) * 0x7feb352du;
+    x = (x ^ (x >> 15u)) * 0x846ca68bu;
+    return x ^ (x >> 16u);
+  }
+  fn row_key(seed: u32, step: u32, row: u32) -> u32 {
+    var key = mix_bits(seed + 0x9e3779b9u);
+    key = mix_bits(key + step + 0x9e3779b9u);
+    return mix_bits(key + row + 0x9e3779b9u);
+  }
+  fn gumbel(key: u32, element: u32) -> f32 {
+    let bits = mix_bits(mix_bits(key + element) ^ mix_bits(key ^ 0x9e3779b9u));
+    let v = (f32(bits >> 9u) + 0.5) * 1.1920928955078125e-7;
+    return -log(log1p(v / (1.0 - v)));
+  }`;
 
 export const sampleTokensGpu: GpuKernel<
   'logits' | 'ids' | 'counter' | 'history',

@@ -1,8 +1,6 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
 import { scanBackwardDivisions, scanDivisions, stepDivisions } from './divisions.js';
-import { selectiveScanBackwardGpu } from './webgpu-backward.js';
-import { selectiveScanGpu } from './webgpu-forward.js';
-import { selectiveScanStepGpu } from './webgpu-step.js';
+import { selectiveScanBackwardGpu, selectiveScanGpu, selectiveScanStepGpu } from './webgpu/index.js';
 import { scanBackwardReference, scanReference, stepReference } from './reference.js';
 
 const strides = { uPitch: 'int', deltaPitch: 'int', zPitch: 'int', bPitch: 'int', cPitch: 'int' } as const;

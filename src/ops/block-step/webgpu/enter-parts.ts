@@ -1,0 +1,35 @@
+/** What both ways into a block's step have in common: what they read, and the convolution. */
+import type { GpuBinding } from '../../../tensor/index.js';
+import { repeat } from '../../../wgsl/vectors.js';
+import type { BlockLaunch } from './extents.js';
+import { wide } from './wide.js';
+
+/** x and the residual in vectors of four, weights by 16 bytes. */
+export const enterBuffers = ({ dtype, has }: BlockLaunch): (string | GpuBinding)[] => [
+  { name: 'x', as: `vec4<${dtype('x') ?? 'f32'}>` },
+  ...(has('residual') ? [{ name: 'residual', as: `vec4<${dtype('residual') ?? 'f32'}>` }] : []),
+  ...(has('sum') ? [{ name: 'sum', as: 'vec4<f32>' }] : []),
+  { name: 'normWeight', as: 'vec4<f32>' },
+  { name: 'inProj', as: wide(dtype('inProj')).as },
+  'convState',
+  'convWeight',
+  ...(has('convBias') ? ['convBias'] : []),
+  { name: 'xProj', as: wide(dtype('xProj')).as },
+  'inner',
+];
+
+/** WGSL that makes `value`, u of channel `e` of sequence `b`, from `newest`; `move` puts that into the state, the oldest out. */
+export const convolution = ({ parameters: { taps }, has }: BlockLaunch): { readonly value: string; readonly move: string } => ({
+  value: `
+          var pre = newest * convWeight[p.convWeight_at + e * ${String(taps)}u + ${String(taps - 1)}u];
+          ${has('convBias') ? 'pre += convBias[p.convBias_at + e];' : ''}
+          ${repeat(
+            taps - 1,
+            (tap) => `
+          let state${String(tap)} = p.convState_at + (b * ${String(taps - 1)}u + ${String(tap)}u) * p.channels + e;
+          let x${String(tap)} = convState[state${String(tap)}];
+          pre += x${String(tap)} * convWeight[p.convWeight_at + e * ${String(taps)}u + ${String(tap)}u];`,
+          )}
+          let value = silu(pre);`,
+  move: repeat(taps - 1, (tap) => `convState[state${String(tap)}] = ${tap + 2 < taps ? `x${String(tap + 1)}` : 'newest'};`),
+});

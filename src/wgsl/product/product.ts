@@ -1,0 +1,83 @@
+/** What a product's dispatches follow from, and the parts that all forms share. */
+import { fold, type GpuDispatch, type GpuWork } from '../../tensor/index.js';
+import type { Factor } from './factor.js';
+import { addParts, storeParts, storeResult, type Result, type Store } from './result.js';
+
+/** `batch` products of m×k by k×n. Kernels have p.m, p.n and p.k. */
+export interface Product {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly batch: number;
+  /** WGSL names a factor as its binding does. */
+  readonly a: Factor;
+  readonly b: Factor;
+  readonly result: Result;
+}
+
+/** A part of the result that a workgroup makes, and how deep it goes at a time. */
+export interface Extents {
+  readonly rows: number;
+  readonly columns: number;
+  readonly depth: number;
+}
+
+/**
+ * Dispatches of workgroups that each make one tile of one part of the sums. `code` gets the prologue, which declares split,
+ * batch, first_row, first_column, begin and end (the depths of this workgroup), and returns where there is nothing to do.
+ */
+export function tileDispatches(
+  product: Product,
+  tile: Extents,
+  options: { splits: number; variant: string; mostWork: number; groupRows: number; code: (prologue: string, store: Store) => string },
+): GpuWork {
+  const { m, n, k, batch, a, b, result } = product;
+  const { splits: wanted, variant, mostWork, groupRows, code } = options;
+  const splitDepth = tile.depth * Math.max(1, Math.ceil(k / tile.depth / wanted));
+  const splits = Math.max(1, Math.ceil(k / splitDepth));
+  const stored = splits === 1 ? storeResult(result) : storeParts;
+  // WebGPU wants room for a whole matrix wherever one might be stored.
+  const store = m < tile.rows || n < tile.columns ? { ...stored, variant: `${stored.variant} edge`, whole: null } : stored;
+  const [tilesM, tilesN] = [Math.ceil(m / tile.rows), Math.ceil(n / tile.columns)];
+  const count = tilesM * tilesN * batch * splits;
+  // A dispatch that takes seconds is taken for a hanging one: long products go in parts.
+  const most = Math.max(1, Math.floor(mostWork / (tile.rows * tile.columns * Math.max(1, Math.min(k, splitDepth)))));
+  const dispatches: GpuDispatch[] = [];
+  for (let first = 0; first < count; first += most) {
+    const workgroups = Math.min(most, count - first);
+    dispatches.push({
+      variant: `${variant} ${a.variant} ${b.variant} ${store.variant}`,
+      buffers: [a.binding, b.binding, ...store.buffers],
+      workgroups: fold(workgroups),
+      numbers: { tilesM, tilesN, batches: batch, splitDepth, first, end: first + workgroups },
+      code: () => code(prologue(tile, groupRows, splits), store),
+    });
+  }
+  if (splits === 1) return { dispatches };
+  dispatches.push(addParts(result, product, splits));
+  return { dispatches, scratch: { parts: { dtype: 'f32', size: splits * batch * m * n } } };
+}
+
+/** Tiles go in groups of some rows of them, so that those at work together share what they read. */
+const prologue = ({ rows, columns }: Extents, groupRows: number, splits: number) => `
+    let flat = flat_workgroup(workgroup, workgroups) + p.first;
+    if (flat >= p.end) { return; }
+    let tile = flat % (p.tilesM * p.tilesN);
+    let batch = flat / (p.tilesM * p.tilesN) % p.batches;
+    let split = ${splits === 1 ? '0u' : 'flat / (p.tilesM * p.tilesN) / p.batches'};
+    let group = tile / (${String(groupRows)}u * p.tilesN);
+    let group_rows = min(${String(groupRows)}u, p.tilesM - group * ${String(groupRows)}u);
+    let in_group = tile - group * ${String(groupRows)}u * p.tilesN;
+    let first_row = (group * ${String(groupRows)}u + in_group % group_rows) * ${String(rows)}u;
+    let first_column = in_group / group_rows * ${String(columns)}u;
+    let begin = ${splits === 1 ? '0u' : 'split * p.splitDepth'};
+    let end = ${splits === 1 ? 'p.k' : 'min(p.k, begin + p.splitDepth)'};`;
+
+/** Parts of the sums so that about `workgroups` of them are at work, none shorter than `leastDepth`. */
+export function splitsFor({ m, n, k, batch }: Product, tile: Extents, workgroups: number, leastDepth: number): number {
+  const tiles = Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch;
+  return Math.max(1, Math.min(Math.floor(workgroups / tiles), Math.floor(k / leastDepth), 64));
+}
+
+/** 0, 1, …, count − 1, for code that is written out. */
+export const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
