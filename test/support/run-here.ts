@@ -21,7 +21,7 @@ export async function runHere(...args: readonly string[]): Promise<HereResult> {
   process.exitCode = 0;
   try {
     await runProgram(args);
-    return { code: process.exitCode as number, ...printed };
+    return { code: process.exitCode, ...printed };
   } catch (error) {
     printed.stderr += `elapid: ${error instanceof Error ? error.message : String(error)}\n`;
     return { code: 1, ...printed };
