@@ -85,18 +85,21 @@ async function cleanUp(folder: string): Promise<void> {
 const weights = /\.(safetensors|bin|pth?|ckpt|gguf|onnx|h5|msgpack|npz)$|\.index\.json$/i;
 
 /** What a folder holds that must not be lost, in words, or null. */
-async function contentOf({ folder, tokenizer }: OutFolderUse): Promise<string | null> {
-  const names = await platform.listFolder(folder);
+async function contentOf(use: OutFolderUse): Promise<string | null> {
+  const names = await platform.listFolder(use.folder);
   if (names.includes(trainingCheckpointName)) return 'a run';
   if (names.includes(shardIndexName)) return 'token shards';
   const model = names.filter((name) => name === 'config.json' || weights.test(name)).sort();
   if (model.length > 0) return `a model (${model.slice(0, 3).join(', ')}${model.length > 3 ? ', …' : ''})`;
   // A run that ended before its first checkpoint left settings and a copy of a tokenizer: nothing is lost with them.
   const unfinished = unfinishedRun.some((name) => names.includes(name));
-  const own = tokenizer != null && platform.absolutePath(tokenizer) === platform.absolutePath(folder);
-  if (names.includes('tokenizer.json') && !unfinished && !own) return 'a tokenizer (tokenizer.json)';
+  if (names.includes('tokenizer.json') && !unfinished && !tokenizerIsHere(use)) return 'a tokenizer (tokenizer.json)';
   return null;
 }
+
+/** Whether the folder's tokenizer is the one that comes into it. */
+const tokenizerIsHere = ({ folder, tokenizer = null }: OutFolderUse): boolean =>
+  tokenizer !== null && platform.absolutePath(tokenizer) === platform.absolutePath(folder);
 
 function alreadyHolds({ operation, folder, runFile }: OutFolderUse, content: string): ArgumentError {
   const resume = content === 'a run' && runFile !== undefined ? `--resume ${folder} goes on with it; ` : '';
@@ -107,11 +110,11 @@ const unfinishedRun = ['run.json', 'task.json'];
 const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json'];
 
 /** Removes the files of a run that ended before its first checkpoint: they would be taken for those of the next. */
-async function removeUnfinishedRun({ folder, tokenizer }: OutFolderUse): Promise<void> {
+async function removeUnfinishedRun(use: OutFolderUse): Promise<void> {
+  const { folder } = use;
   const names = await platform.listFolder(folder);
   if (!unfinishedRun.some((name) => names.includes(name))) return;
-  const own = tokenizer != null && platform.absolutePath(tokenizer) === platform.absolutePath(folder);
-  for (const name of [...unfinishedRun, metricsName, ...(own ? [] : tokenizerFiles)]) await platform.removeFile(platform.joinPath(folder, name));
+  for (const name of [...unfinishedRun, metricsName, ...(tokenizerIsHere(use) ? [] : tokenizerFiles)]) await platform.removeFile(platform.joinPath(folder, name));
 }
 
 const runFiles = [...unfinishedRun, metricsName, 'lengths.json', trainingCheckpointName];

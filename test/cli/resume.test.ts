@@ -55,8 +55,8 @@ describe('elapid train --resume', () => {
   ])('reads settings of earlier versions, with a path $what', async ({ what, text }) => {
     const folder = `older ${what}`;
     copy(folder);
-    const { folder: _, validation: __, ...rest } = settings(`${folder}/runs/x`);
-    writeFileSync(path(folder, 'runs', 'x', 'run.json'), JSON.stringify({ ...rest, text: text(), validation: path('first/data/held.txt') }));
+    const older = { ...settings(`${folder}/runs/x`), folder: undefined, text: text(), validation: path('first/data/held.txt') };
+    writeFileSync(path(folder, 'runs', 'x', 'run.json'), JSON.stringify(older));
     const { code, stderr } = await resume(`${folder}/runs/x`, '--steps', '6');
     expect(code, stderr).toBe(0);
   });

@@ -53,7 +53,7 @@ function fail(operation, path) {
   throw Object.assign(new Error(`${code}: injected, ${operation} '${path}'`), { code });
 }
 
-function wrap(module, name, needsSpace, isWrite = (..._args) => true) {
+function wrap(module, name, needsSpace, isWrite = () => true) {
   const original = module[name];
   const sync = name.endsWith('Sync');
   const before = (args) => {

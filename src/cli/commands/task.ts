@@ -137,7 +137,6 @@ async function train(backend: Backend, settings: TaskFile, { folder, out, resume
   let latest = '';
   let begun = resume;
   try {
-    progress.print(`${task.description}; ${ssm}, ${grouped(countParameters(model.parameters))} parameters, on ${backend.description}`);
     const every = Math.min(1000, Math.ceil(steps / 10));
     const result = await runTraining(trainer, {
       folder: out.working,
@@ -145,7 +144,10 @@ async function train(backend: Backend, settings: TaskFile, { folder, out, resume
       saveEvery: every,
       resume,
       signal,
-      onBegin: () => writeTaskFile(out.working, settings),
+      async onBegin() {
+        await writeTaskFile(out.working, settings);
+        progress.print(`${task.description}; ${ssm}, ${grouped(countParameters(model.parameters))} parameters, on ${backend.description}`);
+      },
       settle() {
         begun = true;
         return out.settle();

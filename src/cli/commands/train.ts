@@ -264,8 +264,6 @@ async function trainModel(model: MambaLM, run: Run, { folder, out, resume, signa
       const hint = 'a longer text, a larger --validation-share, or 0 for no evaluations';
       throw new ArgumentError(`train: the held-out text has 0 tokens; expected at least 2, one to predict from the other. Hint: ${hint}`);
     }
-    progress.print(`${grouped(countParameters(model.parameters))} parameters, ${size}, on ${model.backend.description}`);
-    if (!evaluates) progress.print('nothing is held out: the run does not evaluate');
     const prompt = sampleEvery === undefined ? '' : await samplePrompt(dataset, tokenizer);
     const make = () => textSample(model, tokenizer, prompt, { seed, signal });
     const result = await runTraining(trainer, {
@@ -278,6 +276,8 @@ async function trainModel(model: MambaLM, run: Run, { folder, out, resume, signa
       async onBegin() {
         await writeRunFile(out.working, settings);
         if (tokenizerFolder !== null) await copyTokenizer(tokenizerFolder, out.working);
+        progress.print(`${grouped(countParameters(model.parameters))} parameters, ${size}, on ${model.backend.description}`);
+        if (!evaluates) progress.print('nothing is held out: the run does not evaluate');
       },
       onStep({ step, loss, learningRate }, { tokensPerSecond, secondsLeft }) {
         progress.show(
