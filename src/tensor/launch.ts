@@ -1,6 +1,7 @@
 import type { Backend, BufferView } from './backend.js';
 import type { BufferSpecs, Kernel, ParameterSpecs, ParameterValues } from './kernel.js';
 import type { Tensor } from './tensor.js';
+import { noteKernelWrite } from './known-range.js';
 import { describeProblem, ArgumentError, DTypeError } from '../util/errors.js';
 
 /** The tensors of a launch by buffer name; optional ones may be null or left out. */
@@ -26,7 +27,7 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
       views.push(null);
       continue;
     }
-    const { dtype, half } = kernel.buffers[name] as BufferSpecs[string];
+    const { access, dtype, half } = kernel.buffers[name] as BufferSpecs[string];
     if (tensor.dtype !== dtype && !(half && tensor.dtype === 'f16')) {
       const expected = half ? `${dtype} or f16` : dtype;
       throw new DTypeError(describeProblem({ operation: kernel.name, argument: name, expected, got: tensor.dtype }));
@@ -42,7 +43,9 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
         }),
       );
     }
-    views.push(tensor.view);
+    const { view } = tensor;
+    if (access !== 'in' && dtype === 'i32') noteKernelWrite(view.buffer);
+    views.push(view);
   }
   const numbers: number[] = [];
   for (const name in kernel.parameters) numbers.push(Number(parameters[name]));

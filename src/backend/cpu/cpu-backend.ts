@@ -100,8 +100,10 @@ export class CpuBackend implements MappingBackend {
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
     if (this.#capture !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    // First, for it may throw.
+    const values = toHostArray(dtype, data());
     const buffer = this.#take(dtype, size, true);
-    this.#engine.copyIn(buffer.address, toHostArray(dtype, data()));
+    this.#engine.copyIn(buffer.address, values);
     return buffer;
   }
 
