@@ -7,7 +7,8 @@ import { checkedShape, empty, expectTensors, formatShape, launch, operation, rec
  * @throws ShapeError unless they have as many rows and columns; DTypeError unless both hold floats, or both i32
  */
 export function copyInto(source: Tensor, destination: Tensor): void {
-  expectTensors('copyInto', { source: [source, source.dtype === 'i32' ? 'i32' : 'float'], destination: [destination, source.dtype === 'i32' ? 'i32' : 'float'] });
+  const kind = (source as Tensor | null | undefined)?.dtype === 'i32' ? 'i32' : 'float';
+  expectTensors('copyInto', { source: [source, kind], destination: [destination, kind] });
   if (source.rows !== destination.rows || source.columns !== destination.columns) {
     const [expected, got] = [`the shape of source, ${formatShape(source.shape)}`, formatShape(destination.shape)];
     throw new ShapeError(describeProblem({ operation: 'copyInto', argument: 'destination', expected, got }));
