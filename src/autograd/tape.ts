@@ -3,7 +3,7 @@ import { accumulateInto, add } from '../ops/elementwise/elementwise.js';
 import { copyInto } from '../ops/view/view.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
-import { empty, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
+import { empty, expectNumber, expectTensors, formatShape, launch, operation, sameShape, scope, withoutScope, withRecorder, type GradientSum, type Operand, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 type Saved = Record<string, Tensor | null>;
 
@@ -25,6 +25,7 @@ export class Tape implements Recorder, Disposable {
 
   /** @param watched the tensors to differentiate by */
   constructor(watched: readonly Tensor[]) {
+    expectTensors('Tape', listed('watched', watched));
     for (const tensor of watched) this.#reached.add(tensor.id);
   }
 
@@ -61,6 +62,8 @@ export class Tape implements Recorder, Disposable {
     by: readonly Tensor[],
     options: { into?: ReadonlyMap<Tensor, GradientSum> } = {},
   ): (Tensor<FloatDType> | null)[] {
+    const operands = { ...listed('outputs', outputs), ...listed('cotangents', cotangents.slice(0, outputs.length)), ...listed('by', by) };
+    expectTensors('backward', operands);
     const gradients = new Map<number, Tensor>();
     const into = new Map([...(options.into ?? [])].map(([tensor, sum]) => [tensor.id, sum]));
     const collect = (id: number, gradient: Tensor) => {
@@ -113,6 +116,7 @@ export class Tape implements Recorder, Disposable {
       return by.map(({ id }) => (gradients.get(id)?.retain() as Tensor<FloatDType> | undefined) ?? null);
     } finally {
       for (const gradient of gradients.values()) gradient.dispose();
+      this.dispose();
     }
   }
 
@@ -138,6 +142,10 @@ function checkedCotangent(output: Tensor, cotangent: Tensor | undefined, i: numb
   );
 }
 
+/** Tensors of a list as operands. */
+const listed = (name: string, tensors: readonly Tensor[]): Record<string, Operand> =>
+  Object.fromEntries(tensors.map((tensor, i): [string, Operand] => [`${name}[${String(i)}]`, [tensor, 'weight']]));
+
 function release(saved: Saved): void {
   for (const tensor of Object.values(saved)) tensor?.dispose();
 }
@@ -149,7 +157,7 @@ function release(saved: Saved): void {
  * @param options.into see `Tape.backward`
  * @param options.scale factor on the gradients, as for accumulation over micro-batches; default 1
  * @returns the value and a gradient for each of `by`; null where the value does not depend on it
- * @throws ArgumentError when the result is not one element
+ * @throws ArgumentError when the result is not one element, or the scale no finite number
  */
 export function valueAndGradients(
   by: readonly Tensor[],
@@ -157,10 +165,12 @@ export function valueAndGradients(
   options: { into?: ReadonlyMap<Tensor, GradientSum>; scale?: number } = {},
 ): { value: Tensor<FloatDType>; gradients: (Tensor<FloatDType> | null)[] } {
   const { into, scale = 1 } = options;
-  return scope(() => {
+  expectNumber('valueAndGradients', 'scale', scale, Number.isFinite, 'a finite number');
+  return operation('valueAndGradients', listed('by', by), () => {
     const tape = new Tape(by);
     try {
       const value = tape.run(body) as Tensor<FloatDType>;
+      expectTensors('valueAndGradients', { 'result of body': [value, 'float'] });
       if (value.size !== 1) {
         throw new ArgumentError(
           describeProblem({

@@ -1,5 +1,5 @@
 import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear, type CausalConv1dOptions } from '../ops/index.js';
-import type { FloatDType, Tensor } from '../tensor/index.js';
+import { scope, type FloatDType, type Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
 import type { Parameter, ParameterStore } from './parameters.js';
 
@@ -75,8 +75,10 @@ export class Norm {
   ): { y: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
     const options = { bias, ...(dtype === undefined ? {} : { dtype }) };
     if (this.kind === 'rms') return rmsNormLinear(x, this.weight.tensor, weight, { epsilon: this.epsilon, residual, ...options });
-    const normed = this.forward(x, residual);
-    return { y: linear(normed.y, weight, bias, options), residual: normed.residual };
+    return scope(() => {
+      const normed = this.forward(x, residual);
+      return { y: linear(normed.y, weight, bias, options), residual: normed.residual };
+    });
   }
 }
 
@@ -101,15 +103,15 @@ export class CausalConv1d {
     x: Tensor,
     options: Pick<CausalConv1dOptions, 'initialState' | 'finalState' | 'sequenceStarts'>,
   ): { y: Tensor<FloatDType>; finalState: Tensor<'f32'> } {
-    return causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() });
+    return scope(() => causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() }));
   }
 
   /** One position: x [B,E]; `state` [B,K−1,E] is updated in place. */
   step(x: Tensor, state: Tensor): Tensor<FloatDType> {
-    return causalConv1dStep(state, x, reshape(this.weight.tensor, this.#shape), this.#activation());
+    return scope(() => causalConv1dStep(state, x, reshape(this.weight.tensor, this.#shape), this.#activation()));
   }
 
-  /** The weight [E,K] and the bias. */
+  /** The weight [E,K], a handle that the caller or its scope disposes, and the bias. */
   weights(): { convWeight: Tensor; convBias: Tensor | null } {
     return { convWeight: reshape(this.weight.tensor, this.#shape), convBias: this.bias?.tensor ?? null };
   }

@@ -1,6 +1,7 @@
 import type { Backend, BufferView } from './backend.js';
 import type { BufferSpecs, Kernel, ParameterSpecs, ParameterValues } from './kernel.js';
 import type { Tensor } from './tensor.js';
+import { noteKernelWrite } from './known-range.js';
 import { describeProblem, ArgumentError, DTypeError } from '../util/errors.js';
 
 /** The tensors of a launch by buffer name; optional ones may be null or left out. */
@@ -42,7 +43,9 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
         }),
       );
     }
-    views.push(tensor.view);
+    const { view } = tensor;
+    if (access !== 'in' && dtype === 'i32') noteKernelWrite(view.buffer);
+    views.push(view);
     if (access !== 'in') tensor.written();
   }
   const numbers: number[] = [];

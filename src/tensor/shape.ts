@@ -1,4 +1,4 @@
-import { describeProblem, ShapeError } from '../util/errors.js';
+import { describeProblem, describeValue, ShapeError } from '../util/errors.js';
 
 /** Extents of a tensor, outermost first. `[]` is a scalar. */
 export type Shape = readonly number[];
@@ -16,6 +16,35 @@ export function sameShape(a: Shape, b: Shape): boolean {
 /** `[2,64,128]` */
 export function formatShape(shape: Shape): string {
   return `[${shape.join(',')}]`;
+}
+
+/** Elements that a tensor may have: their places are counted in float64, in bytes of as many as eight. */
+const mostElements = 2 ** 50;
+
+/**
+ * A copy of the extents that a caller asks for.
+ * @param options.argument what they are called, default 'shape'
+ * @param options.open whether one of them may be −1, to be worked out
+ * @throws ShapeError unless it is an array of integers ≥ 0, and their product at most 2⁵⁰
+ */
+export function checkedShape(operation: string, shape: Shape, options: { argument?: string; open?: boolean } = {}): Shape {
+  const { argument = 'shape', open = false } = options;
+  const given: unknown = shape;
+  if (!Array.isArray(given)) {
+    throw new ShapeError(describeProblem({ operation, argument, expected: 'an array of extents', got: describeValue(given) }));
+  }
+  // A copy without holes: those of a sparse array are passed over by its methods.
+  const own = Array.from<unknown>(given);
+  const known = open ? own.toSpliced(own.indexOf(-1), own.includes(-1) ? 1 : 0) : own;
+  if (known.every((extent) => Number.isSafeInteger(extent) && (extent as number) >= 0) && sizeOf(known as number[]) <= mostElements) return own as number[];
+  throw new ShapeError(
+    describeProblem({
+      operation,
+      argument,
+      expected: `extents that are integers ≥ 0${open ? ', or one −1' : ''}, at most 2⁵⁰ elements in all`,
+      got: `[${own.map(describeValue).join(',')}]`,
+    }),
+  );
 }
 
 /**

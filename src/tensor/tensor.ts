@@ -2,7 +2,9 @@ import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError, DTypeError, ShapeError } from '../util/errors.js';
 import type { Backend, BufferView, DeviceBuffer } from './backend.js';
 import { isPacked, type DType, type HostArray } from './dtype.js';
-import { formatShape, sizeOf, type Shape } from './shape.js';
+import { noteHostValues } from './known-range.js';
+import { checkedShape, formatShape, sizeOf, type Shape } from './shape.js';
+import { checkValues } from './values.js';
 
 /** A buffer and the number of tensors that use it. */
 class Storage {
@@ -29,6 +31,11 @@ class Storage {
 const inspectSymbol = Symbol.for('nodejs.util.inspect.custom');
 
 let nextId = 1;
+
+/** Elements from the first to the last of rows that are `pitch` apart. */
+function spannedBy(rows: number, columns: number, pitch: number): number {
+  return rows === 0 || columns === 0 ? 0 : (rows - 1) * pitch + columns;
+}
 
 /**
  * A typed array of some shape in a backend's memory. `Tensor<'f32'>` is one of a known dtype, whose `data()` gives a
@@ -111,8 +118,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   get view(): BufferView {
     const { buffer } = this.#live();
     if (isPacked(this.dtype)) return { buffer, offset: 0, size: buffer.size };
-    const { rows, columns } = this;
-    return { buffer, offset: this.#offset, size: rows === 0 || columns === 0 ? 0 : (rows - 1) * this.pitch + columns };
+    return { buffer, offset: this.#offset, size: spannedBy(this.rows, this.columns, this.pitch) };
   }
 
   /**
@@ -151,17 +157,15 @@ export class Tensor<D extends DType = DType> implements Disposable {
    */
   write(values: ArrayLike<number>): void {
     this.#expectNumbers('write');
-    if (values.length !== this.size || !this.dense) {
-      throw new ArgumentError(
-        describeProblem({
-          operation: 'write',
-          argument: 'values',
-          expected: `${String(this.size)} numbers for a dense tensor ${formatShape(this.shape)}`,
-          got: `${String(values.length)} numbers${this.dense ? '' : ' for a tensor with gaps between its rows'}`,
-        }),
-      );
+    const { backend, buffer } = this.#live();
+    if (!this.dense) {
+      const [argument, expected, got] = ['tensor', 'a dense one', `${formatShape(this.shape)} with gaps between its rows`];
+      throw new ArgumentError(describeProblem({ operation: 'write', argument, expected, got }));
     }
-    this.#live().backend.write(this.view, values);
+    const expected = `${String(this.size)} numbers for shape ${formatShape(this.shape)}`;
+    checkValues('write', values, { dtype: this.dtype, size: this.size, expected });
+    backend.write(this.view, values);
+    if (this.dtype === 'i32') noteHostValues(buffer, this.size === buffer.size ? values : undefined);
     this.written();
   }
 
@@ -173,11 +177,24 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /**
    * The same memory in another shape, without a gradient: `reshape` is the operation.
    * @param start first element of the view, counted from this tensor's first
-   * @throws DTypeError when this is a packed weight, which has no parts; extents are checked by callers
+   * @throws DTypeError when this is a packed weight, which has no parts
+   * @throws ShapeError when the view would reach beyond this tensor's memory
    */
   aliased(shape: Shape, start = 0, pitch = shape.at(-1) ?? 1): Tensor<D> {
     this.#expectNumbers('view');
-    return new Tensor(this.#live().share(), shape, this.#offset + start, pitch);
+    const own = checkedShape('view', shape);
+    const storage = this.#live();
+    const end = start + spannedBy(sizeOf(own.slice(0, -1)), own.at(-1) ?? 1, pitch);
+    const inside = Number.isInteger(start) && start >= 0 && Number.isInteger(pitch) && pitch >= 0 && end <= this.view.size;
+    if (inside) return new Tensor(storage.share(), own, this.#offset + start, pitch);
+    throw new ShapeError(
+      describeProblem({
+        operation: 'view',
+        argument: 'shape',
+        expected: `within the ${String(this.view.size)} elements that ${formatShape(this.shape)} covers`,
+        got: `${formatShape(own)} from element ${String(start)} on, rows ${String(pitch)} apart`,
+      }),
+    );
   }
 
   /** Frees the handle; the memory goes with its last handle. Harmless when repeated. */

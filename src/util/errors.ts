@@ -83,6 +83,27 @@ export interface Problem {
   hint?: string;
 }
 
+/** A value that was given as an argument, for a message: `NaN`, `'f64'`, `null`, `an array of 3`, `a promise`. */
+export function describeValue(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return `'${value}'`;
+    case 'bigint':
+      return `${String(value)}n`;
+    case 'function':
+      return 'a function';
+    case 'object':
+      break;
+    default:
+      return String(value);
+  }
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return `an array of ${String(value.length)}`;
+  if (value instanceof Promise) return 'a promise (is an await missing?)';
+  const name = (value.constructor as { name?: string } | undefined)?.name ?? 'Object';
+  return name === 'Object' ? 'an object' : `a value of type ${name}`;
+}
+
 /** `op: argument is got; expected expected. Hint: …` */
 export function describeProblem({ operation, argument, expected, got, hint }: Problem): string {
   return `${operation}: ${argument} is ${got}; expected ${expected}.${hint === undefined ? '' : ` Hint: ${hint}`}`;

@@ -8,6 +8,7 @@ import { empty, record, scope, tensor, type Backend, type Tensor } from '../../s
 import { Random } from '../../src/util/random.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
+import { idsOfDevice } from '../support/models.js';
 
 /** x·wᵀ [rows,V], with the plainest of gradient rules. */
 function project(x: Tensor, w: Tensor): Tensor {
@@ -155,7 +156,7 @@ describe('losses', () => {
 
   test.each([19, -2, 2 ** 31 - 1])('the impossible target %d makes the loss NaN and spoils no other row', async (bad) => {
     const logits = tensor(backend(), new Float32Array(57).fill(1), [3, 19]);
-    const targets = tensor(backend(), [4, bad, -1], [3], 'i32');
+    const targets = idsOfDevice(backend(), [4, bad, -1], [3]);
     const { value, gradients } = valueAndGradients([logits], () => crossEntropy(logits, targets));
     expect(await value.item()).toBeNaN();
     const gradient = (await gradients[0]?.exactData()) ?? [];

@@ -7,7 +7,7 @@ import { ArgumentError, DTypeError, ShapeError } from '../../src/util/errors.js'
 import { Random } from '../../src/util/random.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
-import { read } from '../support/models.js';
+import { idsOfDevice, read } from '../support/models.js';
 
 /** Weights as trained ones are: normal, of other sizes in other rows, with outliers, zeros and very small blocks. */
 function weights(rows: number, columns: number, seed = 1): Float32Array {
@@ -103,7 +103,7 @@ describe.each(packedDTypes)('%s', (dtype) => {
 
   test('an id outside of the table gives a row of NaN', async () => {
     const rows = await read(() =>
-      embedding(tensor(reference(), [-1, 5, 2], [3], 'i32'), packWeight(tensor(reference(), weights(5, 8), [5, 8]), dtype)),
+      embedding(idsOfDevice(reference(), [-1, 5, 2], [3]), packWeight(tensor(reference(), weights(5, 8), [5, 8]), dtype)),
     );
     expect([...rows].map(Number.isNaN)).toEqual(Array.from({ length: 24 }, (_, i) => i < 16));
   });

@@ -161,7 +161,7 @@ describe('arguments', () => {
     ['float starts', { sequenceStarts: () => zeros([2, 4]) }, DTypeError, /sequenceStarts is f32; expected i32/],
     ['starts of another shape', { sequenceStarts: () => zeros([2, 5], 'i32') }, ShapeError, /sequenceStarts is/],
     ['integer u', { u: () => zeros([2, 4, 3], 'i32') }, DTypeError, /u is i32; expected f32/],
-    ['another discretization', { discretization: () => 'bilinear' }, ArgumentError, /discretization is bilinear; expected 'euler' or 'zoh'/],
+    ['another discretization', { discretization: () => 'bilinear' }, ArgumentError, /discretization is 'bilinear'; expected 'euler' or 'zoh'/],
     ['no positions', { u: () => zeros([2, 0, 3]) }, ArgumentError, /u is \[2,0,3\]; expected no extent of 0/],
     ['too many states', { A: () => zeros([3, 2049]), B: () => zeros([2, 4, 2049]), C: () => zeros([2, 4, 2049]) }, ArgumentError, /at most 2048 states/],
   ];

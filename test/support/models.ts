@@ -1,5 +1,6 @@
 import { mambaConfig, MambaLM, type MambaConfig } from '../../src/models/index.js';
-import { scope, tensor, type Backend, type Tensor } from '../../src/tensor/index.js';
+import { copyInto } from '../../src/ops/view/view.js';
+import { empty, scope, tensor, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 
 /** Odd sizes everywhere, so that nothing fits the kernels' widths by luck. */
@@ -15,8 +16,17 @@ export function randomIds(count: number, vocabularySize: number, seed = 5): Int3
   return Int32Array.from({ length: count }, () => random.integer(vocabularySize));
 }
 
-export const idTensor = (backend: Backend, ids: ArrayLike<number>, shape: readonly number[]): Tensor =>
+export const idTensor = (backend: Backend, ids: ArrayLike<number>, shape: readonly number[]): Tensor<'i32'> =>
   tensor(backend, ids, shape, 'i32');
+
+/** Ids that a kernel writes, as those that a model draws: the host does not know them and cannot check them. */
+export function idsOfDevice(backend: Backend, ids: ArrayLike<number>, shape: readonly number[]): Tensor<'i32'> {
+  return scope(() => {
+    const made = empty(backend, shape, 'i32');
+    copyInto(idTensor(backend, ids, shape), made);
+    return made;
+  });
+}
 
 /** Runs `body` in a scope and reads the tensor it makes. */
 export async function read(body: () => Tensor): Promise<Float64Array> {

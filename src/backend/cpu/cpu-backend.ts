@@ -117,8 +117,10 @@ export class CpuBackend implements MappingBackend {
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
     if (this.#recording !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    // First, for it may throw.
+    const values = toHostArray(dtype, data());
     const buffer = this.#take(dtype, size, true);
-    this.#engine.copyIn(buffer.memory.address, toHostArray(dtype, data()));
+    this.#engine.copyIn(buffer.memory.address, values);
     return buffer;
   }
 

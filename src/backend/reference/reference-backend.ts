@@ -65,14 +65,17 @@ export class ReferenceBackend implements Backend {
   }
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
+    this.#expectNoCapture();
+    // First, for it may throw.
+    const values = data();
     const buffer = this.allocate(dtype, size);
-    this.write({ buffer, offset: 0, size }, data());
+    this.write({ buffer, offset: 0, size }, values);
     return buffer;
   }
 
   write(view: BufferView, data: ArrayLike<number>): void {
     this.#expectOpen('write');
-    if (this.#recording !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
+    this.#expectNoCapture();
     // f16 tensors hold what such a number can, where it comes from the host; results stay as exact as they are.
     memory(view).set(view.buffer.dtype === 'f16' ? Array.from(data, roundToHalf) : data);
   }
@@ -158,6 +161,10 @@ export class ReferenceBackend implements Backend {
   close(): Promise<void> {
     this.#closed = true;
     return Promise.resolve();
+  }
+
+  #expectNoCapture(): void {
+    if (this.#recording !== null) throw new BackendError('capture: the step writes from the host. Hint: write before replay()');
   }
 
   [asyncDisposeSymbol](): Promise<void> {

@@ -102,8 +102,10 @@ export class WebGpuBackend implements Backend {
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
     if (this.#recording !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    // First, for it may throw.
+    const values = data();
     const buffer = this.#take(dtype, size);
-    this.write({ buffer, offset: 0, size }, data());
+    this.write({ buffer, offset: 0, size }, values);
     return buffer;
   }
 

@@ -1,6 +1,6 @@
 import { Norm, type ParameterStore } from '../../nn/index.js';
 import { blockStep } from '../../ops/index.js';
-import { inModule, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { inModule, scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
 import { MambaMixer, type MixerOptions, type MixerState } from './mixer.js';
 
@@ -16,9 +16,11 @@ export class MambaBlock {
 
   /** @param x [B,L,D], what the block before added @param residual [B,L,D], the stream before that; null for the first */
   forward(x: Tensor, residual: Tensor | null, options: MixerOptions): { x: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
-    const normed = inModule('norm', () => this.norm.forward(x, residual));
-    const { y } = inModule('mixer', () => this.mixer.forward(normed.y, options));
-    return { x: y, residual: normed.residual };
+    return scope(() => {
+      const normed = inModule('norm', () => this.norm.forward(x, residual));
+      const { y } = inModule('mixer', () => this.mixer.forward(normed.y, options));
+      return { x: y, residual: normed.residual };
+    });
   }
 
   /**
@@ -28,11 +30,13 @@ export class MambaBlock {
    * @param parts whether the x it returns may be in parts, for a next block
    */
   step(x: Tensor, residual: Tensor | null, state: MixerState, transition: Tensor, parts: boolean): { x: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
-    const { kind, epsilon, weight: norm } = this.norm;
-    const weights = kind === 'rms' ? this.mixer.stepWeights(transition) : null;
-    if (weights !== null) return blockStep(x, state, { norm: norm.tensor, ...weights }, { residual, epsilon, parts });
-    const { weight, bias } = this.mixer.inProj;
-    const projected = this.norm.project(x, residual, { weight: weight.tensor, bias: bias?.tensor ?? null });
-    return { x: this.mixer.step(projected.y, state, transition), residual: projected.residual };
+    return scope(() => {
+      const { kind, epsilon, weight: norm } = this.norm;
+      const weights = kind === 'rms' ? this.mixer.stepWeights(transition) : null;
+      if (weights !== null) return blockStep(x, state, { norm: norm.tensor, ...weights }, { residual, epsilon, parts });
+      const { weight, bias } = this.mixer.inProj;
+      const projected = this.norm.project(x, residual, { weight: weight.tensor, bias: bias?.tensor ?? null });
+      return { x: this.mixer.step(projected.y, state, transition), residual: projected.residual };
+    });
   }
 }

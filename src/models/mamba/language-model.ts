@@ -1,6 +1,7 @@
+import { expectTargets } from '../../ops/cross-entropy/cross-entropy.js';
 import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
 import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
-import { inModule, isRecording, keep, scope, withoutScope, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { expectIntegersIn, expectNumber, expectShape, expectTensors, inModule, isRecording, keep, scope, withoutScope, type Backend, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
 import { disposeSymbol } from '../../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError } from '../../util/errors.js';
 import { fingerprintOf } from '../fingerprint.js';
@@ -21,6 +22,8 @@ export interface ForwardOptions {
   /** What `transitions()` gave, which saves working it out at every call; no gradient reaches A_log then. */
   readonly transitions?: readonly Tensor[];
 }
+
+const idsHint = 'is this the tokenizer of this model?';
 
 /** Mamba as a language model: embedding, blocks, norm, head. Keys as in transformers' `MambaForCausalLM`. */
 export class MambaLM implements Disposable {
@@ -120,7 +123,7 @@ export class MambaLM implements Disposable {
    * @returns [B,L,D]
    */
   hidden(ids: Tensor, options: ForwardOptions = {}): Tensor<FloatDType> {
-    return this.#run(ids, options, null);
+    return this.#run('hidden', ids, options, null);
   }
 
   /**
@@ -129,7 +132,7 @@ export class MambaLM implements Disposable {
    * @returns [B,L,V]
    */
   forward(ids: Tensor, options: ForwardOptions = {}): Tensor<FloatDType> {
-    return this.#logits(this.hidden(ids, options));
+    return scope(() => this.#logits(this.#run('forward', ids, options, null)));
   }
 
   /**
@@ -138,7 +141,7 @@ export class MambaLM implements Disposable {
    */
   forwardLast(ids: Tensor, options: ForwardOptions = {}): Tensor<FloatDType> {
     return scope(() => {
-      const hidden = this.hidden(ids, options);
+      const hidden = this.#run('forwardLast', ids, options, null);
       const [batch = 0, length = 0, dModel = 0] = hidden.shape;
       // [B, L·D] with rows as they lie: the last D columns are the last position.
       const rows = reshape(hidden, [batch, length * dModel]);
@@ -153,19 +156,23 @@ export class MambaLM implements Disposable {
    * @returns a scalar
    */
   loss(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor<'f32'> {
-    const hidden = this.hidden(ids, options);
-    return inModule('lm_head', () => linearCrossEntropy(hidden, this.headWeight, targets));
+    this.#checkTargets('loss', ids, targets);
+    return scope(() => {
+      const hidden = this.#run('loss', ids, options, null);
+      return inModule('lm_head', () => linearCrossEntropy(hidden, this.headWeight, targets));
+    });
   }
 
   /** Cross-entropy of every position, [B,L], 0 where the target is −1; for evaluation, without gradient. */
   tokenLosses(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor<'f32'> {
-    return scope(() => tokenLosses(this.hidden(ids, options), this.headWeight, targets));
+    this.#checkTargets('tokenLosses', ids, targets);
+    return scope(() => tokenLosses(this.#run('tokenLosses', ids, options, null), this.headWeight, targets));
   }
 
   /** The residual stream after each block [B,L,D], then the normed last one: what transformers calls hidden states. */
   hiddenStates(ids: Tensor): Tensor<FloatDType>[] {
     const residuals: Tensor<FloatDType>[] = [];
-    const last = this.#run(ids, {}, residuals);
+    const last = this.#run('hiddenStates', ids, {}, residuals);
     return [...residuals, last];
   }
 
@@ -178,7 +185,10 @@ export class MambaLM implements Disposable {
    */
   step(ids: Tensor, state: State, transitions: readonly Tensor[]): Tensor<FloatDType> {
     this.expectLive('step');
+    this.#checkIds('step', ids);
+    expectShape('step', 'ids', ids.shape, [state.batch], '[B]', 'B is the number of sequences of the state');
     state.expectOf('step', this, ids.size);
+    this.#checkTransitions('step', transitions);
     return scope(() => {
       let x = this.embeddings.forward(ids);
       let residual: Tensor | null = null;
@@ -216,7 +226,7 @@ export class MambaLM implements Disposable {
           argument: `ids[${String(i)}]`,
           expected: `an integer in [0, V) = [0, ${String(vocabularySize)})`,
           got: String(id),
-          hint: 'is this the tokenizer of this model?',
+          hint: idsHint,
         }),
       );
     }
@@ -240,21 +250,42 @@ export class MambaLM implements Disposable {
     this.dispose();
   }
 
+  /** Throws unless `ids` are such numbers as the embedding has, as far as the host knows, and of this model's backend. */
+  #checkIds(operation: string, ids: Tensor, more: Record<string, Operand> = {}): void {
+    const { vocabularySize: limit } = this.config;
+    expectTensors(operation, { model: [this.embeddings.weight.tensor, 'weight'], ids: [ids, 'i32'], ...more });
+    expectIntegersIn(operation, 'ids', ids, { least: 0, limit, symbols: '[0, V)', hint: idsHint });
+  }
+
+  #checkTargets(operation: string, ids: Tensor, targets: Tensor): void {
+    this.#checkIds(operation, ids, { targets: [targets, 'i32'] });
+    expectShape(operation, 'targets', targets.shape, ids.shape, '[B,L] of ids');
+    expectTargets(operation, targets, this.config.vocabularySize);
+  }
+
+  #checkTransitions(operation: string, transitions: readonly Tensor[]): void {
+    const expected = `${String(this.blocks.length)}, one for each layer`;
+    expectNumber(operation, 'transitions.length', transitions.length, (length) => length === this.blocks.length, expected);
+  }
+
   /** [..., V] f32, whatever the activations are. */
   #logits(hidden: Tensor): Tensor<FloatDType> {
     return linear(hidden, this.headWeight, null, { dtype: 'f32' });
   }
 
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
-  #run(ids: Tensor, { state, sequenceStarts, transitions }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
+  #run(operation: string, ids: Tensor, { state, sequenceStarts, transitions }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
+    this.expectLive(operation);
+    this.#checkIds(operation, ids, { sequenceStarts: [sequenceStarts, 'i32?'] });
     const [batch = 0, length = 0] = ids.shape;
-    this.expectLive('forward');
+    if (transitions !== undefined) this.#checkTransitions(operation, transitions);
+    if (sequenceStarts !== undefined) expectShape(operation, 'sequenceStarts', sequenceStarts.shape, ids.shape, '[B,L] of ids');
     if (ids.rank !== 2 || length === 0) {
       throw new ArgumentError(
-        describeProblem({ operation: 'forward', argument: 'ids', expected: '[B,L] with L ≥ 1', got: `[${ids.shape.join(',')}]` }),
+        describeProblem({ operation, argument: 'ids', expected: '[B,L] with L ≥ 1', got: `[${ids.shape.join(',')}]` }),
       );
     }
-    state?.expectOf('forward', this, batch);
+    state?.expectOf(operation, this, batch);
     return scope(() => {
       let x = inModule('embeddings', () => this.embeddings.forward(ids));
       let residual: Tensor | null = null;

@@ -1,7 +1,7 @@
 import { mixerStep } from '../../ops/block-step/mixer-step.js';
 import { exp, negate, selectiveScan, split, type BlockStepWeights } from '../../ops/index.js';
 import { CausalConv1d, fanIn, Linear, type Parameter, type ParameterStore } from '../../nn/index.js';
-import type { FloatDType, Tensor } from '../../tensor/index.js';
+import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
 import { mambaInitialisers } from './initialisers.js';
 import { ConstantParameters, SelectiveParameters, type Selection } from './selection.js';
@@ -59,7 +59,7 @@ export class MambaMixer {
 
   /** A = −exp(A_log), [E,N]. */
   transition(): Tensor<FloatDType> {
-    return negate(exp(this.aLog.tensor));
+    return scope(() => negate(exp(this.aLog.tensor)));
   }
 
   /**
@@ -68,17 +68,19 @@ export class MambaMixer {
    * @returns y [B,L,D] and the state after the last position
    */
   forward(x: Tensor, options: MixerOptions = {}): { y: Tensor<FloatDType>; finalState: MixerState } {
-    const { initialState, finalState, sequenceStarts, transition = this.transition() } = options;
-    const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
-    const conv = this.conv.forward(inner, { initialState: initialState?.conv, finalState: finalState?.conv, sequenceStarts });
-    const { delta, B, C } = this.selection.select(conv.y);
-    const scan = selectiveScan(conv.y, delta, transition, B, C, {
-      ...{ D: this.skip.tensor, z, deltaBias: this.selection.dtBias.tensor, deltaSoftplus: true },
-      initialState: initialState?.ssm,
-      finalState: finalState?.ssm,
-      sequenceStarts,
+    return scope(() => {
+      const { initialState, finalState, sequenceStarts, transition = this.transition() } = options;
+      const [inner, z] = split(this.inProj.forward(x), [this.config.dInner, this.config.dInner]) as [Tensor, Tensor];
+      const conv = this.conv.forward(inner, { initialState: initialState?.conv, finalState: finalState?.conv, sequenceStarts });
+      const { delta, B, C } = this.selection.select(conv.y);
+      const scan = selectiveScan(conv.y, delta, transition, B, C, {
+        ...{ D: this.skip.tensor, z, deltaBias: this.selection.dtBias.tensor, deltaSoftplus: true },
+        initialState: initialState?.ssm,
+        finalState: finalState?.ssm,
+        sequenceStarts,
+      });
+      return { y: this.outProj.forward(scan.y), finalState: { conv: conv.finalState, ssm: scan.finalState } };
     });
-    return { y: this.outProj.forward(scan.y), finalState: { conv: conv.finalState, ssm: scan.finalState } };
   }
 
   /**
@@ -89,9 +91,11 @@ export class MambaMixer {
    * @returns y [B,D]
    */
   step(xz: Tensor, state: MixerState, transition: Tensor): Tensor<FloatDType> {
-    const { selection, skip } = this;
-    const weights = { ...this.conv.weights(), dtBias: selection.dtBias.tensor, A: transition, D: skip.tensor };
-    return this.outProj.forward(mixerStep(xz, state, { ...weights, select: (u) => selection.select(u) }));
+    return scope(() => {
+      const { selection, skip } = this;
+      const weights = { ...this.conv.weights(), dtBias: selection.dtBias.tensor, A: transition, D: skip.tensor };
+      return this.outProj.forward(mixerStep(xz, state, { ...weights, select: (u) => selection.select(u) }));
+    });
   }
 
   /** The weights for `blockStep`, but for the norm's; null where there are others as well, or none that select. */

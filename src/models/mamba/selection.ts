@@ -1,7 +1,7 @@
 import { fill } from '../../backend/memory/kernels.js';
 import { Linear, normal, constant, type Parameter, type ParameterStore } from '../../nn/index.js';
 import { add, linear, split } from '../../ops/index.js';
-import { empty, launch, type Tensor } from '../../tensor/index.js';
+import { empty, launch, scope, type Tensor } from '../../tensor/index.js';
 import type { MambaConfig } from './config.js';
 import { mambaInitialisers } from './initialisers.js';
 
@@ -41,8 +41,10 @@ export class SelectiveParameters implements Selection {
   }
 
   select(u: Tensor): Selected {
-    const [dt, B, C] = split(this.xProj.forward(u), this.#sizes) as [Tensor, Tensor, Tensor];
-    return { delta: linear(dt, this.dtWeight.tensor), B, C };
+    return scope(() => {
+      const [dt, B, C] = split(this.xProj.forward(u), this.#sizes) as [Tensor, Tensor, Tensor];
+      return { delta: linear(dt, this.dtWeight.tensor), B, C };
+    });
   }
 }
 
@@ -68,8 +70,10 @@ export class ConstantParameters implements Selection {
 
   select(u: Tensor): Selected {
     const everywhere = [...u.shape.slice(0, -1), this.#dState];
-    const zero = zeros(u, everywhere);
-    return { delta: zeros(u, u.shape), B: add(zero, this.B.tensor), C: add(zero, this.C.tensor) };
+    return scope(() => {
+      const zero = zeros(u, everywhere);
+      return { delta: zeros(u, u.shape), B: add(zero, this.B.tensor), C: add(zero, this.C.tensor) };
+    });
   }
 }
 

@@ -1,5 +1,5 @@
-import { empty, expectShape, launch, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
+import { empty, expectNumber, expectShape, expectTensors, launch, operation, type Tensor } from '../../tensor/index.js';
+import { describeProblem, ShapeError } from '../../util/errors.js';
 import { contiguous } from '../view/view.js';
 import * as kernels from './kernels.js';
 
@@ -54,6 +54,10 @@ export interface AdamwSettings {
 export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void {
   const { parameters, gradients, firstMoments, secondMoments, decayCount, gradientNorm = null } = tensors;
   const { learningRate, beta1, beta2, epsilon, weightDecay, step } = settings;
+  expectTensors('adamwStep', {
+    ...{ parameters: [parameters, 'f32'], gradients: [gradients, 'f32'], gradientNorm: [gradientNorm, 'f32?'] },
+    ...{ firstMoments: [firstMoments, 'f32'], secondMoments: [secondMoments, 'f32'] },
+  });
   const count = parameters.size;
   expectShape('adamwStep', 'parameters', parameters.shape, [count], '[n]');
   for (const [name, tensor] of Object.entries({ gradients, firstMoments, secondMoments })) {
@@ -70,18 +74,20 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
     );
   }
   const { maxGradientNorm, gradientScale = 1 } = tensors;
-  const decayFits = Number.isInteger(decayCount) && decayCount >= 0 && decayCount <= count;
-  expectNumber('decayCount', decayCount, decayFits, `an integer in [0, ${String(count)}]`);
-  expectNumber('gradientScale', gradientScale, gradientScale > 0 && gradientScale < Infinity, 'a positive number');
-  expectNumber('step', step, Number.isInteger(step) && step >= 1, 'an integer from 1 on');
-  expectNumber('learningRate', learningRate, Number.isFinite(learningRate), 'a finite number');
-  expectNumber('beta1', beta1, beta1 >= 0 && beta1 < 1, 'in [0, 1)');
-  expectNumber('beta2', beta2, beta2 >= 0 && beta2 < 1, 'in [0, 1)');
-  expectNumber('epsilon', epsilon, epsilon >= 0 && epsilon < Infinity, 'at least 0');
-  expectNumber('weightDecay', weightDecay, Number.isFinite(weightDecay), 'a finite number');
+  const check = (argument: string, value: number, holds: (value: number) => boolean, expected: string) => {
+    expectNumber('adamwStep', argument, value, holds, expected);
+  };
+  check('decayCount', decayCount, (value) => Number.isInteger(value) && value >= 0 && value <= count, `an integer in [0, ${String(count)}]`);
+  check('gradientScale', gradientScale, (value) => value > 0 && value < Infinity, 'a positive number');
+  check('step', step, (value) => Number.isInteger(value) && value >= 1, 'an integer from 1 on');
+  check('learningRate', learningRate, Number.isFinite, 'a finite number');
+  check('beta1', beta1, (value) => value >= 0 && value < 1, 'in [0, 1)');
+  check('beta2', beta2, (value) => value >= 0 && value < 1, 'in [0, 1)');
+  check('epsilon', epsilon, (value) => value >= 0 && value < Infinity, 'at least 0');
+  check('weightDecay', weightDecay, Number.isFinite, 'a finite number');
   if (maxGradientNorm !== undefined) {
-    expectNumber('maxGradientNorm', maxGradientNorm, maxGradientNorm > 0, 'a positive number');
-    expectNumber('maxGradientNorm', maxGradientNorm, gradientNorm !== null, 'left out where gradientNorm is');
+    check('maxGradientNorm', maxGradientNorm, (value) => value > 0, 'a positive number');
+    check('maxGradientNorm', maxGradientNorm, () => gradientNorm !== null, 'left out where gradientNorm is');
   }
   launch(
     kernels.adamwStep,
@@ -112,14 +118,11 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
  * @returns []
  */
 export function globalNorm(x: Tensor, scale = 1): Tensor<'f32'> {
-  const dense = contiguous(x);
-  const norm = empty(x.backend, [], 'f32');
-  launch(kernels.globalNorm, { x: dense, norm }, { count: x.size, scale });
-  dense.dispose();
-  return norm;
-}
-
-function expectNumber(argument: string, value: number, holds: boolean, expected: string): void {
-  if (holds) return;
-  throw new ArgumentError(describeProblem({ operation: 'adamwStep', argument, expected, got: String(value) }));
+  expectNumber('globalNorm', 'scale', scale, Number.isFinite, 'a finite number');
+  return operation('globalNorm', { x: [x, 'f32'] }, () => {
+    const dense = contiguous(x);
+    const norm = empty(x.backend, [], 'f32');
+    launch(kernels.globalNorm, { x: dense, norm }, { count: x.size, scale });
+    return norm;
+  });
 }

@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, launch, scope, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, launch, operation, scope, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
 import { linear } from '../matmul/linear.js';
 import { sum } from '../reduction/reduction.js';
 import { rmsNormLinear } from '../norm-linear/norm-linear.js';
@@ -64,47 +64,53 @@ export function blockStep(
   weights: BlockStepWeights,
   options: BlockStepOptions = {},
 ): { x: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
-  const operation = 'blockStep';
+  const name = 'blockStep';
   const { residual = null, epsilon = 1e-5, parts: mayBeParts = false } = options;
   const { norm, inProj, convWeight, convBias, xProj, dtProj, dtBias, A, D, outProj } = weights;
-  const inParts = x.rank === 3;
-  if (!inParts) expectRank(operation, 'x', x.shape, 2, '[B,D] or [P,B,D]');
-  expectRank(operation, 'convWeight', convWeight.shape, 2, '[E,K]');
-  expectRank(operation, 'A', A.shape, 2, '[E,N]');
-  const [batch = 0, width = 0] = x.shape.slice(-2);
-  checkNorm(operation, { rank: 2, shape: [batch, width], columns: width }, { norm }, epsilon, residual);
-  const { rows: channels, columns: taps } = convWeight;
-  const [stateSize, rank] = [A.columns, dtProj.columns];
-  expectShape(operation, 'inProj', inProj.shape, [2 * channels, width], '[2E,D]', 'E is the first extent of convWeight');
-  expectShape(operation, 'xProj', xProj.shape, [rank + 2 * stateSize, channels], '[R+2N,E]');
-  expectShape(operation, 'dtProj', dtProj.shape, [channels, rank], '[E,R]');
-  expectShape(operation, 'A', A.shape, [channels, stateSize], '[E,N]');
-  expectShape(operation, 'D', D.shape, [channels], '[E]');
-  expectShape(operation, 'dtBias', dtBias.shape, [channels], '[E]');
-  if (convBias) expectShape(operation, 'convBias', convBias.shape, [channels], '[E]');
-  expectShape(operation, 'outProj', outProj.shape, [width, channels], '[D,E]');
-  expectShape(operation, 'state.conv', state.conv.shape, [batch, taps - 1, channels], '[B,K−1,E]');
-  expectShape(operation, 'state.ssm', state.ssm.shape, [batch, channels, stateSize], '[B,E,N]');
-  if (!canFuse(x, state, weights, residual)) return composed(x, state, weights, { epsilon, residual });
+  const operands: Record<string, Operand> = {
+    ...{ x: [x, 'float'], residual: [residual, 'float?'], norm: [norm, 'f32'], inProj: [inProj, 'weight'], convWeight: [convWeight, 'f32'] },
+    ...{ convBias: [convBias, 'f32?'], xProj: [xProj, 'weight'], dtProj: [dtProj, 'weight'], dtBias: [dtBias, 'f32'], A: [A, 'f32'] },
+    ...{ D: [D, 'f32'], outProj: [outProj, 'weight'], 'state.conv': [state.conv, 'f32'], 'state.ssm': [state.ssm, 'f32'] },
+  };
+  return operation(name, operands, () => {
+    const inParts = x.rank === 3;
+    if (!inParts) expectRank(name, 'x', x.shape, 2, '[B,D] or [P,B,D]');
+    expectRank(name, 'convWeight', convWeight.shape, 2, '[E,K]');
+    expectRank(name, 'A', A.shape, 2, '[E,N]');
+    const [batch = 0, width = 0] = x.shape.slice(-2);
+    checkNorm(name, { rank: 2, shape: [batch, width], columns: width }, { norm }, epsilon, residual);
+    const { rows: channels, columns: taps } = convWeight;
+    const [stateSize, rank] = [A.columns, dtProj.columns];
+    expectShape(name, 'inProj', inProj.shape, [2 * channels, width], '[2E,D]', 'E is the first extent of convWeight');
+    expectShape(name, 'xProj', xProj.shape, [rank + 2 * stateSize, channels], '[R+2N,E]');
+    expectShape(name, 'dtProj', dtProj.shape, [channels, rank], '[E,R]');
+    expectShape(name, 'A', A.shape, [channels, stateSize], '[E,N]');
+    expectShape(name, 'D', D.shape, [channels], '[E]');
+    expectShape(name, 'dtBias', dtBias.shape, [channels], '[E]');
+    if (convBias) expectShape(name, 'convBias', convBias.shape, [channels], '[E]');
+    expectShape(name, 'outProj', outProj.shape, [width, channels], '[D,E]');
+    expectShape(name, 'state.conv', state.conv.shape, [batch, taps - 1, channels], '[B,K−1,E]');
+    expectShape(name, 'state.ssm', state.ssm.shape, [batch, channels, stateSize], '[B,E,N]');
+    if (!canFuse(x, state, weights, residual)) return composed(x, state, weights, { epsilon, residual });
 
-  const { backend } = x;
-  const yParts = mayBeParts ? partsOf({ batch, width, channels }) : 0;
-  const half = outProj.dtype === 'f16' || x.dtype === 'f16';
-  const y = yParts > 0 ? empty(backend, [yParts, batch, width]) : empty(backend, [batch, channels], half ? 'f16' : 'f32');
-  const added = residual !== null || inParts ? empty(backend, [batch, width]) : null;
-  launch(
-    kernels.blockStep,
-    {
-      ...{ x, residual, normWeight: norm, inProj, convState: state.conv, convWeight, convBias, xProj, dtProj, dtBias, A, D },
-      ...{ ssmState: state.ssm, outProj: yParts > 0 ? outProj : null, y, sum: added },
-    },
-    { batch, width, xParts: inParts ? (x.shape[0] ?? 0) : 1, channels, taps, rank, stateSize, epsilon },
-  );
-  const sums = added ?? (x.retain() as Tensor<FloatDType>);
-  if (yParts > 0) return { x: y, residual: sums };
-  const projected = linear(y, outProj, null, { dtype: x.dtype === 'f16' ? 'f16' : 'f32' });
-  y.dispose();
-  return { x: projected, residual: sums };
+    const { backend } = x;
+    const yParts = mayBeParts ? partsOf({ batch, width, channels }) : 0;
+    const half = outProj.dtype === 'f16' || x.dtype === 'f16';
+    const y = yParts > 0 ? empty(backend, [yParts, batch, width]) : empty(backend, [batch, channels], half ? 'f16' : 'f32');
+    const added = residual !== null || inParts ? empty(backend, [batch, width]) : null;
+    launch(
+      kernels.blockStep,
+      {
+        ...{ x, residual, normWeight: norm, inProj, convState: state.conv, convWeight, convBias, xProj, dtProj, dtBias, A, D },
+        ...{ ssmState: state.ssm, outProj: yParts > 0 ? outProj : null, y, sum: added },
+      },
+      { batch, width, xParts: inParts ? (x.shape[0] ?? 0) : 1, channels, taps, rank, stateSize, epsilon },
+    );
+    const sums = added ?? (x.retain() as Tensor<FloatDType>);
+    if (yParts > 0) return { x: y, residual: sums };
+    const projected = linear(y, outProj, null, { dtype: x.dtype === 'f16' ? 'f16' : 'f32' });
+    return { x: projected, residual: sums };
+  });
 }
 
 /** Whether the kernel can run and pays: floats, dense, usual extents, few sequences, on a backend that has it. */

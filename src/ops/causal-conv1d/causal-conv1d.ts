@@ -1,4 +1,4 @@
-import { destination, empty, expectRank, expectShape, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { destination, empty, expectRank, expectShape, launch, operation, record, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
 import { checkFilter, type ConvActivation } from './arguments.js';
 import { causalConv1dBackward, causalConv1d as forward } from './kernels.js';
 
@@ -43,49 +43,55 @@ export function causalConv1d(
   options: CausalConv1dOptions = {},
 ): { y: Tensor<FloatDType>; finalState: Tensor<'f32'> } {
   const { bias = null, activation = 'none', initialState = null, sequenceStarts = null } = options;
-  expectRank('causalConv1d', 'x', x.shape, 3, '[B,L,E]');
-  const [batch = 0, length = 0, channels = 0] = x.shape;
-  const taps = checkFilter('causalConv1d', channels, weight, bias, activation);
-  const stateShape = [batch, taps - 1, channels];
-  if (initialState) expectShape('causalConv1d', 'initialState', initialState.shape, stateShape, '[B,K−1,E]');
-  if (sequenceStarts) expectShape('causalConv1d', 'sequenceStarts', sequenceStarts.shape, [batch, length], '[B,L]');
-  const { backend } = x;
-  const extents = {
-    batch,
-    length,
-    channels,
-    taps,
-    xPitch: x.pitch,
-    weightPitch: weight.pitch,
-    statePitch: initialState?.pitch ?? 0,
-    startsPitch: sequenceStarts?.pitch ?? 0,
-    silu: activation === 'silu',
+  const operands: Record<string, Operand> = {
+    ...{ x: [x, 'float'], weight: [weight, 'f32'], bias: [bias, 'f32?'], initialState: [initialState, 'f32?'] },
+    ...{ finalState: [options.finalState, 'f32?'], sequenceStarts: [sequenceStarts, 'i32?'] },
   };
-  const y = empty(backend, x.shape, x.dtype as FloatDType);
-  const finalState = destination('causalConv1d', 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,K−1,E]' });
-  launch(forward, { x, weight, bias, initialState, sequenceStarts, y, finalState }, extents);
-  record({
-    operation: 'causalConv1d',
-    inputs: [x, weight, bias, initialState],
-    outputs: [y, finalState],
-    saved: { x, weight, bias, initialState, sequenceStarts },
-    backward({ cotangents: [dy = null, dfinalState = null], saved, needed }) {
-      const wanted = (index: number, shape: readonly number[]) => (needed[index] ? empty(backend, shape) : null);
-      const dx = needed[0] ? empty(backend, [batch, length, channels], saved.x.dtype) : null;
-      const dweight = wanted(1, [channels, taps]);
-      const dbias = wanted(2, [channels]);
-      const dinitialState = wanted(3, stateShape);
-      const { chunk, spans } = backwardPlan(batch, length);
-      const partials = dweight || dbias ? empty(backend, [spans, taps + 1, channels]) : null;
-      launch(
-        causalConv1dBackward,
-        { ...saved, dy, dfinalState, dx, dweight, dbias, dinitialState, partials },
-        { ...extents, dyPitch: dy?.pitch ?? 0, dfinalPitch: dfinalState?.pitch ?? 0, chunk, spans },
-      );
-      return [dx, dweight, dbias, dinitialState];
-    },
+  return operation('causalConv1d', operands, () => {
+    expectRank('causalConv1d', 'x', x.shape, 3, '[B,L,E]');
+    const [batch = 0, length = 0, channels = 0] = x.shape;
+    const taps = checkFilter('causalConv1d', channels, weight, bias, activation);
+    const stateShape = [batch, taps - 1, channels];
+    if (initialState) expectShape('causalConv1d', 'initialState', initialState.shape, stateShape, '[B,K−1,E]');
+    if (sequenceStarts) expectShape('causalConv1d', 'sequenceStarts', sequenceStarts.shape, [batch, length], '[B,L]');
+    const { backend } = x;
+    const extents = {
+      batch,
+      length,
+      channels,
+      taps,
+      xPitch: x.pitch,
+      weightPitch: weight.pitch,
+      statePitch: initialState?.pitch ?? 0,
+      startsPitch: sequenceStarts?.pitch ?? 0,
+      silu: activation === 'silu',
+    };
+    const y = empty(backend, x.shape, x.dtype as FloatDType);
+    const finalState = destination('causalConv1d', 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,K−1,E]' });
+    launch(forward, { x, weight, bias, initialState, sequenceStarts, y, finalState }, extents);
+    record({
+      operation: 'causalConv1d',
+      inputs: [x, weight, bias, initialState],
+      outputs: [y, finalState],
+      saved: { x, weight, bias, initialState, sequenceStarts },
+      backward({ cotangents: [dy = null, dfinalState = null], saved, needed }) {
+        const wanted = (index: number, shape: readonly number[]) => (needed[index] ? empty(backend, shape) : null);
+        const dx = needed[0] ? empty(backend, [batch, length, channels], saved.x.dtype) : null;
+        const dweight = wanted(1, [channels, taps]);
+        const dbias = wanted(2, [channels]);
+        const dinitialState = wanted(3, stateShape);
+        const { chunk, spans } = backwardPlan(batch, length);
+        const partials = dweight || dbias ? empty(backend, [spans, taps + 1, channels]) : null;
+        launch(
+          causalConv1dBackward,
+          { ...saved, dy, dfinalState, dx, dweight, dbias, dinitialState, partials },
+          { ...extents, dyPitch: dy?.pitch ?? 0, dfinalPitch: dfinalState?.pitch ?? 0, chunk, spans },
+        );
+        return [dx, dweight, dbias, dinitialState];
+      },
+    });
+    return { y, finalState };
   });
-  return { y, finalState };
 }
 
 /**

@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, launch, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, launch, operation, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { checkFilter, type ConvActivation } from './arguments.js';
 import { causalConv1dStep as step } from './kernels.js';
 
@@ -21,23 +21,25 @@ export function causalConv1dStep(
   options: { readonly bias?: Tensor | null | undefined; readonly activation?: ConvActivation | undefined } = {},
 ): Tensor<FloatDType> {
   const { bias = null, activation = 'none' } = options;
-  expectRank('causalConv1dStep', 'x', x.shape, 2, '[B,E]');
-  const [batch = 0, channels = 0] = x.shape;
-  const taps = checkFilter('causalConv1dStep', channels, weight, bias, activation);
-  expectShape('causalConv1dStep', 'state', state.shape, [batch, taps - 1, channels], '[B,K−1,E]');
-  const y = empty(x.backend, x.shape, x.dtype as FloatDType);
-  launch(
-    step,
-    { state, x, weight, bias, y },
-    {
-      batch,
-      channels,
-      taps,
-      xPitch: x.pitch,
-      weightPitch: weight.pitch,
-      statePitch: state.pitch,
-      silu: activation === 'silu',
-    },
-  );
-  return y;
+  return operation('causalConv1dStep', { state: [state, 'f32'], x: [x, 'float'], weight: [weight, 'f32'], bias: [bias, 'f32?'] }, () => {
+    expectRank('causalConv1dStep', 'x', x.shape, 2, '[B,E]');
+    const [batch = 0, channels = 0] = x.shape;
+    const taps = checkFilter('causalConv1dStep', channels, weight, bias, activation);
+    expectShape('causalConv1dStep', 'state', state.shape, [batch, taps - 1, channels], '[B,K−1,E]');
+    const y = empty(x.backend, x.shape, x.dtype as FloatDType);
+    launch(
+      step,
+      { state, x, weight, bias, y },
+      {
+        batch,
+        channels,
+        taps,
+        xPitch: x.pitch,
+        weightPitch: weight.pitch,
+        statePitch: state.pitch,
+        silu: activation === 'silu',
+      },
+    );
+    return y;
+  });
 }

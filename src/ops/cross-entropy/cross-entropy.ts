@@ -1,10 +1,17 @@
-import { empty, expectShape, isRecording, launch, record, scope, type Tensor } from '../../tensor/index.js';
-import { expectIntegers } from '../embedding/integers.js';
+import { empty, expectIntegersIn, expectShape, isRecording, launch, operation, record, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import * as kernels from './kernels.js';
 
 /** The target of positions that the loss leaves out: padding, prompts, what lies across a document's boundary. */
 export const ignoredTarget = -1;
+
+/**
+ * Throws where the host is known to have written a target that is neither −1 nor in [0, V).
+ * @throws ArgumentError
+ */
+export function expectTargets(operation: string, targets: Tensor, vocabulary: number): void {
+  expectIntegersIn(operation, 'targets', targets, { least: ignoredTarget, limit: vocabulary, symbols: '[−1, V)' });
+}
 
 /**
  * Mean over the targets other than −1 of −ln softmax(logits)[target]; 0 when there are none.
@@ -19,9 +26,9 @@ export const ignoredTarget = -1;
  * @throws ShapeError when targets have not the shape of logits without its last axis
  */
 export function crossEntropy(logits: Tensor, targets: Tensor): Tensor<'f32'> {
-  expectIntegers('crossEntropy', 'targets', targets);
-  expectShape('crossEntropy', 'targets', targets.shape, logits.shape.slice(0, -1), '[...] of logits [...,V]');
-  return scope(() => {
+  return operation('crossEntropy', { logits: [logits, 'float'], targets: [targets, 'i32'] }, () => {
+    expectShape('crossEntropy', 'targets', targets.shape, logits.shape.slice(0, -1), '[...] of logits [...,V]');
+    expectTargets('crossEntropy', targets, logits.columns);
     const { backend, rows, columns } = logits;
     const extents = { rows, columns, logitsPitch: logits.pitch };
     const dense = contiguous(targets);

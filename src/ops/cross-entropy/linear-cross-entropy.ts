@@ -1,11 +1,10 @@
 import { fill } from '../../backend/memory/kernels.js';
-import { empty, expectRank, expectShape, isPacked, isRecording, launch, record, scope, type Backend, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { expectIntegers } from '../embedding/integers.js';
+import { empty, expectNumber, expectRank, expectShape, isPacked, isRecording, launch, operation, record, type Backend, type Operand, type Tensor } from '../../tensor/index.js';
 import { gemmInto } from '../matmul/gemm.js';
 import { linearInto } from '../matmul/linear.js';
 import { noPackedGradient } from '../packed/packed.js';
 import { contiguous } from '../view/view.js';
+import { expectTargets } from './cross-entropy.js';
 import * as kernels from './kernels.js';
 
 /** Options of the losses that project to the vocabulary themselves. */
@@ -50,10 +49,11 @@ export function linearCrossEntropy(
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): Tensor<'f32'> {
-  const { bias = null, chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
-  check('linearCrossEntropy', hidden, weight, targets, bias, chunkRows);
-  if (isRecording() && isPacked(weight.dtype)) throw noPackedGradient('linearCrossEntropy', weight.dtype);
-  return scope(() => {
+  const { bias = null } = options;
+  return operation('linearCrossEntropy', operands({ hidden, weight, targets, bias }), () => {
+    const { chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
+    check('linearCrossEntropy', { hidden, weight, targets, bias }, chunkRows);
+    if (isRecording() && isPacked(weight.dtype)) throw noPackedGradient('linearCrossEntropy', weight.dtype);
     const { backend, rows } = hidden;
     const dense = contiguous(targets);
     const scale = empty(backend, [1]);
@@ -115,9 +115,10 @@ export function tokenLosses(
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): Tensor<'f32'> {
-  const { bias = null, chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
-  check('tokenLosses', hidden, weight, targets, bias, chunkRows);
-  return scope(() => {
+  const { bias = null } = options;
+  return operation('tokenLosses', operands({ hidden, weight, targets, bias }), () => {
+    const { chunkRows = defaultChunkRows(hidden.backend, weight.rows) } = options;
+    check('tokenLosses', { hidden, weight, targets, bias }, chunkRows);
     const dense = contiguous(targets);
     const losses = empty(hidden.backend, targets.shape, 'f32');
     forEachChunk({ hidden, weight, bias, chunkRows }, ({ start, count, logits }) => {
@@ -176,22 +177,23 @@ function emptyGradients(hidden: Tensor, weight: Tensor, bias: Tensor | null) {
   return gradients;
 }
 
-function check(
-  operation: string,
-  hidden: Tensor,
-  weight: Tensor,
-  targets: Tensor,
-  bias: Tensor | null,
-  chunkRows: number,
-): void {
-  expectIntegers(operation, 'targets', targets);
+/** What the losses are given. */
+interface LossInputs {
+  readonly hidden: Tensor;
+  readonly weight: Tensor;
+  readonly targets: Tensor;
+  readonly bias: Tensor | null;
+}
+
+const operands = ({ hidden, weight, targets, bias }: LossInputs): Record<keyof LossInputs, Operand> => ({
+  ...{ hidden: [hidden, 'float'], weight: [weight, 'weight'], targets: [targets, 'i32'], bias: [bias, 'f32?'] },
+});
+
+function check(operation: string, { hidden, weight, targets, bias }: LossInputs, chunkRows: number): void {
   expectRank(operation, 'weight', weight.shape, 2, '[V,D]');
   expectShape(operation, 'weight', weight.shape, [weight.rows, hidden.columns], '[V,D]', 'D is the last extent of hidden');
   expectShape(operation, 'targets', targets.shape, hidden.shape.slice(0, -1), '[...] of hidden [...,D]');
   if (bias) expectShape(operation, 'bias', bias.shape, [weight.rows], '[V]');
-  if (!Number.isInteger(chunkRows) || chunkRows < 1) {
-    throw new ArgumentError(
-      describeProblem({ operation, argument: 'chunkRows', expected: 'a positive integer', got: String(chunkRows) }),
-    );
-  }
+  expectNumber(operation, 'chunkRows', chunkRows, (value) => Number.isInteger(value) && value >= 1, 'a positive integer');
+  expectTargets(operation, targets, weight.rows);
 }

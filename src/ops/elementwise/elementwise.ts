@@ -1,5 +1,5 @@
 import { describeProblem, ShapeError } from '../../util/errors.js';
-import { empty, formatShape, launch, record, sameShape, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectNumber, expectTensors, formatShape, launch, operation, record, sameShape, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
 import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
@@ -9,24 +9,26 @@ const unaryNumbers = Object.keys(unaryFunctions) as UnaryFunction[];
 const binaryNumbers = Object.keys(binaryFunctions) as BinaryFunction[];
 
 function unary(name: UnaryFunction, x: Tensor): Tensor<FloatDType> {
-  const y = empty(x.backend, x.shape, x.dtype as FloatDType);
-  const number = unaryNumbers.indexOf(name);
-  const { rows, columns } = x;
-  launch(kernels.unary, { x, y }, { function: number, rows, columns, xPitch: x.pitch });
-  record({
-    operation: name,
-    inputs: [x],
-    outputs: [y],
-    saved: { x },
-    backward({ cotangents: [dy], saved }) {
-      if (!dy) return [null];
-      const dx = empty(dy.backend, dy.shape, saved.x.dtype);
-      const pitches = { xPitch: saved.x.pitch, dyPitch: dy.pitch };
-      launch(kernels.unaryBackward, { x: saved.x, dy, dx }, { function: number, rows, columns, ...pitches });
-      return [dx];
-    },
+  return operation(name, { x: [x, 'float'] }, () => {
+    const y = empty(x.backend, x.shape, x.dtype as FloatDType);
+    const number = unaryNumbers.indexOf(name);
+    const { rows, columns } = x;
+    launch(kernels.unary, { x, y }, { function: number, rows, columns, xPitch: x.pitch });
+    record({
+      operation: name,
+      inputs: [x],
+      outputs: [y],
+      saved: { x },
+      backward({ cotangents: [dy], saved }) {
+        if (!dy) return [null];
+        const dx = empty(dy.backend, dy.shape, saved.x.dtype);
+        const pitches = { xPitch: saved.x.pitch, dyPitch: dy.pitch };
+        launch(kernels.unaryBackward, { x: saved.x, dy, dx }, { function: number, rows, columns, ...pitches });
+        return [dx];
+      },
+    });
+    return y;
   });
-  return y;
 }
 
 /** −x */
@@ -57,16 +59,20 @@ export const relu = (x: Tensor): Tensor<FloatDType> => unary('relu', x);
  * @param x any shape, f32
  */
 export function affine(x: Tensor, scale: number, shift = 0): Tensor<FloatDType> {
-  const y = empty(x.backend, x.shape, x.dtype as FloatDType);
-  launch(kernels.affine, { x, y }, { scale, shift, rows: x.rows, columns: x.columns, xPitch: x.pitch });
-  record({
-    operation: 'affine',
-    inputs: [x],
-    outputs: [y],
-    saved: {},
-    backward: ({ cotangents: [dy] }) => [dy ? affine(dy, scale) : null],
+  expectNumber('affine', 'scale', scale, Number.isFinite, 'a finite number');
+  expectNumber('affine', 'shift', shift, Number.isFinite, 'a finite number');
+  return operation('affine', { x: [x, 'float'] }, () => {
+    const y = empty(x.backend, x.shape, x.dtype as FloatDType);
+    launch(kernels.affine, { x, y }, { scale, shift, rows: x.rows, columns: x.columns, xPitch: x.pitch });
+    record({
+      operation: 'affine',
+      inputs: [x],
+      outputs: [y],
+      saved: {},
+      backward: ({ cotangents: [dy] }) => [dy ? affine(dy, scale) : null],
+    });
+    return y;
   });
-  return y;
 }
 
 /**
@@ -74,6 +80,7 @@ export function affine(x: Tensor, scale: number, shift = 0): Tensor<FloatDType> 
  * @throws ShapeError unless the shapes are the same
  */
 export function accumulateInto(x: Tensor, y: Tensor): void {
+  expectTensors('accumulateInto', { x: [x, 'float'], y: [y, 'float'] });
   if (!sameShape(x.shape, y.shape)) throw mismatch('accumulateInto', x, y);
   launch(kernels.accumulate, { x, y }, { rows: x.rows, columns: x.columns, xPitch: x.pitch, yPitch: y.pitch });
 }
@@ -104,37 +111,39 @@ const strides = (operand: Tensor, stretch: Stretch): [row: number, column: numbe
 ];
 
 function binary(name: BinaryFunction, a: Tensor, b: Tensor): Tensor<FloatDType> {
-  const larger = a.size >= b.size ? a : b;
-  const aStretch = stretchOf(a, larger);
-  const bStretch = stretchOf(b, larger);
-  if (aStretch === undefined || bStretch === undefined) throw mismatch(name, a, b);
-  const y = empty(a.backend, larger.shape, larger.dtype as FloatDType);
-  const [aRow, aColumn] = strides(a, aStretch);
-  const [bRow, bColumn] = strides(b, bStretch);
-  const { rows, columns } = larger;
-  launch(kernels.binary, { a, b, y }, { function: binaryNumbers.indexOf(name), rows, columns, aRow, aColumn, bRow, bColumn });
-  const linear = name === 'add' || name === 'subtract';
-  record({
-    operation: name,
-    inputs: [a, b],
-    outputs: [y],
-    saved: linear ? { a: null, b: null } : { a, b },
-    backward({ cotangents: [dy], saved, needed }) {
-      if (!dy) return [null, null];
-      const { a: left, b: right } = saved as { a: Tensor; b: Tensor };
-      const [da, db] = {
-        add: [() => dy, () => dy],
-        subtract: [() => dy, () => negate(dy)],
-        multiply: [() => multiply(dy, right), () => multiply(dy, left)],
-        divide: [() => divide(dy, right), () => negate(divide(divide(multiply(dy, left), right), right))],
-      }[name] as [() => Tensor, () => Tensor];
-      return [
-        needed[0] ? unstretch(da(), aStretch, a.shape) : null,
-        needed[1] ? unstretch(db(), bStretch, b.shape) : null,
-      ];
-    },
+  return operation(name, { a: [a, 'float'], b: [b, 'float'] }, () => {
+    const larger = a.size >= b.size ? a : b;
+    const aStretch = stretchOf(a, larger);
+    const bStretch = stretchOf(b, larger);
+    if (aStretch === undefined || bStretch === undefined) throw mismatch(name, a, b);
+    const y = empty(a.backend, larger.shape, larger.dtype as FloatDType);
+    const [aRow, aColumn] = strides(a, aStretch);
+    const [bRow, bColumn] = strides(b, bStretch);
+    const { rows, columns } = larger;
+    launch(kernels.binary, { a, b, y }, { function: binaryNumbers.indexOf(name), rows, columns, aRow, aColumn, bRow, bColumn });
+    const linear = name === 'add' || name === 'subtract';
+    record({
+      operation: name,
+      inputs: [a, b],
+      outputs: [y],
+      saved: linear ? { a: null, b: null } : { a, b },
+      backward({ cotangents: [dy], saved, needed }) {
+        if (!dy) return [null, null];
+        const { a: left, b: right } = saved as { a: Tensor; b: Tensor };
+        const [da, db] = {
+          add: [() => dy, () => dy],
+          subtract: [() => dy, () => negate(dy)],
+          multiply: [() => multiply(dy, right), () => multiply(dy, left)],
+          divide: [() => divide(dy, right), () => negate(divide(divide(multiply(dy, left), right), right))],
+        }[name] as [() => Tensor, () => Tensor];
+        return [
+          needed[0] ? unstretch(da(), aStretch, a.shape) : null,
+          needed[1] ? unstretch(db(), bStretch, b.shape) : null,
+        ];
+      },
+    });
+    return y;
   });
-  return y;
 }
 
 /** Sums a gradient over what the operand was stretched over. */

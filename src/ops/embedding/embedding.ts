@@ -1,7 +1,6 @@
-import { empty, expectRank, isPacked, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectIntegersIn, expectRank, isPacked, launch, operation, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { embeddingPackedInto, noPackedGradient } from '../packed/packed.js';
 import { contiguous } from '../view/view.js';
-import { expectIntegers } from './integers.js';
 import * as kernels from './kernels.js';
 
 /** Options of `embedding`. */
@@ -25,31 +24,32 @@ export interface EmbeddingOptions {
  * @throws ShapeError when weight is not a matrix
  */
 export function embedding(ids: Tensor, weight: Tensor, options: EmbeddingOptions = {}): Tensor<FloatDType> {
-  expectIntegers('embedding', 'ids', ids);
-  expectRank('embedding', 'weight', weight.shape, 2, '[V,D]');
-  const { rows: vocabulary, columns } = weight;
-  const dense = contiguous(ids);
-  const tokens = dense.size;
-  const { dtype, pitch: weightPitch } = weight;
-  const y = empty(weight.backend, [...ids.shape, columns], options.dtype ?? (dtype === 'f16' ? 'f16' : 'f32'));
-  if (isPacked(dtype)) embeddingPackedInto(dense, weight, y);
-  else launch(kernels.embedding, { ids: dense, weight, y }, { tokens, vocabulary, columns, weightPitch });
-  record({
-    operation: 'embedding',
-    inputs: [weight],
-    outputs: [y],
-    saved: { ids: dense },
-    backward({ cotangents: [dy], saved, sums: [sum] }) {
-      if (!dy) return [null];
-      if (isPacked(dtype)) throw noPackedGradient('embedding', dtype);
-      const dWeight = sum?.total ?? empty(dy.backend, [vocabulary, columns], dtype);
-      const extents = { tokens, vocabulary, columns, dyPitch: dy.pitch, accumulate: sum?.empty === false };
-      launch(kernels.embeddingBackward, { ids: saved.ids, dy, dWeight }, extents);
-      if (!sum) return [dWeight];
-      sum.empty = false;
-      return [null];
-    },
+  return operation('embedding', { weight: [weight, 'weight'], ids: [ids, 'i32'] }, () => {
+    expectRank('embedding', 'weight', weight.shape, 2, '[V,D]');
+    const { rows: vocabulary, columns } = weight;
+    expectIntegersIn('embedding', 'ids', ids, { least: 0, limit: vocabulary, symbols: '[0, V)' });
+    const dense = contiguous(ids);
+    const tokens = dense.size;
+    const { dtype, pitch: weightPitch } = weight;
+    const y = empty(weight.backend, [...ids.shape, columns], options.dtype ?? (dtype === 'f16' ? 'f16' : 'f32'));
+    if (isPacked(dtype)) embeddingPackedInto(dense, weight, y);
+    else launch(kernels.embedding, { ids: dense, weight, y }, { tokens, vocabulary, columns, weightPitch });
+    record({
+      operation: 'embedding',
+      inputs: [weight],
+      outputs: [y],
+      saved: { ids: dense },
+      backward({ cotangents: [dy], saved, sums: [sum] }) {
+        if (!dy) return [null];
+        if (isPacked(dtype)) throw noPackedGradient('embedding', dtype);
+        const dWeight = sum?.total ?? empty(dy.backend, [vocabulary, columns], dtype);
+        const extents = { tokens, vocabulary, columns, dyPitch: dy.pitch, accumulate: sum?.empty === false };
+        launch(kernels.embeddingBackward, { ids: saved.ids, dy, dWeight }, extents);
+        if (!sum) return [dWeight];
+        sum.empty = false;
+        return [null];
+      },
+    });
+      return y;
   });
-  dense.dispose();
-  return y;
 }

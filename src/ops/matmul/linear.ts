@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, isPacked, record, type GradientSum, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, isPacked, operation, record, type GradientSum, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { linearPackedInto, noPackedGradient } from '../packed/packed.js';
 import { sum } from '../reduction/reduction.js';
 import { cast, reshape } from '../view/view.js';
@@ -25,29 +25,31 @@ export function linearInto(x: Tensor, weight: Tensor, y: Tensor, bias: Tensor | 
  * @throws ShapeError when the shapes do not fit
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options: { readonly dtype?: FloatDType } = {}): Tensor<FloatDType> {
-  expectRank('linear', 'weight', weight.shape, 2, '[N,K]');
-  const outer = x.shape.slice(0, -1);
-  const { rows: outputs, columns: inputs } = weight;
-  expectShape('linear', 'x', x.shape, [...outer, inputs], x.rank === 1 ? '[K]' : '[…,K]', 'weight is [N,K]: one row an output');
-  if (bias) expectShape('linear', 'bias', bias.shape, [outputs], '[N]');
-  const y = empty(x.backend, [...outer, outputs], options.dtype ?? (x.dtype as FloatDType));
-  linearInto(x, weight, y, bias ?? null);
-  record({
-    operation: 'linear',
-    inputs: [x, weight, bias],
-    outputs: [y],
-    saved: { x, weight },
-    backward({ cotangents: [dy], saved, needed, sums: [, weightSum] }) {
-      if (!dy) return [null, null, null];
-      if (isPacked(saved.weight.dtype)) throw noPackedGradient('linear', saved.weight.dtype);
-      return [
-        needed[0] ? inputGradient(dy, saved.weight, saved.x) : null,
-        needed[1] ? weightGradient(dy, saved.x, saved.weight, weightSum ?? null) : null,
-        needed[2] ? cast(sum(reshape(dy, [dy.rows, outputs]), 0), 'f32') : null,
-      ];
-    },
+  return operation('linear', { x: [x, 'float'], weight: [weight, 'weight'], bias: [bias, 'f32?'] }, () => {
+    expectRank('linear', 'weight', weight.shape, 2, '[N,K]');
+    const outer = x.shape.slice(0, -1);
+    const { rows: outputs, columns: inputs } = weight;
+    expectShape('linear', 'x', x.shape, [...outer, inputs], x.rank === 1 ? '[K]' : '[…,K]', 'weight is [N,K]: one row an output');
+    if (bias) expectShape('linear', 'bias', bias.shape, [outputs], '[N]');
+    const y = empty(x.backend, [...outer, outputs], options.dtype ?? (x.dtype as FloatDType));
+    linearInto(x, weight, y, bias ?? null);
+    record({
+      operation: 'linear',
+      inputs: [x, weight, bias],
+      outputs: [y],
+      saved: { x, weight },
+      backward({ cotangents: [dy], saved, needed, sums: [, weightSum] }) {
+        if (!dy) return [null, null, null];
+        if (isPacked(saved.weight.dtype)) throw noPackedGradient('linear', saved.weight.dtype);
+        return [
+          needed[0] ? inputGradient(dy, saved.weight, saved.x) : null,
+          needed[1] ? weightGradient(dy, saved.x, saved.weight, weightSum ?? null) : null,
+          needed[2] ? cast(sum(reshape(dy, [dy.rows, outputs]), 0), 'f32') : null,
+        ];
+      },
+    });
+    return y;
   });
-  return y;
 }
 
 function inputGradient(dy: Tensor, weight: Tensor, x: Tensor): Tensor {

@@ -1,4 +1,4 @@
-import { empty, expectRank, expectShape, launch, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectRank, expectShape, launch, operation, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { linear } from '../matmul/linear.js';
 import { checkNorm, type NormResult } from '../rms-norm/arguments.js';
 import { rmsNorm } from '../rms-norm/rms-norm.js';
@@ -30,27 +30,30 @@ export interface NormLinearOptions {
  * @throws ShapeError, ArgumentError when the arguments do not fit together
  */
 export function rmsNormLinear(x: Tensor, normWeight: Tensor, weight: Tensor, options: NormLinearOptions = {}): NormResult {
-  const operation = 'rmsNormLinear';
-  const { epsilon = 1e-5, residual = null, bias = null, dtype = x.dtype as FloatDType } = options;
-  expectRank(operation, 'x', x.shape, 2, '[B,D]');
-  checkNorm(operation, x, { weight: normWeight }, epsilon, residual);
-  const { rows, columns, backend } = x;
-  expectShape(operation, 'weight', weight.shape, [weight.rows, columns], '[N,D]', 'D is the last extent of x');
-  const floats = weight.dtype === 'f32' || weight.dtype === 'f16';
-  const few = rows <= mostRows && columns <= mostColumns;
-  if (!floats || !weight.dense || bias !== null || !few || !backend.supports(kernels.rmsNormLinear)) {
-    const normed = rmsNorm(x, normWeight, { epsilon, residual });
-    const y = linear(normed.y, weight, bias, { dtype });
-    normed.y.dispose();
-    return { y, residual: normed.residual };
-  }
-  const outputs = weight.rows;
-  const y = empty(backend, [rows, outputs], dtype);
-  const sum = residual ? empty(backend, x.shape) : (x.retain() as Tensor<FloatDType>);
-  launch(
-    kernels.rmsNormLinear,
-    { x, residual, normWeight, weight, y, sum: residual ? sum : null },
-    { rows, columns, outputs, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
-  );
-  return { y, residual: sum };
+  const name = 'rmsNormLinear';
+  const { epsilon = 1e-5, residual = null, bias = null } = options;
+  return operation(name, { x: [x, 'float'], normWeight: [normWeight, 'f32'], weight: [weight, 'weight'], bias: [bias, 'f32?'], residual: [residual, 'float?'] }, () => {
+    const { dtype = x.dtype as FloatDType } = options;
+    expectRank(name, 'x', x.shape, 2, '[B,D]');
+    checkNorm(name, x, { normWeight }, epsilon, residual);
+    const { rows, columns, backend } = x;
+    expectRank(name, 'weight', weight.shape, 2, '[N,D]');
+    expectShape(name, 'weight', weight.shape, [weight.rows, columns], '[N,D]', 'D is the last extent of x');
+    const floats = weight.dtype === 'f32' || weight.dtype === 'f16';
+    const few = rows <= mostRows && columns <= mostColumns;
+    if (!floats || !weight.dense || bias !== null || !few || !backend.supports(kernels.rmsNormLinear)) {
+      const normed = rmsNorm(x, normWeight, { epsilon, residual });
+      const y = linear(normed.y, weight, bias, { dtype });
+      return { y, residual: normed.residual };
+    }
+    const outputs = weight.rows;
+    const y = empty(backend, [rows, outputs], dtype);
+    const sum = residual ? empty(backend, x.shape) : (x.retain() as Tensor<FloatDType>);
+    launch(
+      kernels.rmsNormLinear,
+      { x, residual, normWeight, weight, y, sum: residual ? sum : null },
+      { rows, columns, outputs, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
+    );
+    return { y, residual: sum };
+  });
 }

@@ -1,5 +1,5 @@
-import { empty, expectRank, isPacked, launch, packedDTypes, panelRows, type DType, type PackedDType, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem, DTypeError, ShapeError } from '../../util/errors.js';
+import { empty, expectRank, launch, operation, packedDTypes, panelRows, type DType, type PackedDType, type Tensor } from '../../tensor/index.js';
+import { ArgumentError, describeProblem, describeValue, ShapeError } from '../../util/errors.js';
 import { roundedFactors } from '../matmul/rounding.js';
 import * as kernels from './kernels.js';
 
@@ -26,18 +26,20 @@ const mostInputs = 2 ** 21;
 export function packWeight<D extends PackedDType>(weight: Tensor, dtype: D): Tensor<D> {
   if (!packedDTypes.includes(dtype)) {
     throw new ArgumentError(
-      describeProblem({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: dtype }),
+      describeProblem({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: describeValue(dtype) }),
     );
   }
-  expectRank('packWeight', 'weight', weight.shape, 2, '[N,K]');
-  if (weight.columns > mostInputs) {
-    const [argument, expected, got] = ['weight', `[N,K] with K at most ${String(mostInputs)}`, `[${weight.shape.join(',')}]`];
-    throw new ShapeError(describeProblem({ operation: 'packWeight', argument, expected, got }));
-  }
-  const packed = empty(weight.backend, weight.shape, dtype);
-  const { rows, columns, pitch: weightPitch } = weight;
-  launch(kernelsFor(dtype).pack, { weight, packed }, { rows, columns, weightPitch });
-  return packed;
+  return operation('packWeight', { weight: [weight, 'f32'] }, () => {
+    expectRank('packWeight', 'weight', weight.shape, 2, '[N,K]');
+    if (weight.columns > mostInputs) {
+      const [argument, expected, got] = ['weight', `[N,K] with K at most ${String(mostInputs)}`, `[${weight.shape.join(',')}]`];
+      throw new ShapeError(describeProblem({ operation: 'packWeight', argument, expected, got }));
+    }
+    const packed = empty(weight.backend, weight.shape, dtype);
+    const { rows, columns, pitch: weightPitch } = weight;
+    launch(kernelsFor(dtype).pack, { weight, packed }, { rows, columns, weightPitch });
+    return packed;
+  });
 }
 
 /**
@@ -47,15 +49,12 @@ export function packWeight<D extends PackedDType>(weight: Tensor, dtype: D): Ten
  * @throws DTypeError when the weight is not packed
  */
 export function unpackWeight(packed: Tensor): Tensor<'f32'> {
-  const { dtype, rows, columns } = packed;
-  if (!isPacked(dtype)) {
-    throw new DTypeError(
-      describeProblem({ operation: 'unpackWeight', argument: 'packed', expected: packedDTypes.join(', '), got: dtype }),
-    );
-  }
-  const weight = empty(packed.backend, packed.shape, 'f32');
-  launch(kernelsFor(dtype).unpack, { packed, weight }, { rows, columns });
-  return weight;
+  return operation('unpackWeight', { packed: [packed, 'packed'] }, () => {
+    const { dtype, rows, columns } = packed;
+    const weight = empty(packed.backend, packed.shape, 'f32');
+    launch(kernelsFor(dtype as PackedDType).unpack, { packed, weight }, { rows, columns });
+    return weight;
+  });
 }
 
 /** Launches c = a·weightᵀ + bias with a packed weight. Not recorded and not checked: operations check. */

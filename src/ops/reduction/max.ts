@@ -1,5 +1,5 @@
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { empty, formatShape, isRecording, launch, record, scope, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, isRecording, launch, operation, record, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous, reshape } from '../view/view.js';
 import { reduceMax, scatterToMax } from './kernels.js';
 
@@ -14,38 +14,38 @@ import { reduceMax, scatterToMax } from './kernels.js';
 export function max(x: Tensor, axis?: number): Tensor<FloatDType> {
   if (axis !== undefined) return maxAxis(x, axis);
   // Rows first: they are threaded.
-  return scope(() => maxAxis(maxAxis(reshape(x, [x.rows, x.columns]), 1), 0));
+  return operation('max', { x: [x, 'float'] }, () => maxAxis(maxAxis(reshape(x, [x.rows, x.columns]), 1), 0));
 }
 
 function maxAxis(x: Tensor, axis: number): Tensor<FloatDType> {
-  const at = axis < 0 ? axis + x.rank : axis;
-  const length = x.shape[at];
-  if (!Number.isInteger(at) || length === undefined || length === 0) {
-    const expected = `an axis of ${formatShape(x.shape)}${length === 0 ? ' with elements' : ''}`;
-    throw new ArgumentError(describeProblem({ operation: 'max', argument: 'axis', expected, got: String(axis) }));
-  }
-  const outer = sizeOf(x.shape.slice(0, at));
-  const inner = sizeOf(x.shape.slice(at + 1));
-  const { shape, dtype } = x;
-  const extents = { outer, length, inner };
-  const dense = contiguous(x);
-  const y = empty(x.backend, [...shape.slice(0, at), ...shape.slice(at + 1)], dtype as FloatDType);
-  const positions = isRecording() ? empty(x.backend, y.shape, 'i32') : null;
-  launch(reduceMax, { x: dense, y, positions }, extents);
-  dense.dispose();
-  if (positions === null) return y;
-  record({
-    operation: 'max',
-    inputs: [x],
-    outputs: [y],
-    saved: { positions },
-    backward({ cotangents: [dy], saved }) {
-      if (!dy) return [null];
-      const dx = empty(dy.backend, shape, dtype);
-      launch(scatterToMax, { dy: contiguous(dy), positions: saved.positions, dx }, extents);
-      return [dx];
-    },
+  return operation('max', { x: [x, 'float'] }, () => {
+    const at = axis < 0 ? axis + x.rank : axis;
+    const length = x.shape[at];
+    if (!Number.isInteger(at) || length === undefined || length === 0) {
+      const expected = `an axis of ${formatShape(x.shape)}${length === 0 ? ' with elements' : ''}`;
+      throw new ArgumentError(describeProblem({ operation: 'max', argument: 'axis', expected, got: String(axis) }));
+    }
+    const outer = sizeOf(x.shape.slice(0, at));
+    const inner = sizeOf(x.shape.slice(at + 1));
+    const { shape, dtype } = x;
+    const extents = { outer, length, inner };
+    const dense = contiguous(x);
+    const y = empty(x.backend, [...shape.slice(0, at), ...shape.slice(at + 1)], dtype as FloatDType);
+    const positions = isRecording() ? empty(x.backend, y.shape, 'i32') : null;
+    launch(reduceMax, { x: dense, y, positions }, extents);
+    if (positions === null) return y;
+    record({
+      operation: 'max',
+      inputs: [x],
+      outputs: [y],
+      saved: { positions },
+      backward({ cotangents: [dy], saved }) {
+        if (!dy) return [null];
+        const dx = empty(dy.backend, shape, dtype);
+        launch(scatterToMax, { dy: contiguous(dy), positions: saved.positions, dx }, extents);
+        return [dx];
+      },
+    });
+    return y;
   });
-  positions.dispose();
-  return y;
 }

@@ -1,5 +1,5 @@
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { empty, formatShape, launch, record, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, formatShape, launch, operation, record, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { broadcast, reduceSum } from './kernels.js';
 
@@ -11,44 +11,46 @@ import { broadcast, reduceSum } from './kernels.js';
  * @throws ArgumentError when x has no such axis
  */
 export function sum(x: Tensor, axis?: number): Tensor<FloatDType> {
-  return axis === undefined ? sumAll('sum', x, 1) : sumAxis('sum', x, axis, 1);
+  return axis === undefined ? sumAll('sum', x) : sumAxis('sum', x, axis);
 }
 
 /** Mean over one axis, or over everything; see `sum`. */
 export function mean(x: Tensor, axis?: number): Tensor<FloatDType> {
-  if (axis === undefined) return sumAll('mean', x, 1 / x.size);
-  return sumAxis('mean', x, axis, 1 / (x.shape.at(axis) ?? 1));
+  return axis === undefined ? sumAll('mean', x) : sumAxis('mean', x, axis);
 }
 
-function sumAll(operation: string, x: Tensor, scale: number): Tensor<FloatDType> {
-  const flat = contiguous(x);
-  // Row sums first: they are threaded, and pairwise sums lose less.
-  const partial = empty(x.backend, [flat.rows]);
-  launch(reduceSum, { x: flat, y: partial }, { outer: flat.rows, length: flat.columns, inner: 1, scale: 1 });
-  flat.dispose();
-  const y = empty(x.backend, [], x.dtype as FloatDType);
-  launch(reduceSum, { x: partial, y }, { outer: 1, length: partial.size, inner: 1, scale });
-  partial.dispose();
-  recordSum(operation, x, y, { outer: 1, length: x.size, inner: 1, scale });
-  return y;
+function sumAll(name: 'sum' | 'mean', x: Tensor): Tensor<FloatDType> {
+  return operation(name, { x: [x, 'float'] }, () => {
+    const flat = contiguous(x);
+    const scale = name === 'mean' ? 1 / x.size : 1;
+    // Row sums first: they are threaded, and pairwise sums lose less.
+    const partial = empty(x.backend, [flat.rows]);
+    launch(reduceSum, { x: flat, y: partial }, { outer: flat.rows, length: flat.columns, inner: 1, scale: 1 });
+    const y = empty(x.backend, [], x.dtype as FloatDType);
+    launch(reduceSum, { x: partial, y }, { outer: 1, length: partial.size, inner: 1, scale });
+    recordSum(name, x, y, { outer: 1, length: x.size, inner: 1, scale });
+    return y;
+  });
 }
 
-function sumAxis(operation: string, x: Tensor, axis: number, scale: number): Tensor<FloatDType> {
-  const at = axis < 0 ? axis + x.rank : axis;
-  if (!Number.isInteger(at) || at < 0 || at >= x.rank) {
-    throw new ArgumentError(
-      describeProblem({ operation, argument: 'axis', expected: `an axis of ${formatShape(x.shape)}`, got: String(axis) }),
-    );
-  }
-  const outer = sizeOf(x.shape.slice(0, at));
-  const inner = sizeOf(x.shape.slice(at + 1));
-  const length = x.shape[at] ?? 1;
-  const dense = contiguous(x);
-  const y = empty(x.backend, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)], x.dtype as FloatDType);
-  launch(reduceSum, { x: dense, y }, { outer, length, inner, scale });
-  dense.dispose();
-  recordSum(operation, x, y, { outer, length, inner, scale });
-  return y;
+function sumAxis(name: 'sum' | 'mean', x: Tensor, axis: number): Tensor<FloatDType> {
+  return operation(name, { x: [x, 'float'] }, () => {
+    const at = axis < 0 ? axis + x.rank : axis;
+    if (!Number.isInteger(at) || at < 0 || at >= x.rank) {
+      throw new ArgumentError(
+        describeProblem({ operation: name, argument: 'axis', expected: `an axis of ${formatShape(x.shape)}`, got: String(axis) }),
+      );
+    }
+    const outer = sizeOf(x.shape.slice(0, at));
+    const inner = sizeOf(x.shape.slice(at + 1));
+    const length = x.shape[at] ?? 1;
+    const scale = name === 'mean' ? 1 / length : 1;
+    const dense = contiguous(x);
+    const y = empty(x.backend, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)], x.dtype as FloatDType);
+    launch(reduceSum, { x: dense, y }, { outer, length, inner, scale });
+    recordSum(name, x, y, { outer, length, inner, scale });
+    return y;
+  });
 }
 
 function recordSum(

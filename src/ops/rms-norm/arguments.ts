@@ -1,5 +1,5 @@
-import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
-import { empty, expectShape, formatShape, type DType, type Shape, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { describeProblem, ShapeError } from '../../util/errors.js';
+import { empty, expectNumber, expectShape, formatShape, type DType, type Shape, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../view/view.js';
 
 /** Options of `rmsNorm` and `layerNorm`. */
@@ -38,10 +38,7 @@ export function checkNorm(
     if (parameter) expectShape(operation, name, parameter.shape, [x.columns], '[D]', 'D is the last extent of x');
   }
   if (residual) expectShape(operation, 'residual', residual.shape, x.shape, '[…,D]', 'the residual has the shape of x');
-  if (!(epsilon >= 0 && epsilon < Infinity)) {
-    const got = String(epsilon);
-    throw new ArgumentError(describeProblem({ operation, argument: 'epsilon', expected: 'a number of 0 or more', got }));
-  }
+  expectNumber(operation, 'epsilon', epsilon, (value) => value >= 0 && value < Infinity, 'a number of 0 or more');
 }
 
 /**

@@ -1,4 +1,4 @@
-import { empty, isRecording, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, isRecording, launch, operation, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { checkNorm, inDType, partialSums, type NormOptions, type NormResult } from './arguments.js';
 import * as kernels from './kernels.js';
 
@@ -19,40 +19,41 @@ import * as kernels from './kernels.js';
  */
 export function rmsNorm(x: Tensor, weight: Tensor, options: NormOptions = {}): NormResult {
   const { epsilon = 1e-5, residual = null } = options;
-  checkNorm('rmsNorm', x, { weight }, epsilon, residual);
-  const { rows, columns, shape, backend } = x;
-  const y = empty(backend, shape, x.dtype as FloatDType);
-  const sum = residual ? empty(backend, shape) : (x.retain() as Tensor<FloatDType>);
-  const statistics = isRecording() ? empty(backend, [rows]) : null;
-  launch(
-    kernels.rmsNorm,
-    { x, residual, weight, y, sum: residual ? sum : null, statistics },
-    { rows, columns, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
-  );
-  if (statistics) {
-    const [dtype, streamDType] = [x.dtype, (residual ?? x).dtype];
-    const same = dtype === streamDType;
-    record({
-      operation: 'rmsNorm',
-      inputs: [x, weight, residual],
-      // Without a residual the second result is x itself: its cotangent is x's already.
-      outputs: residual ? [y, sum] : [y],
-      saved: { sum, weight, statistics },
-      backward({ cotangents: [dy = null, dresidual = null], saved, needed }) {
-        if (!dy) return [dresidual && inDType(dresidual, dtype), null, dresidual && inDType(dresidual, streamDType)];
-        const dsum = needed[2] || (same && needed[0]) ? empty(dy.backend, shape, streamDType) : null;
-        const dx = !same && needed[0] ? empty(dy.backend, shape, dtype) : null;
-        const dweight = needed[1] ? empty(dy.backend, [columns]) : null;
-        const blocks = partialSums(shape);
-        launch(
-          kernels.rmsNormBackward,
-          { ...saved, dy, dresidual, dsum, dx, dweight, partials: dweight && empty(dy.backend, [blocks, columns]) },
-          { rows, columns, sumPitch: saved.sum.pitch, dyPitch: dy.pitch, dresidualPitch: dresidual?.pitch ?? 0, blocks },
-        );
-        return [dx ?? dsum, dweight, dsum];
-      },
-    });
-    statistics.dispose();
-  }
-  return { y, residual: sum };
+  return operation('rmsNorm', { x: [x, 'float'], weight: [weight, 'f32'], residual: [residual, 'float?'] }, () => {
+    checkNorm('rmsNorm', x, { weight }, epsilon, residual);
+    const { rows, columns, shape, backend } = x;
+    const y = empty(backend, shape, x.dtype as FloatDType);
+    const sum = residual ? empty(backend, shape) : (x.retain() as Tensor<FloatDType>);
+    const statistics = isRecording() ? empty(backend, [rows]) : null;
+    launch(
+      kernels.rmsNorm,
+      { x, residual, weight, y, sum: residual ? sum : null, statistics },
+      { rows, columns, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
+    );
+    if (statistics) {
+      const [dtype, streamDType] = [x.dtype, (residual ?? x).dtype];
+      const same = dtype === streamDType;
+      record({
+        operation: 'rmsNorm',
+        inputs: [x, weight, residual],
+        // Without a residual the second result is x itself: its cotangent is x's already.
+        outputs: residual ? [y, sum] : [y],
+        saved: { sum, weight, statistics },
+        backward({ cotangents: [dy = null, dresidual = null], saved, needed }) {
+          if (!dy) return [dresidual && inDType(dresidual, dtype), null, dresidual && inDType(dresidual, streamDType)];
+          const dsum = needed[2] || (same && needed[0]) ? empty(dy.backend, shape, streamDType) : null;
+          const dx = !same && needed[0] ? empty(dy.backend, shape, dtype) : null;
+          const dweight = needed[1] ? empty(dy.backend, [columns]) : null;
+          const blocks = partialSums(shape);
+          launch(
+            kernels.rmsNormBackward,
+            { ...saved, dy, dresidual, dsum, dx, dweight, partials: dweight && empty(dy.backend, [blocks, columns]) },
+            { rows, columns, sumPitch: saved.sum.pitch, dyPitch: dy.pitch, dresidualPitch: dresidual?.pitch ?? 0, blocks },
+          );
+          return [dx ?? dsum, dweight, dsum];
+        },
+      });
+    }
+    return { y, residual: sum };
+  });
 }

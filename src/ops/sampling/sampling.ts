@@ -1,6 +1,5 @@
-import { expectShape, launch, type Tensor } from '../../tensor/index.js';
+import { expectNumber, expectShape, expectTensors, launch, type Tensor } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { expectIntegers } from '../embedding/integers.js';
 import * as kernels from './kernels.js';
 
 /** Where `sampleTokens` leaves what it draws: memory that stays, so that a captured step can be replayed. */
@@ -40,24 +39,22 @@ export function sampleTokens(
   { ids, counter, history = null }: SampledTokens,
   { temperature, seed }: SampleTokensOptions,
 ): void {
+  expectTensors('sampleTokens', { logits: [logits, 'float'], ids: [ids, 'i32'], counter: [counter, 'i32'], history: [history, 'i32?'] });
   const { rows, columns } = logits;
   expectShape('sampleTokens', 'logits', logits.shape, [rows, columns], '[B,V]');
   expectShape('sampleTokens', 'ids', ids.shape, [rows], '[B]', 'B is the first extent of logits');
   expectShape('sampleTokens', 'counter', counter.shape, [1], '[1]');
   if (history) expectShape('sampleTokens', 'history', history.shape, [rows, history.columns], '[B,T]');
   for (const [name, tensor] of Object.entries({ ids, counter, ...(history && { history }) })) {
-    expectIntegers('sampleTokens', name, tensor);
-    expectArgument(name, tensor.dense, 'a dense tensor', 'gaps between the rows');
+    if (tensor.dense) continue;
+    const [expected, got] = ['a dense tensor', 'one with gaps between its rows'];
+    throw new ArgumentError(describeProblem({ operation: 'sampleTokens', argument: name, expected, got }));
   }
-  expectArgument('temperature', temperature >= 0 && temperature < Infinity, 'a number ≥ 0', String(temperature));
-  expectArgument('seed', Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32, 'an integer in [0, 2³²)', String(seed));
+  expectNumber('sampleTokens', 'temperature', temperature, (value) => value >= 0 && value < Infinity, 'a number ≥ 0');
+  expectNumber('sampleTokens', 'seed', seed, (value) => Number.isInteger(value) && value >= 0 && value < 2 ** 32, 'an integer in [0, 2³²)');
   launch(
     kernels.sampleTokens,
     { logits, ids, counter, history },
     { rows, columns, logitsPitch: logits.pitch, capacity: history?.columns ?? 0, seed, temperature },
   );
-}
-
-function expectArgument(argument: string, holds: boolean, expected: string, got: string): void {
-  if (!holds) throw new ArgumentError(describeProblem({ operation: 'sampleTokens', argument, expected, got }));
 }

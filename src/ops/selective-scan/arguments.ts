@@ -1,5 +1,5 @@
-import { ArgumentError, describeProblem, DTypeError } from '../../util/errors.js';
-import { expectRank, expectShape, type Shape, type Tensor } from '../../tensor/index.js';
+import { ArgumentError, describeProblem, describeValue } from '../../util/errors.js';
+import { expectRank, expectShape, type Operand, type Shape, type Tensor } from '../../tensor/index.js';
 import { largestState } from './plan.js';
 
 /** Ā = exp(ΔA) with B̄ = Δ·B, or with the exact zero-order hold B̄ = (exp(ΔA) − 1)/A·B. */
@@ -28,7 +28,7 @@ export interface ScanExtents {
 
 /**
  * Checks what scan and step share; `steps` is [B, L] or [B], and `symbols` its letters.
- * @throws ShapeError, DTypeError, ArgumentError
+ * @throws ShapeError, ArgumentError
  */
 export function checkScanOperands(
   operation: string,
@@ -52,29 +52,24 @@ export function checkScanOperands(
   if (options.D) expectShape(operation, 'D', options.D.shape, [channels], '[E]');
   if (options.z) expectShape(operation, 'z', options.z.shape, u.shape, `[${symbols},E]`, 'as u');
   if (options.deltaBias) expectShape(operation, 'deltaBias', options.deltaBias.shape, [channels], '[E]');
-  const { D, z, deltaBias, discretization } = options;
-  expectFloats(operation, { A: tensors.A, D, deltaBias });
-  for (const [argument, tensor] of Object.entries({ u, delta, B: tensors.B, C: tensors.C, z })) {
-    if (tensor?.dtype !== 'f16') expectDType(operation, argument, tensor, 'f32', 'f32 or f16');
-  }
+  const { discretization } = options;
   if (stateSize > largestState) {
     throw problem(operation, 'A', `at most ${String(largestState)} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
   }
   if (discretization !== undefined && !['euler', 'zoh'].includes(discretization)) {
-    throw problem(operation, 'discretization', "'euler' or 'zoh'", discretization);
+    throw problem(operation, 'discretization', "'euler' or 'zoh'", describeValue(discretization));
   }
   return { batch, length, channels, stateSize };
 }
 
-/** @throws DTypeError for a tensor that is not f32 */
-export function expectFloats(operation: string, tensors: Record<string, Tensor | null | undefined>): void {
-  for (const [argument, tensor] of Object.entries(tensors)) expectDType(operation, argument, tensor, 'f32');
-}
-
-/** @throws DTypeError */
-export function expectDType(operation: string, argument: string, tensor: Tensor | null | undefined, dtype: 'f32' | 'i32', expected: string = dtype): void {
-  if (!tensor || tensor.dtype === dtype) return;
-  throw new DTypeError(describeProblem({ operation, argument, expected, got: tensor.dtype }));
+/** The tensors that scan and step share, and the dtypes they may have. */
+export function scanOperands(tensors: { u: Tensor; delta: Tensor; A: Tensor; B: Tensor; C: Tensor }, options: ScanOptions): Record<string, Operand> {
+  const { u, delta, A, B, C } = tensors;
+  const { D, z, deltaBias } = options;
+  return {
+    ...{ u: [u, 'float'], delta: [delta, 'float'], A: [A, 'f32'], B: [B, 'float'], C: [C, 'float'] },
+    ...{ D: [D, 'f32?'], z: [z, 'float?'], deltaBias: [deltaBias, 'f32?'] },
+  };
 }
 
 function expectNonEmpty(operation: string, argument: string, shape: Shape): void {

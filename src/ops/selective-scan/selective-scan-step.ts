@@ -1,7 +1,7 @@
 import { ArgumentError, describeProblem } from '../../util/errors.js';
-import { empty, expectShape, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectShape, launch, operation, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
-import { checkScanOperands, expectFloats, type ScanOptions } from './arguments.js';
+import { checkScanOperands, scanOperands, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
 
 /**
@@ -33,41 +33,41 @@ export function selectiveScanStep(
   C: Tensor,
   options: ScanOptions = {},
 ): Tensor<FloatDType> {
-  const operation = 'selectiveScanStep';
+  const name = 'selectiveScanStep';
   const { D = null, z = null, deltaBias = null, deltaSoftplus = false, discretization = 'euler' } = options;
-  const { batch, channels, stateSize } = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B');
-  expectFloats(operation, { state });
-  expectShape(operation, 'state', state.shape, [batch, channels, stateSize], '[B,E,N]');
-  if (!state.dense) {
-    throw new ArgumentError(
-      describeProblem({
-        operation,
-        argument: 'state',
-        expected: 'a dense tensor, to be moved in place',
-        got: `a tensor with ${String(state.pitch)} elements from row to row of ${String(state.columns)}`,
-      }),
+  return operation(name, { state: [state, 'f32'], ...scanOperands({ u, delta, A, B, C }, options) }, () => {
+    const { batch, channels, stateSize } = checkScanOperands(name, { u, delta, A, B, C }, options, 'B');
+    expectShape(name, 'state', state.shape, [batch, channels, stateSize], '[B,E,N]');
+    if (!state.dense) {
+      throw new ArgumentError(
+        describeProblem({
+          operation: name,
+          argument: 'state',
+          expected: 'a dense tensor, to be moved in place',
+          got: `a tensor with ${String(state.pitch)} elements from row to row of ${String(state.columns)}`,
+        }),
+      );
+    }
+    const y = empty(u.backend, u.shape, u.dtype as FloatDType);
+    const denseA = contiguous(A);
+    launch(
+      kernels.selectiveScanStep,
+      { state, u, delta, A: denseA, B, C, D, z, deltaBias, y },
+      {
+        ...{ batch, channels, stateSize },
+        ...{ uPitch: u.pitch, deltaPitch: delta.pitch, zPitch: z?.pitch ?? 0, bPitch: B.pitch, cPitch: C.pitch },
+        ...{ softplus: deltaSoftplus, hold: discretization === 'zoh' },
+      },
     );
-  }
-  const y = empty(u.backend, u.shape, u.dtype as FloatDType);
-  const denseA = contiguous(A);
-  launch(
-    kernels.selectiveScanStep,
-    { state, u, delta, A: denseA, B, C, D, z, deltaBias, y },
-    {
-      ...{ batch, channels, stateSize },
-      ...{ uPitch: u.pitch, deltaPitch: delta.pitch, zPitch: z?.pitch ?? 0, bPitch: B.pitch, cPitch: C.pitch },
-      ...{ softplus: deltaSoftplus, hold: discretization === 'zoh' },
-    },
-  );
-  denseA.dispose();
-  record({
-    operation,
-    inputs: [state, u, delta, A, B, C, D, z, deltaBias],
-    outputs: [y, state],
-    saved: {},
-    backward() {
-      throw new ArgumentError(`${operation}: is not differentiable. Hint: selectiveScan with L = 1 is`);
-    },
+    record({
+      operation: name,
+      inputs: [state, u, delta, A, B, C, D, z, deltaBias],
+      outputs: [y, state],
+      saved: {},
+      backward() {
+        throw new ArgumentError(`${name}: is not differentiable. Hint: selectiveScan with L = 1 is`);
+      },
+    });
+    return y;
   });
-  return y;
 }

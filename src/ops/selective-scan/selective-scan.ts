@@ -1,6 +1,6 @@
-import { destination, empty, expectShape, isRecording, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { destination, empty, expectShape, isRecording, launch, operation, record, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
-import { checkScanOperands, expectDType, expectFloats, type ScanOptions } from './arguments.js';
+import { checkScanOperands, scanOperands, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
 import { planScan } from './plan.js';
 
@@ -55,74 +55,77 @@ export function selectiveScan(
   C: Tensor,
   options: SelectiveScanOptions = {},
 ): SelectiveScanResult {
-  const operation = 'selectiveScan';
+  const name = 'selectiveScan';
   const { D = null, z = null, deltaBias = null, deltaSoftplus = false, reverse = false, discretization = 'euler' } = options;
-  const { batch, length, channels, stateSize } = checkScanOperands(operation, { u, delta, A, B, C }, options, 'B,L');
-  const stateShape = [batch, channels, stateSize];
   const { initialState, sequenceStarts } = options;
-  expectFloats(operation, { initialState });
-  if (initialState) expectShape(operation, 'initialState', initialState.shape, stateShape, '[B,E,N]');
-  expectDType(operation, 'sequenceStarts', sequenceStarts, 'i32');
-  if (sequenceStarts) expectShape(operation, 'sequenceStarts', sequenceStarts.shape, [batch, length], '[B,L]');
-
-  const { backend } = u;
-  const plan = planScan(backend.kind, batch, length, channels);
-  const y = empty(backend, u.shape, u.dtype as FloatDType);
-  const finalState = destination(operation, 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,E,N]' });
-  const states = isRecording() ? empty(backend, [batch, plan.chunks, stateSize, channels]) : null;
-  const carries = emptyCarries(u, plan.segments, stateSize);
-  const dense = {
-    A: contiguous(A),
-    initialState: initialState ? contiguous(initialState) : null,
-    sequenceStarts: sequenceStarts ? contiguous(sequenceStarts) : null,
+  const operands: Record<string, Operand> = {
+    ...scanOperands({ u, delta, A, B, C }, options),
+    ...{ initialState: [initialState, 'f32?'], finalState: [options.finalState, 'f32?'], sequenceStarts: [sequenceStarts, 'i32?'] },
   };
-  const parameters = {
-    batch,
-    length,
-    channels,
-    stateSize,
-    uPitch: u.pitch,
-    deltaPitch: delta.pitch,
-    zPitch: z?.pitch ?? 0,
-    bPitch: B.pitch,
-    cPitch: C.pitch,
-    softplus: deltaSoftplus,
-    reverse,
-    hold: discretization === 'zoh',
-    chunk: plan.chunk,
-    segments: plan.segments,
-  };
-  launch(kernels.selectiveScan, { u, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states, carries }, parameters);
+  return operation(name, operands, () => {
+    const { batch, length, channels, stateSize } = checkScanOperands(name, { u, delta, A, B, C }, options, 'B,L');
+    const stateShape = [batch, channels, stateSize];
+    if (initialState) expectShape(name, 'initialState', initialState.shape, stateShape, '[B,E,N]');
+    if (sequenceStarts) expectShape(name, 'sequenceStarts', sequenceStarts.shape, [batch, length], '[B,L]');
 
-  record({
-    operation,
-    inputs: [u, delta, dense.A, B, C, D, z, deltaBias, dense.initialState],
-    outputs: [y, finalState],
-    saved: { u, delta, A: dense.A, B, C, D, z, deltaBias, sequenceStarts: dense.sequenceStarts, states },
-    backward({ cotangents: [dy, dFinalState], saved, needed }) {
-      const like = (input: Tensor | null, i: number) => (input && needed[i] ? empty(backend, input.shape, input.dtype) : null);
-      const gradients = [saved.u, saved.delta, saved.A, saved.B, saved.C, saved.D, saved.z, saved.deltaBias].map(like);
-      const [du, dDelta, dA, dB, dC, dD, dz, dDeltaBias] = gradients;
-      const dInitialState = needed[8] ? empty(backend, stateShape) : null;
-      const sequences = plan.groups > 1 ? empty(backend, [plan.groups, 2, batch, length, stateSize]) : null;
-      launch(
-        kernels.selectiveScanBackward,
-        {
-          ...saved,
-          states: saved.states as Tensor,
-          ...{ dy: dy ?? null, dFinalState: dFinalState ? contiguous(dFinalState) : null },
-          ...{ du, dDelta, dA, dB, dC, dD, dz, dDeltaBias, dInitialState },
-          sequenceParts: sequences,
-          channelParts: empty(backend, [batch * plan.segments, channels, stateSize + 2]),
-          carries: emptyCarries(saved.u, plan.segments, stateSize),
-        },
-        { ...parameters, dyPitch: dy?.pitch ?? 0, groupChannels: plan.groupChannels },
-      );
-      return [...gradients, dInitialState];
-    },
+    const { backend } = u;
+    const plan = planScan(backend.kind, batch, length, channels);
+    const y = empty(backend, u.shape, u.dtype as FloatDType);
+    const finalState = destination(name, 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,E,N]' });
+    const states = isRecording() ? empty(backend, [batch, plan.chunks, stateSize, channels]) : null;
+    const carries = emptyCarries(u, plan.segments, stateSize);
+    const dense = {
+      A: contiguous(A),
+      initialState: initialState ? contiguous(initialState) : null,
+      sequenceStarts: sequenceStarts ? contiguous(sequenceStarts) : null,
+    };
+    const parameters = {
+      batch,
+      length,
+      channels,
+      stateSize,
+      uPitch: u.pitch,
+      deltaPitch: delta.pitch,
+      zPitch: z?.pitch ?? 0,
+      bPitch: B.pitch,
+      cPitch: C.pitch,
+      softplus: deltaSoftplus,
+      reverse,
+      hold: discretization === 'zoh',
+      chunk: plan.chunk,
+      segments: plan.segments,
+    };
+    launch(kernels.selectiveScan, { u, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states, carries }, parameters);
+
+    record({
+      operation: name,
+      inputs: [u, delta, dense.A, B, C, D, z, deltaBias, dense.initialState],
+      outputs: [y, finalState],
+      saved: { u, delta, A: dense.A, B, C, D, z, deltaBias, sequenceStarts: dense.sequenceStarts, states },
+      backward({ cotangents: [dy, dFinalState], saved, needed }) {
+        const like = (input: Tensor | null, i: number) => (input && needed[i] ? empty(backend, input.shape, input.dtype) : null);
+        const gradients = [saved.u, saved.delta, saved.A, saved.B, saved.C, saved.D, saved.z, saved.deltaBias].map(like);
+        const [du, dDelta, dA, dB, dC, dD, dz, dDeltaBias] = gradients;
+        const dInitialState = needed[8] ? empty(backend, stateShape) : null;
+        const sequences = plan.groups > 1 ? empty(backend, [plan.groups, 2, batch, length, stateSize]) : null;
+        launch(
+          kernels.selectiveScanBackward,
+          {
+            ...saved,
+            states: saved.states as Tensor,
+            ...{ dy: dy ?? null, dFinalState: dFinalState ? contiguous(dFinalState) : null },
+            ...{ du, dDelta, dA, dB, dC, dD, dz, dDeltaBias, dInitialState },
+            sequenceParts: sequences,
+            channelParts: empty(backend, [batch * plan.segments, channels, stateSize + 2]),
+            carries: emptyCarries(saved.u, plan.segments, stateSize),
+          },
+          { ...parameters, dyPitch: dy?.pitch ?? 0, groupChannels: plan.groupChannels },
+        );
+        return [...gradients, dInitialState];
+      },
+    });
+    return { y, finalState };
   });
-  for (const tensor of [states, carries, ...Object.values(dense)]) tensor?.dispose();
-  return { y, finalState };
 }
 
 /** Room for the states at the ends of segments; none where the shape leaves no thread idle. */

@@ -1,4 +1,4 @@
-import { empty, launch, record, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, launch, operation, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import * as kernels from './kernels.js';
 
 /**
@@ -22,25 +22,27 @@ export function logSoftmax(x: Tensor): Tensor<FloatDType> {
 
 /** Both operations read their input once and differentiate by their result. */
 function normalise(
-  operation: string,
+  name: string,
   x: Tensor,
   forward: typeof kernels.softmax | typeof kernels.logSoftmax,
   backward: typeof kernels.softmaxBackward | typeof kernels.logSoftmaxBackward,
 ): Tensor<FloatDType> {
-  const { rows, columns, dtype } = x;
-  const y = empty(x.backend, x.shape, x.dtype as FloatDType);
-  launch(forward, { x, y }, { rows, columns, xPitch: x.pitch });
-  record({
-    operation,
-    inputs: [x],
-    outputs: [y],
-    saved: { y },
-    backward({ cotangents: [dy], saved }) {
-      if (!dy) return [null];
-      const dx = empty(dy.backend, dy.shape, dtype);
-      launch(backward, { y: saved.y, dy, dx }, { rows, columns, dyPitch: dy.pitch });
-      return [dx];
-    },
+  return operation(name, { x: [x, 'float'] }, () => {
+    const { rows, columns, dtype } = x;
+    const y = empty(x.backend, x.shape, x.dtype as FloatDType);
+    launch(forward, { x, y }, { rows, columns, xPitch: x.pitch });
+    record({
+      operation: name,
+      inputs: [x],
+      outputs: [y],
+      saved: { y },
+      backward({ cotangents: [dy], saved }) {
+        if (!dy) return [null];
+        const dx = empty(dy.backend, dy.shape, dtype);
+        launch(backward, { y: saved.y, dy, dx }, { rows, columns, dyPitch: dy.pitch });
+        return [dx];
+      },
+    });
+    return y;
   });
-  return y;
 }

@@ -1,9 +1,18 @@
 import { copyRows, copyRowsI32, fill } from '../../backend/memory/kernels.js';
-import { describeProblem, ShapeError } from '../../util/errors.js';
-import { empty, formatShape, launch, record, sizeOf, type DType, type FloatDType, type Shape, type Tensor } from '../../tensor/index.js';
+import { describeProblem, describeValue, DTypeError, ShapeError } from '../../util/errors.js';
+import { checkedShape, empty, expectTensors, formatShape, launch, operation, record, sizeOf, type DType, type FloatDType, type Shape, type Tensor } from '../../tensor/index.js';
 
-/** Copies `source` over `destination`, both [rows, columns] of any pitch. Not recorded. */
+/**
+ * Copies `source` over `destination`, both [rows, columns] of any pitch. Not recorded.
+ * @throws ShapeError unless they have as many rows and columns; DTypeError unless both hold floats, or both i32
+ */
 export function copyInto(source: Tensor, destination: Tensor): void {
+  const kind = (source as Tensor | null | undefined)?.dtype === 'i32' ? 'i32' : 'float';
+  expectTensors('copyInto', { source: [source, kind], destination: [destination, kind] });
+  if (source.rows !== destination.rows || source.columns !== destination.columns) {
+    const [expected, got] = [`the shape of source, ${formatShape(source.shape)}`, formatShape(destination.shape)];
+    throw new ShapeError(describeProblem({ operation: 'copyInto', argument: 'destination', expected, got }));
+  }
   const kernel = source.dtype === 'i32' ? copyRowsI32 : copyRows;
   launch(
     kernel as typeof copyRows,
@@ -14,11 +23,13 @@ export function copyInto(source: Tensor, destination: Tensor): void {
 
 /** The tensor itself (a new handle) when its rows follow one another, else a dense copy. */
 export function contiguous<D extends DType>(x: Tensor<D>): Tensor<D> {
-  if (x.dense) return x.retain();
-  const y = empty(x.backend, x.shape, x.dtype);
-  copyInto(x, y);
-  record({ operation: 'contiguous', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ?? null] });
-  return y;
+  return operation('contiguous', { x: [x, 'any'] }, () => {
+    if (x.dense) return x.retain();
+    const y = empty(x.backend, x.shape, x.dtype);
+    copyInto(x, y);
+    record({ operation: 'contiguous', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ?? null] });
+    return y;
+  });
 }
 
 /**
@@ -28,12 +39,18 @@ export function contiguous<D extends DType>(x: Tensor<D>): Tensor<D> {
  * @throws DTypeError when x holds no floats
  */
 export function cast<D extends FloatDType>(x: Tensor, dtype: D): Tensor<D> {
-  if (x.dtype === dtype) return x.retain() as Tensor<D>;
-  const y = empty(x.backend, x.shape, dtype);
-  const from = x.dtype as FloatDType;
-  launch(copyRows, { source: x, destination: y }, { rows: x.rows, columns: x.columns, sourcePitch: x.pitch, destinationPitch: y.pitch });
-  record({ operation: 'cast', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ? cast(dy, from) : null] });
-  return y;
+  if (!(['f32', 'f16'] as readonly unknown[]).includes(dtype)) {
+    const [expected, got] = ["'f32' or 'f16'", describeValue(dtype)];
+    throw new DTypeError(describeProblem({ operation: 'cast', argument: 'dtype', expected, got }));
+  }
+  return operation('cast', { x: [x, 'float'] }, () => {
+    if (x.dtype === dtype) return x.retain() as Tensor<D>;
+    const y = empty(x.backend, x.shape, dtype);
+    const from = x.dtype as FloatDType;
+    launch(copyRows, { source: x, destination: y }, { rows: x.rows, columns: x.columns, sourcePitch: x.pitch, destinationPitch: y.pitch });
+    record({ operation: 'cast', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ? cast(dy, from) : null] });
+    return y;
+  });
 }
 
 /**
@@ -42,31 +59,33 @@ export function cast<D extends FloatDType>(x: Tensor, dtype: D): Tensor<D> {
  * @throws ShapeError when the numbers of elements differ
  */
 export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> {
-  const known = sizeOf(shape.filter((extent) => extent !== -1));
-  const to = shape.map((extent) => (extent === -1 ? x.size / known : extent));
-  if (sizeOf(to) !== x.size || !to.every(Number.isInteger) || shape.filter((extent) => extent === -1).length > 1) {
-    throw new ShapeError(
-      describeProblem({
-        operation: 'reshape',
-        argument: 'shape',
-        expected: `${String(x.size)} elements, as in ${formatShape(x.shape)}`,
-        got: formatShape(shape),
-      }),
-    );
-  }
-  // Rows with gaps can only be regrouped: the last extent must stay.
-  const source = x.dense || to.at(-1) === x.columns ? x.retain() : contiguous(x);
-  const y = source.aliased(to, 0, source.dense ? (to.at(-1) ?? 1) : source.pitch);
-  source.dispose();
-  const from = x.shape;
-  record({
-    operation: 'reshape',
-    inputs: [x],
-    outputs: [y],
-    saved: {},
-    backward: ({ cotangents: [dy] }) => [dy ? reshape(dy, from) : null],
+  return operation('reshape', { x: [x, 'any'] }, () => {
+    const asked = checkedShape('reshape', shape, { open: true });
+    const known = sizeOf(asked.filter((extent) => extent !== -1));
+    const to = asked.map((extent) => (extent === -1 ? x.size / known : extent));
+    if (sizeOf(to) !== x.size || !to.every(Number.isInteger)) {
+      throw new ShapeError(
+        describeProblem({
+          operation: 'reshape',
+          argument: 'shape',
+          expected: `${String(x.size)} elements, as in ${formatShape(x.shape)}`,
+          got: formatShape(shape),
+        }),
+      );
+    }
+    // Rows with gaps can only be regrouped: the last extent must stay.
+    const source = x.dense || to.at(-1) === x.columns ? x.retain() : contiguous(x);
+    const y = source.aliased(to, 0, source.dense ? (to.at(-1) ?? 1) : source.pitch);
+    const from = x.shape;
+    record({
+      operation: 'reshape',
+      inputs: [x],
+      outputs: [y],
+      saved: {},
+      backward: ({ cotangents: [dy] }) => [dy ? reshape(dy, from) : null],
+    });
+    return y;
   });
-  return y;
 }
 
 /**
@@ -76,36 +95,39 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> 
  * @throws ShapeError when the sizes do not add up to the last extent
  */
 export function split<D extends DType>(x: Tensor<D>, sizes: readonly number[]): Tensor<D>[] {
-  if (sizes.reduce((sum, size) => sum + size, 0) !== x.columns || x.rank === 0) {
-    throw new ShapeError(
-      describeProblem({
-        operation: 'split',
-        argument: 'sizes',
-        expected: `parts of the last extent of ${formatShape(x.shape)}`,
-        got: `[${sizes.join(',')}]`,
-      }),
-    );
-  }
-  const outer = x.shape.slice(0, -1);
-  const starts = sizes.map((_, i) => sizes.slice(0, i).reduce((sum, size) => sum + size, 0));
-  const parts = sizes.map((size, i) => x.aliased([...outer, size], starts[i] ?? 0, x.pitch));
-  const { shape, backend, dtype } = x;
-  record({
-    operation: 'split',
-    inputs: [x],
-    outputs: parts,
-    saved: {},
-    backward({ cotangents }) {
-      const dx = empty(backend, shape, dtype);
-      if (cotangents.includes(null)) launch(fill, { values: dx }, { value: 0, count: dx.size });
-      cotangents.forEach((dy, i) => {
-        if (!dy) return;
-        const part = dx.aliased(dy.shape, starts[i] ?? 0, dx.pitch);
-        copyInto(dy, part);
-        part.dispose();
-      });
-      return [dx];
-    },
+  return operation('split', { x: [x, 'any'] }, () => {
+    const widths = checkedShape('split', sizes, { argument: 'sizes' });
+    if (widths.reduce((sum, size) => sum + size, 0) !== x.columns || x.rank === 0) {
+      throw new ShapeError(
+        describeProblem({
+          operation: 'split',
+          argument: 'sizes',
+          expected: `parts of the last extent of ${formatShape(x.shape)}`,
+          got: formatShape(widths),
+        }),
+      );
+    }
+    const outer = x.shape.slice(0, -1);
+    const starts = widths.map((_, i) => widths.slice(0, i).reduce((sum, size) => sum + size, 0));
+    const parts = widths.map((size, i) => x.aliased([...outer, size], starts[i] ?? 0, x.pitch));
+    const { shape, backend, dtype } = x;
+    record({
+      operation: 'split',
+      inputs: [x],
+      outputs: parts,
+      saved: {},
+      backward({ cotangents }) {
+        const dx = empty(backend, shape, dtype);
+        if (cotangents.includes(null)) launch(fill, { values: dx }, { value: 0, count: dx.size });
+        cotangents.forEach((dy, i) => {
+          if (!dy) return;
+          const part = dx.aliased(dy.shape, starts[i] ?? 0, dx.pitch);
+          copyInto(dy, part);
+          part.dispose();
+        });
+        return [dx];
+      },
+    });
+    return parts;
   });
-  return parts;
 }
