@@ -83,7 +83,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
     expect(error.message).toContain('has dtype I32; expected F32, F16, BF16 or F64');
   });
 
-  test.each([0, 7, 300, -1, -5000])('a file cut off at byte %i', async (end) => {
+  test.each([1, 7, 300, -1, -5000])('a file cut off at byte %i', async (end) => {
     const bytes = readFileSync(weights());
     writeFileSync(weights(), bytes.subarray(0, end < 0 ? bytes.length + end : end));
     const error = await refusal();
