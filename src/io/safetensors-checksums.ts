@@ -24,7 +24,7 @@ export async function withChecksums(
   metadata: Readonly<Record<string, string>>,
 ): Promise<Record<string, string>> {
   const checksums: [string, string][] = [];
-  for (const { key, bytes } of tensors) checksums.push([key, await checksumOf(algorithm, bytes())]);
+  for (const tensor of tensors) checksums.push([tensor.key, await checksumOf(algorithm, tensor.bytes())]);
   const header = await headerChecksum(tensors, metadata);
   return { ...metadata, [checksumsKey]: JSON.stringify({ algorithm, header, tensors: Object.fromEntries(checksums) }) };
 }

@@ -6,7 +6,7 @@ import { withoutScope, type Tensor } from '../../src/tensor/index.js';
 import { CheckpointError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
-import { idTensor, randomIds, read, smallConfig, smallModel } from '../support/models.js';
+import { idTensor, randomIds, read, smallModel } from '../support/models.js';
 
 const length = 37;
 const ids = randomIds(length, 23);
