@@ -110,9 +110,10 @@ async function explained<T>(model: MambaLM, draw: () => T | Promise<T>): Promise
 
 /**
  * Generates text after a prompt, in pieces as they become certain: never half a character, and nothing that may still turn
- * out to be a stop text. Ends at the tokenizer's end-of-text token as well, and at those of the model (`endOfText`). After an empty prompt it begins a text: with the
- * token that begins one, else with the one that ends the text before it, else, on bytes, with a line end; of these nothing is
- * part of the output.
+ * out to be a stop text. Ends at the tokenizer's end-of-text token as well, and at those of the model (`endOfText`).
+ *
+ * After an empty prompt it begins a text: with the token that begins one, else with one that ends the text before it, else, on
+ * bytes, with a line end. That token is no part of the output.
  * @throws ArgumentError for bad options, and for an empty prompt where a state goes on, or the vocabulary has no such token
  */
 export async function* generateText(
@@ -125,7 +126,7 @@ export async function* generateText(
   const decoded = tokenizer.stream();
   const ends = new Set([tokenizer.endOfText, ...model.endOfText]);
   const encoded = tokenizer.encode(prompt);
-  const ids = encoded.length > 0 || options.state !== undefined ? encoded : firstIds(tokenizer);
+  const ids = encoded.length > 0 || options.state !== undefined ? encoded : firstIds(tokenizer, model);
   // Decoders treat the first id of a text in a way of its own: the first that is generated comes after these.
   if (prompt !== '') for (const id of ids.slice(-decodedBefore)) decoded.push(id);
   for await (const id of generateTokens(model, ids, options)) {
@@ -142,8 +143,8 @@ export async function* generateText(
 const decodedBefore = 8;
 
 /** What stands before a text that begins with nothing. */
-function firstIds(tokenizer: Tokenizer): Int32Array {
-  const first = tokenizer.beginOfText ?? tokenizer.endOfText;
+function firstIds(tokenizer: Tokenizer, { endOfText }: MambaLM): Int32Array {
+  const first = tokenizer.beginOfText ?? tokenizer.endOfText ?? endOfText[0];
   if (first !== undefined) return Int32Array.of(first);
   if (tokenizer instanceof ByteTokenizer) return tokenizer.encode('\n');
   const hint = 'the vocabulary has no token that begins or ends a text.';

@@ -140,6 +140,14 @@ describe('generating text', () => {
     expect(shown.join('')).toBe('Once\nO');
   });
 
+  test('an empty prompt begins with the token by which the model ends a text, where the tokenizer has none', async () => {
+    const model = modelThatSays(backend(), 'Once\u0000', [0]);
+    let shown = '';
+    for await (const piece of generateText(model, tokenizer, '', { temperature: 0, maxTokens: 9 })) shown += piece;
+    model.dispose();
+    expect(shown).toBe('Once');
+  });
+
   test('words after a prompt keep the blank between', async () => {
     // Ids: ▁a 4, ▁ 1, a 2, b 3. The decoder drops the blank before the first word of a text, which the prompt has.
     const words = new HuggingFaceTokenizer({

@@ -3,12 +3,12 @@ import { sizeOf, tensor, type Backend } from '../../src/tensor/index.js';
 
 /**
  * A model of bytes that says a text: after each byte of it the next one is by far the likeliest, and after the last the
- * first. The blocks add nothing to the residual stream, so the last byte alone decides, and no byte may come twice.
+ * first; bytes of `endOfText` end a text. The blocks add nothing to the residual stream, so the last byte alone decides, and no byte may come twice.
  */
-export function modelThatSays(backend: Backend, text: string): MambaLM {
+export function modelThatSays(backend: Backend, text: string, endOfText: readonly number[] = []): MambaLM {
   const bytes = new TextEncoder().encode(text);
   if (new Set(bytes).size !== bytes.length) throw new Error(`'${text}' has a byte twice`);
-  const config = mambaConfig({ vocabularySize: 256, dModel: 256, layers: 1, dInner: 4, dState: 2, dtRank: 1, tiedHead: false });
+  const config = mambaConfig({ vocabularySize: 256, dModel: 256, layers: 1, dInner: 4, dState: 2, dtRank: 1, tiedHead: false, endOfText });
   return new MambaLM(config, backend, (key, { shape }) => {
     const values = new Float32Array(sizeOf(shape));
     if (key.endsWith('norm_f.weight')) values.fill(1);
