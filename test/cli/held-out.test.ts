@@ -27,7 +27,7 @@ describe('a run whose evaluation cannot work', () => {
     { what: 'documents of 0 and 1 token', args: ['even.jsonl', '--validation-share', '0.5'], message: /the held-out text is 2 documents of 1 token in all; expected a document of at least 2 tokens/ },
     { what: 'held-out documents of their own', args: ['good.jsonl', '--validation', 'held.jsonl'], message: /the held-out text is 5 documents of 3 tokens in all; expected a document of at least 2 tokens/ },
     { what: 'nothing to train on', args: ['letters.jsonl', '--validation', 'good.jsonl'], message: /the training text is 3 documents of 3 tokens in all; expected a document/ },
-    { what: 'less than a batch', args: ['short.txt'], message: /the training text is 13 tokens; expected at least B·L \+ 1 = 17/ },
+    { what: 'less than a batch', args: ['short.txt'], message: /the training text is 13 tokens; expected at least 17 for a batch/ },
   ])('ends before its first step: $what', async ({ args, message }) => {
     const [text = '', option = '', value = ''] = args;
     const more = option === '' ? [] : [option, option === '--validation' ? path(value) : value];
