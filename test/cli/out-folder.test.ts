@@ -86,9 +86,10 @@ describe('a folder that holds something', () => {
 
   test('keeps the old until the new is whole: a run that fails before its first checkpoint leaves it', async () => {
     const before = contentOf('model');
-    const { code, stderr } = await runHere('train', path('text.txt'), '--out', path('model'), '--overwrite', ...tiny, '--learning-rate', '10', '--warmup', '0', '--clip', '1e12', '--steps', '40', '--evaluate-every', '40');
+    writeFileSync(path('damaged.jsonl'), `${JSON.stringify({ text: trainingText.slice(0, 40) })}\n{"text":\n`);
+    const { code, stderr } = await runHere('train', path('damaged.jsonl'), '--validation', path('text.txt'), '--out', path('model'), '--overwrite', ...tiny, '--steps', '40');
     expect({ code, stderr }).toMatchObject({ code: 1 });
-    expect(stderr).toMatch(/There is no checkpoint yet|do not give a loss|begin again/);
+    expect(stderr).toContain('line 2 is not JSON');
     expect(contentOf('model')).toEqual(before);
   });
 

@@ -79,7 +79,7 @@ describe('elapid train', () => {
   test('settings that were damaged are refused, by name', async () => {
     const good = readFileSync(path('run', 'run.json'), 'utf8');
     for (const [bad, message] of [
-      [good.replace('"steps": 6', '"steps": "six"'), /run\.json, key 'training\.steps': is "six"; expected number/],
+      [good.replace('"steps": 6', '"steps": "six"'), /run\.json, key 'training\.steps': is "six"; expected an integer of at least 1/],
       [good.replace('"seed": 1', '"seeed": 1'), /run\.json, key 'training\.seed': is missing/],
       [good.slice(0, -10), /run\.json: is not JSON/],
     ] as const) {
