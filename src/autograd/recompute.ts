@@ -1,4 +1,4 @@
-import { expectTensors, isRecording, record, scope, withRecorder, type DType, type Tensor } from '../tensor/index.js';
+import { expectTensorList, isRecording, record, scope, withRecorder, type DType, type Tensor } from '../tensor/index.js';
 import { Tape } from './tape.js';
 
 /**
@@ -9,7 +9,7 @@ import { Tape } from './tape.js';
  * @returns what `body` returns
  */
 export function recompute<D extends DType>(inputs: readonly Tensor[], body: (inputs: readonly Tensor[]) => readonly Tensor<D>[]): Tensor<D>[] {
-  expectTensors('recompute', Object.fromEntries(inputs.map((input, i) => [`inputs[${String(i)}]`, [input, 'any']])));
+  expectTensorList('recompute', 'inputs', inputs, 'any');
   const outputs = scope(() => withRecorder(null, () => [...body(inputs)]));
   if (!isRecording()) return outputs;
   record({

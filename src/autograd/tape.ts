@@ -3,7 +3,7 @@ import { accumulateInto, add } from '../ops/elementwise/elementwise.js';
 import { copyInto } from '../ops/view/view.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
-import { empty, expectNumber, expectTensors, formatShape, launch, operation, sameShape, scope, withoutScope, withRecorder, type GradientSum, type Operand, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
+import { empty, expectNumber, expectTensorList, expectTensors, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 type Saved = Record<string, Tensor | null>;
 
@@ -25,7 +25,7 @@ export class Tape implements Recorder, Disposable {
 
   /** @param watched the tensors to differentiate by */
   constructor(watched: readonly Tensor[]) {
-    expectTensors('Tape', listed('watched', watched));
+    expectTensorList('Tape', 'watched', watched, 'weight');
     for (const tensor of watched) this.#reached.add(tensor.id);
   }
 
@@ -62,8 +62,9 @@ export class Tape implements Recorder, Disposable {
     by: readonly Tensor[],
     options: { into?: ReadonlyMap<Tensor, GradientSum> } = {},
   ): (Tensor<FloatDType> | null)[] {
-    const operands = { ...listed('outputs', outputs), ...listed('cotangents', cotangents.slice(0, outputs.length)), ...listed('by', by) };
-    expectTensors('backward', operands);
+    expectTensorList('backward', 'outputs', outputs, 'weight');
+    expectTensorList('backward', 'cotangents', cotangents, 'weight', outputs[0]?.backend);
+    expectTensorList('backward', 'by', by, 'weight', outputs[0]?.backend);
     const gradients = new Map<number, Tensor>();
     const into = new Map([...(options.into ?? [])].map(([tensor, sum]) => [tensor.id, sum]));
     const collect = (id: number, gradient: Tensor) => {
@@ -142,10 +143,6 @@ function checkedCotangent(output: Tensor, cotangent: Tensor | undefined, i: numb
   );
 }
 
-/** Tensors of a list as operands. */
-const listed = (name: string, tensors: readonly Tensor[]): Record<string, Operand> =>
-  Object.fromEntries(tensors.map((tensor, i): [string, Operand] => [`${name}[${String(i)}]`, [tensor, 'weight']]));
-
 function release(saved: Saved): void {
   for (const tensor of Object.values(saved)) tensor?.dispose();
 }
@@ -166,7 +163,8 @@ export function valueAndGradients(
 ): { value: Tensor<FloatDType>; gradients: (Tensor<FloatDType> | null)[] } {
   const { into, scale = 1 } = options;
   expectNumber('valueAndGradients', 'scale', scale, Number.isFinite, 'a finite number');
-  return operation('valueAndGradients', listed('by', by), () => {
+  expectTensorList('valueAndGradients', 'by', by, 'weight');
+  return scope(() => {
     const tape = new Tape(by);
     try {
       const value = tape.run(body) as Tensor<FloatDType>;

@@ -3,7 +3,7 @@ import type { Backend } from './backend.js';
 import { packedDTypes, type DType } from './dtype.js';
 import { formatShape } from './shape.js';
 import { scope } from './scope.js';
-import { Tensor } from './tensor.js';
+import { isTensor, type Tensor } from './tensor.js';
 
 /** Dtypes that operations take, by what they are used as. */
 const accepted = {
@@ -22,6 +22,14 @@ type Accepted = keyof typeof accepted;
 /** A tensor that an operation is given, and the dtypes it may have; after a name with `?` null or undefined mean there is none. */
 export type Operand = readonly [tensor: Tensor | null | undefined, accepted: Accepted | `${Accepted}?`];
 
+/** What the names of operands' dtypes say, worked out once. */
+const kinds = new Map<string, { readonly dtypes: readonly DType[]; readonly optional: boolean }>(
+  Object.entries(accepted).flatMap(([name, dtypes]) => [
+    [name, { dtypes, optional: false }],
+    [`${name}?`, { dtypes, optional: true }],
+  ]),
+);
+
 /**
  * Runs a public operation: checks the tensors it is given, then runs `body` in a scope. So whatever an operation makes on the
  * way is freed, also where it throws, and only its results live on.
@@ -33,54 +41,63 @@ export function operation<T>(name: string, operands: Readonly<Record<string, Ope
   return scope(body);
 }
 
-/** What a program without types gives may be anything. */
-const isTensor = (value: unknown): value is Tensor => value instanceof Tensor;
-
 /** The checks of `operation`. */
 export function expectTensors(operation: string, operands: Readonly<Record<string, Operand>>): void {
   let backend: Backend | undefined;
   let first = '';
   for (const argument in operands) {
     const [given, kind] = operands[argument] as Operand;
-    const optional = kind.endsWith('?');
-    if (optional && (given === null || given === undefined)) continue;
-    if (!isTensor(given)) {
-      const expected = `a tensor${optional ? ' or null' : ''}`;
-      throw new ArgumentError(describeProblem({ operation, argument, expected, got: describeValue(given) }));
-    }
-    const tensor = given;
-    if (tensor.disposed) {
-      throw new DisposedError(
-        describeProblem({
-          operation,
-          argument,
-          expected: 'a tensor that lives',
-          got: `a tensor ${formatShape(tensor.shape)} that was freed`,
-          hint: 'return it from its scope(), or keep() it',
-        }),
-      );
-    }
-    const dtypes: readonly DType[] = accepted[(optional ? kind.slice(0, -1) : kind) as Accepted];
-    if (!dtypes.includes(tensor.dtype)) {
-      throw new DTypeError(
-        describeProblem({
-          operation,
-          argument,
-          expected: dtypes.join(' or '),
-          got: tensor.dtype,
-          ...(dtypes.includes('i32') ? { hint: "integers are made with tensor(backend, values, shape, 'i32')" } : {}),
-        }),
-      );
-    }
+    const found = checkedTensor(operation, argument, given, kind);
+    if (found === null) continue;
     if (backend === undefined) {
-      ({ backend } = tensor);
+      ({ backend } = found);
       first = argument;
-    } else if (tensor.backend !== backend) {
-      const expected = `on ${backend.description}, as ${first} is`;
-      const got = `on another backend, ${tensor.backend.description}`;
-      throw new ArgumentError(describeProblem({ operation, argument, expected, got }));
+    } else if (found.backend !== backend) {
+      throw otherBackend(operation, argument, found, `on ${backend.description}, as ${first} is`);
     }
   }
+}
+
+/**
+ * The checks of `operation` for tensors of a list, which errors call `name[0]`, `name[1]`, …
+ * @param on the backend they should be of; default: the first one's
+ */
+export function expectTensorList(operation: string, name: string, tensors: readonly Tensor[], kind: Accepted, on?: Backend): void {
+  let backend = on;
+  for (let i = 0; i < tensors.length; i++) {
+    const found = checkedTensor(operation, [name, i], tensors[i], kind);
+    if (found === null) continue;
+    backend ??= found.backend;
+    if (found.backend !== backend) throw otherBackend(operation, `${name}[${String(i)}]`, found, `on ${backend.description}`);
+  }
+}
+
+function otherBackend(operation: string, argument: string, { backend: { description } }: Tensor, expected: string): ArgumentError {
+  return new ArgumentError(describeProblem({ operation, argument, expected, got: `on another backend, ${description}` }));
+}
+
+function checkedTensor(operation: string, at: string | readonly [list: string, i: number], given: Tensor | null | undefined, kind: Operand[1]): Tensor | null {
+  const { dtypes, optional } = kinds.get(kind) as { dtypes: readonly DType[]; optional: boolean };
+  if (optional && (given === null || given === undefined)) return null;
+  if (isTensor(given) && !given.disposed && dtypes.includes(given.dtype)) return given;
+  const argument = typeof at === 'string' ? at : `${at[0]}[${String(at[1])}]`;
+  if (!isTensor(given)) {
+    const expected = `a tensor${optional ? ' or null' : ''}`;
+    throw new ArgumentError(describeProblem({ operation, argument, expected, got: describeValue(given) }));
+  }
+  if (given.disposed) {
+    throw new DisposedError(
+      describeProblem({
+        operation,
+        argument,
+        expected: 'a tensor that lives',
+        got: `a tensor ${formatShape(given.shape)} that was freed`,
+        hint: 'return it from its scope(), or keep() it',
+      }),
+    );
+  }
+  const hint = dtypes.includes('i32') ? { hint: "integers are made with tensor(backend, values, shape, 'i32')" } : {};
+  throw new DTypeError(describeProblem({ operation, argument, expected: dtypes.join(' or '), got: given.dtype, ...hint }));
 }
 
 /**

@@ -1,5 +1,5 @@
 import { ArgumentError } from '../util/errors.js';
-import { Tensor } from './tensor.js';
+import { isTensor, Tensor } from './tensor.js';
 
 /**
  * Runs `body` and frees every tensor made inside it except those in what it returns (a tensor, or arrays, maps, and plain
@@ -17,9 +17,7 @@ export function scope<T>(body: () => T): T {
     if (result instanceof Promise) {
       throw new ArgumentError('scope: body is async; expected a synchronous function. Hint: await outside of the scope');
     }
-    for (const tensor of tensorsIn(result)) {
-      if (own.delete(tensor)) parent?.add(tensor);
-    }
+    handOver(result, own, parent);
   } finally {
     Tensor.currentScope = parent;
     for (const tensor of own) tensor.dispose();
@@ -44,11 +42,15 @@ export function withoutScope<T>(body: () => T): T {
   }
 }
 
-function* tensorsIn(value: unknown): Generator<Tensor> {
-  if (value instanceof Tensor) yield value;
-  else if (Array.isArray(value)) for (const item of value) yield* tensorsIn(item);
-  else if (value instanceof Map) for (const item of value.values()) yield* tensorsIn(item);
-  else if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype) {
-    for (const item of Object.values(value)) yield* tensorsIn(item);
+/** Moves the tensors in `value` from one scope to another. */
+function handOver(value: unknown, own: Set<Tensor>, parent: Set<Tensor> | null): void {
+  if (isTensor(value)) {
+    if (own.delete(value)) parent?.add(value);
+  } else if (Array.isArray(value)) {
+    for (const item of value) handOver(item, own, parent);
+  } else if (value instanceof Map) {
+    for (const item of value.values()) handOver(item, own, parent);
+  } else if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype) {
+    for (const item of Object.values(value)) handOver(item, own, parent);
   }
 }

@@ -33,10 +33,16 @@ export function checkedShape(operation: string, shape: Shape, options: { argumen
   if (!Array.isArray(given)) {
     throw new ShapeError(describeProblem({ operation, argument, expected: 'an array of extents', got: describeValue(given) }));
   }
-  // A copy without holes: those of a sparse array are passed over by its methods.
-  const own = Array.from<unknown>(given);
-  const known = open ? own.toSpliced(own.indexOf(-1), own.includes(-1) ? 1 : 0) : own;
-  if (known.every((extent) => Number.isSafeInteger(extent) && (extent as number) >= 0) && sizeOf(known as number[]) <= mostElements) return own as number[];
+  const own: number[] = [];
+  let [size, unknown, whole] = [1, 0, true];
+  // No method: those of a sparse array pass over its holes.
+  for (const extent of given as number[]) {
+    own.push(extent);
+    if (open && extent === -1) unknown++;
+    else if (Number.isSafeInteger(extent) && extent >= 0) size *= extent;
+    else whole = false;
+  }
+  if (whole && unknown <= 1 && size <= mostElements) return own;
   throw new ShapeError(
     describeProblem({
       operation,

@@ -248,3 +248,6 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#storage;
   }
 }
+
+/** Whether this is a tensor, of whatever dtype. */
+export const isTensor = (value: unknown): value is Tensor => value instanceof Tensor;

@@ -2,10 +2,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 /** The key of the method that `using` calls. Where the platform has no such symbol yet, the one that Babel and esbuild use. */
-export const disposeSymbol: typeof Symbol.dispose = ((Symbol.dispose as symbol | undefined) ?? Symbol.for('Symbol.dispose')) as typeof Symbol.dispose;
+export const disposeSymbol: typeof Symbol.dispose = ((Symbol.dispose) ?? Symbol.for('Symbol.dispose'));
 
 /** The key of the method that `await using` calls; see `disposeSymbol`. */
-export const asyncDisposeSymbol: typeof Symbol.asyncDispose = ((Symbol.asyncDispose as symbol | undefined) ?? Symbol.for('Symbol.asyncDispose')) as typeof Symbol.asyncDispose;
+export const asyncDisposeSymbol: typeof Symbol.asyncDispose = ((Symbol.asyncDispose) ?? Symbol.for('Symbol.asyncDispose'));
 
 /** `resource` for `using`: its `dispose` under the name that `using` knows as well. */
 export function disposable<T extends { dispose(): void }>(resource: T): T & Disposable {

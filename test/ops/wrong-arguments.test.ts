@@ -193,7 +193,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
       ['empty: shape is', ShapeError, () => empty(backend(), [bad(extent), 2])],
       ['tensor: shape is', ShapeError, () => tensor(backend(), [1, 2], [2, bad(extent)])],
     ]),
-    // eslint-disable-next-line no-sparse-arrays
+     
     ['empty: shape is [undefined,2]; expected extents that are integers ≥ 0', ShapeError, () => empty(backend(), [, 2] as never)],
     ['empty: shape is 3; expected an array of extents.', ShapeError, () => empty(backend(), bad(3))],
     ['empty: shape is undefined', ShapeError, () => empty(backend(), bad(undefined))],
@@ -216,7 +216,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
     ['tensor: values is 0 numbers', ArgumentError, () => tensor(backend(), () => [], [2])],
     ['write: values is 1 numbers; expected 2 numbers for shape [2].', ArgumentError, (t) => { t.write([1]); }],
     ["tensor: values[1] is '2'; expected a number.", ArgumentError, () => tensor(backend(), [1, bad('2')], [2])],
-    // eslint-disable-next-line no-sparse-arrays
+     
     ['tensor: values[0] is undefined; expected a number.', ArgumentError, () => tensor(backend(), [, 2] as never, [2])],
     ['tensor: values[1] is 1n; expected a number.', ArgumentError, () => tensor(backend(), [0, bad(1n)], [2])],
     ['write: values[1] is null; expected a number.', ArgumentError, (t) => { t.write([0, bad(null)]); }],

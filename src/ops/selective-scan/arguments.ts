@@ -65,10 +65,15 @@ export function checkScanOperands(
 /** The tensors that scan and step share, and the dtypes they may have. */
 export function scanOperands(tensors: { u: Tensor; delta: Tensor; A: Tensor; B: Tensor; C: Tensor }, options: ScanOptions): Record<string, Operand> {
   const { u, delta, A, B, C } = tensors;
-  const { D, z, deltaBias } = options;
   return {
-    ...{ u: [u, 'float'], delta: [delta, 'float'], A: [A, 'f32'], B: [B, 'float'], C: [C, 'float'] },
-    ...{ D: [D, 'f32?'], z: [z, 'float?'], deltaBias: [deltaBias, 'f32?'] },
+    u: [u, 'float'],
+    delta: [delta, 'float'],
+    A: [A, 'f32'],
+    B: [B, 'float'],
+    C: [C, 'float'],
+    D: [options.D, 'f32?'],
+    z: [options.z, 'float?'],
+    deltaBias: [options.deltaBias, 'f32?'],
   };
 }
 
