@@ -166,13 +166,14 @@ async function replaceCheckpoint(trainer: Trainer, folder: string, seconds: numb
     await model.discard();
     throw error;
   });
+  // The training checkpoint first: a run goes on from it, whatever model stands beside it.
   try {
-    await model.place();
+    await training.place();
   } catch (error) {
-    await training.discard();
+    await model.discard();
     throw error;
   }
-  await training.place();
+  await model.place();
 }
 
 const divergenceLine = (divergence: Divergence, skipped: boolean, seconds: number): DivergenceMetrics => ({

@@ -72,7 +72,7 @@ describe.each(commands)('$name', ({ name, old, args, unit, again = args }) => {
     prepare();
     states.add(stateOf());
     arm(null, (operation, to) => {
-      const saved = operation === 'rename' && to === path('here', 'training.safetensors');
+      const saved = operation === 'rename' && to === path('here', 'config.json');
       const replaced = operation === 'rm' && to === path('here', '.elapid-replacing');
       if (saved || replaced) states.add(stateOf());
     });
