@@ -1,5 +1,5 @@
 import type { GpuDispatch, GpuFeatures } from '../../../tensor/index.js';
-import { gather, vectorOf } from '../../../wgsl/vectors.js';
+import { vectorOf } from '../../../wgsl/vectors.js';
 import { declareStates, statesAgain, stepsBack } from './adjoint-steps.js';
 import { adjointOf, declareSums, loadersOf, type Adjoint, type AdjointGiven } from './adjoint-sums.js';
 import { discretizationCode } from './math.js';
