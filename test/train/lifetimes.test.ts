@@ -107,11 +107,15 @@ const cases = [
   ['evaluation', 'backend', /the backend was closed/],
 ] as const;
 
+/** All on native kernels, where a fault ends the process; elsewhere what they are made of. */
+const casesOn = (kind: (typeof memoryKinds)[number]) =>
+  kind === 'native' ? cases : cases.filter(([name]) => ['prompt', 'decoder', 'training', 'evaluation'].includes(name));
+
 describe.each(memoryKinds)('what is freed under work that goes on, %s', (kind) => {
   const path = useFolder();
   const shared = useMemoryKind(kind);
 
-  test.each(cases)('%s: the %s', async (name, end, message) => {
+  test.each(casesOn(kind))('%s: the %s', async (name, end, message) => {
     const backend = end === 'backend' ? await openMemoryKind(kind) : shared();
     // Loaded from a file that is mapped: native kernels then have its pages for weights.
     const made = MambaLM.initial(smallConfig({ vocabularySize: 256, tiedHead: false }), backend, 3);
