@@ -34,8 +34,11 @@ async function work(): Promise<Backend> {
   const exact: Float64Array = await numbers.exactData();
   // @ts-expect-error ids are integers
   const wrong: Float32Array = await ids.data();
-  let sum = add(numbers, numbers);
-  for (let i = 0; i < 2; i++) sum = scope(() => add(sum, numbers));
+  using total = scope(() => {
+    let sum = add(numbers, numbers);
+    for (let i = 0; i < 2; i++) sum = add(sum, numbers);
+    return sum;
+  });
   const [left, right]: (Tensor<'i32'> | undefined)[] = split(ids, [1, 2]);
   const any: Tensor = ids;
   const dtype: DType = any.dtype;
@@ -47,14 +50,14 @@ async function work(): Promise<Backend> {
   const logitValues: Float32Array = await logits.data();
   using decoder = new Decoder(model, state);
   const next: Float32Array = await decoder.step([7]);
-  using program: Program = backend.capture(() => void add(numbers, numbers));
+  using program: Program = backend.capture(() => { add(numbers, numbers).dispose(); });
   using trainer = new Trainer(model, splitText(new Uint8Array(900)), { ...defaultTrainingOptions(1), length: 8, batchSize: 1 });
   console.log(numbers);
   console.log(String(ids));
   console.log([...idValues], [...floats], [...exact], logitValues.length, next.length, await loss.item(), dtype, program.launches, trainer.step);
-  for (const one of [left, right, sum]) one?.dispose();
+  for (const one of [left, right]) one?.dispose();
   console.log(left);
-  freed.push(typeof tape.dispose, typeof linear, String(wrong.length));
+  freed.push(typeof tape.dispose, typeof linear, String(wrong.length), String(total.size));
   return backend;
 }
 const backend = await work();
