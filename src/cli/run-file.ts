@@ -137,7 +137,7 @@ export async function readSettings<const S extends v.GenericSchema>(
 ): Promise<v.InferOutput<S>> {
   const file = platform.joinPath(folder, name);
   if ((await platform.pathKind(file)) !== 'file') {
-    throw new CheckpointError(`is missing. Hint: expected the folder of a run of ${command}`, { file });
+    throw new CheckpointError(`is missing; expected a folder that ${command} made`, { file });
   }
   let json: unknown;
   try {

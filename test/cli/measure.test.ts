@@ -136,6 +136,6 @@ describe('elapid eval and elapid inspect', () => {
     expect(svg).not.toMatch(/NaN|undefined/);
     const refused = await runCli('plot', path('run'), '--x', 'length', '--out', path('lengths.svg'));
     expect(refused).toMatchObject({ code: 1, stdout: '' });
-    expect(refused.stderr).toContain('lengths.json: is missing; expected a folder that a finished elapid task induction-heads --out made');
+    expect(refused.stderr).toContain('lengths.json: is missing; expected a folder that a finished elapid task induction-heads made');
   });
 });

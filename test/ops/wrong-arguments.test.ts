@@ -337,7 +337,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
       const one = (...values: number[]) => tensor(own, values, [values.length], 'i32');
       scope(() => {
         expect(() => model.step(one(1, 23), state, transitions)).toThrow('step: an element of ids is 23; expected an integer in [0, V) = [0, 23). Hint: is this the tokenizer');
-        expect(() => model.step(one(1), state, transitions)).toThrow('step: ids is [1]; expected [B] = [2]');
+        expect(() => model.step(one(1), state, transitions)).toThrow('step: state is 2; expected 1 sequences');
         expect(() => model.step(one(1, 2), state, [])).toThrow('step: transitions.length is 0; expected 2, one for each layer');
         expect(() => model.forward(right(), { transitions: transitions.slice(1) })).toThrow('forward: transitions.length is 1');
         expect(() => model.forward(right(), { sequenceStarts: one(1, 0) })).toThrow('forward: sequenceStarts is [2]; expected [B,L] of ids = [2,2]');

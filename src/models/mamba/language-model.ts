@@ -186,8 +186,8 @@ export class MambaLM implements Disposable {
   step(ids: Tensor, state: State, transitions: readonly Tensor[]): Tensor<FloatDType> {
     this.expectLive('step');
     this.#checkIds('step', ids);
-    expectShape('step', 'ids', ids.shape, [state.batch], '[B]', 'B is the number of sequences of the state');
     state.expectOf('step', this, ids.size);
+    expectShape('step', 'ids', ids.shape, [ids.size], '[B]', 'B is the number of sequences of the state');
     this.#checkTransitions('step', transitions);
     return scope(() => {
       let x = this.embeddings.forward(ids);
