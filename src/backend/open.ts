@@ -1,5 +1,5 @@
 import { platform } from '#platform';
-import { ArgumentError, BackendError, describeProblem } from '../util/errors.js';
+import { ArgumentError, BackendError, describeProblem, describeValue } from '../util/errors.js';
 import { nativeBuild, nativeBuildOfAll } from '../util/native-build.js';
 import type { Backend, MatmulPrecision } from '../tensor/index.js';
 import { CpuBackend } from './cpu/cpu-backend.js';
@@ -53,6 +53,7 @@ export async function openBackendWithNotice(
   kind: BackendKind,
   options: BackendOptions = {},
 ): Promise<OpenedBackend> {
+  checkOptions(options);
   const poison = options.poison ?? false;
   const matmul = checkedMatmul(kind, options.matmul);
   switch (kind) {
@@ -119,6 +120,20 @@ function findNativeKernels(kernels: string): { addon: Addon; target: string; not
     return { reason: `only ${named(built) || 'those for another processor'} were built (to build all: ${nativeBuildOfAll})` };
   }
   return { reason: `this processor runs ${named(runs)}` };
+}
+
+const optionNames: readonly string[] = ['kernels', 'matmul', 'threads', 'poison'] satisfies (keyof BackendOptions)[];
+
+function checkOptions(options: BackendOptions): void {
+  const fail = (argument: string, expected: string, got: string): never => {
+    throw new ArgumentError(describeProblem({ operation: 'openBackend', argument, expected, got }));
+  };
+  const given: unknown = options;
+  if (typeof given !== 'object' || given === null) return fail('options', 'an object', describeValue(given));
+  const unknown = Object.keys(given).find((name) => !optionNames.includes(name));
+  if (unknown !== undefined) fail('options', `some of ${optionNames.join(', ')}`, `given '${unknown}'`);
+  const poison: unknown = options.poison;
+  if (poison !== undefined && typeof poison !== 'boolean') fail('poison', 'true or false', describeValue(poison));
 }
 
 const precisions: Readonly<Record<BackendKind, readonly MatmulPrecision[]>> = {

@@ -8,7 +8,7 @@ import { accumulateInto } from '../../src/ops/elementwise/elementwise.js';
 import * as ops from '../../src/ops/index.js';
 import { copyInto } from '../../src/ops/view/view.js';
 import { empty, scope, sizeOf, tensor, Tensor, type Backend, type DType, type Shape } from '../../src/tensor/index.js';
-import { ArgumentError, DisposedError, DTypeError, ShapeError } from '../../src/util/errors.js';
+import { ArgumentError, BackendError, DisposedError, DTypeError, ShapeError } from '../../src/util/errors.js';
 import { useBackend } from '../support/backends.js';
 import { smallModel } from '../support/models.js';
 
@@ -197,6 +197,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
     ['empty: shape is [undefined,2]; expected extents that are integers ≥ 0', ShapeError, () => empty(backend(), [, 2] as never)],
     ['empty: shape is 3; expected an array of extents.', ShapeError, () => empty(backend(), bad(3))],
     ['empty: shape is undefined', ShapeError, () => empty(backend(), bad(undefined))],
+    ['allocate: no memory for', BackendError, () => empty(backend(), [2 ** 45])],
     ['empty: shape is [3]; expected [N,K]', ShapeError, () => empty(backend(), [3], 'int8')],
     ...['float32', 'int64', '', null, 'toString'].flatMap((dtype): [string, new () => Error, (t: Tensor) => unknown][] => [
       [`empty: dtype is ${dtype === null ? 'null' : `'${dtype}'`}; expected 'f32', 'f16', 'i32', 'bf16', 'int8', 'int4'.`, DTypeError, () => empty(backend(), [2], bad(dtype))],
@@ -376,6 +377,17 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
     expect(live()).toEqual(before);
     disposeAll(given);
   });
+});
+
+test.each<[unknown, string]>([
+  [null, 'openBackend: options is null; expected an object.'],
+  [{ thread: 2 }, "openBackend: options is given 'thread'; expected some of kernels, matmul, threads, poison."],
+  [{ poison: 'yes' }, "openBackend: poison is 'yes'; expected true or false."],
+  [{ threads: NaN }, 'openBackend: threads is NaN; expected an integer from 1 to'],
+  [{ threads: 1.5 }, 'openBackend: threads is 1.5; expected an integer from 1 to'],
+  [{ matmul: NaN }, "openBackend: matmul is NaN; expected 'f32' or 'bf16' on cpu."],
+])('openBackend with %o', async (options, message) => {
+  await expect(openBackend('cpu', options as never)).rejects.toThrow(message);
 });
 
 /** A backend that fails at the n-th thing it is asked. */

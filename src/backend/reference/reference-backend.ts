@@ -30,6 +30,14 @@ function memory({ buffer, offset, size }: BufferView): ReferenceArray {
   return values.subarray(offset, offset + size);
 }
 
+function newArray(dtype: DType, size: number): ReferenceArray {
+  try {
+    return isPacked(dtype) ? new Uint8Array(size) : dtype === 'i32' ? new Int32Array(size) : new Float64Array(size);
+  } catch (error) {
+    throw new BackendError(`allocate: no memory for ${String(size)} elements of ${dtype}`, { cause: error });
+  }
+}
+
 /** Numbers are counted as float64, packed weights as the bytes they are. */
 const sizeBytes = (dtype: DType, size: number) => (isPacked(dtype) ? size : 8 * size);
 
@@ -57,7 +65,7 @@ export class ReferenceBackend implements Backend {
 
   allocate(dtype: DType, size: number): DeviceBuffer {
     this.#expectOpen('allocate');
-    const values = isPacked(dtype) ? new Uint8Array(size) : dtype === 'i32' ? new Int32Array(size) : new Float64Array(size);
+    const values = newArray(dtype, size);
     if (this.#poison) values.fill(NaN);
     const buffer: ReferenceBuffer = { dtype, size, sizeBytes: sizeBytes(dtype, size), values };
     this.#lifetimes.taken(buffer, buffer.sizeBytes);
