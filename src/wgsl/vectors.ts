@@ -1,6 +1,9 @@
 /** Pieces of WGSL for kernels that work on one or four neighbouring elements at a time. */
 import type { GpuLaunch } from '../tensor/index.js';
 
+/** A u32 literal. */
+export const u = (value: number): string => `${String(value)}u`;
+
 /** Elements that are loaded and stored together. */
 export type Lanes = 1 | 4;
 

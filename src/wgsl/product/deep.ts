@@ -1,5 +1,6 @@
 /** Products of few rows and long sums on matrix units: the subgroups of a workgroup share the depth of one tile, and no dispatch adds parts up. */
 import { fold, type GpuFeatures, type GpuWork } from '../../tensor/index.js';
+import { u } from '../vectors.js';
 import type { Factor } from './factor.js';
 import { range, type Product } from './product.js';
 import { storeResult } from './result.js';
@@ -52,7 +53,6 @@ export function deepProduct(product: Product, size: number): GpuWork {
 }
 
 function deepCode({ a, b, result }: Product, rows: number, ahead: number, size: number): string {
-  const u = (value: number) => `${String(value)}u`;
   const matrices = range(rows / side);
   const own = (rows + side) * pitch;
   /** The vectors of a thread: of the rows of the tile of `a`, then of the columns. */

@@ -1,5 +1,6 @@
 /** Products of few rows: the right factor is read once, in order, at the speed of memory. */
 import { fold, subgroupSize, type GpuFeatures, type GpuWork } from '../../tensor/index.js';
+import { u } from '../vectors.js';
 import { range, type Product } from './product.js';
 import { storeResult } from './result.js';
 
@@ -37,7 +38,6 @@ export function fewRowsProduct(gpu: GpuFeatures, product: Product, form: FewRows
 }
 
 function fewRowsCode({ a, b, result }: Product, { rows, lanes, ahead }: FewRows, subgroup: number): string {
-  const u = (value: number) => `${String(value)}u`;
   const step = 4 * lanes;
   const sum = (i: number) => `vec4<f32>(${range(outputs).map((r) => `sum_${String(i)}_${String(r)}`).join(', ')})`;
   const parts = lanes / subgroup;

@@ -1,5 +1,6 @@
 /** Products of halves on matrix units: tiles in workgroup memory, 16×16 matrices of a subgroup's part in its registers. */
 import type { GpuFeatures, GpuWork } from '../../tensor/index.js';
+import { u } from '../vectors.js';
 import type { Factor } from './factor.js';
 import { range, tileDispatches, type Extents, type Product } from './product.js';
 import type { Store } from './result.js';
@@ -61,8 +62,6 @@ const exactFactors = ({ a, b, m, n, k }: Product, tile: MatrixTile): [boolean, b
  * half as fast (157 in place of 289 TFLOP/s on an H100); a way to a store in global memory that it can't rule out prevents that.
  */
 const never = (array: string) => `arrayLength(&${array}) == 0u`;
-
-const u = (value: number): string => `${String(value)}u`;
 
 /** A factor, and how a workgroup reads its tile. */
 interface Side {

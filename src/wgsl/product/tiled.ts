@@ -1,5 +1,6 @@
 /** Products in float32: tiles in workgroup memory, a part of the result in the registers of each thread. */
 import type { GpuFeatures, GpuWork } from '../../tensor/index.js';
+import { u } from '../vectors.js';
 import type { Factor } from './factor.js';
 import { range, tileDispatches, type Extents, type Product } from './product.js';
 import type { Store } from './result.js';
@@ -32,8 +33,6 @@ export function tiledProduct(gpu: GpuFeatures, product: Product, tile: Tile, spl
 }
 
 const letters = ['x', 'y', 'z', 'w'] as const;
-
-const u = (value: number): string => `${String(value)}u`;
 
 /** A factor, and how a workgroup reads its tile. */
 interface Side {

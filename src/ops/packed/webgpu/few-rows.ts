@@ -3,6 +3,7 @@ import { fold, panelRows, unitDepth, type GpuDispatch, type PackedDType } from '
 import type { Factor } from '../../../wgsl/product/factor.js';
 import { range } from '../../../wgsl/product/product.js';
 import { storeResult, type Result } from '../../../wgsl/product/result.js';
+import { u } from '../../../wgsl/vectors.js';
 import { headWords, perWord, unitWords } from './layout.js';
 
 const threads = 128;
@@ -38,7 +39,6 @@ const decode = {
 };
 
 function code(dtype: PackedDType, rows: number, a: Factor, store: string): string {
-  const u = (value: number) => `${String(value)}u`;
   const inputs = perWord[dtype];
   const depth = rows > 4 ? 512 : 1024;
   const turns = depth / inputs / lines;
