@@ -185,7 +185,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const own = checkedShape('view', shape);
     const storage = this.#live();
     const end = start + spannedBy(sizeOf(own.slice(0, -1)), own.at(-1) ?? 1, pitch);
-    const inside = Number.isInteger(start) && start >= 0 && Number.isInteger(pitch) && pitch >= 0 && end <= this.view.size;
+    const inside = Number.isInteger(start) && start >= 0 && Number.isInteger(pitch) && pitch >= 0 && (sizeOf(own) === 0 || end <= this.view.size);
     if (inside) return new Tensor(storage.share(), own, this.#offset + start, pitch);
     throw new ShapeError(
       describeProblem({

@@ -82,7 +82,7 @@ describe('evaluation of what cannot be', () => {
   test('fewer than two tokens, ids of another vocabulary and an aborted signal', async () => {
     const model = smallModel(backend());
     for (const tokens of [[], [3]]) {
-      await expect(evaluateSequence(model, tokens)).rejects.toThrow(/evaluate: text is fewer; expected at least two tokens/);
+      await expect(evaluateSequence(model, tokens)).rejects.toThrow(/evaluate: the text is too short; expected a text or document of at least two tokens/);
     }
     await expect(evaluateSequence(model, [1, 2, 23, 4])).rejects.toThrow(/evaluate: ids\[2\] is 23; expected an integer in \[0, V\) = \[0, 23\)/);
     await expect(evaluateSequence(model, [1, 2.5])).rejects.toThrow(ArgumentError);

@@ -87,8 +87,8 @@ const ends: Record<string, (work: Work) => void> = {
 };
 
 const cases = [
-  ['prompt', 'model', /(forward|transitions|version): the model was disposed/],
-  ['prompt', 'state', /forward: the state was disposed/],
+  ['prompt', 'model', /(forward(Last)?|loss|tokenLosses|transitions|version): the model was disposed/],
+  ['prompt', 'state', /forward(Last)?: the state was disposed/],
   ['prompt', 'backend', /the backend was closed/],
   ['decoder', 'model', /step: the model was disposed/],
   ['decoder', 'state', /step: the state was disposed/],
