@@ -4,6 +4,9 @@ import * as operations from '../../src/ops/all-cases.js';
 import { gpuIsHere } from '../support/backends.js';
 import { checkCase, listCases } from './agreement.js';
 
+/** Cases of wide models, of which a software GPU takes half a minute each: tests of the night. */
+export const wideCases = 'block-step / \\[B,D,E,K,R,N\\] = \\[(1,2056|2,776),';
+
 /**
  * Declares the tests of the operations whose folders match. A software GPU takes minutes to compile the kernels of some: files of
  * their own run beside one another.

@@ -1,0 +1,3 @@
+import { agreementSuite, wideCases } from '../webgpu/agreement-suite.js';
+
+agreementSuite(new RegExp(`^${wideCases}`));
