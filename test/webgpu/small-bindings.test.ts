@@ -14,8 +14,10 @@ import { TinyRun } from '../support/training.js';
 import { checkCase, listCases } from './agreement.js';
 
 /** Cases whose single rows and sequences can be bound, few enough for a software GPU. */
-const suites = [
+const everySuite = [
   {
+    // Two minutes of a software GPU: a test of the night.
+    nightly: true,
     bytes: 2 ** 14,
     filter: new RegExp(
       '^((embedding|elementwise|reduction|rms-norm|layer-norm|softmax|causal-conv1d) / ' +
@@ -28,6 +30,7 @@ const suites = [
   { bytes: 144 * 2 ** 10, filter: /^adamw \/ (40000|norm of 1)/ },
   { bytes: 300_000, filter: /^selective-scan \/ (model: B 3, L 200.*16 |step, model)/ },
 ];
+const suites = everySuite.filter(({ nightly = false }) => !nightly || process.env['ELAPID_NIGHTLY'] === '1');
 
 describe.runIf(gpuIsHere).each(suites)('operations where $bytes bytes can be bound', ({ bytes, filter }) => {
   const gpu = useChangedGpu({ bindingBytes: bytes });
