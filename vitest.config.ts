@@ -24,6 +24,8 @@ export default defineConfig({
     env: { ELAPID_GPU_CHECKS: '1', ...(existsSync(swiftShader) ? { VK_ICD_FILENAMES: swiftShader } : {}) },
     pool: 'forks',
     maxWorkers: 2,
+    // Files share the modules of their worker: to import them took longer than many a file's tests.
+    isolate: false,
     sequence: { sequencer: LongestFirst },
     testTimeout: 120_000,
     hookTimeout: 120_000,

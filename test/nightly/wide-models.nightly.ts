@@ -1,3 +1,0 @@
-import { agreementSuite, wideCases } from '../webgpu/agreement-suite.js';
-
-agreementSuite(new RegExp(`^${wideCases}`));
