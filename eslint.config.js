@@ -11,7 +11,8 @@ const backend = below('util', 'platform', 'tensor', 'wgsl', 'backend');
 const ops = below('util', 'tensor', 'wgsl', 'backend', 'ops');
 const autograd = below(...ops, 'autograd');
 const nn = below(...autograd, 'nn');
-const models = below(...nn, 'platform', 'io', 'models');
+const mixers = below(...nn, 'mixers');
+const models = below(...mixers, 'platform', 'io', 'models');
 const data = below('util', 'platform', 'tokenizer', 'data');
 const generate = below(...models, 'tokenizer', 'generate');
 const train = below(...generate, 'data', 'train');
@@ -25,6 +26,7 @@ const layers = {
   ops,
   autograd,
   nn,
+  mixers,
   io: below('util', 'platform', 'io'),
   tokenizer: below('util', 'platform', 'tokenizer'),
   models,

@@ -4,7 +4,7 @@
 //
 // Formats take turns, with the read of a large buffer before each, so that what else the machine does meets all alike; medians.
 import { parseArgs } from 'node:util';
-import { mambaConfig, MambaLM, openBackend, packedParameters, scope, sum, tensor, portableWeightDTypes } from '../dist/index.js';
+import { mambaConfig, LanguageModel, openBackend, packedParameters, scope, sum, tensor, portableWeightDTypes, mambaFamily } from '../dist/index.js';
 import { Decoder } from '../dist/generate/index.js';
 import { initialParameters } from '../dist/nn/index.js';
 
@@ -44,7 +44,7 @@ const readOnce = async () => {
 const source = initialParameters(backend, 0);
 const formats = portableWeightDTypes.filter((dtype) => values.formats.split(',').includes(dtype));
 const runs = formats.map((dtype) => {
-  const model = new MambaLM(config, backend, packedParameters(source, dtype));
+  const model = new LanguageModel(mambaFamily, config, backend, packedParameters(source, dtype));
   const state = model.newState(batch);
   // What a step reads: all weights once, and the state, which it writes as well; a row of the embedding is nothing.
   const weights = model.parameters.reduce((all, { tensor: t }) => all + (t.dtype === 'f32' ? 4 * t.size : t.view.size), 0);

@@ -7,7 +7,7 @@
 // Both ways run forward and backward of the same model on these documents, in alternation; the figure is the median over rounds
 // of (tokens of documents) / (time), in wall time and in time of this process's processors.
 import { parseArgs } from 'node:util';
-import { mambaConfig, MambaLM, openBackend, Random, tensor, valueAndGradients } from '../dist/index.js';
+import { mambaConfig, LanguageModel, openBackend, Random, tensor, valueAndGradients, mambaFamily } from '../dist/index.js';
 import { documentOf, ignoredTarget, PackedSampler } from '../dist/data/index.js';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, threads: { type: 'string' } } });
@@ -18,7 +18,7 @@ const documents = lengths.map((count) => Int32Array.from({ length: count }, () =
 const useful = lengths.reduce((sum, count) => sum + count, 0);
 
 const backend = await openBackend('cpu', values.threads === undefined ? {} : { threads: Number(values.threads) });
-const model = MambaLM.initial(mambaConfig({ vocabularySize: 256, dModel: 128, layers: 4 }), backend, 1);
+const model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 256, dModel: 128, layers: 4 }), backend, 1);
 const parameters = model.parameters.map((parameter) => parameter.tensor);
 
 async function train({ inputs, targets, starts }, shape, state) {

@@ -4,7 +4,7 @@
 //   node bench/quantization.mjs MODEL TEXT [--limit TOKENS] [--decode TOKENS] [--threads N]
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { loadMamba, openBackend, portableWeightDTypes } from '../dist/index.js';
+import { loadModel, openBackend, portableWeightDTypes } from '../dist/index.js';
 import { Decoder } from '../dist/generate/index.js';
 import { loadTokenizer } from '../dist/tokenizer/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../dist/train/index.js';
@@ -24,14 +24,14 @@ const text = readFileSync(textFile, 'utf8');
 
 /**
  * Bytes of a model's parameters as they are saved.
- * @param {import('../dist/index.js').MambaLM} model
+ * @param {import('../dist/index.js').LanguageModel} model
  */
 const sizeBytes = (model) =>
   model.parameters.reduce((sum, { tensor }) => sum + (tensor.dtype === 'f32' ? 4 * tensor.size : tensor.view.size), 0);
 
 /**
  * Median milliseconds of a step.
- * @param {import('../dist/index.js').MambaLM} model
+ * @param {import('../dist/index.js').LanguageModel} model
  * @param {number} count
  */
 async function decodeMs(model, count) {
@@ -50,7 +50,7 @@ async function decodeMs(model, count) {
 
 const rows = [];
 for (const dtype of portableWeightDTypes) {
-  const model = await loadMamba(folder, backend, { dtype });
+  const model = await loadModel(folder, backend, { dtype });
   const tokenizer = await loadTokenizer(folder, model.config.vocabularySize);
   const all = tokenizer.encode(text);
   const tokens = values.limit === undefined ? all : all.slice(0, Number(values.limit));

@@ -25,4 +25,5 @@ export { PlanBackend, type PlannedLaunch } from './backend/plan/plan-backend.js'
 export * from './ops/index.js';
 export { recompute, Tape, valueAndGradients } from './autograd/index.js';
 export * as nn from './nn/index.js';
+export * from './mixers/index.js';
 export * from './models/index.js';

@@ -1,5 +1,5 @@
 // Whole models on the GPU: prefill, decoding, training. Rows: name, unit, ours.
-import { mambaConfig, MambaLM, scope, tensor, packedParameters } from '../../dist/index.js';
+import { mambaConfig, LanguageModel, scope, tensor, packedParameters } from '../../dist/index.js';
 import { fill } from '../../dist/backend/memory/kernels.js';
 import { empty, launch } from '../../dist/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../dist/train/index.js';
@@ -28,7 +28,7 @@ export const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(v
 export function constantModel(backend, size, dtype) {
   /** @type {any} */
   const source = (/** @type {string} */ _key, /** @type {{ shape: number[] }} */ { shape }) => constant(backend, shape, 0.01);
-  return new MambaLM(configurations[size](), backend, dtype === 'f32' ? source : packedParameters(source, dtype));
+  return new LanguageModel(mambaFamily, configurations[size](), backend, dtype === 'f32' ? source : packedParameters(source, dtype));
 }
 
 /**
@@ -40,10 +40,10 @@ export async function prefill(backend, { size = '130m', batch = 1, length = 2048
   const model = constantModel(backend, size, dtype);
   const ids = tensor(backend, Int32Array.from({ length: batch * length }, (_, i) => i % 50000), [batch, length], 'i32');
   const state = model.newState(batch);
-  const transitions = model.transitions();
-  const run = () => scope(() => model.forwardLast(ids, { state, transitions })).dispose();
+  const prepared = model.prepare();
+  const run = () => scope(() => model.forwardLast(ids, { state, prepared })).dispose();
   const times = await timed(backend, run, rounds);
-  for (const made of [ids, state, model, ...transitions]) made.dispose();
+  for (const made of [ids, state, model, prepared]) made.dispose();
   return times.map((seconds) => (batch * length) / seconds);
 }
 
@@ -56,11 +56,11 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
   const model = constantModel(backend, size, dtype);
   const ids = tensor(backend, new Int32Array(batch), [batch], 'i32');
   const state = model.newState(batch);
-  const transitions = model.transitions();
+  const prepared = model.prepare();
   /** @type {any} */
   let logits;
   const program = backend.capture(() => {
-    logits = model.step(ids, state, transitions);
+    logits = model.step(ids, state, prepared);
   });
   const times = await timed(
     backend,
@@ -71,7 +71,7 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
   );
   const { launches } = program;
   program.dispose();
-  for (const made of [ids, state, model, logits, ...transitions]) made.dispose();
+  for (const made of [ids, state, model, logits, prepared]) made.dispose();
   return { rates: times.map((seconds) => (batch * steps) / seconds), launches };
 }
 
@@ -81,7 +81,7 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
  * @param {{ size?: keyof typeof configurations, batch?: number, length?: number, rounds?: number, profile?: (run: () => Promise<unknown>) => Promise<void> }} options
  */
 export async function train(backend, { size = '130m', batch = 8, length = 2048, rounds = 5, profile = undefined } = {}) {
-  const model = MambaLM.initial(configurations[size](), backend, 1);
+  const model = LanguageModel.initial(mambaFamily, configurations[size](), backend, 1);
   const tokens = Int32Array.from({ length: batch * length + 1 }, (_, i) => (i * 7919) % 50000);
   const row = (/** @type {number} */ shift) => tokens.slice(shift, shift + batch * length);
   const data = {

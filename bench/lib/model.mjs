@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { mambaConfig, MambaLM, openBackend, saveMamba } from 'elapid';
+import { mambaConfig, LanguageModel, openBackend, saveModel, mambaFamily } from 'elapid';
 import { writeMambaGguf } from './gguf.mjs';
 
 /** The published mamba-130m. */
@@ -24,8 +24,8 @@ export async function checkpointFolder() {
   if (!existsSync(join(model, 'config.json'))) {
     await mkdir(folder, { recursive: true });
     const backend = await openBackend('cpu');
-    const made = MambaLM.initial(config, backend, 1);
-    await saveMamba(made, model);
+    const made = LanguageModel.initial(mambaFamily, config, backend, 1);
+    await saveModel(made, model);
     made.dispose();
     await backend.close();
   }

@@ -1,9 +1,9 @@
 // Models as the rows run them, and whether this build has what a row is about.
-import { loadMamba, matmul, openBackend, scope, tensor } from 'elapid';
+import { loadModel, matmul, openBackend, scope, tensor } from 'elapid';
 import { checkpointFolder, config } from './model.mjs';
 import { NotAvailable } from './row.mjs';
 
-/** Formats of weights that `loadMamba` may offer. @typedef {'f32' | 'bf16' | 'int8' | 'int4'} Format */
+/** Formats of weights that `loadModel` may offer. @typedef {'f32' | 'bf16' | 'int8' | 'int4'} Format */
 
 /** Values of the matrices that products read for a token, the head included, and of all parameters. */
 export const parameterCounts = (() => {
@@ -48,7 +48,7 @@ async function product(backend) {
 export async function loadModel(format, options) {
   const folder = await checkpointFolder();
   const backend = await openCpu(options);
-  const load = /** @type {(path: string, on: typeof backend, options?: {dtype: Format}) => ReturnType<typeof loadMamba>} */ (loadMamba);
+  const load = /** @type {(path: string, on: typeof backend, options?: {dtype: Format}) => ReturnType<typeof loadModel>} */ (loadModel);
   try {
     const model = await (format === 'f32' ? load(folder, backend) : load(folder, backend, { dtype: format }));
     const close = async () => {
@@ -63,7 +63,7 @@ export async function loadModel(format, options) {
     await backend.close();
     throw error;
   }
-  throw new NotAvailable(`weights in ${format} (loadMamba's option dtype) are not available in this build`);
+  throw new NotAvailable(`weights in ${format} (loadModel's option dtype) are not available in this build`);
 }
 
 /** Ids all over the vocabulary. @param {number} count */

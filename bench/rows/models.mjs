@@ -8,14 +8,14 @@ import { milliseconds, NotAvailable } from '../lib/row.mjs';
 /** @typedef {import('../lib/row.mjs').Row} Row */
 /** @typedef {import('../lib/row.mjs').Other} Other */
 /** @typedef {import('../lib/ours.mjs').Format} Format */
-/** @typedef {import('elapid').MambaLM} MambaLM */
+/** @typedef {import('elapid').LanguageModel} LanguageModel */
 
 const promptLength = 512;
 const decodedTokens = 64;
 const shortPrompt = promptIds(8);
 const peerFormat = /** @type {const} */ ({ f32: 'f32', bf16: 'f16', int8: 'q8_0' });
 
-/** Tokens a second through a prompt of 512, up to the logits after it. @param {MambaLM} model */
+/** Tokens a second through a prompt of 512, up to the logits after it. @param {LanguageModel} model */
 async function prefillRate(model) {
   const state = model.newState(1);
   const ms = await milliseconds(() => prefill(model, promptIds(promptLength), state));
@@ -23,7 +23,7 @@ async function prefillRate(model) {
   return (promptLength / ms) * 1e3;
 }
 
-/** Tokens a second, greedy, from the first after the prompt on. @param {MambaLM} model */
+/** Tokens a second, greedy, from the first after the prompt on. @param {LanguageModel} model */
 async function decodeRate(model) {
   const tokens = generateTokens(model, shortPrompt, { temperature: 0, maxTokens: decodedTokens + 1 });
   await tokens.next();
@@ -39,7 +39,7 @@ async function decodeRate(model) {
  * @param {'f32' | 'f16' | 'q8_0'} type
  * @param {'prefill' | 'decode'} work
  * @param {number} threads
- * @param {MambaLM} model
+ * @param {LanguageModel} model
  * @returns {Promise<{peer: Other, close: () => Promise<void>}>}
  */
 async function llama(type, work, threads, model) {
@@ -55,7 +55,7 @@ async function llama(type, work, threads, model) {
   return { peer: { name, source: 'measured', run }, close: () => peer.close() };
 }
 
-/** @param {Peer} peer @param {MambaLM} model */
+/** @param {Peer} peer @param {LanguageModel} model */
 async function compareTokens(peer, model) {
   const count = 8;
   const ours = [];
@@ -158,7 +158,7 @@ const decodeInt4 = {
  * The same work on all threads and on one.
  * @param {string} name
  * @param {string} what
- * @param {(model: MambaLM) => Promise<number>} rate
+ * @param {(model: LanguageModel) => Promise<number>} rate
  * @returns {Row}
  */
 const threadsRow = (name, what, rate) => ({

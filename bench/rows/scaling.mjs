@@ -1,5 +1,5 @@
 // A prompt of 2⁸ to 2²⁰ tokens: time grows with its length, memory does not.
-import { mambaConfig, MambaLM } from 'elapid';
+import { mambaConfig, LanguageModel, mambaFamily } from 'elapid';
 import { prefill } from 'elapid/generate';
 import { openCpu } from '../lib/ours.mjs';
 import { milliseconds, NotAvailable } from '../lib/row.mjs';
@@ -17,7 +17,7 @@ const lengthRow = (exponent) => ({
   async prepare({ threads, quick }) {
     if (quick && exponent > 16) throw new NotAvailable('not run with --quick');
     const backend = await openCpu({ threads });
-    const model = MambaLM.initial(config, backend, 1);
+    const model = LanguageModel.initial(mambaFamily, config, backend, 1);
     const length = 2 ** exponent;
     const prompt = Int32Array.from({ length }, (_, i) => i % 251);
     let peakBytes = 0;

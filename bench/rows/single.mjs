@@ -7,7 +7,7 @@ import { milliseconds, NotAvailable } from '../lib/row.mjs';
 import { values } from '../lib/tensors.mjs';
 
 /** @typedef {import('../lib/row.mjs').Row} Row */
-/** @typedef {import('elapid').MambaLM} MambaLM */
+/** @typedef {import('elapid').LanguageModel} LanguageModel */
 
 const trainingLength = 256;
 
@@ -21,7 +21,7 @@ const mambaPy = /** @type {const} */ ({
 });
 
 /**
- * @param {{name: string, products: string, open: (threads: number) => Promise<{model: MambaLM, bf16: boolean, close: () => Promise<void>}>}} row
+ * @param {{name: string, products: string, open: (threads: number) => Promise<{model: LanguageModel, bf16: boolean, close: () => Promise<void>}>}} row
  * @returns {Row}
  */
 const trainRow = ({ name, products, open }) => ({

@@ -4,7 +4,7 @@ import { ArgumentError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 
 /** What an argument that names a model may be. */
-export const modelArgument = `folder of a Mamba checkpoint (official or transformers) or of a training run, or a model of the package: ${packagedModels.join(', ')}`;
+export const modelArgument = `folder of a checkpoint (of transformers, or Mamba’s official one) or of a training run, or a model of the package: ${packagedModels.join(', ')}`;
 
 /**
  * The folder that `model` names: itself where there is one, else that of the package's model of this name.

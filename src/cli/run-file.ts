@@ -1,6 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
-import { taskNames } from '../tasks/index.js';
+import { taskLayers, taskNames } from '../tasks/index.js';
 import { trainingCheckpointName } from '../train/index.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { checked } from '../util/schema.js';
@@ -18,7 +18,11 @@ const runSchema = v.strictObject({
   textField: v.exactOptional(v.string()),
   validation: v.optional(v.string()),
   tokenizer: v.nullable(v.string()),
-  model: v.strictObject({ dModel: positive, layers: positive, dState: positive, dConv: positive, expand: positive }),
+  /** `family` is left out of runs of the default family. */
+  model: v.union([
+    v.strictObject({ family: v.exactOptional(v.string()), size: v.string() }),
+    v.strictObject({ family: v.exactOptional(v.string()), dModel: positive, layers: positive, dState: positive, dConv: positive, expand: positive }),
+  ]),
   training: v.strictObject({
     steps: positive,
     batchSize: positive,
@@ -87,7 +91,7 @@ function placesOf(path: string, home: string, before: string | undefined): strin
 
 const taskSchema = v.strictObject({
   task: v.picklist(taskNames),
-  ssm: v.picklist(['s6', 'lti']),
+  ssm: v.picklist(taskLayers),
   sizes: v.strictObject({
     length: positive,
     tokens: positive,

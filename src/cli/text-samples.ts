@@ -1,6 +1,6 @@
 import type { DocumentDataset, DocumentSource, TokenDataset } from '../data/index.js';
 import { generateText } from '../generate/index.js';
-import type { MambaLM } from '../models/index.js';
+import type { LanguageModel } from '../models/index.js';
 import type { SampleMetrics } from '../train/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 
@@ -22,7 +22,7 @@ async function firstTokens(documents: DocumentSource): Promise<ArrayLike<number>
 
 /** What a model writes after a prompt, 200 tokens at temperature 0.8; the same prompt and luck each time, so that only the weights differ. */
 export async function textSample(
-  model: MambaLM,
+  model: LanguageModel,
   tokenizer: Tokenizer,
   prompt: string,
   { seed, signal }: { seed: number; signal: AbortSignal },

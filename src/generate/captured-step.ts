@@ -1,14 +1,13 @@
-import type { MambaLM, State } from '../models/index.js';
-import type { Program, Tensor } from '../tensor/index.js';
+import type { LanguageModel, Prepared, State } from '../models/index.js';
+import type { Program } from '../tensor/index.js';
 import { DisposedError } from '../util/errors.js';
-import { Transitions } from './transitions.js';
 
 /** A step of a model on a state, captured, and what was worked out from the weights for it: what decoders replay. */
 export class CapturedStep {
-  readonly #model: MambaLM;
+  readonly #model: LanguageModel;
   readonly #state: State;
   readonly #batch: number;
-  readonly #transitions: Transitions;
+  readonly #prepared: Prepared;
   readonly #program: Program;
   #disposed = false;
 
@@ -16,19 +15,19 @@ export class CapturedStep {
    * @param step launches the step
    * @throws ArgumentError when the state is another model's
    */
-  constructor(model: MambaLM, state: State, step: (transitions: readonly Tensor[]) => void) {
+  constructor(model: LanguageModel, state: State, step: (prepared: Prepared) => void) {
     model.expectLive('Decoder');
     state.expectOf('Decoder', model, state.batch);
     this.#model = model;
     this.#state = state;
     this.#batch = state.batch;
-    this.#transitions = new Transitions(model);
+    this.#prepared = model.prepare();
     try {
       this.#program = model.backend.capture(() => {
-        step(this.#transitions.tensors);
+        step(this.#prepared);
       });
     } catch (error) {
-      this.#transitions.dispose();
+      this.#prepared.dispose();
       throw error;
     }
   }
@@ -50,7 +49,7 @@ export class CapturedStep {
    */
   replay(operation: string, count = 1): void {
     this.expectLive(operation);
-    this.#transitions.refresh();
+    this.#prepared.refresh();
     for (let i = 0; i < count; i++) {
       this.#program.replay();
       this.#state.position++;
@@ -60,6 +59,6 @@ export class CapturedStep {
   dispose(): void {
     this.#disposed = true;
     this.#program.dispose();
-    this.#transitions.dispose();
+    this.#prepared.dispose();
   }
 }

@@ -1,10 +1,9 @@
-import type { MambaLM, State, StateUse } from '../models/index.js';
+import type { LanguageModel, State, StateUse } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
 import { CapturedStep } from './captured-step.js';
-import { Transitions } from './transitions.js';
 
 /**
  * Reads a prompt into a state, a chunk at a time: memory does not grow with the prompt.
@@ -15,7 +14,7 @@ import { Transitions } from './transitions.js';
  * @throws ArgumentError when there is no id, or one is outside of the vocabulary; when the state is another model's, or in use
  * @throws DisposedError when model, state or backend are disposed, meanwhile too
  */
-export async function prefill(model: MambaLM, ids: ArrayLike<number>, state: State, options: PrefillOptions = {}): Promise<Float32Array> {
+export async function prefill(model: LanguageModel, ids: ArrayLike<number>, state: State, options: PrefillOptions = {}): Promise<Float32Array> {
   state.expectOf('prefill', model, 1);
   const use = state.take('prefill', 'a prefill');
   try {
@@ -31,14 +30,14 @@ export interface PrefillOptions {
 }
 
 /** `prefill` for one that has taken the state. */
-export async function readPrompt(model: MambaLM, ids: ArrayLike<number>, state: State, options: PrefillOptions): Promise<Float32Array> {
+export async function readPrompt(model: LanguageModel, ids: ArrayLike<number>, state: State, options: PrefillOptions): Promise<Float32Array> {
   const { chunkLength = 512, signal } = options;
   if (ids.length === 0) {
     throw new ArgumentError(describeProblem({ operation: 'prefill', argument: 'ids', expected: 'at least one id', got: 'empty' }));
   }
   model.checkIds('prefill', ids);
   const all = Int32Array.from(ids);
-  const transitions = new Transitions(model);
+  const prepared = model.prepare();
   let logits: Tensor | undefined;
   try {
     for (let start = 0; start < all.length; start += chunkLength) {
@@ -46,21 +45,21 @@ export async function readPrompt(model: MambaLM, ids: ArrayLike<number>, state: 
       logits?.dispose();
       const chunk = all.subarray(start, start + chunkLength);
       logits = withoutScope(() =>
-        scope(() => model.forwardLast(tensor(model.backend, chunk, [1, chunk.length], 'i32'), { state, transitions: transitions.tensors })),
+        scope(() => model.forwardLast(tensor(model.backend, chunk, [1, chunk.length], 'i32'), { state, prepared })),
       );
       // One chunk in flight: an abort takes effect within a chunk, and the queue stays short.
       await model.backend.synchronize();
     }
     return Float32Array.from((await logits?.data()) ?? []);
   } finally {
-    transitions.dispose();
+    prepared.dispose();
     logits?.dispose();
   }
 }
 
 /** Decodes one token at a time for the sequences of a state, with the launches of a step recorded once and replayed. */
 export class Decoder implements Disposable {
-  readonly #model: MambaLM;
+  readonly #model: LanguageModel;
   readonly #state: State;
   readonly #use: StateUse | null;
   readonly #ids: Tensor;
@@ -73,7 +72,7 @@ export class Decoder implements Disposable {
    * @param use of one that has taken the state and decodes
    * @throws ArgumentError when the state is another model's
    */
-  constructor(model: MambaLM, state: State, use: StateUse | null = null) {
+  constructor(model: LanguageModel, state: State, use: StateUse | null = null) {
     this.#model = model;
     this.#state = state;
     this.#use = use;
@@ -81,8 +80,8 @@ export class Decoder implements Disposable {
       scope(() => {
         const ids = tensor(model.backend, new Int32Array(state.batch), [state.batch], 'i32');
         let logits: Tensor | undefined;
-        const step = new CapturedStep(model, state, (transitions) => {
-          logits = model.step(ids, state, transitions);
+        const step = new CapturedStep(model, state, (prepared) => {
+          logits = model.step(ids, state, prepared);
         });
         return { ids, step, logits: logits as unknown as Tensor };
       }),

@@ -1,4 +1,4 @@
-import type { MambaLM, State } from '../models/index.js';
+import type { LanguageModel, State } from '../models/index.js';
 import { expectFiniteWeights } from '../nn/index.js';
 import { ByteTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
@@ -32,7 +32,7 @@ export interface GenerateTextOptions extends GenerateOptions {
  * @throws DisposedError when model, state or backend are disposed, meanwhile too
  */
 export async function* generateTokens(
-  model: MambaLM,
+  model: LanguageModel,
   promptIds: ArrayLike<number>,
   options: GenerateOptions = {},
 ): AsyncGenerator<number, void, void> {
@@ -78,7 +78,7 @@ export async function* generateTokens(
 
 /** A first token and those after it, drawn on the device, `ahead` at a time. */
 async function* drawnAhead(
-  model: MambaLM,
+  model: LanguageModel,
   state: State,
   first: number,
   options: GenerateOptions & { readonly maxTokens: number; readonly ahead: number },
@@ -99,7 +99,7 @@ async function* drawnAhead(
 }
 
 /** What `draw` gives. Where logits leave nothing to draw, an error that names the weight at fault, if one is. */
-async function explained<T>(model: MambaLM, draw: () => T | Promise<T>): Promise<T> {
+async function explained<T>(model: LanguageModel, draw: () => T | Promise<T>): Promise<T> {
   try {
     return await draw();
   } catch (error) {
@@ -117,7 +117,7 @@ async function explained<T>(model: MambaLM, draw: () => T | Promise<T>): Promise
  * @throws ArgumentError for bad options, and for an empty prompt where a state goes on, or the vocabulary has no such token
  */
 export async function* generateText(
-  model: MambaLM,
+  model: LanguageModel,
   tokenizer: Tokenizer,
   prompt: string,
   options: GenerateTextOptions = {},
@@ -143,7 +143,7 @@ export async function* generateText(
 const decodedBefore = 8;
 
 /** What stands before a text that begins with nothing. */
-function firstIds(tokenizer: Tokenizer, { endOfText }: MambaLM): Int32Array {
+function firstIds(tokenizer: Tokenizer, { endOfText }: LanguageModel): Int32Array {
   const first = tokenizer.beginOfText ?? tokenizer.endOfText ?? endOfText[0];
   if (first !== undefined) return Int32Array.of(first);
   if (tokenizer instanceof ByteTokenizer) return tokenizer.encode('\n');

@@ -1,4 +1,4 @@
-import type { MambaLM, State } from '../models/index.js';
+import type { LanguageModel, State } from '../models/index.js';
 import { sampleTokens } from '../ops/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
@@ -24,7 +24,7 @@ export class SamplingDecoder implements Disposable {
    * @param first the token that the first step feeds
    * @param options.capacity the most steps that will be taken
    */
-  constructor(model: MambaLM, state: State, first: number, options: { temperature: number; seed: number; capacity: number }) {
+  constructor(model: LanguageModel, state: State, first: number, options: { temperature: number; seed: number; capacity: number }) {
     state.expectOf('SamplingDecoder', model, 1);
     const { backend } = model;
     const { temperature, seed, capacity } = options;
@@ -35,9 +35,9 @@ export class SamplingDecoder implements Disposable {
           counter: tensor(backend, [0], [1], 'i32'),
           history: tensor(backend, new Int32Array(capacity), [1, capacity], 'i32'),
         };
-        const step = new CapturedStep(model, state, (transitions) => {
+        const step = new CapturedStep(model, state, (prepared) => {
           scope(() => {
-            sampleTokens(model.step(tensors.ids, state, transitions), tensors, { temperature, seed });
+            sampleTokens(model.step(tensors.ids, state, prepared), tensors, { temperature, seed });
           });
         });
         return { tensors, step };

@@ -38,7 +38,7 @@ export function safetensorsChunks(
 }
 
 /**
- * The pieces of a safetensors file that holds checksums of its tensors and its header (`loadMamba` and `openCheckpoint` compare
+ * The pieces of a safetensors file that holds checksums of its tensors and its header (`loadModel` and `openCheckpoint` compare
  * them with what they read); otherwise as `safetensorsChunks`. A tensor's data are asked for twice: to be hashed, since the checksums
  * stand before them, and to be written.
  */

@@ -1,4 +1,6 @@
+export * from './block.js';
 export { expectFiniteWeights } from './finite.js';
 export * from './initialisers.js';
 export * from './layers.js';
+export * from './mixer.js';
 export * from './parameters.js';

@@ -1,24 +1,53 @@
-import { causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear, type CausalConv1dOptions } from '../ops/index.js';
+import { add, causalConv1d, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear, type CausalConv1dOptions } from '../ops/index.js';
 import { scope, type FloatDType, type Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
-import type { Parameter, ParameterStore } from './parameters.js';
+import type { Packing, Parameter, ParameterStore } from './parameters.js';
+
+/** How a `Linear` is made. */
+export interface LinearOptions {
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly bias: boolean;
+  /** Of the weight; default: PyTorch's. */
+  readonly initialiser?: Initialiser;
+  /** Of the bias; default: zeros. */
+  readonly biasInitialiser?: Initialiser;
+  /** Of the weight; default 'whole'. */
+  readonly packing?: Packing;
+}
 
 /** y = x·weightᵀ + bias. Keys: `weight` [out, in], `bias` [out]. */
 export class Linear {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
+  /** What is added to the product, as an adapter does: [..., in] → [..., out]. Null: nothing. */
+  added: ((x: Tensor) => Tensor<FloatDType>) | null = null;
 
-  constructor(
-    parameters: ParameterStore,
-    { inputs, outputs, bias, initialiser = fanIn(inputs) }: { inputs: number; outputs: number; bias: boolean; initialiser?: Initialiser },
-  ) {
-    this.weight = parameters.get('weight', { shape: [outputs, inputs], initialiser });
-    this.bias = bias ? parameters.get('bias', { shape: [outputs], initialiser: constant(0), decay: false }) : null;
+  constructor(parameters: ParameterStore, options: LinearOptions) {
+    const { inputs, outputs, bias, initialiser = fanIn(inputs), biasInitialiser = constant(0), packing = 'whole' } = options;
+    this.weight = parameters.get('weight', { shape: [outputs, inputs], initialiser, packing });
+    this.bias = bias ? parameters.get('bias', { shape: [outputs], initialiser: biasInitialiser, decay: false }) : null;
+    parameters.list(this);
   }
 
-  /** @param x [..., in] @returns [..., out] */
-  forward(x: Tensor): Tensor<FloatDType> {
-    return linear(x, this.weight.tensor, this.bias?.tensor);
+  /** @param x [..., in] @param options.dtype of the result; default: x's @returns [..., out] */
+  forward(x: Tensor, options: { readonly dtype?: 'f32' | 'f16' } = {}): Tensor<FloatDType> {
+    return this.#with(x, () => linear(x, this.weight.tensor, this.bias?.tensor, options));
+  }
+
+  /** x·weightᵀ without the bias, for an operation that adds the bias itself. @param x [..., in] @returns [..., out] */
+  product(x: Tensor): Tensor<FloatDType> {
+    return this.#with(x, () => linear(x, this.weight.tensor));
+  }
+
+  /** The weight, for kernels that multiply by it themselves; null where `forward` does more than multiply and add the bias. */
+  plain(): Tensor | null {
+    return this.added === null ? this.weight.tensor : null;
+  }
+
+  #with(x: Tensor, product: () => Tensor<FloatDType>): Tensor<FloatDType> {
+    const { added } = this;
+    return added === null ? product() : scope(() => add(product(), added(x)));
   }
 }
 
@@ -27,7 +56,7 @@ export class Embedding {
   readonly weight: Parameter;
 
   constructor(parameters: ParameterStore, { count, size, deviation }: { count: number; size: number; deviation: number }) {
-    this.weight = parameters.get('weight', { shape: [count, size], initialiser: normal(deviation) });
+    this.weight = parameters.get('weight', { shape: [count, size], initialiser: normal(deviation), packing: 'whole' });
   }
 
   /** @param ids [...] i32 @returns [..., D], f16 where the backend computes in mixed precision or the weight is f16 */
@@ -66,9 +95,19 @@ export class Norm {
   /**
    * The norm and a projection after it, for the few rows of decoding; not recorded for gradients.
    * @param x [B,D] @param residual [B,D], added to x before the norm
-   * @returns y = norm(x + residual)·weightᵀ + bias, and the sum itself, the next residual
+   * @returns y = projection(norm(x + residual)), and the sum itself, the next residual
    */
-  project(
+  project(x: Tensor, residual: Tensor | null, projection: Linear): { y: Tensor<FloatDType>; residual: Tensor<FloatDType> } {
+    const weight = projection.plain();
+    if (weight !== null) return this.projectBy(x, residual, { weight, bias: projection.bias?.tensor ?? null });
+    return scope(() => {
+      const normed = this.forward(x, residual);
+      return { y: projection.forward(normed.y), residual: normed.residual };
+    });
+  }
+
+  /** The same by a weight [N,D] and a bias [N]. */
+  projectBy(
     x: Tensor,
     residual: Tensor | null,
     { weight, bias, dtype }: { weight: Tensor; bias: Tensor | null; dtype?: 'f32' },
@@ -104,11 +143,6 @@ export class CausalConv1d {
     options: Pick<CausalConv1dOptions, 'initialState' | 'finalState' | 'sequenceStarts'>,
   ): { y: Tensor<FloatDType>; finalState: Tensor<'f32'> } {
     return scope(() => causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() }));
-  }
-
-  /** One position: x [B,E]; `state` [B,K−1,E] is updated in place. */
-  step(x: Tensor, state: Tensor): Tensor<FloatDType> {
-    return scope(() => causalConv1dStep(state, x, reshape(this.weight.tensor, this.#shape), this.#activation()));
   }
 
   /** The weight [E,K], a handle that the caller or its scope disposes, and the bias. */

@@ -1,24 +1,34 @@
 import { Random } from '../util/random.js';
 import { keep, sizeOf, tensor, type Backend, type Shape, type Tensor } from '../tensor/index.js';
 import type { Initialiser } from './initialisers.js';
+import type { Linear } from './layers.js';
 
 /** A trainable tensor under its checkpoint key. The tensor may be replaced (by an optimiser's flat storage). */
 export class Parameter {
   /** The optimiser whose storage the tensor is a part of and that updates it; null: none. */
   optimiser: object | null = null;
 
-  /** @param decay whether weight decay applies */
+  /** @param decay whether weight decay applies @param packing formats for inference that it stands */
   constructor(
     readonly key: string,
     public tensor: Tensor,
     readonly decay: boolean,
+    readonly packing: Packing,
   ) {}
 }
+
+/**
+ * Formats for inference that a parameter stands: any ('whole'), any of 8 bits and more ('atLeastInt8'), or float32 alone ('never'),
+ * as small parameters and those of the dynamics.
+ */
+export type Packing = 'whole' | 'atLeastInt8' | 'never';
 
 /** What a module asks for when it is built. */
 export interface ParameterRequest {
   readonly shape: Shape;
   readonly initialiser: Initialiser;
+  /** Default 'never'. */
+  readonly packing?: Packing;
   /** Default true. The published training recipe spares A_log, D, biases and norm weights. */
   readonly decay?: boolean;
 }
@@ -34,11 +44,13 @@ export class ParameterStore {
   readonly #prefix: string;
   readonly #source: TensorSource;
   readonly #all: Parameter[];
+  readonly #linears: Map<string, Linear>;
 
-  constructor(source: TensorSource, prefix = '', all: Parameter[] = []) {
+  constructor(source: TensorSource, prefix = '', parent: { all: Parameter[]; linears: Map<string, Linear> } = { all: [], linears: new Map() }) {
     this.#source = source;
     this.#prefix = prefix;
-    this.#all = all;
+    this.#all = parent.all;
+    this.#linears = parent.linears;
   }
 
   /** All parameters given out so far, under any prefix. */
@@ -46,13 +58,23 @@ export class ParameterStore {
     return this.#all;
   }
 
+  /** All linear layers made so far, by their keys (`backbone.layers.0.mixer.in_proj`): what adapters attach to. */
+  get linears(): ReadonlyMap<string, Linear> {
+    return this.#linears;
+  }
+
   at(name: string): ParameterStore {
-    return new ParameterStore(this.#source, `${this.#prefix}${name}.`, this.#all);
+    return new ParameterStore(this.#source, `${this.#prefix}${name}.`, { all: this.#all, linears: this.#linears });
+  }
+
+  /** Adds a linear layer, whose parameters this store gives, to `linears`. */
+  list(linear: Linear): void {
+    this.#linears.set(this.#prefix.slice(0, -1), linear);
   }
 
   get(name: string, request: ParameterRequest): Parameter {
     const key = this.#prefix + name;
-    const parameter = new Parameter(key, keep(this.#source(key, request)), request.decay ?? true);
+    const parameter = new Parameter(key, keep(this.#source(key, request)), request.decay ?? true, request.packing ?? 'never');
     this.#all.push(parameter);
     return parameter;
   }

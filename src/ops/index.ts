@@ -5,7 +5,8 @@ export type { MixerStepState } from './block-step/mixer-step.js';
 export type { ConvActivation } from './causal-conv1d/arguments.js';
 export { causalConv1d, type CausalConv1dOptions } from './causal-conv1d/causal-conv1d.js';
 export { causalConv1dStep } from './causal-conv1d/step.js';
-export { crossEntropy, ignoredTarget } from './cross-entropy/cross-entropy.js';
+export { full, zeros } from './create.js';
+export { crossEntropy, ignoredTarget, logitLosses } from './cross-entropy/cross-entropy.js';
 export { linearCrossEntropy, tokenLosses, type LinearCrossEntropyOptions } from './cross-entropy/linear-cross-entropy.js';
 export {
   add,

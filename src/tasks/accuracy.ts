@@ -1,5 +1,5 @@
 import { ignoredTarget, type Batch, type BatchShape } from '../data/index.js';
-import type { MambaLM } from '../models/index.js';
+import type { LanguageModel } from '../models/index.js';
 import { scope, tensor, type HostArray } from '../tensor/index.js';
 import type { Evaluation, TrainingData } from '../train/index.js';
 import { freshStreams, TaskBatches, type Task } from './task.js';
@@ -21,7 +21,7 @@ export interface AnswerOptions {
  * @throws ArgumentError where an id is outside of the model's vocabulary; when the model is trained meanwhile
  */
 export async function evaluateAnswers(
-  model: MambaLM,
+  model: LanguageModel,
   source: { next(): Batch },
   { batchSize, length, batches, chunkLength = 2048, signal }: AnswerOptions & BatchShape,
 ): Promise<Required<Evaluation>> {

@@ -1,4 +1,4 @@
-import type { MambaLM } from '../models/index.js';
+import type { LanguageModel } from '../models/index.js';
 import { evaluateAnswers } from './accuracy.js';
 import { inductionHeads } from './induction-heads.js';
 import { checkSize, freshStreams, TaskBatches } from './task.js';
@@ -19,7 +19,7 @@ export interface LengthAccuracy {
  * @throws ArgumentError where an option is out of its range
  */
 export async function* inductionByLength(
-  model: MambaLM,
+  model: LanguageModel,
   options: { longest: number; examples: number; seed: number; signal?: AbortSignalLike },
 ): AsyncGenerator<LengthAccuracy> {
   const operation = 'inductionByLength';

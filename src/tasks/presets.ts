@@ -1,4 +1,4 @@
-import { mambaConfig, type MambaConfig } from '../models/index.js';
+import { defaultFamily, familyNamed, type DescribedModel } from '../models/index.js';
 import { defaultTrainingOptions, type TrainingOptions } from '../train/index.js';
 import { inductionHeads } from './induction-heads.js';
 import { selectiveCopying } from './selective-copying.js';
@@ -6,6 +6,10 @@ import type { Task } from './task.js';
 
 export const taskNames = ['selective-copying', 'induction-heads'] as const;
 export type TaskName = (typeof taskNames)[number];
+
+/** What the layers of a task's model select with: the selective scan, or nothing. */
+export const taskLayers = ['s6', 'lti'] as const;
+export type TaskLayer = (typeof taskLayers)[number];
 
 export const presetNames = ['paper', 'quick'] as const;
 export type PresetName = (typeof presetNames)[number];
@@ -49,8 +53,9 @@ export function makeTask(name: TaskName, { length, tokens }: Pick<TaskSizes, 'le
  * The paper's model for both tasks: two layers, D = 64. Embeddings start at a deviation of ¼ instead of 0.02: with so few
  * ids, and a head that shares them, the smaller start costs hundreds of steps before anything is learnt.
  */
-export function taskModelConfig({ vocabularySize }: Task, ssm: MambaConfig['ssm']): MambaConfig {
-  return mambaConfig({ vocabularySize, dModel: 64, layers: 2, ssm, initialisation: { embeddingDeviation: 0.25 } });
+export function taskModel({ vocabularySize }: Task, ssm: TaskLayer): DescribedModel {
+  const family = familyNamed(defaultFamily);
+  return { family, config: family.configOf({ vocabularySize, dModel: 64, layers: 2, ssm, embeddingDeviation: 0.25 }) };
 }
 
 /**

@@ -5,7 +5,8 @@ export async function clearRowsNotFinite(state: State): Promise<void> {
   const { batch } = state;
   const bad = new Set<number>();
   const parts = [];
-  for (const tensor of state.layers.flatMap(({ conv, ssm }) => [conv, ssm])) {
+  for (const [, tensor] of state.named()) {
+    if (tensor.size === 0) continue;
     const values = Float32Array.from(await tensor.data());
     const size = values.length / batch;
     for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) bad.add(Math.floor(i / size));

@@ -1,5 +1,5 @@
 import { ignoredTarget, type Batch, type BatchShape } from '../data/index.js';
-import type { MambaLM, State } from '../models/index.js';
+import type { LanguageModel, State } from '../models/index.js';
 import { expectFiniteWeights } from '../nn/index.js';
 import { scope, tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
@@ -39,7 +39,7 @@ export interface EvaluationConduct {
  * @throws DisposedError when model or backend are disposed, meanwhile too
  */
 export async function evaluate(
-  model: MambaLM,
+  model: LanguageModel,
   batches: Iterable<Batch> | AsyncIterable<Batch>,
   { batchSize, length }: BatchShape,
   { onProgress, signal }: EvaluationConduct = {},
@@ -90,7 +90,7 @@ export function countTargets(targets: Int32Array): number {
  * @throws DisposedError when model or backend are disposed, meanwhile too
  */
 export async function evaluateSequence(
-  model: MambaLM,
+  model: LanguageModel,
   tokens: ArrayLike<number>,
   options: EvaluationConduct & { readonly chunkLength?: number } = {},
 ): Promise<Evaluation> {
@@ -135,7 +135,7 @@ export async function evaluateSequence(
  * Throws for a loss that is not finite, and can only stay so.
  * @throws ArgumentError naming the weight at fault, if one is
  */
-async function explainLoss(model: MambaLM, loss: number): Promise<never> {
+async function explainLoss(model: LanguageModel, loss: number): Promise<never> {
   await expectFiniteWeights('evaluate', model.parameters);
   throw new ArgumentError(
     describeProblem({

@@ -1,5 +1,5 @@
 import { platform } from '#platform';
-import { stageMamba } from '../models/index.js';
+import { stageModel } from '../models/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem, ElapidError, FileError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
@@ -161,7 +161,7 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
 
 /** Replaces a folder's model and training checkpoint; all of it is whole before any takes its place. */
 async function replaceCheckpoint(trainer: Trainer, folder: string, seconds: number): Promise<void> {
-  const model = await stageMamba(trainer.model, folder);
+  const model = await stageModel(trainer.model, folder);
   const training = await stageTraining(trainer, platform.joinPath(folder, trainingCheckpointName), seconds).catch(async (error: unknown) => {
     await model.discard();
     throw error;

@@ -1,7 +1,7 @@
 import { NormProbe, valueAndGradients, type Sighting } from '../autograd/index.js';
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
 import type { Batch, BatchSource, DocumentDataset, DocumentSource, TokenArray, TokenDataset } from '../data/index.js';
-import type { MambaLM, State } from '../models/index.js';
+import type { LanguageModel, State } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
@@ -76,7 +76,7 @@ export interface TrainingData {
   /** Whether the rows of a batch go on where those of the batch before ended, so that the state is carried over. */
   readonly continuous: boolean;
   /** Measures a model on data that `source` does not give, on the first `limitBatches` batches of them; none where nothing is held out. */
-  readonly evaluate?: (model: MambaLM, limitBatches: number) => Promise<Evaluation>;
+  readonly evaluate?: (model: LanguageModel, limitBatches: number) => Promise<Evaluation>;
   /** Finds out whether there is anything to predict, to train on and held out. @throws ArgumentError where there is not */
   readonly check?: () => Promise<void>;
 }
@@ -91,7 +91,7 @@ export interface TrainingData {
  * they were then.
  */
 export class Trainer implements Disposable {
-  readonly model: MambaLM;
+  readonly model: LanguageModel;
   readonly options: TrainingOptions;
   readonly data: TrainingData;
   readonly optimiser: FlatAdamW;
@@ -112,7 +112,7 @@ export class Trainer implements Disposable {
    * @param data a text, documents, or another source of batches [batchSize, length]; the held-out part may be empty, not of one token
    * @throws ArgumentError when an option is out of range or the text too short; when another trainer has the model
    */
-  constructor(model: MambaLM, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {
+  constructor(model: LanguageModel, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
       throw new ArgumentError(
         describeProblem({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) }),
@@ -390,7 +390,7 @@ async function* limit<T>(items: Iterable<T> | AsyncIterable<T>, count: number): 
 
 function trainingData(data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions): TrainingData {
   if ('source' in data) return data;
-  const measure = (batches: Iterable<Batch> | AsyncIterable<Batch>, model: MambaLM, limitBatches: number) =>
+  const measure = (batches: Iterable<Batch> | AsyncIterable<Batch>, model: LanguageModel, limitBatches: number) =>
     evaluate(model, limit(batches, limitBatches), options);
   if (isText(data)) {
     const { training, validation } = data;

@@ -113,10 +113,7 @@ type Moments = ReturnType<FlatAdamW['moments']>;
 function tensorsOf({ model, carried }: Trainer, moments: Moments): [string, Tensor][] {
   const named: [string, Tensor][] = model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
   for (const { key, first, second } of moments) named.push([`first.${key}`, first], [`second.${key}`, second]);
-  for (const [i, { conv, ssm }] of (carried?.layers ?? []).entries()) {
-    if (conv.size > 0) named.push([`state.${String(i)}.conv`, conv]);
-    named.push([`state.${String(i)}.ssm`, ssm]);
-  }
+  for (const [key, tensor] of carried?.named() ?? []) if (tensor.size > 0) named.push([`state.${key}`, tensor]);
   return named;
 }
 

@@ -3,7 +3,7 @@ import { valueAndGradients } from '../../src/autograd/index.js';
 import { openBackend } from '../../src/backend/open.js';
 import { PlanBackend, type PlannedLaunch } from '../../src/backend/plan/plan-backend.js';
 import { Decoder } from '../../src/generate/index.js';
-import { mambaConfig, MambaLM } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import { embedding } from '../../src/ops/index.js';
 import { empty, scope, type Backend } from '../../src/tensor/index.js';
@@ -22,7 +22,7 @@ const total = (launches: readonly PlannedLaunch[], what: 'bytesRead' | 'bytesWri
   launches.reduce((sum, launch) => sum + launch[what], 0);
 
 /** The launches of a decoded token; on the plan backend the logits cannot be read. */
-async function decodeStep(model: MambaLM, backend: PlanBackend): Promise<PlannedLaunch[]> {
+async function decodeStep(model: LanguageModel, backend: PlanBackend): Promise<PlannedLaunch[]> {
   const state = model.newState(1);
   const decoder = new Decoder(model, state);
   backend.resetStatistics();
@@ -150,7 +150,7 @@ describe('launches of a model of two layers', () => {
 describe('bytes', () => {
   test('a token of the 130m shape reads each weight once and little else', async () => {
     const backend = new PlanBackend();
-    const model = MambaLM.initial(mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 }), backend, 0);
+    const model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 }), backend, 0);
     const launches = await decodeStep(model, backend);
     const weights = 4 * countParameters(model.parameters);
     const [read, written] = [total(launches, 'bytesRead'), total(launches, 'bytesWritten')];
@@ -186,18 +186,18 @@ describe('cpu and plan', () => {
       for (const backend of [new PlanBackend(), await openBackend('cpu', { threads: 1 })]) {
         const model = smallModel(backend, variant);
         const state = model.newState(2);
-        const transitions = model.transitions();
+        const prepared = model.prepare();
         const input = idTensor(backend, [0, 0], [2]);
         backend.resetStatistics();
         const program = backend.capture(() => {
-          scope(() => model.step(input, state, transitions)).dispose();
+          scope(() => model.step(input, state, prepared)).dispose();
         });
         const captured = backend.statistics().launches;
         program.replay();
         program.replay();
         counts.push({ program: program.launches, captured, replayed: backend.statistics().launches - captured });
         program.dispose();
-        for (const one of [...transitions, input, state, model]) one.dispose();
+        for (const one of [prepared, input, state, model]) one.dispose();
         expect(backend.statistics().liveBuffers).toBe(0);
         await backend.close();
       }

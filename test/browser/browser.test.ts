@@ -3,7 +3,7 @@ import { chromium } from 'playwright-core';
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
 import { generateTokens } from '../../src/generate/index.js';
-import { loadMamba, mambaConfig, MambaLM } from '../../src/models/index.js';
+import { loadModel, mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
 import * as operations from '../../src/ops/all-cases.js';
 import { useBackend } from '../support/backends.js';
@@ -68,7 +68,7 @@ describe.skipIf(executable === undefined)(`Chromium${note}`, () => {
     expect(results.description).toMatch(expected);
     expect(results.liveBuffers).toBe(0);
 
-    const model = await loadMamba(goldenPath('hf-mamba'), backend());
+    const model = await loadModel(goldenPath('hf-mamba'), backend());
     const ids = Int32Array.from({ length: 37 }, (_, i) => (i * 31 + 5) % 97);
     expectClose(results.logits, await read(() => model.forward(idTensor(backend(), ids, [1, 37]))), tolerance(37), 'logits');
     const greedy: number[] = [];
@@ -76,7 +76,7 @@ describe.skipIf(executable === undefined)(`Chromium${note}`, () => {
     expect(results.greedy).toEqual(greedy);
     model.dispose();
 
-    const trained = MambaLM.initial(mambaConfig({ vocabularySize: 16, dModel: 20, layers: 2 }), backend(), 1);
+    const trained = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 16, dModel: 20, layers: 2 }), backend(), 1);
     const text = Uint8Array.from({ length: 2000 }, (_, i) => (i * i + 3 * i) % 16);
     const trainer = new Trainer(trained, splitText(text), { ...defaultTrainingOptions(10), batchSize: 2, length: 32 });
     const losses: number[] = [];

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Decoder } from '../../src/generate/index.js';
-import { loadMamba, State } from '../../src/models/index.js';
+import { loadModel, State } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
@@ -35,7 +35,7 @@ describe('elapid eval and elapid inspect', () => {
     { args: ['--chunk', '50'], count: bytes.length, chunkLength: 50 },
     { args: ['--limit', '202', '--chunk', '64'], count: 202, chunkLength: 64 },
   ])('eval --json $args is what evaluateSequence gives, to the bit', async ({ args, count, chunkLength }) => {
-    const model = await loadMamba(path('run'), backend());
+    const model = await loadModel(path('run'), backend());
     const expected = await evaluateSequence(model, bytes.subarray(0, count), { chunkLength });
     model.dispose();
     const result = await evaluate(...args);
@@ -54,7 +54,7 @@ describe('elapid eval and elapid inspect', () => {
     const documents = ['Once upon a time.\n', `Ünïcödé ${'again '.repeat(300)}\n`, 'x\n', 'The end.\n'];
     writeFileSync(path('documents.txt'), documents.join('<|end|>\n'));
     writeFileSync(path('documents.jsonl'), documents.map((story) => `${JSON.stringify({ story })}\n`).join(''));
-    const model = await loadMamba(path('run'), backend());
+    const model = await loadModel(path('run'), backend());
     let [sum, count] = [0, 0];
     for (const document of documents.map((story) => new TextEncoder().encode(story)).filter(({ length }) => length > 1)) {
       const { loss, tokens } = await evaluateSequence(model, document);
@@ -102,7 +102,7 @@ describe('elapid eval and elapid inspect', () => {
       stateBytes: number;
       decodeStep: { launches: number; bytesRead: number; kernels: Record<string, number> };
     };
-    const model = await loadMamba(goldenPath('hf-mamba'), backend());
+    const model = await loadModel(goldenPath('hf-mamba'), backend());
     const state = model.newState(1);
     const decoder = new Decoder(model, state);
     const weights = countParameters(model.parameters);
@@ -110,7 +110,7 @@ describe('elapid eval and elapid inspect', () => {
     expect(inspection.parameters.total).toBe(weights);
     expect(inspection.parameters.parts['embeddings']).toBe(97 * 32);
     expect(Object.values(inspection.parameters.parts).reduce((sum, part) => sum + part, 0)).toBe(weights);
-    expect(inspection.stateBytes).toBe(State.sizeBytes(model.config));
+    expect(inspection.stateBytes).toBe(State.sizeBytes(model));
     expect(inspection.decodeStep.bytesRead).toBeGreaterThan(4 * weights);
     expect(Object.values(inspection.decodeStep.kernels).reduce((sum, count) => sum + count, 0)).toBe(inspection.decodeStep.launches);
     for (const one of [decoder, state, model]) one.dispose();

@@ -1,7 +1,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { fromFloat32 } from '../../src/io/index.js';
-import { saveMamba } from '../../src/models/index.js';
+import { saveModel } from '../../src/models/index.js';
 import { sharedCase } from '../fixtures.js';
 import { useBackend } from '../support/backends.js';
 import { rewriteSafetensors } from '../support/checkpoints.js';
@@ -27,7 +27,7 @@ describe('models with faults', () => {
 
   beforeAll(async () => {
     const model = smallModel(backend(), { vocabularySize: 256 });
-    await saveMamba(model, path('nan'));
+    await saveModel(model, path('nan'));
     model.dispose();
     const weights = path('nan', 'model.safetensors');
     writeFileSync(

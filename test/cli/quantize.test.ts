@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { loadMamba } from '../../src/models/index.js';
+import { loadModel } from '../../src/models/index.js';
 import { packedDTypes } from '../../src/tensor/index.js';
 import { useBackend } from '../support/backends.js';
 import { runCli } from '../support/cli.js';
@@ -16,7 +16,7 @@ describe('elapid quantize', () => {
     const { code, stdout, stderr } = await runCli('quantize', model, '--dtype', dtype, '--out', path(dtype), '--threads', '1');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^before +[\d.]+ kB {2}\S+\nafter +[\d.]+ kB {2}\S+ {2}\([\d.]+ %\)\n$/);
-    const [written, packed] = [await loadMamba(path(dtype), backend()), await loadMamba(model, backend(), { dtype })];
+    const [written, packed] = [await loadModel(path(dtype), backend()), await loadModel(model, backend(), { dtype })];
     for (const [i, { key, tensor }] of written.parameters.entries()) {
       expect(tensor.dtype, key).toBe(packed.parameters[i]?.tensor.dtype);
       expect([...(await tensor.data())], key).toEqual([...((await packed.parameters[i]?.tensor.data()) ?? [])]);

@@ -1,7 +1,7 @@
 import { mkdirSync, openSync, closeSync, ftruncateSync, writeFileSync, writeSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { loadMamba, saveMamba, MambaLM, mambaConfig } from '../../src/models/index.js';
+import { loadModel, saveModel, LanguageModel, mambaConfig, mambaFamily } from '../../src/models/index.js';
 import { evaluateSequence } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
 import { runCli, tinyModel, tinyRun, trainingText } from '../support/cli.js';
@@ -12,14 +12,14 @@ const backend = useBackend('cpu', { kernels: 'auto', threads: 1 });
 const config = mambaConfig({ vocabularySize: 256, dModel: 16, layers: 1, dState: 4 });
 
 beforeAll(async () => {
-  const model = MambaLM.initial(config, backend(), 1);
-  await saveMamba(model, path('model'));
+  const model = LanguageModel.initial(mambaFamily, config, backend(), 1);
+  await saveModel(model, path('model'));
   model.dispose();
 });
 
 /** Bits a byte of documents on bytes, each from its beginning. */
 async function expected(documents: readonly string[]): Promise<{ loss: number; tokens: number }> {
-  const model = await loadMamba(path('model'), backend());
+  const model = await loadModel(path('model'), backend());
   let [sum, count] = [0, 0];
   for (const document of documents) {
     const bytes = new TextEncoder().encode(document);
@@ -66,8 +66,8 @@ describe('elapid eval', () => {
       model: { type: 'WordLevel', vocab: Object.fromEntries(vocabulary.map((word, id) => [word, id])), unk_token: '?' },
     }));
     writeFileSync(path('words', 'tokenizer_config.json'), JSON.stringify({ eos_token: '<eos>' }));
-    const model = MambaLM.initial(mambaConfig({ vocabularySize: 8, dModel: 16, layers: 1, dState: 4 }), backend(), 1);
-    await saveMamba(model, path('words'));
+    const model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 8, dModel: 16, layers: 1, dState: 4 }), backend(), 1);
+    await saveModel(model, path('words'));
     model.dispose();
     writeFileSync(path('words.jsonl'), '{"text":"the cat sat"}\n{"text":""}\n{"text":"sat"}\n');
     const { code, stdout, stderr } = await runCli('eval', path('words'), path('words.jsonl'), '--threads', '1', '--json');

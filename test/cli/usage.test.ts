@@ -10,7 +10,7 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text...]'],
     options: [
-      ...['--out', '--overwrite', '--resume', '--tokenizer', '--steps', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
+      ...['--out', '--overwrite', '--resume', '--tokenizer', '--steps', '--model', '--size', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
       ...['--length', '--accumulation', '--learning-rate', '--warmup', '--final-fraction', '--weight-decay', '--clip', '--seed'],
       ...['--document-separator', '--text-field', '--validation', '--validation-share', '--evaluate-every', '--save-every'],
       ...['--on-divergence', '--sample-every', '--dashboard', ...computing],

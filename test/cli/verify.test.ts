@@ -1,6 +1,6 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { saveMamba } from '../../src/models/index.js';
+import { saveModel } from '../../src/models/index.js';
 import { useBackend } from '../support/backends.js';
 import { runCli } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
@@ -13,7 +13,7 @@ describe('--verify', () => {
 
   beforeAll(async () => {
     const model = smallModel(backend(), { vocabularySize: 256 });
-    await saveMamba(model, path('good'));
+    await saveModel(model, path('good'));
     model.dispose();
     mkdirSync(path('damaged'));
     copyFileSync(path('good', 'config.json'), path('damaged', 'config.json'));

@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, realpathSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { mambaConfig, MambaLM, saveMamba } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, saveModel, mambaFamily } from '../../src/models/index.js';
 import { useBackend } from '../support/backends.js';
 import { runCli, startCli } from '../support/cli.js';
 import { useFolder } from '../support/folders.js';
@@ -19,8 +19,8 @@ describe('the package where no native kernels were built', () => {
     mkdirSync(path('package'));
     for (const name of ['dist', 'wasm', 'package.json']) cpSync(join(root, name), path('package', name), { recursive: true });
     symlinkSync(realpathSync(join(root, 'node_modules')), path('package', 'node_modules'));
-    const model = MambaLM.initial(mambaConfig({ vocabularySize: 256, dModel: 16, layers: 2, tiedHead: false }), backend(), 4);
-    await saveMamba(model, path('model'));
+    const model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 256, dModel: 16, layers: 2, tiedHead: false }), backend(), 4);
+    await saveModel(model, path('model'));
     model.dispose();
   });
 

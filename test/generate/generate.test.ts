@@ -1,18 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { generateTokens, prefill, type GenerateOptions } from '../../src/generate/index.js';
-import type { MambaLM } from '../../src/models/index.js';
+import type { LanguageModel } from '../../src/models/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { ArgumentError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
-import { randomIds, smallModel } from '../support/models.js';
+import { randomIds, smallModel, memoryOf } from '../support/models.js';
 
 /** With a head of its own the model does not just repeat the last token. */
 const livelyModel = (backend: Backend) => smallModel(backend, { tiedHead: false });
 
 const prompt = [...randomIds(9, 23)];
 
-async function generate(model: MambaLM, promptIds: ArrayLike<number>, options: GenerateOptions): Promise<number[]> {
+async function generate(model: LanguageModel, promptIds: ArrayLike<number>, options: GenerateOptions): Promise<number[]> {
   const ids: number[] = [];
   for await (const id of generateTokens(model, promptIds, options)) ids.push(id);
   return ids;
@@ -62,8 +62,8 @@ describe.each(compiledKernels)('generating tokens on %s', (kernels) => {
     const all = [...prompt, ...whole];
     await prefill(model, all.slice(0, -1), other);
     expect(state.position).toBe(all.length - 1);
-    for (const [i, { conv, ssm }] of state.layers.entries()) {
-      const expected = other.layers[i] ?? expect.fail('a layer is missing');
+    for (const [i, { conv, ssm }] of memoryOf(state).entries()) {
+      const expected = memoryOf(other)[i] ?? expect.fail('a layer is missing');
       expectClose(await conv.data(), await expected.conv.data(), tolerance(all.length), `convolution state ${String(i)}`);
       expectClose(await ssm.data(), await expected.ssm.data(), tolerance(all.length), `scan state ${String(i)}`);
     }

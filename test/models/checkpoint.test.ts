@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parseSafetensors, type StoredTensor } from '../../src/io/index.js';
-import { loadMamba, saveMamba, type MambaLM } from '../../src/models/index.js';
+import { loadModel, saveModel, type LanguageModel } from '../../src/models/index.js';
 import type { HostArray } from '../../src/tensor/index.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { checkpointErrorOf, safetensorsFile } from '../support/checkpoints.js';
@@ -9,7 +9,7 @@ import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 import { idTensor, randomIds, read, smallModel } from '../support/models.js';
 
-async function valuesOf(model: MambaLM): Promise<Record<string, HostArray>> {
+async function valuesOf(model: LanguageModel): Promise<Record<string, HostArray>> {
   const values: Record<string, HostArray> = {};
   for (const { key, tensor } of model.parameters) values[key] = await tensor.data();
   return values;
@@ -20,7 +20,7 @@ describe.each(compiledKernels)('checkpoints on %s', (kernels) => {
   const path = useFolder();
 
   async function loadedValues(folder: string): Promise<Record<string, HostArray>> {
-    const model = await loadMamba(folder, backend());
+    const model = await loadModel(folder, backend());
     const values = await valuesOf(model);
     model.dispose();
     return values;
@@ -34,8 +34,8 @@ describe.each(compiledKernels)('checkpoints on %s', (kernels) => {
   ])('saved and loaded to the bit: $name', async ({ name, options }) => {
     const folder = path(name);
     const model = smallModel(backend(), options);
-    await saveMamba(model, folder);
-    const loaded = await loadMamba(folder, backend());
+    await saveModel(model, folder);
+    const loaded = await loadModel(folder, backend());
     expect(loaded.config).toEqual(model.config);
     expect(loaded.parameters.map(({ key }) => key)).toEqual(model.parameters.map(({ key }) => key));
     expect(await valuesOf(loaded)).toEqual(await valuesOf(model));
@@ -45,15 +45,15 @@ describe.each(compiledKernels)('checkpoints on %s', (kernels) => {
     model.dispose();
 
     const before = readFileSync(path(name, 'model.safetensors'));
-    await saveMamba(loaded, folder);
+    await saveModel(loaded, folder);
     expect(readFileSync(path(name, 'model.safetensors')).equals(before)).toBe(true);
     loaded.dispose();
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 
   test('the official dialect and transformers’ give the same parameters', async () => {
-    const official = await loadMamba(goldenPath('state-spaces-mamba'), backend());
-    const transformers = await loadMamba(goldenPath('hf-mamba'), backend());
+    const official = await loadModel(goldenPath('state-spaces-mamba'), backend());
+    const transformers = await loadModel(goldenPath('hf-mamba'), backend());
     // Only how parameters would start, and which id ends a text, differs: transformers' config says, the official one does not.
     const unsaid = { initialisation: null, endOfText: null };
     expect({ ...official.config, ...unsaid }).toEqual({ ...transformers.config, ...unsaid });
@@ -63,8 +63,8 @@ describe.each(compiledKernels)('checkpoints on %s', (kernels) => {
 
   test('a layer norm cannot be saved for transformers, and nothing is written', async () => {
     const model = smallModel(backend(), { norm: 'layer' });
-    await expect(saveMamba(model, path('layer-norm'))).rejects.toThrow(/norm is 'layer'; expected 'rms'/);
-    await checkpointErrorOf(() => loadMamba(path('layer-norm'), backend()));
+    await expect(saveModel(model, path('layer-norm'))).rejects.toThrow(/norm is 'layer'; expected 'rms'/);
+    await checkpointErrorOf(() => loadModel(path('layer-norm'), backend()));
     model.dispose();
   });
 
@@ -78,7 +78,7 @@ describe.each(compiledKernels)('checkpoints on %s', (kernels) => {
     const weightMap = Object.fromEntries(shards.flatMap((shard, i) => [...shard.keys()].map((key) => [key, names[i]])));
     writeFileSync(path('shards', 'model.safetensors.index.json'), JSON.stringify({ weight_map: weightMap }));
     writeFileSync(path('shards', names[0] ?? ''), safetensorsFile(shards[0]));
-    const error = await checkpointErrorOf(() => loadMamba(path('shards'), backend()));
+    const error = await checkpointErrorOf(() => loadModel(path('shards'), backend()));
     expect(error.message).toMatch(/model-00002-of-00002\.safetensors: the shard is missing; .*index\.json places \d+ tensors in it/);
 
     writeFileSync(path('shards', names[1] ?? ''), safetensorsFile(shards[1]));

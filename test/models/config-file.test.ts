@@ -1,7 +1,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
 import { PlanBackend } from '../../src/backend/plan/plan-backend.js';
-import { mambaConfig, MambaLM, parseMambaConfig, readMambaConfig, toTransformersConfig, type MambaConfig } from '../../src/models/index.js';
+import { LanguageModel, mambaConfig, mambaFamily, readConfigFile, type MambaConfig } from '../../src/models/index.js';
+import { warnOnConsole } from '../../src/models/config-keys.js';
+import { describedBy } from '../../src/models/registry.js';
 import { ArgumentError, type CheckpointError } from '../../src/util/errors.js';
 import { checkpointErrorOf } from '../support/checkpoints.js';
 import { useFolder } from '../support/folders.js';
@@ -12,7 +14,7 @@ const official = { d_model: 768, n_layer: 24, vocab_size: 50277 };
 /** What a config becomes, and the keys that were warned of. */
 function parsed(json: object): { config: MambaConfig; warnings: string[] } {
   const warnings: string[] = [];
-  const config = parseMambaConfig(json, 'config.json', (message) => warnings.push(message));
+  const config = describedBy(json, 'config.json', (message) => warnings.push(message)).config as MambaConfig;
   return { config, warnings };
 }
 
@@ -67,8 +69,8 @@ describe('keys of a config.json', () => {
     [{ ...transformers, layer_norm_epsilon: -1 }, `key 'layer_norm_epsilon': is -1; expected a number of at least 0`],
     [{ ...transformers, rms_norm: false }, `key 'rms_norm': is false; expected true`],
     [{ ...transformers, quantization_config: { quant_method: 'bitsandbytes' } }, `key 'quantization_config': the weights are quantized by bitsandbytes; expected plain ones`],
-    [{ ...transformers, model_type: 'falcon_mamba' }, `key 'model_type': is "falcon_mamba"; expected "mamba" or "elapid-mamba-lti"`],
-    [{ vocab_size: 1, hidden_size: 8, num_hidden_layers: 1 }, `key 'model_type': is missing; expected "mamba" (the config.json of transformers), or d_model`],
+    [{ ...transformers, model_type: 'falcon-mamba' }, `key 'model_type': is "falcon-mamba"; expected "mamba", "elapid-mamba-lti" or "falcon_mamba". Hint: did you mean 'falcon_mamba'?`],
+    [{ vocab_size: 1, hidden_size: 8, num_hidden_layers: 1 }, `key 'model_type': is missing; expected "mamba", "elapid-mamba-lti" or "falcon_mamba" (the config.json of transformers), or d_model`],
     [{ model_type: 'mamba', vocab_size: 8, num_hidden_layers: 1 }, `key 'hidden_size': is missing; expected the width of the residual stream`],
     [{ d_model: 8, vocab_size: 8 }, `key 'n_layer': is missing; expected the number of layers`],
     [{ ...official, ssm_cfg: { d_stat: 4 } }, `key 'ssm_cfg.d_stat': is not a key that is known here. Hint: did you mean 'd_state'?`],
@@ -105,7 +107,7 @@ describe('keys of a config.json', () => {
 
   test('warnings go to the console where nobody listens', () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
-    parseMambaConfig({ ...official, colour: 'red' }, 'config.json');
+    describedBy({ ...official, colour: 'red' }, 'config.json', warnOnConsole);
     expect(warn.mock.calls).toEqual([[expect.stringContaining("key 'colour'")]]);
     warn.mockRestore();
   });
@@ -113,7 +115,7 @@ describe('keys of a config.json', () => {
   test('what is written is read, with nothing to warn of', () => {
     for (const endOfText of [[], [4], [4, 0]]) {
       const config = mambaConfig({ vocabularySize: 23, dModel: 49, layers: 2, dInner: 57, endOfText, tiedHead: false });
-      expect(parsed(JSON.parse(JSON.stringify(toTransformersConfig(config))) as object)).toEqual({ config, warnings: [] });
+      expect(parsed(JSON.parse(JSON.stringify(mambaFamily.write(config))) as object)).toEqual({ config, warnings: [] });
     }
   });
 });
@@ -135,7 +137,7 @@ describe('generation_config.json', () => {
     ['other settings', { top_k: 5, colour: 'red' }, [7], ['top_k', 'colour']],
   ])('%s', async (name, generation, endOfText, keys) => {
     const warnings: string[] = [];
-    const config = await readMambaConfig(write(name, generation), (message) => warnings.push(message));
+    const { config } = await readConfigFile(write(name, generation), (message) => warnings.push(message));
     expect(config.endOfText).toEqual(endOfText);
     expect(warnings.map((message) => /generation_config\.json, key '(\w+)'/.exec(message)?.[1])).toEqual(keys);
   });
@@ -147,7 +149,7 @@ describe('generation_config.json', () => {
     ['{"eos_token_id": ', 'the text is not valid JSON'],
     ['[2]', 'expected an object'],
   ])('%j is refused', async (generation, message) => {
-    const error = await checkpointErrorOf(() => readMambaConfig(write('refused', generation)));
+    const error = await checkpointErrorOf(() => readConfigFile(write('refused', generation)));
     expect(error.file).toMatch(/generation_config\.json$/);
     expect(error.message).toContain(message);
   });
@@ -172,13 +174,13 @@ describe('sizes beyond all models are refused before anything of their size is m
     expect((await refusal({ ...transformers, hidden_size: 2 ** 20 })).message).toMatch(/the parameters would be .*e\+\d+; expected at most 1\.10e\+12/);
   });
 
-  test.each(['vocabularySize', 'dModel', 'layers', 'dState', 'dConv', 'dInner', 'dtRank'] as const)('mambaConfig and MambaLM: %s', (key) => {
+  test.each(['vocabularySize', 'dModel', 'layers', 'dState', 'dConv', 'dInner', 'dtRank'] as const)('mambaConfig and LanguageModel: %s', (key) => {
     const sizes = { vocabularySize: 16, dModel: 8, layers: 1 };
     for (const value of [billion, 0, -1, 1.5, NaN]) {
       const message = new RegExp(`${key} is ${String(value)}; expected an integer from 1 to \\d+`);
       expect(() => mambaConfig({ ...sizes, [key]: value })).toThrow(message);
-      expect(() => MambaLM.initial({ ...mambaConfig(sizes), [key]: value }, new PlanBackend(), 1)).toThrow(message);
-      expect(() => new MambaLM({ ...mambaConfig(sizes), [key]: value }, new PlanBackend(), () => expect.fail('asked for a parameter'))).toThrow(ArgumentError);
+      expect(() => LanguageModel.initial(mambaFamily, { ...mambaConfig(sizes), [key]: value }, new PlanBackend(), 1)).toThrow(message);
+      expect(() => new LanguageModel(mambaFamily, { ...mambaConfig(sizes), [key]: value }, new PlanBackend(), () => expect.fail('asked for a parameter'))).toThrow(ArgumentError);
     }
   });
 

@@ -3,7 +3,7 @@ import { xxhash128 } from 'hash-wasm';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { prefill } from '../../src/generate/index.js';
 import { parseSafetensors } from '../../src/io/index.js';
-import { loadMamba, MambaLM, packedParameters, saveMamba, State } from '../../src/models/index.js';
+import { loadModel, LanguageModel, packedParameters, saveModel, State, mambaFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { checkpointErrorOf, rewriteSafetensors } from '../support/checkpoints.js';
@@ -23,7 +23,7 @@ afterEach(() => {
 });
 
 /** What a fingerprint is said to be: the hash of a line for each parameter. */
-async function expectedOf(model: MambaLM): Promise<string> {
+async function expectedOf(model: LanguageModel): Promise<string> {
   const line = async ({ key, tensor }: (typeof model.parameters)[number]) => {
     const values = await tensor.data();
     const bytes = values instanceof Uint8Array ? values : new Uint8Array(Float32Array.from(values).buffer);
@@ -33,7 +33,7 @@ async function expectedOf(model: MambaLM): Promise<string> {
   return xxhash128((await Promise.all(model.parameters.map(line))).sort().join('\n'));
 }
 
-async function fingerprintAndDispose(model: MambaLM): Promise<string> {
+async function fingerprintAndDispose(model: LanguageModel): Promise<string> {
   const fingerprint = await model.fingerprint();
   expect(fingerprint).toBe(await expectedOf(model));
   model.dispose();
@@ -45,18 +45,18 @@ describe.each(['reference', ...compiledKernels] as const)('a fingerprint on %s',
   test('is that of the weights, whatever computes with them', async () => {
     const fingerprint = await fingerprintAndDispose(smallModel(other()));
     expect(await fingerprintAndDispose(smallModel(backend()))).toBe(fingerprint);
-    expect(await fingerprintAndDispose(MambaLM.initial(smallConfig(), other(), 4))).not.toBe(fingerprint);
+    expect(await fingerprintAndDispose(LanguageModel.initial(mambaFamily, smallConfig(), other(), 4))).not.toBe(fingerprint);
   });
 });
 
 describe('a fingerprint', () => {
   test('is the same from any file that holds the weights', async () => {
-    const [transformers, official] = [await loadMamba(goldenPath('hf-mamba'), backend()), await loadMamba(goldenPath('state-spaces-mamba'), backend())];
+    const [transformers, official] = [await loadModel(goldenPath('hf-mamba'), backend()), await loadModel(goldenPath('state-spaces-mamba'), backend())];
     const fingerprint = await transformers.fingerprint();
     expect(await fingerprintAndDispose(official)).toBe(fingerprint);
-    await saveMamba(transformers, path('saved'));
+    await saveModel(transformers, path('saved'));
     expect(await fingerprintAndDispose(transformers)).toBe(fingerprint);
-    const saved = await loadMamba(path('saved'), backend());
+    const saved = await loadModel(path('saved'), backend());
     const read = vi.spyOn(backend(), 'read');
     expect(await saved.fingerprint()).toBe(fingerprint);
     expect(read, 'the file has its checksums').not.toHaveBeenCalled();
@@ -65,20 +65,20 @@ describe('a fingerprint', () => {
 
   test('is another for weights in another format, and the same stored or packed on loading', async () => {
     const model = smallModel(backend());
-    const packed = new MambaLM(model.config, backend(), packedParameters(initialParameters(backend(), 3), 'int8'));
-    await saveMamba(packed, path('int8'));
-    await saveMamba(model, path('f32'));
+    const packed = new LanguageModel(mambaFamily, model.config, backend(), packedParameters(initialParameters(backend(), 3), 'int8'));
+    await saveModel(packed, path('int8'));
+    await saveModel(model, path('f32'));
     const fingerprint = await fingerprintAndDispose(packed);
-    expect(await fingerprintAndDispose(await loadMamba(path('int8'), backend()))).toBe(fingerprint);
-    expect(await fingerprintAndDispose(await loadMamba(path('f32'), backend(), { dtype: 'bf16' }))).not.toBe(fingerprint);
+    expect(await fingerprintAndDispose(await loadModel(path('int8'), backend()))).toBe(fingerprint);
+    expect(await fingerprintAndDispose(await loadModel(path('f32'), backend(), { dtype: 'bf16' }))).not.toBe(fingerprint);
     expect(await fingerprintAndDispose(model)).not.toBe(fingerprint);
   });
 
   test('changes with every weight that is written to, and comes back with the values', async () => {
     const made = smallModel(backend());
-    await saveMamba(made, path('written'));
+    await saveModel(made, path('written'));
     made.dispose();
-    const model = await loadMamba(path('written'), backend());
+    const model = await loadModel(path('written'), backend());
     const before = await model.fingerprint();
     for (const { key, tensor } of model.parameters) {
       const values = Float32Array.from(await tensor.data());
@@ -104,21 +104,21 @@ describe("another program's file", () => {
 
   test('is read for its fingerprint once, as long as it is not written to', async () => {
     vi.stubEnv('XDG_CACHE_HOME', path('once'));
-    const fingerprint = await fingerprintAndDispose(await loadMamba(copied('first'), backend()));
-    const again = await loadMamba(path('first'), backend());
+    const fingerprint = await fingerprintAndDispose(await loadModel(copied('first'), backend()));
+    const again = await loadModel(path('first'), backend());
     const read = vi.spyOn(backend(), 'read');
     expect(await again.fingerprint()).toBe(fingerprint);
     expect(read).not.toHaveBeenCalled();
     again.dispose();
     utimesSync(path('first', 'model.safetensors'), 1e9, 1e9);
-    const touched = await loadMamba(path('first'), backend());
+    const touched = await loadModel(path('first'), backend());
     expect(await touched.fingerprint()).toBe(fingerprint);
     expect(read).toHaveBeenCalled();
     touched.dispose();
   });
 
   test('has it kept for other processes, which believe no damaged cache', async () => {
-    const fingerprint = await fingerprintAndDispose(await loadMamba(copied('kept'), backend()));
+    const fingerprint = await fingerprintAndDispose(await loadModel(copied('kept'), backend()));
     const kept = entries().find((file) => identityOf(file).startsWith(path('kept'))) ?? '';
     const made = 'f'.repeat(32);
     for (const [name, content, expected] of [
@@ -131,7 +131,7 @@ describe("another program's file", () => {
       const [, size = ''] = /model\.safetensors (\d+) /.exec(identityOf(kept)) ?? [];
       const identity = identityOf(kept).replace(/^.*\n/, `${path(name, 'model.safetensors')} ${size} 1000000000000\n`);
       writeFileSync(path('cache', 'elapid', 'fingerprints', `${await xxhash128(identity)}.json`), content(identity));
-      const model = await loadMamba(path(name), backend());
+      const model = await loadModel(path(name), backend());
       expect(await model.fingerprint(), name).toBe(expected);
       model.dispose();
     }
@@ -140,13 +140,13 @@ describe("another program's file", () => {
   test('has one where nothing can be kept', async () => {
     writeFileSync(path('no-folder'), '');
     vi.stubEnv('XDG_CACHE_HOME', path('no-folder'));
-    await fingerprintAndDispose(await loadMamba(copied('unkept'), backend()));
+    await fingerprintAndDispose(await loadModel(copied('unkept'), backend()));
     expect(readFileSync(path('no-folder'), 'utf8')).toBe('');
   });
 });
 
 describe('a serialised state', () => {
-  const serialised = async (model: MambaLM): Promise<Uint8Array> => {
+  const serialised = async (model: LanguageModel): Promise<Uint8Array> => {
     const state = model.newState(1);
     await prefill(model, ids, state);
     const bytes = await state.serialize();
@@ -157,18 +157,18 @@ describe('a serialised state', () => {
   test('is refused by other weights, and taken by the same of another file', async () => {
     const model = smallModel(backend());
     const bytes = await serialised(model);
-    await saveMamba(model, path('of-state'));
+    await saveModel(model, path('of-state'));
     expect(parseSafetensors(bytes).metadata['fingerprint']).toBe(await model.fingerprint());
-    const same = await loadMamba(path('of-state'), backend());
+    const same = await loadModel(path('of-state'), backend());
     const restored = await State.restore(same, bytes);
     expect(restored.position).toBe(ids.length);
     restored.dispose();
     const live = backend().statistics().liveBuffers;
     for (const [other, message] of [
-      [MambaLM.initial(model.config, backend(), 4), /key '__metadata__\.fingerprint': the state was made with other weights of the same shapes/],
-      [await loadMamba(path('of-state'), backend(), { dtype: 'int8' }), /other weights of the same shapes/],
-      [smallModel(backend(), { layers: 1 }), /has 4 tensors; expected 2 for each of 1 layers/],
-      [smallModel(backend(), { layers: 3 }), /has 4 tensors; expected 2 for each of 3 layers/],
+      [LanguageModel.initial(mambaFamily, model.config, backend(), 4), /key '__metadata__\.fingerprint': the state was made with other weights of the same shapes/],
+      [await loadModel(path('of-state'), backend(), { dtype: 'int8' }), /other weights of the same shapes/],
+      [smallModel(backend(), { layers: 1 }), /key '1\.conv': is no part of this model’s state/],
+      [smallModel(backend(), { layers: 3 }), /key '2\.conv': is missing; expected F32/],
       [smallModel(backend(), { dInner: 44 }), /key '0\.conv': is F32 \[1,2,40\]; expected F32 \[1,2,44\] for this model/],
     ] as const) {
       expect((await checkpointErrorOf(() => State.restore(other, bytes))).message).toMatch(message);

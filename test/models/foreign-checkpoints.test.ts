@@ -2,7 +2,7 @@ import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { generateText, generateTokens } from '../../src/generate/index.js';
 import { fromFloat32, toFloat32, type StoredTensor } from '../../src/io/index.js';
-import { loadMamba, saveMamba, type MambaLM, type LoadOptions } from '../../src/models/index.js';
+import { loadModel, saveModel, type LanguageModel, type LoadOptions } from '../../src/models/index.js';
 import { findBeyond } from '../../src/nn/finite.js';
 import { expectFiniteWeights } from '../../src/nn/index.js';
 import { tensor, type PackedDType } from '../../src/tensor/index.js';
@@ -24,12 +24,12 @@ const [embeddingKey, headKey] = ['backbone.embeddings.weight', 'lm_head.weight']
 const inProj = 'backbone.layers.0.mixer.in_proj.weight';
 let expected: ArrayLike<number> = [];
 
-const logitsOf = (model: MambaLM) => read(() => model.forward(idTensor(backend(), ids, [1, ids.length])));
+const logitsOf = (model: LanguageModel) => read(() => model.forward(idTensor(backend(), ids, [1, ids.length])));
 
 beforeAll(async () => {
   const model = smallModel(backend());
   expected = await logitsOf(model);
-  await saveMamba(model, path('good'));
+  await saveModel(model, path('good'));
   model.dispose();
 });
 
@@ -76,7 +76,7 @@ const editValues = (key: string, dtype: 'F64' | 'F32', change: (values: Float64A
 /** Loads, and gives the logits of `ids` and what was warned of. */
 async function load(options: LoadOptions = {}) {
   const warnings: string[] = [];
-  const model = await loadMamba(path('model'), backend(), { onWarning: (message) => warnings.push(message), ...options });
+  const model = await loadModel(path('model'), backend(), { onWarning: (message) => warnings.push(message), ...options });
   const logits = await logitsOf(model);
   const { endOfText, parameters, config: loaded } = model;
   const keys = parameters.map(({ key }) => key);
@@ -196,8 +196,8 @@ describe('the head', () => {
   test('what was untied by the file stays so when it is saved', async () => {
     store(twice);
     const { logits } = await load();
-    const model = await loadMamba(path('model'), backend(), { onWarning: () => undefined });
-    await saveMamba(model, path('model'));
+    const model = await loadModel(path('model'), backend(), { onWarning: () => undefined });
+    await saveModel(model, path('model'));
     model.dispose();
     expect(await load()).toMatchObject({ logits, warnings: [], tiedHead: false });
   });
@@ -225,19 +225,19 @@ describe('ids that end a text', () => {
 
   test.each(['config.json', 'generation_config.json'])('%s: generation ends at each, and a saved model keeps them', async (file) => {
     const made = smallModel(backend(), { vocabularySize: 256 });
-    await saveMamba(made, path('model'));
+    await saveModel(made, path('model'));
     const drawn: number[] = [];
     for await (const id of generateTokens(made, tokenizer.encode('ab'), { temperature: 0, maxTokens: 12 })) drawn.push(id);
     made.dispose();
     const end = drawn[2] as number;
     if (file === 'config.json') editConfig({ eos_token_id: [255, end] });
     else writeFileSync(path('model', file), JSON.stringify({ eos_token_id: [255, end] }));
-    const model = await loadMamba(path('model'), backend());
+    const model = await loadModel(path('model'), backend());
     expect(model.endOfText).toEqual([255, end]);
     let text = '';
     for await (const piece of generateText(model, tokenizer, 'ab', { temperature: 0, maxTokens: 12 })) text += piece;
     expect(text).toBe(tokenizer.decode(drawn.slice(0, drawn.indexOf(end))));
-    await saveMamba(model, path('model', 'saved'));
+    await saveModel(model, path('model', 'saved'));
     model.dispose();
     expect(JSON.parse(readFileSync(path('model', 'saved', 'config.json'), 'utf8'))).toMatchObject({ eos_token_id: [255, end] });
   });
@@ -253,7 +253,7 @@ describe('weights that are no numbers', () => {
     ['one of a vector', () => editValues('backbone.layers.1.norm.weight', 'F32', (all) => (all[19] = NaN)), "'backbone.layers.1.norm.weight' holds 1 value that is not finite (of 20), the first NaN at [19]"],
   ])('%s: evaluation and generation name the weight', async (_, damage, message) => {
     damage();
-    const model = await loadMamba(path('model'), backend());
+    const model = await loadModel(path('model'), backend());
     try {
       await expect(evaluateSequence(model, ids)).rejects.toThrow(`evaluate: `);
       await expect(evaluateSequence(model, ids)).rejects.toThrow(message);
@@ -291,7 +291,7 @@ describe('weights that are no numbers', () => {
 
   test('large sums of packed ones are no fault', async () => {
     spoil(inProj, 1e38, 1e38, -1e38);
-    const model = await loadMamba(path('model'), backend(), { dtype: 'int8' });
+    const model = await loadModel(path('model'), backend(), { dtype: 'int8' });
     await expectFiniteWeights('test', model.parameters);
     model.dispose();
   });
@@ -305,7 +305,7 @@ describe('weights that are no numbers', () => {
     editValues(inProj, 'F64', (all) => {
       for (const at of [41, 42]) all[at] = -Infinity;
     });
-    const model = await loadMamba(path('model'), backend());
+    const model = await loadModel(path('model'), backend());
     await expect(evaluateSequence(model, ids)).rejects.toThrow('holds 2 values that are not finite (of 1600), the first -Infinity at [2,1]');
     model.dispose();
   });
@@ -319,7 +319,7 @@ describe('cases from elsewhere', () => {
     test.skipIf(folder === undefined)(`${name}${folder === undefined ? ' [skipped: ../shared/cases is absent]' : ''}`, async () => {
       const right = JSON.parse(readFileSync(`${folder ?? ''}/expected.json`, 'utf8')) as Record<'ids' | 'argmax_each' | 'last_logits_first16', number[]>;
       const warnings: string[] = [];
-      const model = await loadMamba(folder ?? '', backend(), { onWarning: (message) => warnings.push(message) });
+      const model = await loadModel(folder ?? '', backend(), { onWarning: (message) => warnings.push(message) });
       const logits = Array.from(await read(() => model.forward(idTensor(backend(), right.ids, [1, right.ids.length]))));
       model.dispose();
       const rows = right.ids.map((_, i) => logits.slice(256 * i, 256 * (i + 1)));

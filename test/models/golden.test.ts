@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { valueAndGradients } from '../../src/autograd/index.js';
 import { generateTokens } from '../../src/generate/index.js';
-import { loadMamba, type MambaLM } from '../../src/models/index.js';
+import { loadModel, type LanguageModel } from '../../src/models/index.js';
 import { scope, withoutScope, type Backend } from '../../src/tensor/index.js';
 import { compiledKernels, gpuIsHere, useBackend } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
@@ -23,8 +23,8 @@ function targets(): Int32Array {
   return result;
 }
 
-async function withModel(backend: Backend, path: string, body: (model: MambaLM) => Promise<void>): Promise<void> {
-  const model = await loadMamba(goldenPath(path), backend);
+async function withModel(backend: Backend, path: string, body: (model: LanguageModel) => Promise<void>): Promise<void> {
+  const model = await loadModel(goldenPath(path), backend);
   try {
     await body(model);
   } finally {

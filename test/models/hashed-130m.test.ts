@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { argmax } from '../../src/generate/index.js';
-import { mambaConfig, MambaLM } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
 import { countParameters, type TensorSource } from '../../src/nn/index.js';
 import { linearCrossEntropy } from '../../src/ops/index.js';
 import { scope, sizeOf, tensor } from '../../src/tensor/index.js';
@@ -58,13 +58,13 @@ describe.each(['auto', 'wasm'] as const)('the 130m shape on %s kernels', (kernel
 
   test('argmaxes, top logits and loss', async () => {
     const config = mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 });
-    const model = new MambaLM(config, backend(), hashedWeights(backend()));
+    const model = new LanguageModel(mambaFamily, config, backend(), hashedWeights(backend()));
     expect(countParameters(model.parameters)).toBe(golden.params);
     const ids = Int32Array.from({ length: golden.L }, (_, i) => ((i * 7919) % 50000) + 10);
     const [logitsTensor, lossTensor] = scope(() => {
       const input = idTensor(backend(), ids, [1, golden.L]);
       const targets = idTensor(backend(), Int32Array.of(...ids.subarray(1), -1), [1, golden.L]);
-      const loss = linearCrossEntropy(model.hidden(input), model.headWeight, targets);
+      const loss = linearCrossEntropy(model.hidden(input), model.embeddings.weight.tensor, targets);
       return [model.forward(input), loss] as const;
     });
     const logits = await logitsTensor.data();

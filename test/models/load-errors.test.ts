@@ -1,6 +1,6 @@
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { loadMamba, saveMamba } from '../../src/models/index.js';
+import { loadModel, saveModel } from '../../src/models/index.js';
 import type { CheckpointError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { checkpointErrorOf, rewriteSafetensors, type EditableContent } from '../support/checkpoints.js';
@@ -19,7 +19,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
 
   beforeAll(async () => {
     const model = smallModel(backend());
-    await saveMamba(model, path('good'));
+    await saveModel(model, path('good'));
     model.dispose();
     mkdirSync(path('broken'));
   });
@@ -29,7 +29,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
   });
 
   async function refusal(name = 'broken'): Promise<CheckpointError> {
-    const error = await checkpointErrorOf(() => loadMamba(path(name), backend()));
+    const error = await checkpointErrorOf(() => loadModel(path(name), backend()));
     expect(backend().statistics().liveBuffers).toBe(0);
     return error;
   }
@@ -102,12 +102,12 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
     copyFileSync(goldenPath('hf-mamba2/config.json'), config());
     const error = await refusal();
     expect(error).toMatchObject({ file: config(), key: 'model_type' });
-    expect(error.message).toContain('is "mamba2"; expected "mamba" or "elapid-mamba-lti"');
+    expect(error.message).toContain('is "mamba2"; expected "mamba", "elapid-mamba-lti" or "falcon_mamba"');
   });
 
   test('a config that is wrong is named even where the weights were given as a file', async () => {
     editConfig({ hidden_size: '20' });
-    const error = await checkpointErrorOf(() => loadMamba(weights(), backend()));
+    const error = await checkpointErrorOf(() => loadModel(weights(), backend()));
     expect(error).toMatchObject({ file: config(), key: 'hidden_size' });
     expect(error.message).toContain('is "20"; expected an integer from 1 to 16777216');
   });
@@ -135,7 +135,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
   });
 
   test('and what was broken, mended, loads', async () => {
-    (await loadMamba(path('broken'), backend())).dispose();
+    (await loadModel(path('broken'), backend())).dispose();
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 });

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { Decoder, prefill } from '../../src/generate/index.js';
-import { mambaConfig, MambaLM } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
 import { useBackend } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
-import { randomIds } from '../support/models.js';
+import { randomIds, memoryOf } from '../support/models.js';
 
 const length = 200_000;
 const chunkLength = 512;
@@ -12,7 +12,7 @@ const ids = randomIds(length, 256);
 // One thread: a step of so small a model is not worth waking others.
 describe('a prompt of 200,000 bytes', () => {
   const backend = useBackend('cpu', { threads: 1, poison: false });
-  const byteModel = () => MambaLM.initial(mambaConfig({ vocabularySize: 256, dModel: 32, layers: 2 }), backend(), 1);
+  const byteModel = () => LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 256, dModel: 32, layers: 2 }), backend(), 1);
 
   test('needs no more memory than one of 4,000: weights, state and one chunk', async () => {
     const model = byteModel();
@@ -41,8 +41,8 @@ describe('a prompt of 200,000 bytes', () => {
     // The state forgets, and its rounding errors with it: the length of the text does not enter the tolerance.
     expectClose(logits, last, 1e-5, 'last logits');
     expect(stepped.position).toBe(length);
-    for (const [i, { conv, ssm }] of stepped.layers.entries()) {
-      const expected = whole.layers[i] ?? expect.fail('a layer is missing');
+    for (const [i, { conv, ssm }] of memoryOf(stepped).entries()) {
+      const expected = memoryOf(whole)[i] ?? expect.fail('a layer is missing');
       expectClose(await conv.data(), await expected.conv.data(), 1e-5, `convolution state ${String(i)}`);
       expectClose(await ssm.data(), await expected.ssm.data(), 1e-5, `scan state ${String(i)}`);
     }

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { valueAndGradients } from '../../src/autograd/index.js';
-import { parseMambaConfig, toTransformersConfig } from '../../src/models/index.js';
+import { mambaFamily } from '../../src/models/index.js';
 import { scope, tensor } from '../../src/tensor/index.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
-import { idTensor, randomIds, read, smallConfig, smallModel } from '../support/models.js';
+import { idTensor, randomIds, read, smallConfig, smallModel, mixerOf } from '../support/models.js';
 
 const ids = randomIds(2 * 19, 23);
 const targets = randomIds(2 * 19, 23, 6);
@@ -23,18 +23,18 @@ describe('time-invariant mixers', () => {
 
   test('config.json says so, and to other programs it is another kind of model', () => {
     const config = smallConfig({ ssm: 'lti' });
-    const json = toTransformersConfig(config);
+    const json = mambaFamily.write(config);
     expect(json).toMatchObject({ model_type: 'elapid-mamba-lti' });
     expect(json).not.toHaveProperty('architectures');
-    expect(parseMambaConfig(json, 'config.json')).toEqual(config);
-    expect(parseMambaConfig(toTransformersConfig(smallConfig()), 'config.json').ssm).toBe('s6');
+    expect(mambaFamily.read(json, 'config.json', () => undefined)).toEqual(config);
+    expect(mambaFamily.read(mambaFamily.write(smallConfig()), 'config.json', () => undefined).ssm).toBe('s6');
   });
 
   test('mix linearly in the scan’s input, alike at every position', async () => {
     const model = smallModel(reference(), { ssm: 'lti' });
     const u = tensor(reference(), Float32Array.from({ length: 3 * 40 }, (_, i) => Math.sin(i)), [1, 3, 40]);
     for (const name of ['delta', 'B', 'C'] as const) {
-      const values = await read(() => (model.blocks[0] as (typeof model.blocks)[0]).mixer.selection.select(u)[name]);
+      const values = await read(() => mixerOf(model, 0).selection.select(u, {})[name]);
       const width = values.length / 3;
       for (const t of [1, 2]) expect(values.subarray(t * width, (t + 1) * width)).toEqual(values.subarray(0, width));
     }

@@ -2,7 +2,7 @@ import { appendFileSync, copyFileSync, mkdirSync, readFileSync, realpathSync, tr
 import { describe, expect, test, vi } from 'vitest';
 import { openBackend } from '../../src/backend/open.js';
 import { Decoder } from '../../src/generate/index.js';
-import { loadMamba, saveMamba, type MambaLM } from '../../src/models/index.js';
+import { loadModel, saveModel, type LanguageModel } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { CheckpointError, DisposedError } from '../../src/util/errors.js';
@@ -32,13 +32,13 @@ function mappingsOf(file: string): { bytes: number; copied: number } {
   return sum;
 }
 
-const logitsOf = (model: MambaLM, backend: Backend) => read(() => model.forward(idTensor(backend, ids, [1, ids.length])));
+const logitsOf = (model: LanguageModel, backend: Backend) => read(() => model.forward(idTensor(backend, ids, [1, ids.length])));
 
 /** Writes a model of the same sizes and other weights into a folder that holds one. */
 async function replace(folder: string, backend: Backend): Promise<void> {
-  const model = await loadMamba(folder, backend);
+  const model = await loadModel(folder, backend);
   for (const { tensor } of model.parameters) tensor.write(new Float32Array(tensor.size).fill(0.25));
-  await saveMamba(model, folder);
+  await saveModel(model, folder);
   model.dispose();
 }
 
@@ -56,7 +56,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
   test.skipIf(!linux)(`float32 weights are ${kernels === 'wasm' ? 'copied' : 'mapped, not copied'}, and let go${note}`, async () => {
     const file = goldenIn('mapped');
     expect(mappingsOf(file).bytes).toBe(0);
-    const model = await loadMamba(path('mapped'), backend(), { mapped: true });
+    const model = await loadModel(path('mapped'), backend(), { mapped: true });
     await logitsOf(model, backend());
     const { bytes, copied } = mappingsOf(file);
     if (kernels === 'wasm') expect(bytes).toBe(0);
@@ -70,7 +70,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
 
   test.skipIf(!linux || kernels === 'wasm')(`a decoder keeps the pages of a model that was freed${note}`, async () => {
     const file = goldenIn('decoded');
-    const model = await loadMamba(path('decoded'), backend(), { mapped: true });
+    const model = await loadModel(path('decoded'), backend(), { mapped: true });
     const state = model.newState(1);
     const decoder = new Decoder(model, state);
     for (let step = 0; step < 3; step++) await decoder.step([step]);
@@ -88,20 +88,20 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
 
   test('replacing the file does not disturb a model that was loaded from it', async () => {
     goldenIn('replaced');
-    const model = await loadMamba(path('replaced'), backend(), { mapped: true });
-    const golden = await loadMamba(goldenPath('hf-mamba'), backend());
+    const model = await loadModel(path('replaced'), backend(), { mapped: true });
+    const golden = await loadModel(goldenPath('hf-mamba'), backend());
     await replace(path('replaced'), backend());
     const logits = await logitsOf(golden, backend());
     expect(await logitsOf(model, backend())).toEqual(logits);
-    const later = await loadMamba(path('replaced'), backend());
+    const later = await loadModel(path('replaced'), backend());
     expect(await logitsOf(later, backend())).not.toEqual(logits);
     for (const one of [model, golden, later]) one.dispose();
   });
 
   test.each([undefined, false])('of a small file are read, and then it does not matter what happens to it (mapped: %s)', async (mapped) => {
     const file = goldenIn(`read-${String(mapped)}`);
-    const model = await loadMamba(path(`read-${String(mapped)}`), backend(), { mapped });
-    const golden = await loadMamba(goldenPath('hf-mamba'), backend());
+    const model = await loadModel(path(`read-${String(mapped)}`), backend(), { mapped });
+    const golden = await loadModel(goldenPath('hf-mamba'), backend());
     if (linux) expect(mappingsOf(file).bytes).toBe(0);
     truncateSync(file, 100);
     expect(await logitsOf(model, backend())).toEqual(await logitsOf(golden, backend()));
@@ -120,7 +120,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
       change(file);
       return sync();
     });
-    const error = await checkpointErrorOf(() => loadMamba(path(name), backend(), { dtype: 'bf16' }));
+    const error = await checkpointErrorOf(() => loadModel(path(name), backend(), { dtype: 'bf16' }));
     spy.mockRestore();
     expect(error.message).toMatch(message);
     expect(error.file).toBe(path(name, 'model.safetensors'));
@@ -131,7 +131,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
     const file = goldenIn(`cut-${String(size)}`);
     // Its backend is lost with it.
     const own = await openBackend('cpu', { kernels, threads: 2 });
-    const model = await loadMamba(path(`cut-${String(size)}`), own, { mapped: true });
+    const model = await loadModel(path(`cut-${String(size)}`), own, { mapped: true });
     truncateSync(file, size);
     const error = await checkpointErrorOf(() => logitsOf(model, own));
     expect(error.message).toMatch(/the file was cut while its weights were in use; .* Hint: load the model on a new backend, with mapped: false/);
@@ -139,7 +139,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
     await expect(logitsOf(model, own)).rejects.toThrow(CheckpointError);
     model.dispose();
     await own.close().catch(() => undefined);
-    const golden = await loadMamba(goldenPath('hf-mamba'), backend());
+    const golden = await loadModel(goldenPath('hf-mamba'), backend());
     expect(await logitsOf(golden, backend())).toHaveLength(97 * ids.length);
     golden.dispose();
   });
@@ -147,7 +147,7 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
   test('writing to a loaded weight changes the model, not the file', async () => {
     const file = goldenIn('written');
     const before = readFileSync(file);
-    const load = () => loadMamba(path('written'), backend(), { mapped: true });
+    const load = () => loadModel(path('written'), backend(), { mapped: true });
     const [model, other] = [await load(), await load()];
     const { tensor } = model.finalNorm.weight;
     const ones = new Float32Array(tensor.size).fill(1);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
-import { mambaConfig, MambaLM, packedParameters, portableWeightDTypes } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, packedParameters, portableWeightDTypes, mambaFamily } from '../../src/models/index.js';
 import type { Tensor } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, evaluateSequence, Trainer } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
@@ -15,7 +15,7 @@ describe('a model of bytes that has learnt something', () => {
   test('loses little by fewer bits', { timeout: 300_000 }, async () => {
     const text = readFileSync(new URL('../../data/pride-and-prejudice.txt', import.meta.url)).subarray(0, 200_000);
     const dataset = splitText(text, 0.1);
-    const model = MambaLM.initial(mambaConfig({ vocabularySize: 256, dModel: 64, layers: 2 }), backend(), 1);
+    const model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 256, dModel: 64, layers: 2 }), backend(), 1);
     const steps = 300;
     const trainer = new Trainer(model, dataset, {
       ...defaultTrainingOptions(steps),
@@ -27,7 +27,7 @@ describe('a model of bytes that has learnt something', () => {
     const parameters = new Map(model.parameters.map(({ key, tensor }) => [key, tensor]));
     const losses: Record<string, number> = {};
     for (const dtype of portableWeightDTypes) {
-      const packed = new MambaLM(model.config, backend(), packedParameters((key) => (parameters.get(key) as Tensor).retain(), dtype));
+      const packed = new LanguageModel(mambaFamily, model.config, backend(), packedParameters((key) => (parameters.get(key) as Tensor).retain(), dtype));
       losses[dtype] = (await evaluateSequence(packed, dataset.validation)).loss;
       packed.dispose();
     }

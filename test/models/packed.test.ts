@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
 import { Decoder } from '../../src/generate/index.js';
-import { loadMamba, MambaLM, packedParameters, saveMamba, portableWeightDTypes } from '../../src/models/index.js';
+import { loadModel, LanguageModel, packedParameters, saveModel, portableWeightDTypes, mambaFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import { packedDTypes, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
@@ -19,9 +19,9 @@ const ids = golden.integers('input_ids');
 const shape = golden.shape('input_ids');
 const folder = goldenPath('hf-mamba');
 
-const logitsOf = (backend: Backend, model: MambaLM) => read(() => model.forward(idTensor(backend, ids, shape)));
+const logitsOf = (backend: Backend, model: LanguageModel) => read(() => model.forward(idTensor(backend, ids, shape)));
 
-async function bytesOf(model: MambaLM): Promise<Map<string, Buffer>> {
+async function bytesOf(model: LanguageModel): Promise<Map<string, Buffer>> {
   const bytes = new Map<string, Buffer>();
   for (const { key, tensor } of model.parameters) {
     const data = await tensor.data();
@@ -37,7 +37,7 @@ describe.each(compiledKernels)('goldens in every format, %s kernels', (kernels) 
   const backend = useBackend('cpu', { kernels });
 
   test.each(portableWeightDTypes)('%s: the logits', async (dtype) => {
-    const model = await loadMamba(folder, backend(), { dtype });
+    const model = await loadModel(folder, backend(), { dtype });
     expectClose(await logitsOf(backend(), model), golden.floats('logits'), limits[dtype], 'logits');
     model.dispose();
     expect(backend().statistics().liveBuffers).toBe(0);
@@ -45,7 +45,7 @@ describe.each(compiledKernels)('goldens in every format, %s kernels', (kernels) 
 
   test.each(packedDTypes)('%s: captured steps give what the whole sequence gives', async (dtype) => {
     const config = smallConfig({ initialisation: { embeddingDeviation: 0.5 } });
-    const model = new MambaLM(config, backend(), packedParameters(initialParameters(backend(), 3), dtype));
+    const model = new LanguageModel(mambaFamily, config, backend(), packedParameters(initialParameters(backend(), 3), dtype));
     const sequences = [randomIds(9, 23, 1), randomIds(9, 23, 2), randomIds(9, 23, 3)];
     const state = model.newState(3);
     const decoder = new Decoder(model, state);
@@ -65,7 +65,7 @@ describe('formats on the reference', () => {
   test('fewer bits move the logits further', async () => {
     const errors: number[] = [];
     for (const dtype of portableWeightDTypes) {
-      const model = await loadMamba(folder, backend(), { dtype });
+      const model = await loadModel(folder, backend(), { dtype });
       errors.push(relativeError(await logitsOf(backend(), model), golden.floats('logits')));
       model.dispose();
     }
@@ -81,31 +81,31 @@ describe('checkpoints with packed weights', () => {
 
   /** Saves the golden model in a format and gives its folder. */
   async function saved(dtype: (typeof packedDTypes)[number], name: string): Promise<string> {
-    const model = await loadMamba(folder, backend(), { dtype });
-    await saveMamba(model, path(name));
+    const model = await loadModel(folder, backend(), { dtype });
+    await saveModel(model, path(name));
     model.dispose();
     return path(name);
   }
 
   test.each(packedDTypes)('%s: reads back equal to the bit to packing on load', async (dtype) => {
     const at = await saved(dtype, dtype);
-    const [packed, read] = [await loadMamba(folder, backend(), { dtype }), await loadMamba(at, backend())];
+    const [packed, read] = [await loadModel(folder, backend(), { dtype }), await loadModel(at, backend())];
     expect(await bytesOf(read)).toEqual(await bytesOf(packed));
     expect(read.parameters.map(({ tensor }) => tensor.dtype)).toEqual(packed.parameters.map(({ tensor }) => tensor.dtype));
-    for (const model of [packed, read, await loadMamba(at, backend(), { dtype })]) model.dispose();
+    for (const model of [packed, read, await loadModel(at, backend(), { dtype })]) model.dispose();
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 
   test('another format than it is packed in is refused', async () => {
     const at = await saved('int8', 'int8');
-    const error = await checkpointErrorOf(() => loadMamba(at, backend(), { dtype: 'int4' }));
+    const error = await checkpointErrorOf(() => loadModel(at, backend(), { dtype: 'int4' }));
     expect(error.message).toContain('is packed as int8; it cannot be loaded as int4. Hint: load the checkpoint it was made of');
-    await expect(loadMamba(at, backend(), { dtype: 'f64' as 'f32' })).rejects.toThrow(ArgumentError);
+    await expect(loadModel(at, backend(), { dtype: 'f64' as 'f32' })).rejects.toThrow(ArgumentError);
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 
   test('f16 is for GPUs, and the CPU says so', async () => {
-    const loading = loadMamba(goldenPath('hf-mamba'), backend(), { dtype: 'f16' });
+    const loading = loadModel(goldenPath('hf-mamba'), backend(), { dtype: 'f16' });
     await expect(loading).rejects.toThrow('the CPU has no f16 tensors. Hint: the webgpu backend has');
     expect(backend().statistics().liveBuffers).toBe(0);
   });
@@ -145,7 +145,7 @@ describe('checkpoints with packed weights', () => {
     writeFileSync(path('broken', 'config.json'), readFileSync(`${at}/config.json`));
     writeFileSync(path('broken', 'model.safetensors'), rewriteSafetensors(readFileSync(`${at}/model.safetensors`), change));
     const error = await checkpointErrorOf(async () => {
-      const model: MambaLM = await loadMamba(path('broken'), backend());
+      const model: LanguageModel = await loadModel(path('broken'), backend());
       model.dispose();
     });
     expect(error.message).toMatch(message);
@@ -157,7 +157,7 @@ describe('training', () => {
   const backend = useBackend('cpu');
 
   test('a packed model is refused, and nothing is left behind', async () => {
-    const model = await loadMamba(folder, backend(), { dtype: 'int8' });
+    const model = await loadModel(folder, backend(), { dtype: 'int8' });
     expect(() => new Trainer(model, splitText(new Uint8Array(8000), 0.5), defaultTrainingOptions(10))).toThrow(
       /AdamW: weight is int8; expected f32 where gradients are wanted\. Hint: packed weights are for inference/,
     );
@@ -170,7 +170,7 @@ describe('memory while loading', () => {
   const backend = useBackend('cpu', { poison: false });
 
   test('one f32 matrix at a time beyond the packed ones', async () => {
-    const model = await loadMamba(folder, backend(), { dtype: 'int4' });
+    const model = await loadModel(folder, backend(), { dtype: 'int4' });
     const { liveBytes, peakBytes } = backend().statistics();
     const largest = Math.max(...model.parameters.map(({ tensor }: { tensor: Tensor }) => 4 * tensor.size));
     expect(peakBytes).toBeLessThanOrEqual(liveBytes + largest);

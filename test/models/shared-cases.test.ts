@@ -1,7 +1,7 @@
 /** Checkpoints of `../shared/cases` that once failed to load: their logits are those of a float64 model in numpy. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { loadMamba } from '../../src/models/index.js';
+import { loadModel } from '../../src/models/index.js';
 import { absenceNote, sharedCase } from '../fixtures.js';
 import { useBackend } from '../support/backends.js';
 import { idTensor, read } from '../support/models.js';
@@ -22,7 +22,7 @@ describe('a checkpoint that once failed', () => {
 
   async function expectLogits(folder: string): Promise<void> {
     const { ids, argmax_each: best, last_logits_first16: last } = JSON.parse(readFileSync(`${folder}/expected.json`, 'utf8')) as Expected;
-    const model = await loadMamba(folder, backend());
+    const model = await loadModel(folder, backend());
     const logits = await read(() => model.forward(idTensor(backend(), ids, [1, ids.length])));
     model.dispose();
     const rows = ids.map((_, i) => [...logits.slice(256 * i, 256 * (i + 1))]);

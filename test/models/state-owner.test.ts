@@ -1,18 +1,25 @@
 import { describe, expect, test } from 'vitest';
 import { openBackend } from '../../src/backend/open.js';
 import { Decoder, generateTokens, prefill } from '../../src/generate/index.js';
-import { State, type MambaLM } from '../../src/models/index.js';
+import { State, type LanguageModel } from '../../src/models/index.js';
 import { scope, type Backend } from '../../src/tensor/index.js';
 import { ArgumentError, DisposedError } from '../../src/util/errors.js';
 import { useMemoryKind } from '../support/backends.js';
 import { idTensor, randomIds, smallModel } from '../support/models.js';
 
 /** Everything that takes a state, with a prompt or an id. */
-const uses: Record<string, (model: MambaLM, state: State) => unknown> = {
+const uses: Record<string, (model: LanguageModel, state: State) => unknown> = {
   forward: (model, state) => scope(() => void model.forward(idTensor(model.backend, [1, 2], [1, 2]), { state })),
   loss: (model, state) =>
     scope(() => void model.loss(idTensor(model.backend, [1, 2], [1, 2]), idTensor(model.backend, [2, 3], [1, 2]), { state })),
-  step: (model, state) => scope(() => void model.step(idTensor(model.backend, [1], [1]), state, [])),
+  step: (model, state) => {
+    const prepared = model.prepare();
+    try {
+      scope(() => void model.step(idTensor(model.backend, [1], [1]), state, prepared));
+    } finally {
+      prepared.dispose();
+    }
+  },
   prefill: (model, state) => prefill(model, [1, 2], state),
   generate: (model, state) => generateTokens(model, [1, 2], { state }).next(),
   decoder: (model, state) => new Decoder(model, state),
@@ -30,11 +37,11 @@ const sized = { vocabularySize: 23, dModel: 20 };
 
 describe('a state of something else', () => {
   const backend = useMemoryKind('native');
-  const others: [name: string, make: (backend: Backend) => MambaLM, message: RegExp][] = [
-    ['with fewer layers', (on) => smallModel(on, { layers: 1 }), /state is a state of 1 layer with convolution \[2,40\] and scan \[40,5\]; expected a state of 2 layers with/],
-    ['with more layers', (on) => smallModel(on, { layers: 3 }), /state is a state of 3 layers with/],
-    ['with other states per channel', (on) => smallModel(on, { dState: 4 }), /scan \[40,4\]; expected .* scan \[40,5\]/],
-    ['with another convolution', (on) => smallModel(on, { dConv: 4 }), /convolution \[3,40\] .*; expected .* convolution \[2,40\]/],
+  const others: [name: string, make: (backend: Backend) => LanguageModel, message: RegExp][] = [
+    ['with fewer layers', (on) => smallModel(on, { layers: 1 }), /state is a state of 1 × conv \[2,40\], 1 × ssm \[40,5\]; expected a state of 2 × conv \[2,40\], 2 × ssm/],
+    ['with more layers', (on) => smallModel(on, { layers: 3 }), /state is a state of 3 × conv \[2,40\], 3 × ssm/],
+    ['with other states per channel', (on) => smallModel(on, { dState: 4 }), /ssm \[40,4\]; expected .* ssm \[40,5\]/],
+    ['with another convolution', (on) => smallModel(on, { dConv: 4 }), /conv \[3,40\], .*; expected .* conv \[2,40\]/],
     ['of the same sizes', (on) => smallModel(on, sized), /state is another model’s of the same sizes; expected one that this model’s newState\(\) made/],
   ];
 
@@ -137,8 +144,8 @@ describe.each(['native', 'wasm'] as const)('a state that something uses, %s', (k
   });
 
   test.each([
-    ['prefill', (model: MambaLM, state: State) => prefill(model, prompt, state)],
-    ['generate', (model: MambaLM, state: State) => generateTokens(model, prompt, { state }).next()],
+    ['prefill', (model: LanguageModel, state: State) => prefill(model, prompt, state)],
+    ['generate', (model: LanguageModel, state: State) => generateTokens(model, prompt, { state }).next()],
   ])('two at once: %s', async (_name, begin) => {
     const model = smallModel(backend());
     const state = model.newState(1);

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Tape, valueAndGradients, recompute } from '../../src/autograd/index.js';
 import { openBackend } from '../../src/backend/open.js';
 import { ReferenceBackend } from '../../src/backend/reference/reference-backend.js';
-import type { MambaLM, State } from '../../src/models/index.js';
+import type { LanguageModel, State } from '../../src/models/index.js';
 import * as nn from '../../src/nn/index.js';
 import { accumulateInto } from '../../src/ops/elementwise/elementwise.js';
 import * as ops from '../../src/ops/index.js';
@@ -278,7 +278,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
   });
 
   describe('a model', () => {
-    let model: MambaLM;
+    let model: LanguageModel;
     let state: State;
     // The suite's backend has to be free of buffers after each test: the model has one of its own.
     let own: Backend;
@@ -333,18 +333,20 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
       expect(own.statistics().liveBuffers - before).toBe(0);
     });
 
-    test('a step takes ids of the vocabulary, one a sequence, and a transition a layer', () => {
-      const transitions = model.transitions();
+    test('a step takes ids of the vocabulary, one a sequence, and what its own prepare() gave', () => {
+      const prepared = model.prepare();
+      const other = smallModel(own, { dModel: 8 });
+      const foreign = other.prepare();
       const one = (...values: number[]) => tensor(own, values, [values.length], 'i32');
       scope(() => {
-        expect(() => model.step(one(1, 23), state, transitions)).toThrow('step: an element of ids is 23; expected an integer in [0, V) = [0, 23). Hint: is this the tokenizer');
-        expect(() => model.step(one(1), state, transitions)).toThrow('step: state is 2; expected 1 sequences');
-        expect(() => model.step(one(1, 2), state, [])).toThrow('step: transitions.length is 0; expected 2, one for each layer');
-        expect(() => model.forward(right(), { transitions: transitions.slice(1) })).toThrow('forward: transitions.length is 1');
+        expect(() => model.step(one(1, 23), state, prepared)).toThrow('step: an element of ids is 23; expected an integer in [0, V) = [0, 23). Hint: is this the tokenizer');
+        expect(() => model.step(one(1), state, prepared)).toThrow('step: state is 2; expected 1 sequences');
+        expect(() => model.step(one(1, 2), state, foreign)).toThrow('step: prepared is another model’s; expected what prepare() of this model gave');
+        expect(() => model.forward(right(), { prepared: foreign })).toThrow('forward: prepared is another model’s');
         expect(() => model.forward(right(), { sequenceStarts: one(1, 0) })).toThrow('forward: sequenceStarts is [2]; expected [B,L] of ids = [2,2]');
-        expect(model.step(one(1, 22), state, transitions).shape).toEqual([2, 23]);
+        expect(model.step(one(1, 22), state, prepared).shape).toEqual([2, 23]);
       });
-      disposeAll(transitions);
+      disposeAll([prepared, foreign, other]);
     });
 
     test('ids are known again after the host writes them, and unknown once a kernel has', () => {
@@ -361,18 +363,18 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
   });
 
   test('layers leave nothing outside of a scope', () => {
-    const given = makeAll(backend(), call({ rows: [[2, 3]], sequence: [[2, 5, 3]], state: [[2, 3, 3]], ids: [[2], 'i32'] }, () => undefined)) as Record<'rows' | 'sequence' | 'state' | 'ids', Tensor>;
+    const given = makeAll(backend(), call({ rows: [[2, 3]], sequence: [[2, 5, 3]], ids: [[2], 'i32'] }, () => undefined)) as Record<'rows' | 'sequence' | 'ids', Tensor>;
     const before = live();
-    const { rows, sequence, state: convState, ids } = given;
+    const { rows, sequence, ids } = given;
     disposeAll([
       layer(backend(), (parameters) => new nn.Linear(parameters, { inputs: 3, outputs: 4, bias: true }), (one) => one.forward(rows)),
       layer(backend(), (parameters) => new nn.Embedding(parameters, { count: 4, size: 3, deviation: 1 }), (one) => one.forward(ids)),
       ...(['rms', 'layer'] as const).map((norm) =>
         layer(backend(), (parameters) => ({ norm: new nn.Norm(parameters, { size: 3, kind: norm, epsilon: 1e-5 }), linear: new nn.Linear(parameters.at('linear'), { inputs: 3, outputs: 2, bias: false }) }), (one) => [
           one.norm.forward(rows, rows),
-          one.norm.project(rows, rows, { weight: one.linear.weight.tensor, bias: null }),
+          one.norm.project(rows, rows, one.linear),
         ])),
-      layer(backend(), (parameters) => new nn.CausalConv1d(parameters, { channels: 3, width: 4, bias: true }), (one) => [one.forward(sequence, {}), one.step(rows, convState)]),
+      layer(backend(), (parameters) => new nn.CausalConv1d(parameters, { channels: 3, width: 4, bias: true }), (one) => one.forward(sequence, {})),
     ]);
     expect(live()).toEqual(before);
     disposeAll(given);

@@ -16,7 +16,7 @@ const subpaths = Object.keys(exports).filter((path) => path !== './package.json'
 /** A program of somebody else: every subpath, values typed by dtype, and `using` for all that has to be freed. */
 const consumer = `
 ${subpaths.map((path, i) => `import * as part${String(i)} from '${path.replace('.', 'elapid')}';`).join('\n')}
-import { MambaLM, mambaConfig, nn, openBackend, scope, tensor, add, linear, split, Tape, type Backend, type DType, type Program, type State, type Tensor } from 'elapid';
+import { LanguageModel, mambaConfig, nn, openBackend, scope, tensor, add, linear, split, Tape, type Backend, type DType, type Program, type State, type Tensor, mambaFamily } from 'elapid';
 import { splitText } from 'elapid/data';
 import { Decoder } from 'elapid/generate';
 import { defaultTrainingOptions, Trainer } from 'elapid/train';
@@ -42,7 +42,7 @@ async function work(): Promise<Backend> {
   const [left, right]: (Tensor<'i32'> | undefined)[] = split(ids, [1, 2]);
   const any: Tensor = ids;
   const dtype: DType = any.dtype;
-  using model = MambaLM.initial(mambaConfig({ vocabularySize: 256, dModel: 8, layers: 1 }), backend, 1);
+  using model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 256, dModel: 8, layers: 1 }), backend, 1);
   using state: State = model.newState(1);
   using tape = new Tape(model.parameters.map((parameter: nn.Parameter) => parameter.tensor));
   using logits = model.forward(ids, { state });

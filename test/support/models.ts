@@ -1,15 +1,23 @@
-import { mambaConfig, MambaLM, type MambaConfig } from '../../src/models/index.js';
+import type { MambaMixer } from '../../src/mixers/index.js';
+import { LanguageModel, mambaConfig, mambaFamily, type MambaConfig, type MambaConfigOptions, type State } from '../../src/models/index.js';
+import type { MixerStepState } from '../../src/ops/index.js';
 import { copyInto } from '../../src/ops/view/view.js';
 import { empty, scope, tensor, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 
 /** Odd sizes everywhere, so that nothing fits the kernels' widths by luck. */
-export function smallConfig(options: Partial<Parameters<typeof mambaConfig>[0]> = {}): MambaConfig {
+export function smallConfig(options: Partial<MambaConfigOptions> = {}): MambaConfig {
   return mambaConfig({ vocabularySize: 23, dModel: 20, layers: 2, dState: 5, dConv: 3, dtRank: 3, ...options });
 }
 
-export const smallModel = (backend: Backend, options: Partial<Parameters<typeof mambaConfig>[0]> = {}): MambaLM =>
-  MambaLM.initial(smallConfig({ initialisation: { embeddingDeviation: 0.5 }, ...options }), backend, 3);
+export const smallModel = (backend: Backend, options: Partial<MambaConfigOptions> = {}): LanguageModel<MambaConfig> =>
+  LanguageModel.initial(mambaFamily, smallConfig({ initialisation: { embeddingDeviation: 0.5 }, ...options }), backend, 3);
+
+/** A Mamba model's mixer. */
+export const mixerOf = (model: LanguageModel, block: number): MambaMixer => model.mixers[block] as MambaMixer;
+
+/** What a Mamba model's mixers remember. */
+export const memoryOf = (state: State | null): readonly MixerStepState[] => (state?.layers ?? []) as unknown as readonly MixerStepState[];
 
 export function randomIds(count: number, vocabularySize: number, seed = 5): Int32Array {
   const random = new Random(seed);

@@ -1,8 +1,9 @@
 import { fill } from '../../src/backend/memory/kernels.js';
-import type { MambaLM } from '../../src/models/index.js';
+import type { LanguageModel } from '../../src/models/index.js';
 import { linear } from '../../src/ops/index.js';
 import { copyInto } from '../../src/ops/view/view.js';
 import { empty, launch, record, type FloatDType, type Tensor } from '../../src/tensor/index.js';
+import { mixerOf } from './models.js';
 
 /** Where the numbers go bad: in the output of an operation, in the gradient of its input, or of a weight. */
 export type PlantedFault = 'forward' | 'backward' | 'weight';
@@ -11,9 +12,8 @@ export type PlantedFault = 'forward' | 'backward' | 'weight';
  * Puts an operation `planted` behind the last projection of a block. It changes nothing until `when()`; then the first
  * `share` of what it makes is NaN.
  */
-export function plant(model: MambaLM, block: number, fault: PlantedFault, when: () => boolean, share = 1): void {
-  const projection = model.blocks[block]?.mixer.outProj;
-  if (projection === undefined) throw new Error(`no block ${String(block)}`);
+export function plant(model: LanguageModel, block: number, fault: PlantedFault, when: () => boolean, share = 1): void {
+  const projection = mixerOf(model, block).outProj;
   projection.forward = (x) => {
     const bad = when();
     if (fault === 'weight') return linear(x, planted(projection.weight.tensor, 0, bad ? share : 0), projection.bias?.tensor);

@@ -1,5 +1,5 @@
 import { splitText, validationBatches, type Batch, type TokenDataset } from '../../src/data/index.js';
-import { mambaConfig, MambaLM } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, Trainer, type TrainingOptions } from '../../src/train/index.js';
 import { randomIds } from './models.js';
@@ -24,14 +24,14 @@ export class TinyRun {
   readonly dataset: TokenDataset;
 
   constructor(backend: Backend, { options = {}, text = tinyText, config = tinyConfig, seed = 3, model }: {
-    model?: MambaLM;
+    model?: LanguageModel;
     options?: Partial<TrainingOptions>;
     text?: Uint8Array;
-    config?: MambaLM['config'];
+    config?: LanguageModel['config'];
     seed?: number;
   } = {}) {
     this.dataset = splitText(text, 0.2);
-    this.trainer = new Trainer(model ?? MambaLM.initial(config, backend, seed), this.dataset, { ...tinyOptions, ...options });
+    this.trainer = new Trainer(model ?? LanguageModel.initial(mambaFamily, config, backend, seed), this.dataset, { ...tinyOptions, ...options });
   }
 
   /** The first held-out batch. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { mambaConfig, MambaLM, type MambaConfig } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, type MambaConfig, mambaFamily } from '../../src/models/index.js';
 import { evaluateAnswers, inductionByLength, inductionHeads, selectiveCopying, TaskBatches, taskData } from '../../src/tasks/index.js';
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
@@ -11,7 +11,7 @@ describe('tasks', () => {
   async function accuracyAfterTraining(ssm: MambaConfig['ssm'], steps: number): Promise<number> {
     const task = selectiveCopying({ length: 64, tokens: 4, vocabularySize: 8 });
     const config = mambaConfig({ vocabularySize: 8, dModel: 64, layers: 2, ssm, initialisation: { embeddingDeviation: 0.25 } });
-    const model = MambaLM.initial(config, backend(), 1);
+    const model = LanguageModel.initial(mambaFamily, config, backend(), 1);
     const usual = defaultTrainingOptions(steps);
     const schedule = { ...usual.schedule, peak: 6e-3 };
     const data = taskData(task, { batchSize: 16, batches: 16, seed: 1 });

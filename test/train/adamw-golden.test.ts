@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { valueAndGradients } from '../../src/autograd/index.js';
-import { loadMamba } from '../../src/models/index.js';
+import { loadModel } from '../../src/models/index.js';
 import { withoutScope } from '../../src/tensor/index.js';
 import { FlatAdamW } from '../../src/train/index.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
@@ -21,7 +21,7 @@ describe.each(runs)('12 AdamW steps as PyTorch makes them, on $name', ({ kind, o
   const backend = useBackend(kind, options);
 
   test('losses, gradient norms and final parameters', async () => {
-    const model = await loadMamba(goldenPath('hf-mamba'), backend());
+    const model = await loadModel(goldenPath('hf-mamba'), backend());
     const optimiser = new FlatAdamW(backend(), model.parameters, {
       beta1: 0.9,
       beta2: 0.95,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Batch } from '../../src/data/index.js';
-import { MambaLM } from '../../src/models/index.js';
+import { LanguageModel, mambaFamily } from '../../src/models/index.js';
 import { DivergenceError, restoreTraining, saveTraining, Trainer, type TrainingData, type TrainingOptions } from '../../src/train/index.js';
 import { Random } from '../../src/util/random.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
@@ -8,6 +8,7 @@ import { MemoryDocuments, randomDocuments } from '../support/documents.js';
 import { useFolder } from '../support/folders.js';
 import { plant, type PlantedFault } from '../support/planted.js';
 import { tinyConfig, tinyOptions, TinyRun } from '../support/training.js';
+import { memoryOf } from '../support/models.js';
 
 const folder = useFolder();
 const constant = { peak: 1e-2, warmupSteps: 0, totalSteps: 1000, finalFraction: 1 };
@@ -21,7 +22,7 @@ async function failure(body: () => Promise<unknown>): Promise<DivergenceError> {
   return error;
 }
 
-function write(model: MambaLM, key: string, values: (size: number) => Float32Array): void {
+function write(model: LanguageModel, key: string, values: (size: number) => Float32Array): void {
   const { tensor } = model.parameters.find((parameter) => parameter.key === key) ?? expect.fail(key);
   tensor.write(values(tensor.size));
 }
@@ -149,7 +150,7 @@ describe.each(compiledKernels)('numbers that are not finite, on %s', (kernels) =
   describe('with a carried state', () => {
     const make = (options: Partial<TrainingOptions>) => {
       const training = new MemoryDocuments(randomDocuments([70, 30, 45, 60, 19, 28]));
-      const trainer = new Trainer(MambaLM.initial(tinyConfig, backend(), 3), { training, validation: training }, { ...tinyOptions, accumulation: 1, ...options });
+      const trainer = new Trainer(LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3), { training, validation: training }, { ...tinyOptions, accumulation: 1, ...options });
       const dispose = () => {
         trainer.dispose();
         trainer.model.dispose();
@@ -172,7 +173,7 @@ describe.each(compiledKernels)('numbers that are not finite, on %s', (kernels) =
       plant(trainer.model, 0, 'forward', () => trainer.step === 1, 1 / 3);
       await trainer.trainStep();
       expect((await trainer.trainStep()).skipped?.origin).toMatchObject({ module: 'layers.0.mixer', operation: 'planted' });
-      for (const { ssm, conv } of trainer.carried?.layers ?? []) {
+      for (const { ssm, conv } of memoryOf(trainer.carried)) {
         for (const values of [await ssm.data(), await conv.data()]) {
           const row = values.length / 3;
           expect(values.subarray(0, row).every((value) => value === 0)).toBe(true);
@@ -190,7 +191,7 @@ describe.each(compiledKernels)('numbers that are not finite, on %s', (kernels) =
     test('the state itself is named where it is what is bad', async () => {
       const { trainer, dispose } = make({ onDivergence: 'skip' });
       await trainer.trainStep();
-      const { ssm } = trainer.carried?.layers[1] ?? expect.fail('no state');
+      const { ssm } = memoryOf(trainer.carried)[1] ?? expect.fail('no state');
       ssm.write(new Float32Array(ssm.size).fill(NaN));
       expect((await trainer.trainStep()).skipped?.origin).toEqual({
         ...{ module: 'layers.1.mixer', operation: 'selectiveScan', made: 'given', tensor: 'the carried state', value: NaN },
@@ -226,7 +227,7 @@ describe('a loss far above the recent ones', () => {
   }
 
   const make = (noisy: (batch: number) => boolean, options: Partial<TrainingOptions> = {}) => {
-    const trainer = new Trainer(MambaLM.initial(tinyConfig, backend(), 3), data(noisy), { ...tinyOptions, ...shape, accumulation: 1, schedule: constant, ...options });
+    const trainer = new Trainer(LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3), data(noisy), { ...tinyOptions, ...shape, accumulation: 1, schedule: constant, ...options });
     const weights = async () => Promise.all(trainer.model.parameters.map(({ tensor }) => tensor.data()));
     const dispose = () => {
       trainer.dispose();

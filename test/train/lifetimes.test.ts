@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
 import { Decoder, generateText, generateTokens, prefill } from '../../src/generate/index.js';
-import { loadMamba, MambaLM, saveMamba, type State } from '../../src/models/index.js';
+import { loadModel, LanguageModel, saveModel, type State, mambaFamily } from '../../src/models/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { ByteTokenizer } from '../../src/tokenizer/index.js';
 import { evaluateSequence, Trainer } from '../../src/train/index.js';
@@ -15,7 +15,7 @@ const ids = randomIds(3000, 256);
 
 interface Work {
   readonly backend: Backend;
-  readonly model: MambaLM;
+  readonly model: LanguageModel;
   readonly state: State;
   /** Made when first asked for: it moves the model's weights. */
   readonly trainer: () => Trainer;
@@ -87,7 +87,7 @@ const ends: Record<string, (work: Work) => void> = {
 };
 
 const cases = [
-  ['prompt', 'model', /(forward(Last)?|loss|tokenLosses|transitions|version): the model was disposed/],
+  ['prompt', 'model', /(forward(Last)?|loss|tokenLosses|prepare|version): the model was disposed/],
   ['prompt', 'state', /forward(Last)?: the state was disposed/],
   ['prompt', 'backend', /the backend was closed/],
   ['decoder', 'model', /step: the model was disposed/],
@@ -118,10 +118,10 @@ describe.each(memoryKinds)('what is freed under work that goes on, %s', (kind) =
   test.each(casesOn(kind))('%s: the %s', async (name, end, message) => {
     const backend = end === 'backend' ? await openMemoryKind(kind) : shared();
     // Loaded from a file that is mapped: native kernels then have its pages for weights.
-    const made = MambaLM.initial(smallConfig({ vocabularySize: 256, tiedHead: false }), backend, 3);
-    await saveMamba(made, path('model'));
+    const made = LanguageModel.initial(mambaFamily, smallConfig({ vocabularySize: 256, tiedHead: false }), backend, 3);
+    await saveModel(made, path('model'));
     made.dispose();
-    const model = await loadMamba(path('model'), backend, { mapped: true });
+    const model = await loadModel(path('model'), backend, { mapped: true });
     let trainer: Trainer | undefined;
     const work: Work = {
       backend,

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
 import { Decoder } from '../../src/generate/index.js';
-import { saveMamba } from '../../src/models/index.js';
+import { saveModel } from '../../src/models/index.js';
 import { evaluate, evaluateSequence, restoreTraining, saveTraining, Trainer } from '../../src/train/index.js';
 import { ArgumentError, DisposedError } from '../../src/util/errors.js';
 import { useMemoryKind } from '../support/backends.js';
@@ -60,7 +60,7 @@ describe.each(['native', 'wasm'] as const)('one trainer, several calls at once, 
     ['evaluate', (run, onProgress) => evaluate(run.trainer.model, [1, 2].map(() => run.batch()), tinyOptions, { onProgress })],
     ['evaluate', (run, onProgress) => evaluateSequence(run.trainer.model, randomIds(60, 29), { chunkLength: 40, onProgress })],
     [
-      'saveMamba',
+      'saveModel',
       async ({ trainer: { model } }, meanwhile) => {
         const { tensor } = model.finalNorm.weight;
         const data = tensor.data.bind(tensor);
@@ -68,7 +68,7 @@ describe.each(['native', 'wasm'] as const)('one trainer, several calls at once, 
           meanwhile();
           return data(into);
         });
-        await saveMamba(model, path('torn')).finally(() => {
+        await saveModel(model, path('torn')).finally(() => {
           reading.mockRestore();
         });
       },

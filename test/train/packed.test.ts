@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { valueAndGradients } from '../../src/autograd/index.js';
 import { openBackend } from '../../src/backend/open.js';
 import { ignoredTarget, packedPass, PackedSampler } from '../../src/data/index.js';
-import { MambaLM } from '../../src/models/index.js';
+import { LanguageModel, mambaFamily } from '../../src/models/index.js';
 import { scope, tensor, type Tensor } from '../../src/tensor/index.js';
 import { evaluate, evaluateSequence, restoreTraining, saveTraining, Trainer } from '../../src/train/index.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
@@ -10,6 +10,7 @@ import { expectClose } from '../support/compare.js';
 import { MemoryDocuments, randomDocuments } from '../support/documents.js';
 import { useFolder } from '../support/folders.js';
 import { tinyConfig, tinyOptions } from '../support/training.js';
+import { memoryOf } from '../support/models.js';
 
 const documents = randomDocuments([7, 30, 2, 1, 45, 12, 5, 19, 3, 28]);
 const shape = { batchSize: 3, length: 11 };
@@ -21,7 +22,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
   const backend = useBackend('cpu', { kernels });
   const ids = (values: ArrayLike<number>, rows: readonly number[]) => tensor(backend(), values, rows, 'i32');
 
-  async function lossAndGradients(model: MambaLM, body: () => Tensor): Promise<{ loss: number; gradients: ArrayLike<number>[] }> {
+  async function lossAndGradients(model: LanguageModel, body: () => Tensor): Promise<{ loss: number; gradients: ArrayLike<number>[] }> {
     const { value, gradients } = valueAndGradients(model.parameters.map(({ tensor: t }) => t), body);
     const read = [];
     for (const gradient of gradients) {
@@ -34,7 +35,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
   }
 
   test('a packed batch equals its documents one by one, forward and backward', async () => {
-    const model = MambaLM.initial(tinyConfig, backend(), 3);
+    const model = LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3);
     // Rows that hold their documents whole.
     const fit = documents.filter(({ length }) => length <= 20);
     const source = new MemoryDocuments(fit);
@@ -68,7 +69,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
   });
 
   test('rows that carry the state have the losses of the whole documents, step by step', async () => {
-    const model = MambaLM.initial(tinyConfig, backend(), 3);
+    const model = LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3);
     const sampler = new PackedSampler(new MemoryDocuments(documents), { ...shape, seed: 6 });
     const lossesOf = async (body: () => Tensor) => {
       const made = scope(body);
@@ -108,7 +109,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
   });
 
   test('gradients with a state are those of a state that nothing overwrites', async () => {
-    const model = MambaLM.initial(tinyConfig, backend(), 3);
+    const model = LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3);
     const document = documents[4] as Int32Array;
     const state = model.newState(1);
     const first = scope(() => model.hidden(ids(document.subarray(0, 20), [1, 20]), { state }));
@@ -117,7 +118,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
     const inputs = document.subarray(20, 40);
     const run = (given: typeof state, count: number) =>
       lossAndGradients(model, () => model.loss(ids(inputs.subarray(0, count), [1, count]), ids(document.subarray(21, 21 + count), [1, count]), { state: given }));
-    const before = await Promise.all(same.layers.map(({ conv }) => conv.data()));
+    const before = await Promise.all(memoryOf(same).map(({ conv }) => conv.data()));
     const { loss, gradients } = await run(state, 20);
     // Central differences of the loss by the convolutions' weights, which meet the carried inputs.
     for (const [i, parameter] of model.parameters.entries()) {
@@ -138,14 +139,14 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
         expect(Math.abs(slope - (gradients[i]?.[j] ?? NaN)), `${parameter.key} ${String(j)}`).toBeLessThan(2e-4);
       }
     }
-    expect(await Promise.all(same.layers.map(({ conv }) => conv.data()))).toEqual(before);
+    expect(await Promise.all(memoryOf(same).map(({ conv }) => conv.data()))).toEqual(before);
     expect(Number.isFinite(loss)).toBe(true);
     for (const each of [state, same]) each.dispose();
     model.dispose();
   });
 
   test('held-out documents are evaluated whole, each from its own beginning', async () => {
-    const model = MambaLM.initial(tinyConfig, backend(), 3);
+    const model = LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3);
     let [sum, tokens] = [0, 0];
     for (const document of documents.filter(({ length }) => length > 1)) {
       const alone = await evaluateSequence(model, document);
@@ -160,7 +161,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
 
   test('a resumed run equals the uninterrupted one to the bit, wherever it was saved', async () => {
     const steps = 7;
-    const make = (seed: number, on = backend()) => new Trainer(MambaLM.initial(tinyConfig, on, seed), dataset(), tinyOptions);
+    const make = (seed: number, on = backend()) => new Trainer(LanguageModel.initial(mambaFamily, tinyConfig, on, seed), dataset(), tinyOptions);
     const free = (trainer: ReturnType<typeof make>) => {
       trainer.dispose();
       trainer.model.dispose();
@@ -168,7 +169,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
     const end = async (trainer: ReturnType<typeof make>) => {
       const values: unknown[] = [trainer.data.source.state(), await trainer.evaluate()];
       for (const { tensor: t } of trainer.model.parameters) values.push(await t.data());
-      for (const { conv, ssm } of trainer.carried?.layers ?? []) values.push(await conv.data(), await ssm.data());
+      for (const { conv, ssm } of memoryOf(trainer.carried)) values.push(await conv.data(), await ssm.data());
       return values;
     };
     const whole = make(3);
@@ -196,7 +197,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
   test('learns documents that repeat', async () => {
     const cycle = Array.from({ length: 12 }, (_, d) => Int32Array.from({ length: 15 + d }, (_, i) => (d + i) % 7));
     const training = new MemoryDocuments(cycle);
-    const trainer = new Trainer(MambaLM.initial(tinyConfig, backend(), 3), { training, validation: training }, tinyOptions);
+    const trainer = new Trainer(LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3), { training, validation: training }, tinyOptions);
     for (let i = 0; i < 40; i++) await trainer.trainStep();
     expect((await trainer.evaluate()).loss).toBeLessThan(0.5);
     trainer.dispose();
@@ -205,8 +206,8 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
 
   test('a checkpoint of windows is refused', async () => {
     const tokens = Uint8Array.from({ length: 200 }, (_, i) => i % 29);
-    const windows = new Trainer(MambaLM.initial(tinyConfig, backend(), 3), { training: tokens, validation: tokens }, tinyOptions);
-    const packed = new Trainer(MambaLM.initial(tinyConfig, backend(), 3), dataset(), tinyOptions);
+    const windows = new Trainer(LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3), { training: tokens, validation: tokens }, tinyOptions);
+    const packed = new Trainer(LanguageModel.initial(mambaFamily, tinyConfig, backend(), 3), dataset(), tinyOptions);
     const path = folder(`${kernels}-windows.safetensors`);
     await saveTraining(windows, path, 1);
     await expect(restoreTraining(packed, path)).rejects.toThrow(/another text/);

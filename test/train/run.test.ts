@@ -5,6 +5,7 @@ import { ElapidError } from '../../src/util/errors.js';
 import { useBackend } from '../support/backends.js';
 import { useFolder } from '../support/folders.js';
 import { tinyOptions, TinyRun } from '../support/training.js';
+import { mixerOf } from '../support/models.js';
 
 const schedule = { ...tinyOptions.schedule, totalSteps: 9 };
 
@@ -112,7 +113,7 @@ describe('runTraining', () => {
     const poison = ({ step }: { step: number }) => {
       if (step !== 5) return;
       checkpoint = files.map((file) => bytes('poisoned', file));
-      const { tensor } = tiny.trainer.model.blocks[1]?.mixer.skip ?? expect.fail('no second block');
+      const { tensor } = mixerOf(tiny.trainer.model, 1).skip;
       tensor.write(new Float32Array(tensor.size).fill(NaN));
     };
     const error = await runTraining(tiny.trainer, options('poisoned', { onStep: poison })).then(
@@ -138,7 +139,7 @@ describe('runTraining', () => {
     const [tiny, stop] = [run(), new AbortController()];
     const onStep = ({ step }: { step: number }) => {
       if (step !== 8) return;
-      const { tensor } = tiny.trainer.model.blocks[0]?.mixer.skip ?? expect.fail('no first block');
+      const { tensor } = mixerOf(tiny.trainer.model, 0).skip;
       tensor.write(new Float32Array(tensor.size).fill(Infinity));
       stop.abort();
     };

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { sharedCase } from '../fixtures.js';
 import { runShell } from '../support/cli.js';
 
-const dist = fileURLToPath(new URL('../../dist', import.meta.url));
+const elapid = fileURLToPath(new URL('../support/earlier-names', import.meta.url));
 
 /** What each script prints and how it ends, in processes of their own: a fault may end them. */
 const scripts: [script: string, kernels: string, code: number, output: RegExp][] = [
@@ -36,7 +36,7 @@ describe('scripts beside the repository', () => {
   for (const [script, kernels, code, output] of scripts) {
     const file = sharedCase(script);
     test.skipIf(file === undefined)(`${script}, kernels ${kernels}${file === undefined ? ' [skipped: ../shared/cases lacks it]' : ''}`, async () => {
-      const ended = await runShell('ELAPID=$1 KERNELS=$2 "$node" "$3" 2>&1', dist, kernels, file ?? '');
+      const ended = await runShell('ELAPID=$1 KERNELS=$2 "$node" "$3" 2>&1', elapid, kernels, file ?? '');
       expect(ended.stdout).toMatch(output);
       expect(ended.code).toBe(code);
     });

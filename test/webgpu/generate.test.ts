@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { generateTokens } from '../../src/generate/index.js';
-import type { MambaLM } from '../../src/models/index.js';
+import type { LanguageModel } from '../../src/models/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { gpuIsHere, useBackend } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
@@ -11,7 +11,7 @@ describe.runIf(gpuIsHere)('generation on webgpu', () => {
   const cpu = useBackend('cpu');
   const prompt = randomIds(5, 23);
 
-  async function generated(model: MambaLM, options: Parameters<typeof generateTokens>[2]): Promise<number[]> {
+  async function generated(model: LanguageModel, options: Parameters<typeof generateTokens>[2]): Promise<number[]> {
     const ids: number[] = [];
     for await (const id of generateTokens(model, prompt, options)) ids.push(id);
     return ids;
@@ -29,16 +29,16 @@ describe.runIf(gpuIsHere)('generation on webgpu', () => {
     const logitsOf = async (backend: Backend) => {
       // Extents that the fused step takes.
       const model = smallModel(backend, { dModel: 64, layers: 3, dState: 16, dConv: 4, dtRank: 4 });
-      const [state, transitions] = [model.newState(batch), model.transitions()];
+      const [state, prepared] = [model.newState(batch), model.prepare()];
       const ids = idTensor(backend, new Int32Array(batch), [batch]);
       const all: number[] = [];
       for (const step of [0, 1, 2]) {
         ids.write(randomIds(batch, 23, step));
-        const logits = model.step(ids, state, transitions);
+        const logits = model.step(ids, state, prepared);
         all.push(...(await logits.data()));
         logits.dispose();
       }
-      for (const one of [ids, state, model, ...transitions]) one.dispose();
+      for (const one of [ids, state, model, prepared]) one.dispose();
       return all;
     };
     expectClose(await logitsOf(gpu()), await logitsOf(cpu()), 2e-6, 'logits');

@@ -24,10 +24,10 @@ export async function mixedGradientErrors(elapid) {
  * @param {'f32' | 'f16'} matmul
  * @param {number} scale
  */
-async function gradients({ openBackend, MambaLM, mambaConfig, Random, tensor, valueAndGradients }, matmul, scale) {
+async function gradients({ openBackend, LanguageModel, mambaConfig, mambaFamily, Random, tensor, valueAndGradients }, matmul, scale) {
   const [batch, length] = [4, 512];
   const backend = await openBackend('webgpu', { matmul });
-  const model = MambaLM.initial(mambaConfig({ vocabularySize: 256, dModel: 256, layers: 2 }), backend, 1);
+  const model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 256, dModel: 256, layers: 2 }), backend, 1);
   const state = model.newState(batch);
   const random = new Random(3);
   const ids = Int32Array.from({ length: batch * length + 1 }, () => random.integer(256));

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { generateTokens } from '../../src/generate/index.js';
 import * as elapid from '../../src/index.js';
-import { mambaConfig, type MambaLM } from '../../src/models/index.js';
+import { mambaConfig, type LanguageModel } from '../../src/models/index.js';
 import * as operations from '../../src/ops/all-cases.js';
 import { add, softmax } from '../../src/ops/index.js';
 import { copyInto } from '../../src/ops/view/view.js';
@@ -83,7 +83,7 @@ describe.runIf(gpuIsHere)('a model of which little can be bound', () => {
 
   test('generates', async () => {
     const generated = async (backend: Backend) => {
-      const model: MambaLM = smallModel(backend, { vocabularySize: 4001 });
+      const model: LanguageModel = smallModel(backend, { vocabularySize: 4001 });
       const ids: number[] = [];
       for await (const id of generateTokens(model, randomIds(5, 4001), { temperature: 0, maxTokens: 20 })) ids.push(id);
       model.dispose();

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { isJsonLines, loadTextFile, packedPass, type TokenArray } from '../../data/index.js';
-import { loadMamba, type MambaLM, type WeightDType } from '../../models/index.js';
+import { loadModel, type LanguageModel, type WeightDType } from '../../models/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
@@ -63,7 +63,7 @@ async function run(model: string, text: string, options: Options, command: Comma
   try {
     await withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
-      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
+      const loaded = await loadModel(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
       try {
         const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         const started = performance.now();
@@ -111,7 +111,7 @@ async function run(model: string, text: string, options: Options, command: Comma
 
 /** How the tokens of `files` are predicted, and the bytes of those: the first of a sequence is given, and does not count. */
 type Measure = (
-  model: MambaLM,
+  model: LanguageModel,
   tokenizer: Tokenizer,
   files: readonly string[],
   options: Options,

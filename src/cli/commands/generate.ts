@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { generateText } from '../../generate/index.js';
-import { loadMamba, type WeightDType } from '../../models/index.js';
+import { loadModel, type WeightDType } from '../../models/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
 import { exitCodes, integer, interruption, number, positiveShare, refuseOption, repeated, seedNumber, someText, dtypeOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
@@ -69,7 +69,7 @@ async function run(model: string, prompt: string | undefined, options: Options, 
   try {
     await withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
-      const loaded = await loadMamba(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
+      const loaded = await loadModel(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
       try {
         const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
         for await (const piece of generateText(loaded, tokenizer, text, { ...options, signal })) print(piece);

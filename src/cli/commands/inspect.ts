@@ -1,8 +1,9 @@
+import { platform } from '#platform';
 import type { Command } from 'commander';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { Decoder } from '../../generate/index.js';
 import { openCheckpoint } from '../../io/index.js';
-import { MambaLM, packedParameters, readMambaCheckpoint, readMambaConfig, State, type MambaConfig, type WeightDType } from '../../models/index.js';
+import { LanguageModel, packedParameters, publishedModel, readCheckpoint, readConfigFile, State, type BaseConfig, type DescribedModel, type Fact, type WeightDType } from '../../models/index.js';
 import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
 import { ArgumentError, describeProblem } from '../../util/errors.js';
@@ -12,7 +13,9 @@ import { dtypeOption, printWarning, verifyOption } from '../options.js';
 
 /** What `inspect` finds out about a model. */
 interface Inspection {
-  readonly config: MambaConfig;
+  /** The family's name. */
+  readonly family: string;
+  readonly config: BaseConfig;
   /** Format of the large matrices. */
   readonly dtype: WeightDType;
   readonly parameters: { readonly total: number; readonly bytes: number; readonly parts: Readonly<Record<string, number>> };
@@ -37,7 +40,7 @@ export function addInspect(program: Command): void {
       'Shows a model’s config, its parameters by part, the size of its state, and what a decoded token costs: kernel ' +
         'launches, bytes moved and floating-point operations. Computes nothing and reads no weights, but for --verify.',
     )
-    .argument('<model>', `${modelArgument}; or a config.json`)
+    .argument('<model>', `${modelArgument}; or a config.json, or a published model’s name for its sizes, as mamba-130m`)
     .addOption(dtypeOption())
     .addOption(verifyOption())
     .option('--json', 'print one JSON object')
@@ -46,28 +49,30 @@ export function addInspect(program: Command): void {
 }
 
 async function run(model: string, options: { readonly dtype?: WeightDType; readonly verify?: true; readonly json?: boolean }): Promise<void> {
-  const { config, dtype } = await readConfig(await modelFolder(model), options.verify === true);
-  const inspection = inspect(config, options.dtype ?? dtype);
-  process.stdout.write(options.json === true ? `${JSON.stringify(inspection)}\n` : describe(inspection));
+  const { family, config, dtype } = await readModel(model, options.verify === true);
+  const inspection = inspect({ family, config }, options.dtype ?? dtype);
+  process.stdout.write(options.json === true ? `${JSON.stringify(inspection)}\n` : describe(inspection, family.facts(config)));
 }
 
-async function readConfig(path: string, verify: boolean): Promise<{ config: MambaConfig; dtype: WeightDType }> {
-  if (path.endsWith('.json')) {
-    if (verify) throw new ArgumentError(describeProblem({ operation: 'inspect', argument: '--verify', expected: 'a model with weights', got: `given with ${path}` }));
-    return { config: await readMambaConfig(path, printWarning), dtype: 'f32' };
+async function readModel(name: string, verify: boolean): Promise<DescribedModel & { readonly dtype: WeightDType }> {
+  const path = await modelFolder(name);
+  const published = (await platform.pathKind(path)) === undefined ? publishedModel(name) : undefined;
+  if (published !== undefined || path.endsWith('.json')) {
+    if (verify) throw new ArgumentError(describeProblem({ operation: 'inspect', argument: '--verify', expected: 'a model with weights', got: `given with ${name}` }));
+    return { ...(published ?? (await readConfigFile(path, printWarning))), dtype: 'f32' };
   }
   const checkpoint = await openCheckpoint(path);
   try {
     if (verify) await checkpoint.verify();
-    return await readMambaCheckpoint(checkpoint, printWarning);
+    return await readCheckpoint(checkpoint, printWarning);
   } finally {
     await checkpoint.close();
   }
 }
 
-function inspect(config: MambaConfig, dtype: WeightDType): Inspection {
+function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspection {
   const backend = new PlanBackend();
-  const model = new MambaLM(config, backend, packedParameters(initialParameters(backend, 0), dtype));
+  const model = new LanguageModel(family, config, backend, packedParameters(initialParameters(backend, 0), dtype));
   const parts: Record<string, number> = {};
   let bytes = 0;
   for (const { key, tensor } of model.parameters) {
@@ -89,17 +94,17 @@ function inspect(config: MambaConfig, dtype: WeightDType): Inspection {
     operations: sum('operations'),
     kernels,
   };
-  return { config, dtype, parameters: { total: countParameters(model.parameters), bytes, parts }, stateBytes: State.sizeBytes(config), decodeStep };
+  const total = countParameters(model.parameters);
+  return { family: family.name, config, dtype, parameters: { total, bytes, parts }, stateBytes: State.sizeBytes(model), decodeStep };
 }
 
-function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspection): string {
-  const rows: [string, string][] = [
-    ['layers', `${String(config.layers)} Mamba blocks, ${config.norm === 'rms' ? 'RMS' : 'layer'} norm`],
-    ['sizes', `d_model ${String(config.dModel)}, d_inner ${String(config.dInner)}, d_state ${String(config.dState)}, d_conv ${String(config.dConv)}, dt_rank ${String(config.dtRank)}`],
+function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspection, facts: readonly Fact[]): string {
+  const rows: Fact[] = [
+    ...facts,
     ['vocabulary', `${grouped(config.vocabularySize)} (${config.tiedHead ? 'tied' : 'untied'} head)`],
     ['', ''],
     ['parameters', `${grouped(parameters.total)}, ${byteSize(parameters.bytes)} with weights in ${dtype}`],
-    ...Object.entries(parameters.parts).map(([part, count]): [string, string] => [
+    ...Object.entries(parameters.parts).map(([part, count]): Fact => [
       `  ${part}`,
       `${grouped(count).padStart(13)}  ${((100 * count) / parameters.total).toFixed(1).padStart(5)} %`,
     ]),
@@ -107,7 +112,7 @@ function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspect
     ['state', `${byteSize(stateBytes)} a sequence, whatever its length`],
     ['', ''],
     ['a token', `${String(decodeStep.launches)} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations)}FLOP`],
-    ...Object.entries(decodeStep.kernels).map(([kernel, count]): [string, string] => [`  ${kernel}`, grouped(count).padStart(13)]),
+    ...Object.entries(decodeStep.kernels).map(([kernel, count]): Fact => [`  ${kernel}`, grouped(count).padStart(13)]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `${`${label.padEnd(width)}  ${value}`.trimEnd()}\n`).join('');

@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import { openCheckpoint } from '../../io/index.js';
-import { loadMamba, saveMamba } from '../../models/index.js';
+import { loadModel, saveModel } from '../../models/index.js';
 import { expectFiniteWeights } from '../../nn/index.js';
 import { packedDTypes, type PackedDType } from '../../tensor/index.js';
 import { byteSize } from '../format.js';
@@ -47,11 +47,11 @@ async function run(model: string, options: Options): Promise<void> {
     const before = await weightBytes(source);
     await withOutFolder({ operation: 'quantize', folder, overwrite, aside: true }, async (out) => {
       await withBackend(options, async (backend) => {
-        const loaded = await loadMamba(source, backend, { dtype, verify: options.verify, onWarning: printWarning });
+        const loaded = await loadModel(source, backend, { dtype, verify: options.verify, onWarning: printWarning });
         try {
           signal.throwIfAborted();
           await expectFiniteWeights('quantize', loaded.parameters);
-          await saveMamba(loaded, out.working);
+          await saveModel(loaded, out.working);
         } finally {
           loaded.dispose();
         }

@@ -1,7 +1,7 @@
 import { Argument, Option, type Command } from 'commander';
-import { MambaLM, type MambaConfig } from '../../models/index.js';
+import { LanguageModel } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
-import { inductionByLength, makeTask, presetNames, taskData, taskModelConfig, taskNames, taskPresets, taskTrainingOptions, type PresetName, type TaskName, type LengthAccuracy } from '../../tasks/index.js';
+import { inductionByLength, makeTask, presetNames, taskData, taskLayers, taskModel, taskNames, taskPresets, taskTrainingOptions, type PresetName, type TaskLayer, type TaskName, type LengthAccuracy } from '../../tasks/index.js';
 import { writeLengths } from '../lengths-file.js';
 import type { Backend } from '../../tensor/index.js';
 import { describeDivergence, runTraining, Trainer } from '../../train/index.js';
@@ -18,7 +18,7 @@ interface Options extends ComputeOptions {
   readonly overwrite?: boolean;
   readonly resume?: string;
   readonly preset: PresetName;
-  readonly ssm: MambaConfig['ssm'];
+  readonly ssm: TaskLayer;
   readonly length?: number;
   readonly tokens?: number;
   readonly steps?: number;
@@ -45,7 +45,7 @@ export function addTask(program: Command): void {
       .addOption(overwriteOption('replace the model, run or shards in the folder, when the new run has its first checkpoint'))
       .option('--resume <folder>', 'go on with the run in this folder, with the settings it began with but for --steps')
       .addOption(new Option('--preset <name>', 'sizes: the paper’s, or for a minute or two on a CPU').choices(presetNames).default('quick'))
-      .addOption(new Option('--ssm <kind>', 'selective layer, or time-invariant').choices(['s6', 'lti']).default('s6'))
+      .addOption(new Option('--ssm <kind>', 'selective layer, or time-invariant').choices(taskLayers).default('s6'))
       .option('--length <n>', 'positions of an example (default of this and the next five: the preset’s, listed below)', integer(3))
       .option('--tokens <n>', 'tokens to copy; for selective-copying', integer(1))
       .option('--steps <n>', 'optimiser steps; with --resume, in all: the learning rate is from then on that of a run of so many', integer(1))
@@ -130,7 +130,8 @@ async function train(backend: Backend, settings: TaskFile, { folder, out, resume
   const { ssm, sizes, examples, seed } = settings;
   const { steps, batchSize, testLength } = sizes;
   const task = makeTask(settings.task, sizes);
-  const model = MambaLM.initial(taskModelConfig(task, ssm), backend, seed);
+  const { family, config } = taskModel(task, ssm);
+  const model = LanguageModel.initial(family, config, backend, seed);
   const data = taskData(task, { batchSize, batches: Math.ceil(examples / batchSize), seed });
   const trainer = new Trainer(model, data, taskTrainingOptions(task, sizes, seed));
   const progress = new ProgressLine();

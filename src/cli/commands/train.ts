@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import type { DocumentDataset, TokenDataset } from '../../data/index.js';
-import { mambaConfig, MambaLM } from '../../models/index.js';
+import { defaultFamily, familyNamed, familyNames, LanguageModel } from '../../models/index.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
 import { defaultTrainingOptions, describeDivergence, DivergenceError, runTraining, Trainer, type TrainingOptions } from '../../train/index.js';
@@ -25,6 +25,8 @@ interface Options extends ComputeOptions, DocumentOptions {
   readonly overwrite?: boolean;
   readonly resume?: string;
   readonly tokenizer?: string;
+  readonly model: string;
+  readonly size?: string;
   readonly dModel: number;
   readonly layers: number;
   readonly dState: number;
@@ -59,7 +61,7 @@ export function addTrain(program: Command): void {
     documentOptions(program.command('train'))
       .summary('train a language model on a text')
       .description(
-        'Trains a Mamba language model on text, on bytes or with a tokenizer: one plain file as one stream; documents (several ' +
+        'Trains a language model on text, on bytes or with a tokenizer: one plain file as one stream; documents (several ' +
           'files, a separator, JSON lines, or a folder that elapid tokenize made) packed into rows, each seen whole however long.\n\n' +
           'The run’s folder gets the model in transformers’ format (config.json, model.safetensors), a training checkpoint, and metrics.jsonl (a line a step). ' +
           'Ctrl-C saves and ends; --resume goes on as if nothing had happened. A step whose loss or gradient is not finite, or whose ' +
@@ -73,8 +75,10 @@ export function addTrain(program: Command): void {
       .option('--resume <folder>', 'go on with the run in this folder, with its settings but for --steps, --learning-rate, --on-divergence, --sample-every')
       .option('--tokenizer <folder>', 'folder with a tokenizer.json; for texts (default: bytes, 256 ids)')
       .option('--steps <n>', 'optimiser steps; with --resume, in all: the learning rate is from then on that of a run of so many', integer(1), 1000)
+      .addOption(new Option('--model <family>', 'kind of model').choices(familyNames()).default(defaultFamily))
+      .addOption(new Option('--size <name>', 'sizes of a published model of the family, as 130m').conflicts(['dModel', 'layers', 'dState', 'dConv', 'expand']))
       .option('--d-model <n>', 'width of the residual stream, numbers a token', integer(1), 128)
-      .option('--layers <n>', 'Mamba blocks', integer(1), 4)
+      .option('--layers <n>', 'blocks', integer(1), 4)
       .option('--d-state <n>', 'numbers of state a channel', integer(1), 16)
       .option('--d-conv <n>', 'width of the convolution, tokens', integer(1), 4)
       .option('--expand <n>', 'channels of a mixer, as a multiple of d-model', integer(1), 2)
@@ -167,7 +171,7 @@ function changed(settings: RunFile, options: Options, command: Command): RunFile
 function fromOptions(text: readonly string[], folder: string, options: Options): RunFile {
   const { steps } = options;
   const tenth = Math.ceil(steps / 10);
-  const { dModel, layers, dState, dConv, expand, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
+  const { model: family, size, dModel, layers, dState, dConv, expand, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
   const { documentSeparator, textField, validation, onDivergence, sampleEvery } = options;
   // The run may be resumed from another working folder.
   const paths = text.map((path) => platform.absolutePath(path));
@@ -178,7 +182,7 @@ function fromOptions(text: readonly string[], folder: string, options: Options):
     ...(textField === undefined ? {} : { textField }),
     ...(validation === undefined ? {} : { validation: platform.absolutePath(validation) }),
     tokenizer: options.tokenizer === undefined ? null : platform.absolutePath(options.tokenizer),
-    model: { dModel, layers, dState, dConv, expand },
+    model: { ...(family === defaultFamily ? {} : { family }), ...(size === undefined ? { dModel, layers, dState, dConv, expand } : { size }) },
     training: {
       steps,
       batchSize,
@@ -230,8 +234,10 @@ async function train(backend: Backend, settings: RunFile, conduct: Conduct): Pro
     try {
       if (dashboard !== null) progress.print(`dashboard at ${dashboard.url}`);
       const endOfText = tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText];
-      const config = mambaConfig({ vocabularySize: vocabularyOf(tokenizer), endOfText, ...settings.model });
-      const model = MambaLM.initial(config, backend, settings.training.seed);
+      const { family: name = defaultFamily, ...sizes } = settings.model;
+      const family = familyNamed(name);
+      const config = { ...family.configOf({ ...sizes, vocabularySize: vocabularyOf(tokenizer) }), endOfText };
+      const model = LanguageModel.initial(family, config, backend, settings.training.seed);
       await trainModel(model, { dataset, size, tokenizer, tokenizerFolder, settings }, { ...conduct, out: { working, settle } }, progress);
     } finally {
       progress.clear();
@@ -251,7 +257,7 @@ interface Run {
   readonly settings: RunFile;
 }
 
-async function trainModel(model: MambaLM, run: Run, { folder, out, resume, signal }: Conduct, progress: ProgressLine): Promise<void> {
+async function trainModel(model: LanguageModel, run: Run, { folder, out, resume, signal }: Conduct, progress: ProgressLine): Promise<void> {
   const { dataset, size, tokenizer, tokenizerFolder, settings } = run;
   const { evaluateEvery, saveEvery, sampleEvery, training } = settings;
   const { steps, seed } = training;

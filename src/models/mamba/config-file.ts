@@ -1,28 +1,23 @@
-/** config.json and generation_config.json, read and written. */
+/** config.json of Mamba, read and written. */
 import * as v from 'valibot';
-import { platform } from '#platform';
-import { parseJsonObject } from '../../io/json.js';
 import { ArgumentError, CheckpointError } from '../../util/errors.js';
-import { didYouMean } from '../../util/nearest.js';
-import { brief, checked } from '../../util/schema.js';
-import { largestSizes, mambaConfig, type MambaConfig } from './config.js';
-import { unreadKey, warnOnConsole, type OnWarning } from './config-keys.js';
+import { checked } from '../../util/schema.js';
+import type { OnWarning } from '../config-keys.js';
+import { agreement, configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, epsilon, flag, ratio, real, refuseQuantized, size, warnOfUnread } from '../config-reading.js';
+import type { ConfigJson } from '../family.js';
+import { largestSizes, mambaConfig, type MambaConfig, type MambaConfigOptions } from './config.js';
 
-const size = (key: keyof typeof largestSizes) => v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largestSizes[key])));
 const rank = v.optional(v.union([v.literal('auto'), v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largestSizes.dtRank))]));
-const ratio = v.optional(v.pipe(v.number(), v.gtValue(0)));
-const real = v.optional(v.pipe(v.number(), v.finite()));
-const flag = v.optional(v.boolean());
 
 /** The `model_type` of LTI models, which transformers does not have: other programs refuse it by name. */
-const ltiType = 'elapid-mamba-lti';
+export const ltiType = 'elapid-mamba-lti';
 
 /** Arguments of the official `Mamba` layer. */
 const ssmSchema = v.nullish(
   v.strictObject({
     layer: v.optional(v.literal('Mamba1')),
-    d_state: size('dState'),
-    d_conv: size('dConv'),
+    d_state: size(largestSizes.dState),
+    d_conv: size(largestSizes.dConv),
     expand: ratio,
     dt_rank: rank,
     dt_min: real,
@@ -58,18 +53,18 @@ const attentionSchema = v.nullish(
  */
 const schema = v.object({
   model_type: v.optional(v.picklist(['mamba', ltiType])),
-  vocab_size: size('vocabularySize'),
-  hidden_size: size('dModel'),
-  d_model: size('dModel'),
-  num_hidden_layers: size('layers'),
-  n_layer: size('layers'),
-  state_size: size('dState'),
-  conv_kernel: size('dConv'),
+  vocab_size: size(largestSizes.vocabularySize),
+  hidden_size: size(largestSizes.dModel),
+  d_model: size(largestSizes.dModel),
+  num_hidden_layers: size(largestSizes.layers),
+  n_layer: size(largestSizes.layers),
+  state_size: size(largestSizes.dState),
+  conv_kernel: size(largestSizes.dConv),
   expand: ratio,
-  intermediate_size: size('dInner'),
-  d_inner: size('dInner'),
+  intermediate_size: size(largestSizes.dInner),
+  d_inner: size(largestSizes.dInner),
   time_step_rank: rank,
-  layer_norm_epsilon: v.optional(v.pipe(v.number(), v.minValue(0), v.finite())),
+  layer_norm_epsilon: epsilon,
   use_bias: flag,
   use_conv_bias: flag,
   hidden_act: v.optional(v.picklist(['silu', 'swish'])),
@@ -87,7 +82,7 @@ const schema = v.object({
   attn_cfg: attentionSchema,
   attn_layer_idx: v.optional(nothing('an empty list: attention layers are not supported')),
   d_intermediate: v.optional(nothing('0: blocks with an MLP are not supported')),
-  pad_vocab_size_multiple: size('vocabularySize'),
+  pad_vocab_size_multiple: size(largestSizes.vocabularySize),
   residual_in_fp32: flag,
   fused_add_norm: flag,
 });
@@ -97,14 +92,11 @@ type ConfigFile = v.InferOutput<typeof schema>;
 /**
  * Reads a config.json of either dialect: transformers' (`model_type: "mamba"`) or the official one (`d_model`, `ssm_cfg`).
  * @param file its path, for messages
- * @param onWarning told of each key that has no effect here; default: the console
+ * @param onWarning told of each key that has no effect here
  * @throws CheckpointError naming the key that is missing or wrong, that contradicts another, or that asks for what this model is not
  */
-export function parseMambaConfig(json: unknown, file: string, onWarning: OnWarning = warnOnConsole): MambaConfig {
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-    throw new CheckpointError('expected a JSON object', { file });
-  }
-  const transformers = isTransformers(json, file);
+export function readMambaConfig(json: ConfigJson, file: string, onWarning: OnWarning): MambaConfig {
+  const transformers = isTransformers(json);
   refuseQuantized(json, file);
   const c = checked(schema, json, { file });
   const s = c.ssm_cfg;
@@ -121,7 +113,7 @@ export function parseMambaConfig(json: unknown, file: string, onWarning: OnWarni
   const vocabulary = required('the number of token ids', ['vocab_size', c.vocab_size]);
   const multiple = transformers ? 1 : (c.pad_vocab_size_multiple ?? 8);
   const rankOf = (value: number | 'auto' | undefined) => (value === 'auto' ? Math.ceil(dModel / 16) : value);
-  const options: Parameters<typeof mambaConfig>[0] = {
+  const options: MambaConfigOptions = {
     vocabularySize: Math.ceil(vocabulary / multiple) * multiple,
     dModel,
     layers: required('the number of layers', ['num_hidden_layers', c.num_hidden_layers], ['n_layer', c.n_layer]),
@@ -147,26 +139,16 @@ export function parseMambaConfig(json: unknown, file: string, onWarning: OnWarni
   };
   const endOfText = endOfTextOf(json, options.vocabularySize, file);
   warnOfUnread(json, { file, known: [...Object.keys(schema.entries), endOfTextKey], onWarning });
-  return configOf({ ...options, ...(endOfText === undefined ? {} : { endOfText }) }, file);
+  return configOfFile(file, () => mambaConfig({ ...options, ...(endOfText === undefined ? {} : { endOfText }) }));
 }
 
 /** Whether the dialect is transformers'; where a file says neither `model_type` nor `d_model`, it may say so in `architectures`. */
-function isTransformers(json: object, file: string): boolean {
-  if ('model_type' in json) return true;
-  if ('d_model' in json) return false;
-  const { architectures } = json as { architectures?: unknown };
-  if (Array.isArray(architectures) && architectures.includes('MambaForCausalLM')) return true;
-  const problem = 'is missing; expected "mamba" (the config.json of transformers), or d_model (that of state-spaces/mamba)';
-  throw new CheckpointError(problem, { file, key: 'model_type' });
-}
+const isTransformers = (json: ConfigJson): boolean => 'model_type' in json || !('d_model' in json);
 
-function refuseQuantized(json: object, file: string): void {
-  const { quantization_config: quantization } = json as { quantization_config?: unknown };
-  if (quantization === undefined || quantization === null) return;
-  const { quant_method: method } = quantization as { quant_method?: unknown };
-  const by = typeof method === 'string' ? `by ${method}` : brief(quantization);
-  const hint = 'load the weights that were quantized, and make them small with elapid quantize';
-  throw new CheckpointError(`the weights are quantized ${by}; expected plain ones. Hint: ${hint}`, { file, key: 'quantization_config' });
+/** Whether a config.json without a `model_type` is Mamba's. */
+export function isMambaConfig(json: ConfigJson): boolean {
+  const { architectures } = json;
+  return 'd_model' in json || (Array.isArray(architectures) && architectures.includes('MambaForCausalLM'));
 }
 
 /** E: said outright, or as a multiple of D, rounded down. */
@@ -186,89 +168,13 @@ function innerOf(c: ConfigFile, dModel: number, file: string): number {
   throw new CheckpointError(`is ${String(given)}, but expand · width is ${product}; expected the same`, { file, key });
 }
 
-/** The value of one setting under several keys. @throws CheckpointError where two of them differ */
-function agreement<T>(file: string, settings: readonly (readonly [key: string, value: T | undefined])[]): T | undefined {
-  const given = settings.filter(([, value]) => value !== undefined);
-  const [first] = given;
-  const other = given.find(([, value]) => value !== first?.[1]);
-  if (first === undefined || other === undefined) return first?.[1];
-  throw new CheckpointError(`is ${brief(first[1])}, but '${other[0]}' is ${brief(other[1])}; expected the same`, { file, key: first[0] });
-}
-
-function configOf(options: Parameters<typeof mambaConfig>[0], file: string): MambaConfig {
-  try {
-    return mambaConfig(options);
-  } catch (cause) {
-    if (!(cause instanceof ArgumentError)) throw cause;
-    throw new CheckpointError(cause.message.replace(/^mambaConfig: /, ''), { file }, { cause });
-  }
-}
-
-const endOfTextKey = 'eos_token_id';
-
-/** The ids that end a text, where a file says so. */
-function endOfTextOf(json: object, vocabularySize: number, file: string): readonly number[] | undefined {
-  const { [endOfTextKey]: value } = json as { [endOfTextKey]?: unknown };
-  if (value === undefined || value === null) return undefined;
-  const ids = Array.isArray(value) ? (value as unknown[]) : [value];
-  for (const id of ids) {
-    if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
-    const expected = `an id below ${String(vocabularySize)}, the size of the vocabulary, or a list of such`;
-    throw new CheckpointError(`is ${brief(value)}; expected ${expected}`, { file, key: endOfTextKey });
-  }
-  return [...new Set(ids as number[])];
-}
-
-function warnOfUnread(json: object, { file, known, onWarning }: { file: string; known: readonly string[]; onWarning: OnWarning }): void {
-  for (const [key, value] of Object.entries(json)) {
-    const unread = known.includes(key) ? 'nothing' : unreadKey(key, value);
-    if (unread === 'not applied') {
-      onWarning(`${file}, key '${key}': is ${brief(value)}, and has no effect: generation is set by its options alone`);
-    } else if (unread === 'unknown') {
-      onWarning(`${file}, key '${key}': is not a key that is known here, and has no effect${didYouMean(key, known)}`);
-    }
-  }
-}
-
-/**
- * Reads a config.json without weights, and the generation_config.json beside it.
- * @throws CheckpointError as `parseMambaConfig`, or when a file cannot be read or is no JSON object
- */
-export async function readMambaConfig(file: string, onWarning: OnWarning = warnOnConsole): Promise<MambaConfig> {
-  return withGenerationConfig(parseMambaConfig(await readJson(file), file, onWarning), file, onWarning);
-}
-
-async function readJson(file: string): Promise<object> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await platform.readFile(file);
-  } catch (cause) {
-    throw new CheckpointError(`cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { file }, { cause });
-  }
-  return parseJsonObject(bytes, file, { pythonFloats: true }).value;
-}
-
-/**
- * The config with what a generation_config.json beside it says: the ids that end a text, instead of those of config.json.
- * @param configName the path of config.json
- * @throws CheckpointError when the file is damaged, or names ids that are not in the vocabulary
- */
-export async function withGenerationConfig(config: MambaConfig, configName: string, onWarning: OnWarning = warnOnConsole): Promise<MambaConfig> {
-  const file = configName.replace(/[^/\\]*$/, 'generation_config.json');
-  if ((await platform.pathKind(file)) !== 'file') return config;
-  const value = await readJson(file);
-  const endOfText = endOfTextOf(value, config.vocabularySize, file);
-  warnOfUnread(value, { file, known: [endOfTextKey], onWarning });
-  return endOfText === undefined ? config : { ...config, endOfText };
-}
-
 /**
  * The config in transformers' dialect, as `config.json` holds it; an LTI model has a `model_type` of its own.
  * @throws ArgumentError for layer norm, which transformers' Mamba does not have
  */
-export function toTransformersConfig(config: MambaConfig): Record<string, unknown> {
+export function writeMambaConfig(config: MambaConfig): Record<string, unknown> {
   if (config.norm !== 'rms') {
-    throw new ArgumentError("toTransformersConfig: norm is 'layer'; expected 'rms', the only one of transformers' Mamba");
+    throw new ArgumentError("saveModel: norm is 'layer'; expected 'rms', the only one of transformers' Mamba");
   }
   const { initialisation: i, endOfText } = config;
   return {
@@ -286,8 +192,7 @@ export function toTransformersConfig(config: MambaConfig): Record<string, unknow
     use_conv_bias: config.convBias,
     hidden_act: 'silu',
     tie_word_embeddings: config.tiedHead,
-    // transformers would take 0 where the key is missing.
-    [endOfTextKey]: endOfText.length === 1 ? endOfText[0] : endOfText.length === 0 ? null : endOfText,
+    [endOfTextKey]: endOfTextValue(endOfText),
     residual_in_fp32: true,
     initializer_range: i.embeddingDeviation,
     time_step_scale: i.dtScale,

@@ -1,150 +1,73 @@
-import { platform } from '#platform';
-import { mostTaps } from '../../ops/causal-conv1d/arguments.js';
-import { largestState } from '../../ops/selective-scan/plan.js';
+import { largestMixerSizes, mambaMixerConfig, mixerMatrixSize, sizeProblem, type MambaInitialisation, type MambaMixerConfig, type MambaMixerOptions } from '../../mixers/index.js';
 import { ArgumentError } from '../../util/errors.js';
+import { endOfTextProblem, parameterProblem, type BaseConfig } from '../family.js';
 
-/** What a Mamba language model looks like. Letters: see docs/GLOSSARY. */
-export interface MambaConfig {
-  /** V: number of token ids. */
-  readonly vocabularySize: number;
-  /** D */
-  readonly dModel: number;
-  readonly layers: number;
-  /** N: states per channel. */
-  readonly dState: number;
-  /** K: width of the convolution. */
-  readonly dConv: number;
-  /** E: channels of a mixer; usually 2·D. */
-  readonly dInner: number;
-  /** R: rank of the step-size projection. */
-  readonly dtRank: number;
-  /**
-   * What stands between convolution and gate: 's6', the selective scan, whose Δ, B and C are functions of the input; or
-   * 'lti', the same recurrence with Δ, B and C as parameters (S4D-real), to see what selection is worth.
-   */
-  readonly ssm: 's6' | 'lti';
+/** What a Mamba language model looks like. */
+export interface MambaConfig extends BaseConfig, MambaMixerConfig {
   readonly norm: 'rms' | 'layer';
   readonly normEpsilon: number;
-  /** Whether in_proj and out_proj have biases. */
-  readonly projectionBias: boolean;
-  readonly convBias: boolean;
-  /** Whether the head uses the embedding's weights. */
-  readonly tiedHead: boolean;
-  /** Ids that end a text, beside the tokenizer's own. */
-  readonly endOfText: readonly number[];
-  readonly initialisation: MambaInitialisation;
+  readonly initialisation: MambaModelInitialisation;
 }
 
-/** How parameters start; see `mambaInitialisers`. */
-export interface MambaInitialisation {
-  /** Range of the step sizes softplus(dt_proj.bias). */
-  readonly dtMin: number;
-  readonly dtMax: number;
-  /** The smallest step size allowed after drawing. */
-  readonly dtFloor: number;
-  /** Factor on the bound R^−½ of dt_proj.weight. */
-  readonly dtScale: number;
-  /** Whether dt_proj.weight is uniform in ± its bound or the bound itself. */
-  readonly dtInit: 'random' | 'constant';
+/** How parameters start. */
+export interface MambaModelInitialisation extends MambaInitialisation {
   /** Standard deviation of the embeddings. */
   readonly embeddingDeviation: number;
-  /** Whether out_proj.weight is divided by √layers. */
-  readonly rescaleOutput: boolean;
 }
 
-const defaultInitialisation: MambaInitialisation = {
-  dtMin: 0.001,
-  dtMax: 0.1,
-  dtFloor: 1e-4,
-  dtScale: 1,
-  dtInit: 'random',
-  embeddingDeviation: 0.02,
-  rescaleOutput: true,
-};
+/** What `mambaConfig` is told; what is left out has the published default. */
+export type MambaConfigOptions = Pick<MambaConfig, 'vocabularySize'> &
+  Omit<MambaMixerOptions, 'initialisation' | 'selectionNormEpsilon'> &
+  Partial<Pick<MambaConfig, 'norm' | 'normEpsilon' | 'tiedHead' | 'endOfText'>> & { readonly initialisation?: Partial<MambaModelInitialisation> };
 
-/**
- * The largest sizes that a config may have: what no published model comes near, and what a mistake of three noughts leaves far
- * behind. The convolution and the scan have room for no more.
- */
-export const largestSizes = {
-  vocabularySize: 2 ** 24,
-  dModel: 2 ** 24,
-  layers: 4096,
-  dState: largestState,
-  dConv: mostTaps,
-  dInner: 2 ** 24,
-  dtRank: 2 ** 24,
-} as const satisfies Partial<Record<keyof MambaConfig, number>>;
+/** The published models (state-spaces/mamba-*): width and layers. */
+const publishedSizes = {
+  '130m': { dModel: 768, layers: 24 },
+  '370m': { dModel: 1024, layers: 48 },
+  '790m': { dModel: 1536, layers: 48 },
+  '1.4b': { dModel: 2048, layers: 48 },
+  '2.8b': { dModel: 2560, layers: 64 },
+} as const;
 
-/** The most parameters that a config may ask for. */
-const mostParameters = 2 ** 40;
+/** A published size by its name. */
+export type MambaSize = keyof typeof publishedSizes;
+
+/** The names of the published sizes, the smallest first. */
+export const mambaSizes = Object.keys(publishedSizes) as MambaSize[];
+
+/** The largest sizes that a config may have. */
+export const largestSizes = { vocabularySize: 2 ** 24, ...largestMixerSizes } as const;
 
 /**
  * A config with the published defaults: d_state 16, d_conv 4, expand 2, dt_rank ⌈D/16⌉, RMS norm, tied head, and no ids that end a
  * text beside the tokenizer's.
+ * @param options sizes; or the name of a published model: `mambaConfig('130m')`, whose vocabulary has 50,280 ids
  * @throws ArgumentError when a size is no integer from 1 to the largest there may be (`layers`: 4096), when the parameters would be
- *   more than 2⁴⁰, or when an id that ends a text is not in the vocabulary
+ *   more than 2⁴⁰, when an id that ends a text is not in the vocabulary, or when no published model has that name
  */
-export function mambaConfig(
-  options: Pick<MambaConfig, 'vocabularySize' | 'dModel' | 'layers'> &
-    Partial<Omit<MambaConfig, 'initialisation'>> & { expand?: number; initialisation?: Partial<MambaInitialisation> },
-): MambaConfig {
-  const { expand = 2, initialisation, ...rest } = options;
+export function mambaConfig(options: MambaConfigOptions | MambaSize): MambaConfig {
+  if (typeof options === 'string') return mambaConfig(publishedSize(options));
+  const { initialisation, norm = 'rms', normEpsilon = 1e-5, tiedHead = true, endOfText = [], vocabularySize, ...rest } = options;
+  const mixer = mambaMixerConfig({ ...rest, initialisation: initialisation ?? {} });
   const config: MambaConfig = {
-    dState: 16,
-    dConv: 4,
-    dInner: expand * options.dModel,
-    dtRank: Math.ceil(options.dModel / 16),
-    ssm: 's6',
-    norm: 'rms',
-    normEpsilon: 1e-5,
-    projectionBias: false,
-    convBias: true,
-    tiedHead: true,
-    endOfText: [],
-    ...rest,
-    initialisation: { ...defaultInitialisation, ...initialisation },
+    ...mixer,
+    ...{ vocabularySize, norm, normEpsilon, tiedHead, endOfText },
+    initialisation: { embeddingDeviation: 0.02, ...initialisation, ...mixer.initialisation },
   };
-  checkConfig('mambaConfig', config);
+  const problem = problemOf(config);
+  if (problem !== undefined) throw new ArgumentError(`mambaConfig: ${problem}`);
   return config;
 }
 
-/**
- * Throws unless a model of this config can be: before anything of its sizes is made.
- * @throws ArgumentError as `mambaConfig`
- */
-export function checkConfig(operation: string, config: MambaConfig): void {
-  const problem = problemOf(config);
-  if (problem !== undefined) throw new ArgumentError(`${operation}: ${problem}`);
+/** The sizes of a published model. @throws ArgumentError when none has that name */
+export function publishedSize(name: string): Pick<MambaConfig, 'vocabularySize' | 'dModel' | 'layers'> {
+  if (Object.hasOwn(publishedSizes, name)) return { vocabularySize: 50280, ...publishedSizes[name as MambaSize] };
+  throw new ArgumentError(`mambaConfig: the size is '${name}'; expected one of ${mambaSizes.join(', ')}`);
 }
 
-function problemOf(config: MambaConfig): string | undefined {
-  for (const [key, most] of Object.entries(largestSizes) as [keyof typeof largestSizes, number][]) {
-    if (Number.isInteger(config[key]) && config[key] > 0 && config[key] <= most) continue;
-    return `${key} is ${String(config[key])}; expected an integer from 1 to ${String(most)}`;
-  }
-  const parameters = matrixParameters(config);
-  if (parameters > mostParameters) {
-    return `the parameters would be ${parameters.toPrecision(3)}; expected at most ${mostParameters.toPrecision(3)}`;
-  }
-  const stranger = config.endOfText.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < config.vocabularySize));
-  if (stranger < 0) return undefined;
-  return `endOfText[${String(stranger)}] is ${String(config.endOfText[stranger])}; expected an id in [0, V) = [0, ${String(config.vocabularySize)})`;
-}
-
-/**
- * Throws when the parameters would take more memory than the machine has: making them would end in swapping, or in death.
- * @throws ArgumentError
- */
-export function expectRoom(operation: string, config: MambaConfig): void {
-  const [needed, there] = [4 * matrixParameters(config), platform.memoryBytes];
-  if (needed <= there) return;
-  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  throw new ArgumentError(`${operation}: the parameters would take ${gigabytes(needed)}; this machine has ${gigabytes(there)}`);
-}
-
-/** Numbers in the matrices of a model, which are nearly all of its parameters. */
-function matrixParameters({ vocabularySize, dModel, layers, dState, dConv, dInner, dtRank, ssm, tiedHead }: MambaConfig): number {
-  const selection = ssm === 's6' ? 2 * (dtRank + dState) : 0;
-  return (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * dInner * (3 * dModel + dConv + dState + selection);
+/** What is wrong with a config. */
+export function problemOf(config: MambaConfig): string | undefined {
+  const { vocabularySize, dModel, layers, tiedHead } = config;
+  const size = () => (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * mixerMatrixSize(config);
+  return sizeProblem(config, largestSizes) ?? parameterProblem(size()) ?? endOfTextProblem(config);
 }

@@ -1,11 +1,2 @@
-export * from './block.js';
-export * from './checkpoint.js';
-export { mambaConfig, type MambaConfig, type MambaInitialisation } from './config.js';
-export { parseMambaConfig, readMambaConfig, toTransformersConfig } from './config-file.js';
-export type { OnWarning } from './config-keys.js';
-export * from './language-model.js';
-export * from './layer.js';
-export * from './mixer.js';
-export * from './packing.js';
-export * from './selection.js';
-export * from './state.js';
+export { mambaConfig, mambaSizes, type MambaConfig, type MambaConfigOptions, type MambaModelInitialisation, type MambaSize } from './config.js';
+export { mambaFamily } from './family.js';

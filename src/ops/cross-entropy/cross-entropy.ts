@@ -55,3 +55,21 @@ export function crossEntropy(logits: Tensor, targets: Tensor): Tensor<'f32'> {
     return loss;
   });
 }
+
+/**
+ * The losses −ln softmax(logits)[target] of each token, for evaluation: not differentiable.
+ * @param logits [...,V] f32 or f16
+ * @param targets [...] i32; the loss of −1 is 0
+ * @returns [...]
+ * @throws DTypeError, ShapeError as `crossEntropy`
+ */
+export function logitLosses(logits: Tensor, targets: Tensor): Tensor<'f32'> {
+  return operation('logitLosses', { logits: [logits, 'float'], targets: [targets, 'i32'] }, () => {
+    expectShape('logitLosses', 'targets', targets.shape, logits.shape.slice(0, -1), '[...] of logits [...,V]');
+    expectTargets('logitLosses', targets, logits.columns);
+    const { backend, rows, columns } = logits;
+    const losses = empty(backend, targets.shape, 'f32');
+    launch(kernels.tokenLosses, { logits, targets: contiguous(targets), losses }, { rows, columns, logitsPitch: logits.pitch });
+    return losses;
+  });
+}

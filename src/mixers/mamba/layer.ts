@@ -1,7 +1,7 @@
 import { initialParameters, ParameterStore, type Parameter } from '../../nn/index.js';
-import { formatShape, scope, type Backend, type Tensor } from '../../tensor/index.js';
-import { describeProblem, ShapeError } from '../../util/errors.js';
-import { mambaConfig } from './config.js';
+import { formatShape, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
+import { largestMixerSizes, mambaMixerConfig, sizeProblem } from './config.js';
 import { MambaMixer } from './mixer.js';
 
 /** Sizes of a `Mamba` layer; the defaults are the paper's. */
@@ -30,11 +30,16 @@ export class Mamba {
   /** The weights, under mamba_ssm's names (`in_proj.weight`, `A_log`, …). */
   readonly parameters: readonly Parameter[];
   readonly #mixer: MambaMixer;
+  readonly #dModel: number;
 
   constructor({ seed = 0, ...sizes }: MambaOptions, backend: Backend) {
+    const config = mambaMixerConfig({ layers: 1, ...sizes });
+    const problem = sizeProblem(config, largestMixerSizes);
+    if (problem !== undefined) throw new ArgumentError(`Mamba: ${problem}`);
     const store = new ParameterStore(initialParameters(backend, seed));
     this.backend = backend;
-    this.#mixer = new MambaMixer(store, mambaConfig({ vocabularySize: 1, layers: 1, ...sizes }));
+    this.#mixer = new MambaMixer(store, config);
+    this.#dModel = config.dModel;
     this.parameters = store.all;
   }
 
@@ -43,12 +48,11 @@ export class Mamba {
    * @returns [B,L,D]
    * @throws ShapeError when x is of another shape
    */
-  forward(x: Tensor): Tensor {
-    const { dModel } = this.#mixer.config;
-    if (x.rank !== 3 || x.columns !== dModel) {
-      throw new ShapeError(describeProblem({ operation: 'Mamba.forward', argument: 'x', expected: `[B,L,${String(dModel)}]`, got: formatShape(x.shape) }));
+  forward(x: Tensor): Tensor<FloatDType> {
+    if (x.rank !== 3 || x.columns !== this.#dModel) {
+      throw new ShapeError(describeProblem({ operation: 'Mamba.forward', argument: 'x', expected: `[B,L,${String(this.#dModel)}]`, got: formatShape(x.shape) }));
     }
-    return scope(() => this.#mixer.forward(x).y);
+    return this.#mixer.forward(x);
   }
 
   /** Frees the weights. */

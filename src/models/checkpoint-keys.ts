@@ -1,7 +1,7 @@
 /** What the tensors of a checkpoint are called, and what the model calls them. */
-import type { Checkpoint, CheckpointEntry } from '../../io/index.js';
-import { CheckpointError } from '../../util/errors.js';
-import { didYouMean } from '../../util/nearest.js';
+import type { Checkpoint, CheckpointEntry } from '../io/index.js';
+import { CheckpointError } from '../util/errors.js';
+import { didYouMean } from '../util/nearest.js';
 
 /** What wrappers put before every key: DistributedDataParallel, torch.compile, FSDP, and training programs that hold the model. */
 const wrappers = /^(?:(?:module|model|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*/;

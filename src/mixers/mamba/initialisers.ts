@@ -1,11 +1,11 @@
 import { constant, uniform, type Initialiser } from '../../nn/index.js';
-import type { MambaConfig } from './config.js';
+import type { MambaMixerConfig } from './config.js';
 
 /**
  * The start values that are Mamba's own (section 3.6 of the paper and the official implementation): A = −(1 … N) in every
  * channel (S4D-real), step sizes log-uniform in [dtMin, dtMax], D = 1.
  */
-export function mambaInitialisers({ dState, dtRank, layers, initialisation }: MambaConfig) {
+export function mambaInitialisers({ dState, dtRank, layers, initialisation }: MambaMixerConfig) {
   const { dtMin, dtMax, dtFloor, dtScale, dtInit, rescaleOutput } = initialisation;
   const dtBound = dtScale / Math.sqrt(dtRank);
   /** A_log[e, n] = ln(n + 1) */

@@ -1,14 +1,16 @@
-import { expectTargets } from '../../ops/cross-entropy/cross-entropy.js';
-import { linear, linearCrossEntropy, reshape, tokenLosses } from '../../ops/index.js';
-import { Embedding, Linear, Norm, ParameterStore, initialParameters, normal, type Parameter, type TensorSource } from '../../nn/index.js';
-import { expectIntegersIn, expectNumber, expectShape, expectTensors, inModule, isRecording, keep, scope, withoutScope, type Backend, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
-import { disposeSymbol } from '../../util/disposal.js';
-import { ArgumentError, describeProblem, DisposedError } from '../../util/errors.js';
-import { fingerprintOf } from '../fingerprint.js';
-import { MambaBlock } from './block.js';
-import { checkConfig, expectRoom, type MambaConfig } from './config.js';
-import type { MixerState } from './mixer.js';
-import { State } from './state.js';
+import { PlanBackend } from '../backend/plan/plan-backend.js';
+import { expectTargets } from '../ops/cross-entropy/cross-entropy.js';
+import { crossEntropy, linear, linearCrossEntropy, logitLosses, reshape, tokenLosses } from '../ops/index.js';
+import { countParameters, initialParameters, ParameterStore, type Block, type Embedding, type Linear, type Memory, type Mixer, type Norm } from '../nn/index.js';
+import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
+import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';
+import { platform } from '#platform';
+import { disposeSymbol } from '../util/disposal.js';
+import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
+import type { BaseConfig, ModelFamily } from './family.js';
+import { fingerprintOf } from './fingerprint.js';
+import { Prepared } from './prepared.js';
+import { State, type StateOwner } from './state.js';
 
 /** What a forward pass may be told besides the ids. */
 export interface ForwardOptions {
@@ -19,60 +21,64 @@ export interface ForwardOptions {
   readonly state?: State;
   /** [B,L] i32, nonzero where a document starts: nothing of an earlier document reaches a later one. */
   readonly sequenceStarts?: Tensor;
-  /** What `transitions()` gave, which saves working it out at every call; no gradient reaches A_log then. */
-  readonly transitions?: readonly Tensor[];
+  /** What `prepare()` gave, which saves working it out at every call; no gradient goes through it. */
+  readonly prepared?: Prepared;
 }
 
 const idsHint = 'is this the tokenizer of this model?';
 
-/** Mamba as a language model: embedding, blocks, norm, head. Keys as in transformers' `MambaForCausalLM`. */
-export class MambaLM implements Disposable {
-  readonly config: MambaConfig;
+/** A language model of any family: embedding, blocks of residual sublayers, norm, head. */
+export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOwner, Disposable {
+  readonly family: ModelFamily<C>;
+  readonly config: C;
   readonly backend: Backend;
-  /** All parameters, in the order the model was built. */
+  /** All parameters, in the order the model was built, under their checkpoint keys. */
   readonly parameters: readonly Parameter[];
+  /** The linear layers, by key: what adapters attach to. */
+  readonly linears: ReadonlyMap<string, Linear>;
   readonly embeddings: Embedding;
-  readonly blocks: readonly MambaBlock[];
+  readonly blocks: readonly Block[];
+  /** Of all blocks' sublayers, in order. */
+  readonly mixers: readonly Mixer[];
   readonly finalNorm: Norm;
-  readonly #untiedHead: Linear | null;
+  readonly #head: Linear | null;
   #disposed = false;
 
   /**
-   * @param source where the parameters come from; `loadMamba` and `MambaLM.initial` give the usual ones
+   * @param source where the parameters come from; `loadModel` and `LanguageModel.initial` give the usual ones
    * @throws ArgumentError when the config's sizes are beyond what there can be
    */
-  constructor(config: MambaConfig, backend: Backend, source: TensorSource) {
-    checkConfig('MambaLM', config);
-    const { vocabularySize, dModel, layers, norm, normEpsilon, tiedHead, initialisation } = config;
+  constructor(family: ModelFamily<C>, config: C, backend: Backend, source: TensorSource) {
+    expectSound('LanguageModel', family, config);
     const store = new ParameterStore(source);
-    const backbone = store.at('backbone');
-    const { embeddingDeviation } = initialisation;
+    const { embeddings, blocks, finalNorm, head } = family.build(store, config);
+    this.family = family;
     this.config = config;
     this.backend = backend;
-    this.embeddings = new Embedding(backbone.at('embeddings'), { count: vocabularySize, size: dModel, deviation: embeddingDeviation });
-    this.blocks = Array.from({ length: layers }, (_, i) => new MambaBlock(backbone.at('layers').at(String(i)), config));
-    this.finalNorm = new Norm(backbone.at('norm_f'), { size: dModel, kind: norm, epsilon: normEpsilon });
-    this.#untiedHead = tiedHead
-      ? null
-      : new Linear(store.at('lm_head'), { inputs: dModel, outputs: vocabularySize, bias: false, initialiser: normal(embeddingDeviation) });
+    this.embeddings = embeddings;
+    this.blocks = blocks;
+    this.mixers = blocks.flatMap(({ sublayers }) => sublayers.map(({ mixer }) => mixer));
+    this.finalNorm = finalNorm;
+    this.#head = head;
     this.parameters = store.all;
+    this.linears = store.linears;
   }
 
   /**
-   * A model with the official initialisation. The same seed gives the same weights on every backend.
+   * A model with its family's initialisation. The same seed gives the same weights on every backend.
    * @throws ArgumentError when the sizes are beyond what there can be, or the parameters beyond the memory of the machine
    */
-  static initial(config: MambaConfig, backend: Backend, seed: number): MambaLM {
-    checkConfig('MambaLM.initial', config);
-    if (backend.kind === 'cpu' || backend.kind === 'reference') expectRoom('MambaLM.initial', config);
-    return new MambaLM(config, backend, initialParameters(backend, seed));
+  static initial<C extends BaseConfig>(family: ModelFamily<C>, config: C, backend: Backend, seed: number): LanguageModel<C> {
+    expectSound('LanguageModel.initial', family, config);
+    if (backend.kind === 'cpu' || backend.kind === 'reference') expectRoom('LanguageModel.initial', family, config);
+    return new LanguageModel(family, config, backend, initialParameters(backend, seed));
   }
 
   get disposed(): boolean {
     return this.#disposed;
   }
 
-  /** Grows whenever a weight is written to: what was worked out from weights, as `transitions()`, is then out of date. */
+  /** Grows whenever a weight is written to: what was worked out from weights, as by `prepare()`, is then out of date. */
   get version(): number {
     this.expectLive('version');
     let sum = 0;
@@ -110,11 +116,6 @@ export class MambaLM implements Disposable {
   /** Ids that end a text, beside the tokenizer's own. */
   get endOfText(): readonly number[] {
     return this.config.endOfText;
-  }
-
-  /** W of logits = hidden·Wᵀ, [V,D]. */
-  get headWeight(): Tensor {
-    return (this.#untiedHead ?? this.embeddings).weight.tensor;
   }
 
   /**
@@ -159,14 +160,21 @@ export class MambaLM implements Disposable {
     this.#checkTargets('loss', ids, targets);
     return scope(() => {
       const hidden = this.#run('loss', ids, options, null);
-      return inModule('lm_head', () => linearCrossEntropy(hidden, this.headWeight, targets));
+      return inModule('lm_head', () => {
+        const weight = this.#headWeight();
+        return weight === null ? crossEntropy(this.#logits(hidden), targets) : linearCrossEntropy(hidden, weight, targets);
+      });
     });
   }
 
   /** Cross-entropy of every position, [B,L], 0 where the target is −1; for evaluation, without gradient. */
   tokenLosses(ids: Tensor, targets: Tensor, options: ForwardOptions = {}): Tensor<'f32'> {
     this.#checkTargets('tokenLosses', ids, targets);
-    return scope(() => tokenLosses(this.#run('tokenLosses', ids, options, null), this.headWeight, targets));
+    return scope(() => {
+      const hidden = this.#run('tokenLosses', ids, options, null);
+      const weight = this.#headWeight();
+      return weight === null ? logitLosses(this.#logits(hidden), targets) : tokenLosses(hidden, weight, targets);
+    });
   }
 
   /** The residual stream after each block [B,L,D], then the normed last one: what transformers calls hidden states. */
@@ -180,29 +188,32 @@ export class MambaLM implements Disposable {
    * One token for each of B sequences; not recorded for gradients, fit to be captured.
    * @param ids [B] i32
    * @param state updated in place, except `position`, which a captured step cannot count
-   * @param transitions what `transitions()` gave
+   * @param prepared what `prepare()` gave
    * @returns logits [B,V]
    */
-  step(ids: Tensor, state: State, transitions: readonly Tensor[]): Tensor<FloatDType> {
+  step(ids: Tensor, state: State, prepared: Prepared): Tensor<FloatDType> {
     this.expectLive('step');
     this.#checkIds('step', ids);
     state.expectOf('step', this, ids.size);
     expectShape('step', 'ids', ids.shape, [ids.size], '[B]', 'B is the number of sequences of the state');
-    this.#checkTransitions('step', transitions);
+    prepared.expectOf('step', this);
     return scope(() => {
       let x = this.embeddings.forward(ids);
       let residual: Tensor | null = null;
+      const passes = this.#passes((i): StepPass => ({ memory: state.layers[i] as Memory, constants: prepared.constants[i] as Memory }));
       this.blocks.forEach((block, i) => {
-        ({ x, residual } = block.step(x, residual, state.layers[i] as MixerState, transitions[i] as Tensor, i + 1 < this.blocks.length));
+        ({ x, residual } = block.step(x, residual, passes[i] as StepPass[], this.blocks[i + 1]?.takesParts ?? false));
       });
-      return this.finalNorm.project(x, residual, { weight: this.headWeight, bias: null, dtype: 'f32' }).y;
+      const weight = this.#headWeight();
+      if (weight === null) return this.#logits(this.finalNorm.forward(x, residual).y);
+      return this.finalNorm.projectBy(x, residual, { weight, bias: null, dtype: 'f32' }).y;
     });
   }
 
-  /** A of every layer, for `step` and `forward`, while the parameters stay as they are. The caller disposes them. */
-  transitions(): Tensor<FloatDType>[] {
-    this.expectLive('transitions');
-    return withoutScope(() => scope(() => this.blocks.map(({ mixer }) => scope(() => mixer.transition()))));
+  /** What `step` and `forward` work out from the weights alone, while these stay as they are. The caller disposes it. */
+  prepare(): Prepared {
+    this.expectLive('prepare');
+    return new Prepared(this);
   }
 
   /** The state before the first token of `batch` sequences. The caller disposes it. */
@@ -263,22 +274,30 @@ export class MambaLM implements Disposable {
     expectTargets(operation, targets, this.config.vocabularySize);
   }
 
-  #checkTransitions(operation: string, transitions: readonly Tensor[]): void {
-    const expected = `${String(this.blocks.length)}, one for each layer`;
-    expectNumber(operation, 'transitions.length', transitions.length, (length) => length === this.blocks.length, expected);
+  /** W of logits = hidden·Wᵀ, [V,D]; null where the head does more than multiply by it. */
+  #headWeight(): Tensor | null {
+    if (this.#head === null) return this.embeddings.weight.tensor;
+    return this.#head.bias === null ? this.#head.plain() : null;
   }
 
   /** [..., V] f32, whatever the activations are. */
   #logits(hidden: Tensor): Tensor<FloatDType> {
-    return linear(hidden, this.headWeight, null, { dtype: 'f32' });
+    if (this.#head !== null) return this.#head.forward(hidden, { dtype: 'f32' });
+    return linear(hidden, this.embeddings.weight.tensor, null, { dtype: 'f32' });
+  }
+
+  /** What `of` gives for each sublayer of each block, by the sublayer's place among all. */
+  #passes<T>(of: (i: number) => T): T[][] {
+    let i = 0;
+    return this.blocks.map(({ sublayers }) => sublayers.map(() => of(i++)));
   }
 
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
-  #run(operation: string, ids: Tensor, { state, sequenceStarts, transitions }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
+  #run(operation: string, ids: Tensor, { state, sequenceStarts, prepared }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
     this.expectLive(operation);
     this.#checkIds(operation, ids, { sequenceStarts: [sequenceStarts, 'i32?'] });
     const [batch = 0, length = 0] = ids.shape;
-    if (transitions !== undefined) this.#checkTransitions(operation, transitions);
+    prepared?.expectOf(operation, this);
     if (sequenceStarts !== undefined) expectShape(operation, 'sequenceStarts', sequenceStarts.shape, ids.shape, '[B,L] of ids');
     if (ids.rank !== 2 || length === 0) {
       throw new ArgumentError(
@@ -293,21 +312,18 @@ export class MambaLM implements Disposable {
       const before = isRecording() ? state?.like() : state;
       if (state && before !== state) before?.assign(state);
       const after = state?.like();
-      this.blocks.forEach((block, i) => {
-        const options = {
-          initialState: before?.layers[i],
-          finalState: after?.layers[i],
-          sequenceStarts,
-          transition: transitions?.[i],
-        };
+      const passes = this.#passes((i): Pass => ({
+        ...{ before: before?.layers[i], after: after?.layers[i], starts: sequenceStarts, constants: prepared?.constants[i] },
+      }));
+      for (const [i, block] of this.blocks.entries()) {
         // A scope for each block: what only the forward pass needs is freed before the next block.
-        const result = scope(() => inModule(`layers.${String(i)}`, () => block.forward(x, residual, options)));
+        const result = scope(() => inModule(`layers.${String(i)}`, () => block.forward(x, residual, passes[i] as Pass[])));
         // What a block returns as residual is the stream after the block before it.
         if (residual !== null) residuals?.push(keep(result.residual.retain()));
         x.dispose();
         residual?.dispose();
         ({ x, residual } = result);
-      });
+      }
       if (state && after) {
         after.position += length;
         state.assign(after);
@@ -318,4 +334,17 @@ export class MambaLM implements Disposable {
       return y;
     });
   }
+}
+
+function expectSound<C extends BaseConfig>(operation: string, family: ModelFamily<C>, config: C): void {
+  const problem = family.problemOf(config);
+  if (problem !== undefined) throw new ArgumentError(`${operation}: ${problem}`);
+}
+
+/** Throws when the parameters would take more memory than the machine has: making them would end in swapping, or in death. */
+function expectRoom<C extends BaseConfig>(operation: string, family: ModelFamily<C>, config: C): void {
+  const [needed, there] = [4 * countParameters(LanguageModel.initial(family, config, new PlanBackend(), 0).parameters), platform.memoryBytes];
+  if (needed <= there) return;
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+  throw new ArgumentError(`${operation}: the parameters would take ${gigabytes(needed)}; this machine has ${gigabytes(there)}`);
 }

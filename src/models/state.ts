@@ -1,17 +1,22 @@
-import { checksummedChunks, parseSafetensors, toFloat32, verifySafetensors, type SafetensorsSource } from '../../io/index.js';
-import { fill } from '../../backend/memory/kernels.js';
-import { disposeSymbol } from '../../util/disposal.js';
-import { CheckpointError, describeProblem, ArgumentError, DisposedError } from '../../util/errors.js';
-import { empty, formatShape, keep, launch, sameShape, scope, sizeOf, withoutScope, type Backend, type Tensor } from '../../tensor/index.js';
-import { copyInto } from '../../ops/view/view.js';
-import { float32Source } from '../tensor-source.js';
-import type { MambaConfig } from './config.js';
-import type { MixerState } from './mixer.js';
+import { fill } from '../backend/memory/kernels.js';
+import { checksummedChunks, parseSafetensors, toFloat32, verifySafetensors, type SafetensorsSource } from '../io/index.js';
+import type { Memory, Slot } from '../nn/index.js';
+import { copyInto } from '../ops/view/view.js';
+import { empty, formatShape, keep, launch, sameShape, scope, sizeOf, withoutScope, type Backend, type Shape, type Tensor } from '../tensor/index.js';
+import { disposeSymbol } from '../util/disposal.js';
+import { ArgumentError, CheckpointError, describeProblem, DisposedError } from '../util/errors.js';
+import { float32Source } from './tensor-source.js';
+
+/** What serialised states are marked with; the older mark is that of Mamba's alone, in the same layout. */
+const kinds: ReadonlySet<string> = new Set(['elapid-state', 'elapid-mamba-state']);
+
+/** What each mixer of a model remembers of a sequence. */
+export type Layout = readonly Readonly<Record<string, Slot>>[];
 
 /** What a state is a state of. */
 export interface StateOwner {
   readonly backend: Backend;
-  readonly config: MambaConfig;
+  readonly mixers: readonly { readonly slots: Readonly<Record<string, Slot>> }[];
   fingerprint(): Promise<string>;
 }
 
@@ -21,39 +26,45 @@ export interface StateUse {
   end(): void;
 }
 
+/** Slots of one name and shape. */
+interface SlotGroup {
+  readonly name: string;
+  readonly shape: Shape;
+  /** The mixers that have them. */
+  readonly members: readonly number[];
+}
+
 /**
- * All a Mamba model remembers of a sequence, in memory that does not grow with it: for each layer the last inputs of the
- * convolution [B,K−1,E] and the scan's state [B,E,N], in float32, those of all layers together. Models update it in place; `copy` forks it,
- * `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made or
- * restored it.
+ * All a model remembers of its sequences: for each mixer the slots that it declares, [B, …slot], in float32. Models update it in
+ * place; `copy` forks it, `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made or restored it.
  */
 export class State implements Disposable {
-  /** One for each block: parts of the memory of all. */
-  readonly layers: readonly MixerState[];
-  readonly #conv: Tensor<'f32'>;
-  readonly #ssm: Tensor<'f32'>;
+  /** One for each mixer: parts of the memory of all. */
+  readonly layers: readonly Memory[];
+  readonly #batch: number;
+  /** Slots of one name and shape lie together, [mixers, B, …slot]: a copy is one launch for all. */
+  readonly #groups: readonly Tensor<'f32'>[];
   readonly #owner: StateOwner;
   #taken: { readonly use: StateUse; readonly user: string } | null = null;
+  #disposed = false;
 
-  /** @param conv [layers,B,K−1,E] @param ssm [layers,B,E,N] @param position tokens seen so far */
+  /** Values are undefined. It belongs to the current scope. @param position tokens seen so far */
   private constructor(
-    conv: Tensor<'f32'>,
-    ssm: Tensor<'f32'>,
-    public position: number,
     owner: StateOwner,
+    batch: number,
+    public position: number,
   ) {
-    const layer = (all: Tensor<'f32'>, i: number) => all.aliased(all.shape.slice(1), i * sizeOf(all.shape.slice(1)));
-    this.#conv = conv;
-    this.#ssm = ssm;
+    const layout = layoutOf(owner);
+    const layers: Record<string, Tensor>[] = layout.map(() => ({}));
+    this.#groups = groupsOf(layout).map(({ name, shape, members }) => {
+      const all = empty(owner.backend, [members.length, batch, ...shape], 'f32');
+      const part = [batch, ...shape];
+      for (const [i, member] of members.entries()) (layers[member] as Record<string, Tensor>)[name] = all.aliased(part, i * sizeOf(part));
+      return all;
+    });
+    this.layers = layers;
+    this.#batch = batch;
     this.#owner = owner;
-    this.layers = Array.from({ length: ssm.shape[0] ?? 0 }, (_, i) => ({ conv: layer(conv, i), ssm: layer(ssm, i) }));
-  }
-
-  /** A state whose values are undefined. It belongs to the current scope. */
-  static #empty(owner: StateOwner, batch: number): State {
-    const { backend, config } = owner;
-    const { layers, dConv, dInner, dState } = config;
-    return new State(empty(backend, [layers, batch, dConv - 1, dInner]), empty(backend, [layers, batch, dInner, dState]), 0, owner);
   }
 
   /** A state that is in no scope; where making it fails, its memory is freed. */
@@ -70,8 +81,8 @@ export class State implements Disposable {
   /** The state of `owner` before the first token: zeros. */
   static zero(owner: StateOwner, batch: number): State {
     return State.#lasting(() => {
-      const state = State.#empty(owner, batch);
-      for (const values of [state.#conv, state.#ssm]) {
+      const state = new State(owner, batch, 0);
+      for (const values of state.#groups) {
         if (values.size > 0) launch(fill, { values }, { value: 0, count: values.size });
       }
       return state;
@@ -80,18 +91,17 @@ export class State implements Disposable {
 
   /** Number of sequences. */
   get batch(): number {
-    return this.#ssm.shape[1] ?? 0;
+    return this.#batch;
   }
 
   get disposed(): boolean {
-    return this.#ssm.disposed;
+    return this.#disposed;
   }
 
   /** A state of the same position whose values are undefined, for a pass to write. It belongs to the current scope. */
   like(): State {
     this.#expectLive('State.like');
-    const { backend } = this.#ssm;
-    return new State(empty(backend, this.#conv.shape), empty(backend, this.#ssm.shape), this.position, this.#owner);
+    return new State(this.#owner, this.#batch, this.position);
   }
 
   /** An independent state of the same values. */
@@ -112,21 +122,20 @@ export class State implements Disposable {
     const operation = 'State.assign';
     this.#expectLive(operation);
     other.expectOf(operation, this.#owner, this.batch);
-    if (this.#conv.size > 0) copyInto(other.#conv, this.#conv);
-    copyInto(other.#ssm, this.#ssm);
+    for (const [i, group] of this.#groups.entries()) if (group.size > 0) copyInto(other.#groups[i] as Tensor, group);
     this.position = other.position;
   }
 
-  /** The state as a safetensors file in memory, with the fingerprint of the model's weights (`MambaLM.fingerprint`) and checksums. */
+  /** The state as a safetensors file in memory, with the fingerprint of the model's weights (`LanguageModel.fingerprint`) and checksums. */
   async serialize(): Promise<Uint8Array> {
     this.#expectLive('State.serialize');
     // All reads begin at once: a step that is taken meanwhile comes after them.
     const position = String(this.position);
     const [fingerprint, ...sources] = await Promise.all([
       this.#owner.fingerprint(),
-      ...[...this.#named()].map(([key, value]): Promise<SafetensorsSource> => float32Source(key, value)),
+      ...[...this.named()].map(([key, value]): Promise<SafetensorsSource> => float32Source(key, value)),
     ]);
-    const chunks = [...(await checksummedChunks(sources, { kind: 'elapid-mamba-state', position, fingerprint }))];
+    const chunks = [...(await checksummedChunks(sources, { kind: 'elapid-state', position, fingerprint }))];
     const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
     for (const chunk of chunks) {
@@ -145,11 +154,14 @@ export class State implements Disposable {
     const { tensors, metadata } = parseSafetensors(bytes, name);
     await verifySafetensors(bytes, name);
     const position = Number(metadata['position']);
-    if (metadata['kind'] !== 'elapid-mamba-state' || !Number.isSafeInteger(position) || position < 0) {
-      throw new CheckpointError('not the state of a Mamba model', { file: name, key: '__metadata__' });
+    if (!kinds.has(metadata['kind'] ?? '') || !Number.isSafeInteger(position) || position < 0) {
+      throw new CheckpointError('not the state of a model', { file: name, key: '__metadata__' });
     }
-    const { layers } = model.config;
-    const batch = tensors.get('0.ssm')?.shape[0] ?? 0;
+    const layout = layoutOf(model);
+    const expected = new Set(layout.flatMap((slots, i) => Object.keys(slots).map((slot) => `${String(i)}.${slot}`)));
+    const more = [...tensors.keys()].find((key) => !expected.has(key));
+    if (more !== undefined) throw new CheckpointError('is no part of this model’s state', { file: name, key: more });
+    const batch = [...tensors.values()][0]?.shape[0] ?? 0;
     const values = (key: string, shape: readonly number[]): ArrayLike<number> => {
       const stored = tensors.get(key);
       if (stored?.dtype !== 'F32' || !sameShape(stored.shape, shape)) {
@@ -158,14 +170,9 @@ export class State implements Disposable {
       }
       return toFloat32(stored.bytes, 'F32');
     };
-    if (tensors.size !== 2 * layers) {
-      throw new CheckpointError(`has ${String(tensors.size)} tensors; expected 2 for each of ${String(layers)} layers`, { file: name });
-    }
-    const { dConv, dInner, dState } = model.config;
-    const stored = Array.from({ length: layers }, (_, i) => [
-      [`${String(i)}.conv`, values(`${String(i)}.conv`, [batch, dConv - 1, dInner])] as const,
-      [`${String(i)}.ssm`, values(`${String(i)}.ssm`, [batch, dInner, dState])] as const,
-    ]).flat();
+    const stored = layout.flatMap((slots, i) =>
+      Object.entries(slots).map(([slot, { shape }]) => [`${String(i)}.${slot}`, values(`${String(i)}.${slot}`, [batch, ...shape])] as const),
+    );
     const { fingerprint } = metadata;
     // Last, since the wrong shape says more.
     if (fingerprint !== undefined && fingerprint !== (await model.fingerprint())) {
@@ -176,17 +183,16 @@ export class State implements Disposable {
       );
     }
     return State.#lasting(() => {
-      const state = State.#empty(model, batch);
-      state.position = position;
-      const parts = new Map(state.#named());
+      const state = new State(model, batch, position);
+      const parts = new Map(state.named());
       for (const [key, numbers] of stored) parts.get(key)?.write(numbers);
       return state;
     });
   }
 
   /** Bytes of one sequence's state. */
-  static sizeBytes({ layers, dConv, dInner, dState }: MambaConfig): number {
-    return layers * dInner * (dConv - 1 + dState) * 4;
+  static sizeBytes(owner: Pick<StateOwner, 'mixers'>): number {
+    return 4 * layoutOf(owner).reduce((sum, slots) => sum + Object.values(slots).reduce((size, { shape }) => size + sizeOf(shape), 0), 0);
   }
 
   /**
@@ -197,7 +203,7 @@ export class State implements Disposable {
   expectOf(operation: string, model: StateOwner, batch: number): void {
     this.#expectLive(operation);
     if (this.#owner !== model) {
-      const [expected, got] = [sizes(model.config), sizes(this.#owner.config)];
+      const [expected, got] = [describeLayout(layoutOf(model)), describeLayout(layoutOf(this.#owner))];
       if (got !== expected) throw wrongState(operation, `a state of ${expected}, this model’s`, `a state of ${got}`);
       const { backend } = this.#owner;
       if (backend !== model.backend) {
@@ -235,7 +241,19 @@ export class State implements Disposable {
   }
 
   dispose(): void {
+    this.#disposed = true;
     for (const tensor of this.#tensors()) tensor.dispose();
+  }
+
+  [disposeSymbol](): void {
+    this.dispose();
+  }
+
+  /** The memory of all mixers, by `3.ssm`. */
+  *named(): Generator<[string, Tensor]> {
+    for (const [i, memory] of this.layers.entries()) {
+      for (const [slot, tensor] of Object.entries(memory)) yield [`${String(i)}.${slot}`, tensor];
+    }
   }
 
   #expectLive(operation: string): void {
@@ -243,23 +261,28 @@ export class State implements Disposable {
   }
 
   #tensors(): Tensor[] {
-    return [...this.layers.flatMap(({ conv, ssm }) => [conv, ssm]), this.#conv, this.#ssm];
-  }
-
-  [disposeSymbol](): void {
-    this.dispose();
-  }
-
-  *#named(): Generator<[string, Tensor]> {
-    for (const [i, { conv, ssm }] of this.layers.entries()) {
-      yield [`${String(i)}.conv`, conv];
-      yield [`${String(i)}.ssm`, ssm];
-    }
+    return [...this.layers.flatMap((memory) => Object.values(memory)), ...this.#groups];
   }
 }
 
-const sizes = ({ layers, dConv, dInner, dState }: MambaConfig): string =>
-  `${String(layers)} layer${layers === 1 ? '' : 's'} with convolution ${formatShape([dConv - 1, dInner])} and scan ${formatShape([dInner, dState])}`;
+const layoutOf = ({ mixers }: Pick<StateOwner, 'mixers'>): Layout => mixers.map(({ slots }) => slots);
+
+function groupsOf(layout: Layout): SlotGroup[] {
+  const groups = new Map<string, { name: string; shape: Shape; members: number[] }>();
+  for (const [i, slots] of layout.entries()) {
+    for (const [name, { shape }] of Object.entries(slots)) {
+      const key = `${name} ${formatShape(shape)}`;
+      const group = groups.get(key) ?? { name, shape, members: [] };
+      group.members.push(i);
+      groups.set(key, group);
+    }
+  }
+  return [...groups.values()];
+}
+
+/** `24 × conv [3,1536], 24 × ssm [1536,16]` */
+const describeLayout = (layout: Layout): string =>
+  groupsOf(layout).map(({ name, shape, members }) => `${String(members.length)} × ${name} ${formatShape(shape)}`).join(', ');
 
 function wrongState(operation: string, expected: string, got: string, hint?: string): ArgumentError {
   return new ArgumentError(describeProblem({ operation, argument: 'state', expected, got, ...(hint === undefined ? {} : { hint }) }));

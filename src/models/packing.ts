@@ -1,7 +1,7 @@
-import { cast, packWeight } from '../../ops/index.js';
-import type { TensorSource } from '../../nn/index.js';
-import { packedDTypes, scope, type PackedDType, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { cast, packWeight } from '../ops/index.js';
+import type { Packing, TensorSource } from '../nn/index.js';
+import { packedDTypes, scope, type PackedDType, type Tensor } from '../tensor/index.js';
+import { ArgumentError, describeProblem } from '../util/errors.js';
 
 /** The format of a model's large matrices. With 'f16', which needs the webgpu backend, activations are f16 as well. */
 export type WeightDType = 'f32' | 'f16' | PackedDType;
@@ -12,14 +12,10 @@ export const portableWeightDTypes: readonly Exclude<WeightDType, 'f16'>[] = ['f3
 /** All formats. */
 export const weightDTypes: readonly WeightDType[] = [...portableWeightDTypes, 'f16'];
 
-/**
- * The format of a parameter of a model loaded in `dtype`: that format for the projections in, to Δ, B and C, and out, the
- * embedding and the head. The projection to the step sizes, which decide how long the state remembers, has at least int8.
- * The others are small, or are the dynamics themselves (A, D, Δ's bias), and stay f32.
- */
-export function weightFormat(key: string, dtype: WeightDType): WeightDType {
-  if (/(^|\.)dt_proj\.weight$/.test(key)) return dtype === 'int4' ? 'int8' : dtype;
-  return /(^|\.)(in_proj|x_proj|out_proj|embeddings|lm_head)\.weight$/.test(key) ? dtype : 'f32';
+/** The format of a parameter of a model loaded in `dtype`, by what formats the parameter stands (`ParameterRequest.packing`). */
+export function weightFormat(packing: Packing, dtype: WeightDType): WeightDType {
+  if (packing === 'never') return 'f32';
+  return packing === 'atLeastInt8' && dtype === 'int4' ? 'int8' : dtype;
 }
 
 /**
@@ -29,7 +25,7 @@ export function weightFormat(key: string, dtype: WeightDType): WeightDType {
 export function packedParameters(source: TensorSource, dtype: WeightDType): TensorSource {
   checkWeightDType('packedParameters', dtype);
   return (key, request) => {
-    const format = weightFormat(key, dtype);
+    const format = weightFormat(request.packing ?? 'never', dtype);
     return format === 'f32' ? source(key, request) : scope(() => inFormat(source(key, request), format));
   };
 }

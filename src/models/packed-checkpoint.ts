@@ -3,11 +3,11 @@
  * What they stand for is in the file's metadata, under `elapid.packed`: the version of the layout, and dtype and shape of each.
  */
 import * as v from 'valibot';
-import type { Checkpoint, CheckpointEntry } from '../../io/index.js';
-import type { Parameter } from '../../nn/index.js';
-import { formatShape, isPacked, packedSizeBytes, sameShape, type PackedDType, type Shape } from '../../tensor/index.js';
-import { CheckpointError } from '../../util/errors.js';
-import { checked } from '../../util/schema.js';
+import type { Checkpoint, CheckpointEntry } from '../io/index.js';
+import type { Parameter } from '../nn/index.js';
+import { formatShape, isPacked, packedSizeBytes, sameShape, type PackedDType, type Shape } from '../tensor/index.js';
+import { CheckpointError } from '../util/errors.js';
+import { checked } from '../util/schema.js';
 
 const metadataKey = 'elapid.packed';
 

@@ -1,23 +1,24 @@
-import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint, type CheckpointEntry, type CheckpointOptions, type SafetensorsSource } from '../../io/index.js';
-import { describeBeyond, findBeyond } from '../../nn/finite.js';
-import type { Parameter } from '../../nn/index.js';
-import { PlanBackend } from '../../backend/plan/plan-backend.js';
+import { PlanBackend } from '../backend/plan/plan-backend.js';
+import { checksummedChunks, openCheckpoint, toFloat32, type Checkpoint, type CheckpointEntry, type CheckpointOptions, type SafetensorsSource } from '../io/index.js';
+import { describeBeyond, findBeyond } from '../nn/finite.js';
+import type { Packing, Parameter } from '../nn/index.js';
 import { platform } from '#platform';
-import type { StagedFile } from '../../platform/platform.js';
-import { CheckpointError } from '../../util/errors.js';
-import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../../tensor/index.js';
-import { rememberChecksum, rememberOrigin } from '../fingerprint.js';
-import { float32Source } from '../tensor-source.js';
+import type { StagedFile } from '../platform/platform.js';
+import { formatShape, isPacked, sameShape, tensor, Tensor, withoutScope, type Backend, type MappingBackend, type PackedDType, type Shape } from '../tensor/index.js';
+import { CheckpointError } from '../util/errors.js';
 import { countLayers, entriesByKey, isFloat, locationOf, strangeKey } from './checkpoint-keys.js';
-import { parseMambaConfig, toTransformersConfig, withGenerationConfig } from './config-file.js';
 import { warnOnConsole, type OnWarning } from './config-keys.js';
-import type { MambaConfig } from './config.js';
-import { MambaLM } from './language-model.js';
+import { withGenerationConfig } from './config-reading.js';
+import type { BaseConfig } from './family.js';
+import { rememberChecksum, rememberOrigin } from './fingerprint.js';
+import { LanguageModel } from './language-model.js';
 import { checkPackedEntry, packedMetadata, readPackedMetadata, type PackedTensors } from './packed-checkpoint.js';
 import { checkWeightDType, inFormat, largestOf, weightFormat, type WeightDType } from './packing.js';
+import { describedBy, type DescribedModel } from './registry.js';
+import { float32Source } from './tensor-source.js';
 import { resolveTiedHead } from './tied-head.js';
 
-/** How `loadMamba` loads. */
+/** How `loadModel` loads. */
 export interface LoadOptions extends CheckpointOptions {
   /**
    * Format of the large matrices: converted while they are read, one at a time. Default: as they are stored, packed
@@ -29,9 +30,9 @@ export interface LoadOptions extends CheckpointOptions {
 }
 
 /** What a checkpoint holds, before its weights are read. */
-export interface MambaCheckpoint {
+export interface DescribedCheckpoint extends DescribedModel {
   /** What config.json and generation_config.json say; an untied head where one is stored that is not the embedding. */
-  readonly config: MambaConfig;
+  readonly config: BaseConfig;
   /** The format of the large matrices. */
   readonly dtype: WeightDType;
   /** Of every parameter its place in the file, by the model's key, and its shape in the model. */
@@ -41,26 +42,27 @@ export interface MambaCheckpoint {
 interface StoredParameter {
   readonly entry: CheckpointEntry;
   readonly shape: Shape;
+  readonly packing: Packing;
   /** How it is packed, if it is. */
   readonly packed: PackedTensors[string] | undefined;
 }
 
 /**
- * Loads a Mamba language model from a folder of either dialect: the official `config.json` + `pytorch_model.bin`, or
- * transformers' `config.json` + `model.safetensors`; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
+ * Loads a language model of any family that is known from a folder: transformers' `config.json` + `model.safetensors`, or the
+ * official `config.json` + `pytorch_model.bin` of Mamba; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
  * of files of 64 MiB and more are mapped, not copied, where the platform can (`mapped`). With `dtype`, or from a checkpoint with packed weights, the large matrices
  * are in a format for inference (`weightFormat` tells which).
  * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape,
  *   packed in another format than `dtype`, or beyond the numbers of the format
  * @throws ArgumentError when dtype is unknown
  */
-export async function loadMamba(path: string, backend: Backend, options: LoadOptions = {}): Promise<MambaLM> {
-  if (options.dtype !== undefined) checkWeightDType('loadMamba', options.dtype);
+export async function loadModel(path: string, backend: Backend, options: LoadOptions = {}): Promise<LanguageModel> {
+  if (options.dtype !== undefined) checkWeightDType('loadModel', options.dtype);
   const checkpoint = await openCheckpoint(path, options);
   try {
-    const { config, parameters } = await readMambaCheckpoint(checkpoint, options.onWarning);
+    const { family, config, parameters } = await readCheckpoint(checkpoint, options.onWarning);
     const tensors = await loadTensors(checkpoint, parameters, backend, options.dtype);
-    const model = new MambaLM(config, backend, (key) => tensors.get(key) as Tensor);
+    const model = new LanguageModel(family, config, backend, (key) => tensors.get(key) as Tensor);
     rememberFiles(model, checkpoint, parameters);
     return model;
   } finally {
@@ -70,38 +72,38 @@ export async function loadMamba(path: string, backend: Backend, options: LoadOpt
 
 /**
  * Checks an open checkpoint against its config: keys, shapes and formats, in time and memory that follow from what the files hold.
- * @throws CheckpointError as `loadMamba`
+ * @throws CheckpointError as `loadModel`
  */
-export async function readMambaCheckpoint(checkpoint: Checkpoint, onWarning: OnWarning = warnOnConsole): Promise<MambaCheckpoint> {
+export async function readCheckpoint(checkpoint: Checkpoint, onWarning: OnWarning = warnOnConsole): Promise<DescribedCheckpoint> {
   const { configName } = checkpoint;
   if (checkpoint.config === undefined) {
     throw new CheckpointError('no config.json beside the weights; expected one that says what the model is', { file: checkpoint.name });
   }
   const packed = readPackedMetadata(checkpoint);
   const entries = entriesByKey(checkpoint);
-  const described = await withGenerationConfig(parseMambaConfig(checkpoint.config, configName, onWarning), configName, onWarning);
+  const { family, config: stated } = describedBy(checkpoint.config, configName, onWarning);
+  const described = await withGenerationConfig(stated, configName, onWarning);
   expectLayers(checkpoint, described, entries);
   const config = await resolveTiedHead(checkpoint, described, entries, onWarning);
-  const shapes = new Map(
-    MambaLM.initial(config, new PlanBackend(), 0).parameters.map(({ key, tensor: { shape } }) => [key, shape] as const),
-  );
-  for (const [key, entry] of entries) if (!shapes.has(key)) throw strangeKey(key, entry, shapes.keys());
+  const planned = LanguageModel.initial(family, config, new PlanBackend(), 0);
+  const expected = new Map(planned.parameters.map(({ key, packing, tensor: { shape } }) => [key, { shape, packing }] as const));
+  for (const [key, entry] of entries) if (!expected.has(key)) throw strangeKey(key, entry, expected.keys());
   const parameters = new Map<string, StoredParameter>();
-  for (const [key, shape] of shapes) {
+  for (const [key, { shape, packing }] of expected) {
     const entry = entries.get(key);
-    if (entry === undefined) throw missing(checkpoint, key, shapes.size === entries.size + 1);
-    const own = weightFormat(key, 'int8') === 'f32' ? undefined : packed[entry.key];
+    if (entry === undefined) throw missing(checkpoint, key, expected.size === entries.size + 1);
+    const own = packing === 'never' ? undefined : packed[entry.key];
     if (own === undefined) checkEntry(key, entry, shape);
     else checkPackedEntry(entry, own, shape);
-    parameters.set(key, { entry, shape, packed: own });
+    parameters.set(key, { entry, shape, packing, packed: own });
   }
-  return { config, dtype: parameters.get('backbone.embeddings.weight')?.packed?.dtype ?? 'f32', parameters };
+  return { family, config, dtype: parameters.get(planned.embeddings.weight.key)?.packed?.dtype ?? 'f32', parameters };
 }
 
 /** The file has the layers it has. */
-function expectLayers({ config, configName }: Checkpoint, { layers }: MambaConfig, entries: ReadonlyMap<string, CheckpointEntry>): void {
+function expectLayers({ config, configName }: Checkpoint, { layers }: BaseConfig, entries: ReadonlyMap<string, CheckpointEntry>): void {
   const stored = countLayers(entries.keys());
-  // Files without a layer are no Mamba's at all, and their keys say more.
+  // Files without a layer are of another kind of model, and their keys say more.
   if (stored === layers || stored === 0) return;
   const key = 'num_hidden_layers' in (config as object) ? 'num_hidden_layers' : 'n_layer';
   throw new CheckpointError(`is ${String(layers)}; expected ${String(stored)}, the layers that the weights have`, { file: configName, key });
@@ -132,14 +134,14 @@ function fits(key: string, stored: Shape, shape: Shape): boolean {
 /** Reads all parameters; on any fault frees those it has read. */
 async function loadTensors(
   checkpoint: Checkpoint,
-  parameters: MambaCheckpoint['parameters'],
+  parameters: DescribedCheckpoint['parameters'],
   backend: Backend,
   dtype: WeightDType | undefined,
 ): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>();
   try {
-    for (const [key, { entry, shape, packed }] of parameters) {
-      const wanted = dtype === undefined ? undefined : weightFormat(key, dtype);
+    for (const [key, { entry, shape, packing, packed }] of parameters) {
+      const wanted = dtype === undefined ? undefined : weightFormat(packing, dtype);
       if (packed !== undefined) {
         tensors.set(key, await loadPacked(checkpoint, entry, { ...packed, wanted }, backend));
         continue;
@@ -164,7 +166,7 @@ async function loadTensors(
 }
 
 /** Tells what the files know of the fingerprint: the checksums of weights that are in memory as in the file, and which files they are. */
-function rememberFiles(model: MambaLM, { stamp }: Checkpoint, stored: MambaCheckpoint['parameters']): void {
+function rememberFiles(model: LanguageModel, { stamp }: Checkpoint, stored: DescribedCheckpoint['parameters']): void {
   const asStored = model.parameters.every(({ key, tensor }) => tensor.dtype === (stored.get(key)?.packed?.dtype ?? 'f32'));
   if (asStored && stamp !== undefined) rememberOrigin(model.parameters, stamp);
   for (const parameter of model.parameters) {
@@ -211,25 +213,25 @@ function mapped(backend: Backend, { dtype, offset, sizeBytes }: CheckpointEntry,
 
 /**
  * Saves a model as transformers' `AutoModelForCausalLM` reads it: config.json and model.safetensors, in float32; packed weights
- * as the bytes they are, which `loadMamba` reads back. Both files are whole before either takes its place, and weights never stand
+ * as the bytes they are, which `loadModel` reads back. Both files are whole before either takes its place, and weights never stand
  * beside another model's config: what a kill leaves is the old model, the new one, or, for a moment, weights without a config, which
  * no loader takes.
  * @throws ArgumentError when the model is trained while its weights are read
  * @throws FileError naming the file that cannot be written; the folder's model is then as it was
  */
-export async function saveMamba(model: MambaLM, folder: string): Promise<void> {
-  const staged = await stageMamba(model, folder);
+export async function saveModel(model: LanguageModel, folder: string): Promise<void> {
+  const staged = await stageModel(model, folder);
   await staged.place();
 }
 
-/** The files of `saveMamba`, whole beside their places: for who has more files that belong to them. */
-export async function stageMamba(model: MambaLM, folder: string): Promise<StagedFile> {
+/** The files of `saveModel`, whole beside their places: for who has more files that belong to them. */
+export async function stageModel(model: LanguageModel, folder: string): Promise<StagedFile> {
   const configFile = platform.joinPath(folder, 'config.json');
-  const text = new TextEncoder().encode(`${JSON.stringify(toTransformersConfig(model.config), null, 2)}\n`);
+  const text = new TextEncoder().encode(`${JSON.stringify(model.family.write(model.config), null, 2)}\n`);
   await platform.makeFolder(folder);
   const { version } = model;
   const parameters = await readParameters(model.parameters);
-  model.expectUnchanged('saveMamba', version);
+  model.expectUnchanged('saveModel', version);
   const chunks = await checksummedChunks(parameters, { format: 'pt', ...packedMetadata(model.parameters) });
   const weights = await platform.stageFile(platform.joinPath(folder, 'model.safetensors'), chunks);
   const config = await platform.stageFile(configFile, [text]).catch(async (error: unknown) => {

@@ -1,10 +1,10 @@
 /** A head that is stored although config.json says it is the embedding. */
-import { toFloat32, type Checkpoint, type CheckpointEntry } from '../../io/index.js';
-import { formatShape, sameShape } from '../../tensor/index.js';
-import { CheckpointError } from '../../util/errors.js';
+import { toFloat32, type Checkpoint, type CheckpointEntry } from '../io/index.js';
+import { formatShape, sameShape } from '../tensor/index.js';
+import { CheckpointError } from '../util/errors.js';
 import { isFloat, locationOf } from './checkpoint-keys.js';
-import type { MambaConfig } from './config.js';
 import type { OnWarning } from './config-keys.js';
+import type { BaseConfig } from './family.js';
 
 const [headKey, embeddingKey] = ['lm_head.weight', 'backbone.embeddings.weight'];
 
@@ -15,12 +15,12 @@ const [headKey, embeddingKey] = ['lm_head.weight', 'backbone.embeddings.weight']
  * @returns the config, with `tiedHead` as the weights have it
  * @throws CheckpointError when it has another shape than the embedding, so that it cannot be either
  */
-export async function resolveTiedHead(
+export async function resolveTiedHead<C extends BaseConfig>(
   checkpoint: Checkpoint,
-  config: MambaConfig,
+  config: C,
   entries: Map<string, CheckpointEntry>,
   onWarning: OnWarning,
-): Promise<MambaConfig> {
+): Promise<C> {
   const [head, embedding] = [entries.get(headKey), entries.get(embeddingKey)];
   if (!config.tiedHead || head === undefined || embedding === undefined) return config;
   if (!sameShape(head.shape, embedding.shape)) {

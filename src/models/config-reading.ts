@@ -1,0 +1,114 @@
+/** What the readers of all families' config.json share. */
+import * as v from 'valibot';
+import { platform } from '#platform';
+import { parseJsonObject } from '../io/json.js';
+import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { didYouMean } from '../util/nearest.js';
+import { brief } from '../util/schema.js';
+import { unreadKey, type OnWarning } from './config-keys.js';
+import type { BaseConfig, FamilyOptions } from './family.js';
+
+/** Schema of a size: an integer from 1 to the largest there may be. */
+export const size = (largest: number) => v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largest)));
+export const ratio = v.optional(v.pipe(v.number(), v.gtValue(0)));
+export const real = v.optional(v.pipe(v.number(), v.finite()));
+export const epsilon = v.optional(v.pipe(v.number(), v.minValue(0), v.finite()));
+export const flag = v.optional(v.boolean());
+
+/**
+ * Throws where a config.json says that the weights are quantized.
+ * @throws CheckpointError
+ */
+export function refuseQuantized(json: object, file: string): void {
+  const { quantization_config: quantization } = json as { quantization_config?: unknown };
+  if (quantization === undefined || quantization === null) return;
+  const { quant_method: method } = quantization as { quant_method?: unknown };
+  const by = typeof method === 'string' ? `by ${method}` : brief(quantization);
+  const hint = 'load the weights that were quantized, and make them small with elapid quantize';
+  throw new CheckpointError(`the weights are quantized ${by}; expected plain ones. Hint: ${hint}`, { file, key: 'quantization_config' });
+}
+
+/** The value of one setting under several keys. @throws CheckpointError where two of them differ */
+export function agreement<T>(file: string, settings: readonly (readonly [key: string, value: T | undefined])[]): T | undefined {
+  const given = settings.filter(([, value]) => value !== undefined);
+  const [first] = given;
+  const other = given.find(([, value]) => value !== first?.[1]);
+  if (first === undefined || other === undefined) return first?.[1];
+  throw new CheckpointError(`is ${brief(first[1])}, but '${other[0]}' is ${brief(other[1])}; expected the same`, { file, key: first[0] });
+}
+
+/** What `make` gives; an ArgumentError of its, as of sizes that cannot be, becomes one of the file. @throws CheckpointError */
+export function configOfFile<C extends BaseConfig>(file: string, make: () => C): C {
+  try {
+    return make();
+  } catch (cause) {
+    if (!(cause instanceof ArgumentError)) throw cause;
+    throw new CheckpointError(cause.message.replace(/^\w+: /, ''), { file }, { cause });
+  }
+}
+
+export const endOfTextKey = 'eos_token_id';
+
+/** The ids that end a text, where a file says so. */
+export function endOfTextOf(json: object, vocabularySize: number, file: string): readonly number[] | undefined {
+  const { [endOfTextKey]: value } = json as { [endOfTextKey]?: unknown };
+  if (value === undefined || value === null) return undefined;
+  const ids = Array.isArray(value) ? (value as unknown[]) : [value];
+  for (const id of ids) {
+    if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
+    const expected = `an id below ${String(vocabularySize)}, the size of the vocabulary, or a list of such`;
+    throw new CheckpointError(`is ${brief(value)}; expected ${expected}`, { file, key: endOfTextKey });
+  }
+  return [...new Set(ids as number[])];
+}
+
+/** The value of `eos_token_id` that says which ids end a text; transformers would take 0 where the key is missing. */
+export const endOfTextValue = (ids: readonly number[]): number | readonly number[] | null => (ids.length === 1 ? (ids[0] ?? null) : ids.length === 0 ? null : ids);
+
+/** Warns of the keys that are not `known`, unless they change nothing here. */
+export function warnOfUnread(json: object, { file, known, onWarning }: { file: string; known: readonly string[]; onWarning: OnWarning }): void {
+  for (const [key, value] of Object.entries(json)) {
+    const unread = known.includes(key) ? 'nothing' : unreadKey(key, value);
+    if (unread === 'not applied') {
+      onWarning(`${file}, key '${key}': is ${brief(value)}, and has no effect: generation is set by its options alone`);
+    } else if (unread === 'unknown') {
+      onWarning(`${file}, key '${key}': is not a key that is known here, and has no effect${didYouMean(key, known)}`);
+    }
+  }
+}
+
+/** A file as a JSON object. @throws CheckpointError when it cannot be read or is none */
+export async function readConfigJson(file: string): Promise<object> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await platform.readFile(file);
+  } catch (cause) {
+    throw new CheckpointError(`cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { file }, { cause });
+  }
+  return parseJsonObject(bytes, file, { pythonFloats: true }).value;
+}
+
+/**
+ * The config with what a generation_config.json beside it says: the ids that end a text, instead of those of config.json.
+ * @param configName the path of config.json
+ * @throws CheckpointError when the file is damaged, or names ids that are not in the vocabulary
+ */
+export async function withGenerationConfig<C extends BaseConfig>(config: C, configName: string, onWarning: OnWarning): Promise<C> {
+  const file = configName.replace(/[^/\\]*$/, 'generation_config.json');
+  if ((await platform.pathKind(file)) !== 'file') return config;
+  const value = await readConfigJson(file);
+  const endOfText = endOfTextOf(value, config.vocabularySize, file);
+  warnOfUnread(value, { file, known: [endOfTextKey], onWarning });
+  return endOfText === undefined ? config : { ...config, endOfText };
+}
+
+/**
+ * Throws where an option is none of a family's.
+ * @throws ArgumentError
+ */
+export function expectOptions(family: string, options: FamilyOptions, known: readonly string[]): void {
+  const stranger = Object.keys(options).find((key) => !known.includes(key));
+  if (stranger === undefined) return;
+  const expected = `one of ${known.join(', ')}`;
+  throw new ArgumentError(describeProblem({ operation: `configOf (${family})`, argument: 'options', expected, got: `'${stranger}'` }));
+}

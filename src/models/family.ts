@@ -1,0 +1,87 @@
+import type { Block, Embedding, Linear, Norm, ParameterStore } from '../nn/index.js';
+import type { OnWarning } from './config-keys.js';
+
+/** What the config of every language model has. */
+export interface BaseConfig {
+  /** V: number of token ids. */
+  readonly vocabularySize: number;
+  /** D */
+  readonly dModel: number;
+  readonly layers: number;
+  /** Whether the head uses the embedding's weights. */
+  readonly tiedHead: boolean;
+  /** Ids that end a text, beside the tokenizer's own. */
+  readonly endOfText: readonly number[];
+}
+
+/** The modules of a language model. */
+export interface Parts {
+  readonly embeddings: Embedding;
+  readonly blocks: readonly Block[];
+  readonly finalNorm: Norm;
+  /** Null: the head uses the embedding's weights. */
+  readonly head: Linear | null;
+}
+
+/** A config.json. */
+export type ConfigJson = Readonly<Record<string, unknown>>;
+
+/** Sizes and kinds of a model by name. */
+export type FamilyOptions = Readonly<Record<string, number | string | boolean>>;
+
+/** A line of what `elapid inspect` shows. */
+export type Fact = readonly [label: string, value: string];
+
+/**
+ * A kind of language model: how one is built from its parameters, and how its config.json is read and written. Families are data: one
+ * `LanguageModel` runs them all.
+ */
+export interface ModelFamily<C extends BaseConfig = BaseConfig> {
+  readonly name: string;
+  /** The values of `model_type` in a config.json that are this family's. */
+  readonly modelTypes: readonly string[];
+  /** Whether a config.json without a `model_type` is this family's. */
+  recognises?(json: ConfigJson): boolean;
+  /**
+   * The config that a config.json describes, in any dialect of the family.
+   * @param file its path, for messages
+   * @param onWarning told of each key that has no effect here
+   * @throws CheckpointError naming the key that is missing, wrong, or asks for what the family is not
+   */
+  read(json: ConfigJson, file: string, onWarning: OnWarning): C;
+  /**
+   * The config.json of a model, as transformers reads it.
+   * @throws ArgumentError where it cannot say what the config asks for
+   */
+  write(config: C): Record<string, unknown>;
+  /** The names of published models' sizes, for `configOf({ size })`: '130m', … */
+  readonly sizes?: readonly string[];
+  /**
+   * A config from sizes by name, as `elapid train --model NAME` has them; what is left out has the family's default.
+   * @param options `vocabularySize`, `dModel` and `layers`, or `size`, one of `sizes`; and what else the family has
+   * @throws ArgumentError for an option that the family does not have, or a value that cannot be
+   */
+  configOf(options: FamilyOptions): C;
+  /** What is wrong with a config: it is asked before anything of its sizes is made. */
+  problemOf(config: C): string | undefined;
+  /** Makes the modules, asking the store for their parameters. */
+  build(parameters: ParameterStore, config: C): Parts;
+  /** What `elapid inspect` says of a config. */
+  facts(config: C): readonly Fact[];
+}
+
+/** The most parameters that a config may ask for. */
+const mostParameters = 2 ** 40;
+
+/** What is wrong with a number of parameters. */
+export function parameterProblem(parameters: number): string | undefined {
+  if (parameters <= mostParameters) return undefined;
+  return `the parameters would be ${parameters.toPrecision(3)}; expected at most ${mostParameters.toPrecision(3)}`;
+}
+
+/** What is wrong with the ids that end a text. */
+export function endOfTextProblem({ endOfText, vocabularySize }: BaseConfig): string | undefined {
+  const stranger = endOfText.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabularySize));
+  if (stranger < 0) return undefined;
+  return `endOfText[${String(stranger)}] is ${String(endOfText[stranger])}; expected an id in [0, V) = [0, ${String(vocabularySize)})`;
+}

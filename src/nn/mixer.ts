@@ -1,0 +1,72 @@
+import type { FloatDType, Shape, Tensor } from '../tensor/index.js';
+import type { Linear, Norm } from './layers.js';
+
+/** One part of what a mixer remembers of a sequence. */
+export interface Slot {
+  /** Of one sequence, without the batch axis; float32. */
+  readonly shape: Shape;
+}
+
+/** A mixer's slots as tensors [B, …slot], by name; or other tensors that belong to a mixer, by name. */
+export type Memory = Readonly<Record<string, Tensor>>;
+
+/** What a pass over a sequence may be told besides its input. */
+export interface Pass {
+  /** The memory of what came before; none: zeros. */
+  readonly before?: Memory | undefined;
+  /** Where the memory after the last position is written, other tensors than `before`'s; none: nobody wants it. */
+  readonly after?: Memory | undefined;
+  /** [B,L] i32, nonzero where a document starts: nothing of an earlier document reaches a later one. */
+  readonly starts?: Tensor | undefined;
+  /** What `constants()` gave: no gradient goes through it. Default: worked out anew. */
+  readonly constants?: Memory | undefined;
+}
+
+/** What a step by one position is told besides its input. */
+export interface StepPass {
+  /** Updated in place. */
+  readonly memory: Memory;
+  /** What `constants()` gave. */
+  readonly constants: Memory;
+}
+
+/** A normed input that is not there yet: a projection that asks for its product can have both in one launch. */
+export interface Normed {
+  /** norm(x), [B,D] */
+  value(): Tensor<FloatDType>;
+  /** linear(norm(x)), [B,outputs] */
+  project(linear: Linear): Tensor<FloatDType>;
+}
+
+/** The residual stream as norms take it up: its sum is still to be made, within the next norm's launch. */
+export interface Stream {
+  /** What the last sublayer gave, or, of a fused step, its parts [P,B,D]. */
+  readonly x: Tensor<FloatDType>;
+  /** The stream before it. */
+  readonly residual: Tensor<FloatDType>;
+}
+
+/**
+ * A step of norm, mixer and residual sum in as few launches as the backend has kernels for.
+ * @param x [B,D], what the sublayer before added, or its parts [P,B,D], to be added up
+ * @param residual [B,D], the stream before that; null for the first
+ * @param parts whether the x it returns may be in parts
+ */
+export type FusedStep = (x: Tensor, residual: Tensor | null, pass: StepPass, parts: boolean) => Stream;
+
+/** A part of a layer that transforms the stream: it mixes positions (a scan, attention) or channels (a feed-forward). */
+export interface Mixer {
+  /** What it remembers of a sequence; empty for one that mixes channels alone. */
+  readonly slots: Readonly<Record<string, Slot>>;
+  /** A whole sequence or a piece of one: [B,L,D] → [B,L,D], recorded for gradients. */
+  forward(x: Tensor, pass: Pass): Tensor<FloatDType>;
+  /**
+   * One position: [B,D] → [B,D]. Launches only, so that it can be captured; not recorded. The block's scope frees what it makes: x is
+   * asked for in no scope of the mixer's own, since the block goes on with the residual stream that comes of it.
+   */
+  step(x: Normed, pass: StepPass): Tensor<FloatDType>;
+  /** What follows from the weights alone and a step need not work out again. The caller frees it. */
+  constants?(): Memory;
+  /** A fused step; null where the weights have another form than its kernels know. */
+  fuse?(norm: Norm): FusedStep | null;
+}
