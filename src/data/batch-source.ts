@@ -1,9 +1,9 @@
 import type { Batch } from './tokens.js';
 
 /** Endless training batches that can go on from where they were. */
-export interface BatchSource {
+export interface BatchSource<B = Batch> {
   /** The next batch, in arrays of its own. */
-  next(): Batch | Promise<Batch>;
+  next(): B | Promise<B>;
   /** All that the next batches depend on, fit for JSON. */
   state(): object;
   /**

@@ -4,6 +4,7 @@ import { expectFiniteWeights } from '../nn/index.js';
 import { scope, tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem } from '../util/errors.js';
+import type { Objective } from './objective.js';
 
 /** Loss of a model on a text. */
 export interface Evaluation {
@@ -74,6 +75,31 @@ export async function evaluate(
     state?.dispose();
   }
   return mean(sum, tokens);
+}
+
+/**
+ * Mean loss of an objective over batches, each from no state, or, where batches are packed, going on from the batch before.
+ * @throws ArgumentError when there is nothing to predict
+ */
+export async function evaluateObjective(objective: Objective, batches: Iterable<Batch> | AsyncIterable<Batch>): Promise<Evaluation> {
+  let [sum, targets] = [0, 0];
+  let state: State | null = null;
+  try {
+    for await (const batch of batches) {
+      if (batch.starts !== undefined) state ??= objective.newState?.() ?? null;
+      const loss = objective.loss(batch, state);
+      const count = objective.countTargets(batch);
+      try {
+        sum += (await loss.item()) * count;
+      } finally {
+        loss.dispose();
+      }
+      targets += count;
+    }
+  } finally {
+    state?.dispose();
+  }
+  return mean(sum, targets);
 }
 
 /** How many targets a loss counts. */

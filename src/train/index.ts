@@ -2,6 +2,7 @@ export * from './divergence.js';
 export * from './evaluate.js';
 export { LossWatch, type LossSpike } from './loss-watch.js';
 export * from './metrics.js';
+export * from './objective.js';
 export * from './optimiser.js';
 export * from './run.js';
 export * from './schedule.js';

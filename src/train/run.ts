@@ -1,10 +1,10 @@
 import { platform } from '#platform';
-import { stageModel } from '../models/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, describeProblem, ElapidError, FileError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
 import { describeDivergence, DivergenceError, type Divergence } from './divergence.js';
 import { appendMetrics, truncateMetrics, type DivergenceMetrics, type MetricsLine, type SampleMetrics } from './metrics.js';
+import type { Trainable } from './objective.js';
 import { restoreTraining, stageTraining, trainingCheckpointName } from './training-checkpoint.js';
 import type { StepResult, Trainer } from './trainer.js';
 
@@ -56,7 +56,7 @@ export interface RunResult {
  *   saved; when the held-out loss is not finite; when a file cannot be written (its `cause` is the FileError)
  * @throws CheckpointError when `resume` finds none, or one that does not fit
  */
-export async function runTraining(trainer: Trainer, options: RunOptions): Promise<RunResult> {
+export async function runTraining<M extends Trainable, B>(trainer: Trainer<M, B>, options: RunOptions): Promise<RunResult> {
   const { evaluateEvery, saveEvery, resume, signal, onBegin, settle, onStep, onEvaluation, onSkip, samples } = options;
   let { folder } = options;
   await trainer.data.check?.();
@@ -160,20 +160,20 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
 }
 
 /** Replaces a folder's model and training checkpoint; all of it is whole before any takes its place. */
-async function replaceCheckpoint(trainer: Trainer, folder: string, seconds: number): Promise<void> {
-  const model = await stageModel(trainer.model, folder);
+async function replaceCheckpoint<M extends Trainable, B>(trainer: Trainer<M, B>, folder: string, seconds: number): Promise<void> {
+  const model = await trainer.objective.stage?.(folder);
   const training = await stageTraining(trainer, platform.joinPath(folder, trainingCheckpointName), seconds).catch(async (error: unknown) => {
-    await model.discard();
+    await model?.discard();
     throw error;
   });
   // The training checkpoint first: a run goes on from it, whatever model stands beside it.
   try {
     await training.place();
   } catch (error) {
-    await model.discard();
+    await model?.discard();
     throw error;
   }
-  await model.place();
+  await model?.place();
 }
 
 const divergenceLine = (divergence: Divergence, skipped: boolean, seconds: number): DivergenceMetrics => ({

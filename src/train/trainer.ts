@@ -1,17 +1,18 @@
 import { NormProbe, valueAndGradients, type Sighting } from '../autograd/index.js';
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
 import type { Batch, BatchSource, DocumentDataset, DocumentSource, TokenArray, TokenDataset } from '../data/index.js';
-import type { LanguageModel, State } from '../models/index.js';
-import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
+import { LanguageModel, type State } from '../models/index.js';
+import { scope, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
 import { Turns } from '../util/turns.js';
 import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
 import { firstNotFinite, grewMost, isWeight } from './divergence-origin.js';
-import { countTargets, evaluate, type Evaluation } from './evaluate.js';
+import { evaluate, evaluateObjective, type Evaluation } from './evaluate.js';
 import { LossScale, type LossScaleState } from './loss-scale.js';
 import { LossWatch, type LossSpike } from './loss-watch.js';
+import { nextToken, type Objective, type Trainable } from './objective.js';
 import { FlatAdamW, type AdamWOptions } from './optimiser.js';
 import { learningRateAt, type LearningRateSchedule } from './schedule.js';
 
@@ -69,31 +70,31 @@ export interface StepResult {
 }
 
 /** What a trainer trains on, where it is not simply a text or documents. */
-export interface TrainingData {
-  readonly source: BatchSource;
+export interface TrainingData<M extends Trainable = LanguageModel, B = Batch> {
+  readonly source: BatchSource<B>;
   /** Changes when the data do: a training checkpoint goes on only with the data it was made with. */
   readonly fingerprint: string;
   /** Whether the rows of a batch go on where those of the batch before ended, so that the state is carried over. */
   readonly continuous: boolean;
   /** Measures a model on data that `source` does not give, on the first `limitBatches` batches of them; none where nothing is held out. */
-  readonly evaluate?: (model: LanguageModel, limitBatches: number) => Promise<Evaluation>;
+  readonly evaluate?: (model: M, limitBatches: number) => Promise<Evaluation>;
   /** Finds out whether there is anything to predict, to train on and held out. @throws ArgumentError where there is not */
   readonly check?: () => Promise<void>;
 }
 
 /**
- * Trains a Mamba language model on a text, in windows, on documents, packed into rows, or on batches of any source; saving and
- * showing is the caller's. Steps, evaluations and saving are done one after the other, in the order in which they were asked for: a
+ * Trains a language model on a text, in windows, on documents, packed into rows, or on batches of any source; or any other model by an
+ * `Objective` of one's own. Saving and showing is the caller's. Steps, evaluations and saving are done one after the other, in the order in which they were asked for: a
  * call need not wait for the one before, and gives what it would have given then. A model has one trainer at a time.
  *
  * On documents, the state after a batch is where the next begins (truncated back-propagation through time): a document longer
  * than a row is seen whole, its gradients reach back to the row's beginning. The state was worked out with the weights as
  * they were then.
  */
-export class Trainer implements Disposable {
-  readonly model: LanguageModel;
+export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements Disposable {
+  readonly objective: Objective<M, B>;
   readonly options: TrainingOptions;
-  readonly data: TrainingData;
+  readonly data: TrainingData<M, B>;
   readonly optimiser: FlatAdamW;
   /** What the model remembers of the documents its rows are in; null where every row begins anew. */
   readonly carried: State | null;
@@ -108,31 +109,39 @@ export class Trainer implements Disposable {
   #disposed = false;
 
   /**
-   * @param model its parameters move to the optimiser's storage
+   * @param trained a language model, to predict the next token, or an objective; the parameters move to the optimiser's storage
    * @param data a text, documents, or another source of batches [batchSize, length]; the held-out part may be empty, not of one token
    * @throws ArgumentError when an option is out of range or the text too short; when another trainer has the model
    */
-  constructor(model: LanguageModel, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {
+  constructor(trained: (M & LanguageModel) | Objective<M, B>, data: TokenDataset | DocumentDataset | TrainingData<M, B>, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
       throw new ArgumentError(
         describeProblem({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) }),
       );
     }
     learningRateAt(options.schedule, 0);
-    this.model = model;
+    // A language model's batches are those of tokens.
+    const objective = trained instanceof LanguageModel ? (nextToken(trained, options) as unknown as Objective<M, B>) : trained;
+    const { model } = objective;
+    this.objective = objective;
     this.options = options;
-    this.data = trainingData(data, options);
-    model.expectLive('Trainer');
+    this.data = 'source' in data ? data : (tokenData(data, objective as unknown as Objective, options) as unknown as TrainingData<M, B>);
+    objective.expectLive?.('Trainer');
     // First: it refuses a model that is being trained, and no other memory has been taken by then.
     this.optimiser = new FlatAdamW(model.backend, model.parameters, options);
     try {
-      this.carried = this.data.continuous ? model.newState(options.batchSize) : null;
+      this.carried = this.data.continuous ? (objective.newState?.() ?? null) : null;
       this.#carriedBefore = this.carried?.copy() ?? null;
     } catch (error) {
       this.optimiser.dispose();
       throw error;
     }
     this.#lossScale = model.backend.matmul === 'f16' ? new LossScale() : null;
+  }
+
+  /** What is trained. */
+  get model(): M {
+    return this.objective.model;
   }
 
   /** Steps done, those left out included. */
@@ -165,7 +174,7 @@ export class Trainer implements Disposable {
   }
 
   /** One step, or null, and nothing has changed, where the loss scale is to blame for a norm that is not finite. */
-  async #tryStep(weighed: readonly WeighedBatch[], learningRate: number): Promise<Omit<StepResult, 'tokens'> | null> {
+  async #tryStep(weighed: readonly WeighedBatch<B>[], learningRate: number): Promise<Omit<StepResult, 'tokens'> | null> {
     const lossScale = this.#lossScale?.value ?? 1;
     const losses = this.#differentiate(weighed, this.carried);
     const norm = this.optimiser.gradientNorm(1 / lossScale);
@@ -211,7 +220,7 @@ export class Trainer implements Disposable {
         if (batches === null) return true;
         this.#expectLive('sound');
         this.#rememberCarried();
-        const losses = withoutScope(() => scope(() => batches.map(({ batch }) => this.#loss(batch, this.#carriedBefore))));
+        const losses = withoutScope(() => scope(() => batches.map(({ batch }) => this.objective.loss(batch, this.#carriedBefore))));
         let loss: number;
         try {
           loss = await meanLoss(losses, batches);
@@ -280,13 +289,13 @@ export class Trainer implements Disposable {
 
   #expectLive(operation: string): void {
     if (this.#disposed) throw new DisposedError(`${operation}: the trainer was disposed`);
-    this.model.expectLive(operation);
+    this.objective.expectLive?.(operation);
   }
 
-  async #nextBatches(): Promise<WeighedBatch[]> {
-    const batches: Batch[] = [];
+  async #nextBatches(): Promise<WeighedBatch<B>[]> {
+    const batches: B[] = [];
     for (let micro = 0; micro < this.options.accumulation; micro++) batches.push(await this.data.source.next());
-    const counts = batches.map(({ targets }) => countTargets(targets));
+    const counts = batches.map((batch) => this.objective.countTargets(batch));
     const total = Math.max(1, counts.reduce((sum, count) => sum + count, 0));
     // Every target weighs the same, in whichever micro-batch it is: packed batches have unequal numbers of them.
     return batches.map((batch, i) => ({ batch, targets: counts[i] as number, weight: (counts[i] as number) / total }));
@@ -296,32 +305,21 @@ export class Trainer implements Disposable {
     if (this.carried !== null) this.#carriedBefore?.assign(this.carried);
   }
 
-  #loss({ inputs, targets, starts }: Batch, state: State | null): Tensor {
-    const { batchSize, length } = this.options;
-    return scope(() => {
-      const put = (ids: Int32Array) => tensor(this.model.backend, ids, [batchSize, length], 'i32');
-      return this.model.loss(put(inputs), put(targets), {
-        ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
-        ...(state === null ? {} : { state }),
-      });
-    });
-  }
-
   /** Sums the gradients of the batches up. @param watch what each forward pass runs in @returns the batches' losses */
-  #differentiate(batches: readonly WeighedBatch[], state: State | null, watch = (body: () => Tensor): Tensor => body()): Tensor[] {
+  #differentiate(batches: readonly WeighedBatch<B>[], state: State | null, watch = (body: () => Tensor): Tensor => body()): Tensor[] {
     const by = this.model.parameters.map((parameter) => parameter.tensor);
     const into = this.optimiser.gradientSums;
     this.optimiser.clearGradients();
     const lossScale = this.#lossScale?.value ?? 1;
     return withoutScope(() =>
       scope(() =>
-        batches.map(({ batch, weight }) => valueAndGradients(by, () => watch(() => this.#loss(batch, state)), { into, scale: weight * lossScale }).value),
+        batches.map(({ batch, weight }) => valueAndGradients(by, () => watch(() => this.objective.loss(batch, state)), { into, scale: weight * lossScale }).value),
       ),
     );
   }
 
   /** Counts the step as left out, or throws. */
-  async #leaveOut(measured: Omit<Divergence, 'origin'>, batches: readonly WeighedBatch[], spike: LossSpike | null): Promise<Divergence> {
+  async #leaveOut(measured: Omit<Divergence, 'origin'>, batches: readonly WeighedBatch<B>[], spike: LossSpike | null): Promise<Divergence> {
     const origin = await this.#origin(batches, measured.gradientNorm, spike);
     const divergence = { ...measured, ...(spike === null ? {} : { spike }), origin };
     if (this.options.onDivergence === 'stop') throw new DivergenceError(divergence);
@@ -336,7 +334,7 @@ export class Trainer implements Disposable {
   }
 
   /** Runs the batches again, from the same weights and state, and looks at every tensor on the way. */
-  async #origin(batches: readonly WeighedBatch[], gradientNorm: number, spike: LossSpike | null): Promise<DivergenceOrigin | null> {
+  async #origin(batches: readonly WeighedBatch<B>[], gradientNorm: number, spike: LossSpike | null): Promise<DivergenceOrigin | null> {
     const { parameters } = this.model;
     const probe = new NormProbe(parameters.map(({ key, tensor: values }) => [values, key]));
     let sightings: Sighting[];
@@ -363,18 +361,18 @@ export interface TrainingProgress {
   readonly lossScale: LossScaleState | null;
 }
 
-interface WeighedBatch {
-  readonly batch: Batch;
+interface WeighedBatch<B> {
+  readonly batch: B;
   /** Targets that count. */
   readonly targets: number;
   /** Their share of all those of the step. */
   readonly weight: number;
 }
 
-const targetsOf = (batches: readonly WeighedBatch[]): number => batches.reduce((sum, { targets }) => sum + targets, 0);
+const targetsOf = (batches: readonly WeighedBatch<unknown>[]): number => batches.reduce((sum, { targets }) => sum + targets, 0);
 
 /** The mean loss of a step's targets. */
-async function meanLoss(losses: readonly Tensor[], batches: readonly WeighedBatch[]): Promise<number> {
+async function meanLoss(losses: readonly Tensor[], batches: readonly WeighedBatch<unknown>[]): Promise<number> {
   let sum = 0;
   for (const [i, { weight }] of batches.entries()) sum += ((await losses[i]?.item()) ?? NaN) * weight;
   return sum;
@@ -388,10 +386,10 @@ async function* limit<T>(items: Iterable<T> | AsyncIterable<T>, count: number): 
   }
 }
 
-function trainingData(data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions): TrainingData {
-  if ('source' in data) return data;
-  const measure = (batches: Iterable<Batch> | AsyncIterable<Batch>, model: LanguageModel, limitBatches: number) =>
-    evaluate(model, limit(batches, limitBatches), options);
+/** A text or documents as batches, and what is held out of them. */
+function tokenData(data: TokenDataset | DocumentDataset, objective: Objective, options: TrainingOptions): TrainingData<Trainable> {
+  const measure = (batches: Iterable<Batch> | AsyncIterable<Batch>, model: Trainable, limitBatches: number) =>
+    model instanceof LanguageModel ? evaluate(model, limit(batches, limitBatches), options) : evaluateObjective(objective, limit(batches, limitBatches));
   if (isText(data)) {
     const { training, validation } = data;
     const source = new BatchSampler(training, options);

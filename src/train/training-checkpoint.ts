@@ -5,6 +5,7 @@ import { float32Source } from '../models/tensor-source.js';
 import type { StagedFile } from '../platform/platform.js';
 import type { Tensor } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
+import type { Trainable } from './objective.js';
 import type { FlatAdamW } from './optimiser.js';
 import type { Trainer } from './trainer.js';
 
@@ -36,17 +37,17 @@ const progressSchema = v.object({
  * is killed at any moment goes on from the last one.
  * @param seconds time spent training so far
  */
-export async function saveTraining(trainer: Trainer, path: string, seconds: number): Promise<void> {
+export async function saveTraining<M extends Trainable, B>(trainer: Trainer<M, B>, path: string, seconds: number): Promise<void> {
   const staged = await stageTraining(trainer, path, seconds);
   await staged.place();
 }
 
 /** The file of `saveTraining`, whole beside its place: for who has more files that belong to it. */
-export function stageTraining(trainer: Trainer, path: string, seconds: number): Promise<StagedFile> {
+export function stageTraining<M extends Trainable, B>(trainer: Trainer<M, B>, path: string, seconds: number): Promise<StagedFile> {
   return trainer.inTurn('saveTraining', () => stage(trainer, path, seconds));
 }
 
-async function stage(trainer: Trainer, path: string, seconds: number): Promise<StagedFile> {
+async function stage<M extends Trainable, B>(trainer: Trainer<M, B>, path: string, seconds: number): Promise<StagedFile> {
   const moments = trainer.optimiser.moments();
   const named = tensorsOf(trainer, moments);
   try {
@@ -72,11 +73,11 @@ async function stage(trainer: Trainer, path: string, seconds: number): Promise<S
  * @throws CheckpointError when the file is damaged, or was made with another model, text or batches; the trainer is then
  *   as it was before
  */
-export function restoreTraining(trainer: Trainer, path: string): Promise<number> {
+export function restoreTraining<M extends Trainable, B>(trainer: Trainer<M, B>, path: string): Promise<number> {
   return trainer.inTurn('restoreTraining', () => restore(trainer, path));
 }
 
-async function restore(trainer: Trainer, path: string): Promise<number> {
+async function restore<M extends Trainable, B>(trainer: Trainer<M, B>, path: string): Promise<number> {
   const checkpoint = await openCheckpoint(path);
   const moments = trainer.optimiser.moments();
   try {
@@ -110,14 +111,14 @@ async function restore(trainer: Trainer, path: string): Promise<number> {
 type Moments = ReturnType<FlatAdamW['moments']>;
 
 /** Every tensor that a run goes on from, by its key in the file. */
-function tensorsOf({ model, carried }: Trainer, moments: Moments): [string, Tensor][] {
+function tensorsOf<M extends Trainable, B>({ model, carried }: Trainer<M, B>, moments: Moments): [string, Tensor][] {
   const named: [string, Tensor][] = model.parameters.map(({ key, tensor }) => [`weight.${key}`, tensor]);
   for (const { key, first, second } of moments) named.push([`first.${key}`, first], [`second.${key}`, second]);
   for (const [key, tensor] of carried?.named() ?? []) if (tensor.size > 0) named.push([`state.${key}`, tensor]);
   return named;
 }
 
-function restoreSource({ data }: Trainer, state: object, file: string): void {
+function restoreSource<M extends Trainable, B>({ data }: Trainer<M, B>, state: object, file: string): void {
   try {
     data.source.restore(state);
   } catch (cause) {
