@@ -78,6 +78,8 @@ export class Tape implements Recorder, Disposable {
       const earlier = gradients.get(id);
       if (earlier === undefined) {
         gradients.set(id, withoutScope(() => gradient.retain()));
+      } else if (earlier.exclusive && earlier.dtype === gradient.dtype) {
+        accumulateInto(gradient, earlier);
       } else {
         gradients.set(id, withoutScope(() => add(earlier, gradient)));
         earlier.dispose();

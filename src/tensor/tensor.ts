@@ -22,6 +22,10 @@ class Storage {
     return this;
   }
 
+  get shared(): boolean {
+    return this.#users > 1;
+  }
+
   drop(): void {
     if (--this.#users === 0) this.backend.release(this.buffer);
   }
@@ -172,6 +176,11 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** A second handle on the same values, with the same gradient identity. Both must be disposed. */
   retain(): Tensor<D> {
     return new Tensor(this.#live().share(), this.shape, this.#offset, this.pitch, this.id);
+  }
+
+  /** Whether no other handle has this memory, so that it may be written to without anybody seeing. */
+  get exclusive(): boolean {
+    return !this.#live().shared;
   }
 
   /**

@@ -389,7 +389,7 @@ async function* limit<T>(items: Iterable<T> | AsyncIterable<T>, count: number): 
 /** A text or documents as batches, and what is held out of them. */
 function tokenData(data: TokenDataset | DocumentDataset, objective: Objective, options: TrainingOptions): TrainingData<Trainable> {
   const measure = (batches: Iterable<Batch> | AsyncIterable<Batch>, model: Trainable, limitBatches: number) =>
-    model instanceof LanguageModel ? evaluate(model, limit(batches, limitBatches), options) : evaluateObjective(objective, limit(batches, limitBatches));
+    model instanceof LanguageModel ? evaluate(model as LanguageModel, limit(batches, limitBatches), options) : evaluateObjective(objective, limit(batches, limitBatches));
   if (isText(data)) {
     const { training, validation } = data;
     const source = new BatchSampler(training, options);
