@@ -2,7 +2,7 @@
 import { crossEntropy, Mamba, mean, nn, openBackend, Random, scope, tensor } from 'elapid';
 import { defaultTrainingOptions, Trainer } from 'elapid/train';
 
-const [batch, length, classes, dModel] = [16, 64, 3, 8];
+const [batch, length, classes, dModel] = [16, 64, 3, 16];
 const steps = Number(process.argv[2] ?? 150);
 const backend = await openBackend('cpu');
 const store = new nn.ParameterStore(nn.initialParameters(backend, 1));
@@ -16,7 +16,7 @@ const waves = {
   next() {
     const random = new Random(7, this.position++);
     const labels = Int32Array.from({ length: batch }, () => random.integer(classes));
-    const wave = (row, t) => Math.sin(0.2 * (labels[row] + 1) * t + 6 * row) + 0.3 * random.normal();
+    const wave = (row, t) => Math.sin(0.2 * (labels[row] + 1) * t + 6 * row) + 0.2 * random.normal();
     return { labels, values: Float32Array.from({ length: batch * length }, (_, i) => wave(Math.floor(i / length), i % length)) };
   },
   state: () => ({ position: waves.position }),
