@@ -1,5 +1,5 @@
 import { platform } from '#platform';
-import { ArgumentError, BackendError, describeProblem, describeValue } from '../util/errors.js';
+import { ArgumentError, BackendError, describeValue } from '../util/errors.js';
 import { nativeBuild, nativeBuildOfAll } from '../util/native-build.js';
 import type { Backend, MatmulPrecision } from '../tensor/index.js';
 import { CpuBackend } from './cpu/cpu-backend.js';
@@ -69,14 +69,12 @@ export async function openBackendWithNotice(
       return { backend: new WebGpuBackend(gpu, { poison, matmul }), notice: undefined };
     }
     default:
-      throw new ArgumentError(
-        describeProblem({
-          operation: 'openBackend',
-          argument: 'kind',
-          expected: "'cpu', 'webgpu', 'reference' or 'plan'",
-          got: String(kind),
-        }),
-      );
+      throw new ArgumentError({
+        operation: 'openBackend',
+        argument: 'kind',
+        expected: "'cpu', 'webgpu', 'reference' or 'plan'",
+        got: String(kind),
+      });
   }
 }
 
@@ -126,7 +124,7 @@ const optionNames: readonly string[] = ['kernels', 'matmul', 'threads', 'poison'
 
 function checkOptions(options: BackendOptions): void {
   const fail = (argument: string, expected: string, got: string): never => {
-    throw new ArgumentError(describeProblem({ operation: 'openBackend', argument, expected, got }));
+    throw new ArgumentError({ operation: 'openBackend', argument, expected, got });
   };
   const given: unknown = options;
   if (typeof given !== 'object' || given === null) return fail('options', 'an object', describeValue(given));
@@ -147,5 +145,5 @@ function checkedMatmul(kind: BackendKind, matmul: MatmulPrecision = 'f32'): Matm
   const possible = (precisions as Readonly<Record<string, readonly MatmulPrecision[]>>)[kind] ?? [];
   if (possible.length === 0 || possible.includes(matmul)) return matmul;
   const expected = `${possible.map((name) => `'${name}'`).join(' or ')} on ${kind}`;
-  throw new ArgumentError(describeProblem({ operation: 'openBackend', argument: 'matmul', expected, got: matmul }));
+  throw new ArgumentError({ operation: 'openBackend', argument: 'matmul', expected, got: matmul });
 }

@@ -1,4 +1,4 @@
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { describeByte, utf8Length } from '../util/utf8.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { documentOf, type DocumentSource, type TokenDocument } from './documents.js';
@@ -50,7 +50,7 @@ export async function openTextDocuments(paths: readonly string[], options: TextD
     hash = hashBytes(new TextEncoder().encode(`${String(checksum)} ${String(ranges.length)} `), hash);
   }
   if (count === 0) {
-    throw new ArgumentError(describeProblem({ operation, argument: paths.join(', '), expected: 'at least one document', got: 'empty' }));
+    throw new ArgumentError({ operation, argument: paths.join(', '), expected: 'at least one document', got: 'empty' });
   }
   return {
     count,
@@ -104,13 +104,13 @@ function checkedSeparator(separator: string | undefined): Uint8Array | null {
   const line = separator.trimEnd();
   if (line !== '' && !/[\r\n]/.test(line)) return new TextEncoder().encode(line);
   const [argument, got] = ['separator', JSON.stringify(separator)];
-  throw new ArgumentError(describeProblem({ operation, argument, expected: 'the text of one line', got }));
+  throw new ArgumentError({ operation, argument, expected: 'the text of one line', got });
 }
 
 function fileOf(files: readonly TextFile[], index: number): TextFile {
   const found = files.findLast(({ first }) => first <= index);
   if (found !== undefined && (index - found.first) * 2 < found.ranges.length) return found;
-  throw new ArgumentError(describeProblem({ operation, argument: 'index', expected: 'that of a document', got: String(index) }));
+  throw new ArgumentError({ operation, argument: 'index', expected: 'that of a document', got: String(index) });
 }
 
 /** A document's file is opened for it alone: a corpus may have more files than a process may keep open. */

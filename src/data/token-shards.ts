@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
 import type { AbortSignalLike } from '../util/abort-signal.js';
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { checked } from '../util/schema.js';
 import type { DocumentSource, TokenDocument } from './documents.js';
 import { hashBytes, hashSeed } from './line-scan.js';
@@ -38,7 +38,7 @@ export async function writeTokenShards(
   const operation = 'writeTokenShards';
   const indexFile = platform.joinPath(folder, shardIndexName);
   if ((await platform.pathKind(indexFile)) !== undefined) {
-    throw new ArgumentError(describeProblem({ operation, argument: folder, expected: 'a new folder', got: 'a folder of token shards already' }));
+    throw new ArgumentError({ operation, argument: folder, expected: 'a new folder', got: 'a folder of token shards already' });
   }
   await platform.makeFolder(folder);
   const shards: string[] = [];
@@ -64,7 +64,7 @@ export async function writeTokenShards(
   }
   await flush();
   if (documents === 0) {
-    throw new ArgumentError(describeProblem({ operation, argument: 'source', expected: 'documents with tokens', got: 'empty' }));
+    throw new ArgumentError({ operation, argument: 'source', expected: 'documents with tokens', got: 'empty' });
   }
   const index = { format: 'elapid-tokens', vocabularySize, shards };
   await platform.writeFileAtomically(indexFile, [new TextEncoder().encode(`${JSON.stringify(index, null, 2)}\n`)]);
@@ -120,7 +120,7 @@ export async function openTokenShards(folder: string): Promise<ShardSource> {
       const inside = index - (first[which] ?? 0);
       if (shard === undefined || inside >= shard.documents) {
         const problem = { operation: 'openTokenShards', argument: 'index', expected: `in [0, ${String(count)})`, got: String(index) };
-        return Promise.reject(new ArgumentError(describeProblem(problem)));
+        return Promise.reject(new ArgumentError(problem));
       }
       return Promise.resolve(shard.open(inside));
     },

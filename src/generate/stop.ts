@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /**
  * Watches streamed text for stop sequences: lets through what cannot belong to one, holds back the longest suffix that may
@@ -16,7 +16,7 @@ export class StopMatcher {
     for (const [i, sequence] of sequences.entries()) {
       if (sequence !== '') continue;
       const problem = { operation: 'StopMatcher', argument: `sequences[${String(i)}]`, expected: 'some text', got: 'empty' };
-      throw new ArgumentError(describeProblem(problem));
+      throw new ArgumentError(problem);
     }
     this.#sequences = [...sequences];
   }

@@ -1,5 +1,5 @@
 /** The safetensors format, writing. */
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { withChecksums } from './safetensors-checksums.js';
 import { metadataKey } from './safetensors.js';
 import { storedItemSizeBytes, type StoredDType } from './stored-dtype.js';
@@ -88,5 +88,5 @@ function* dataOf(tensor: SafetensorsSource): Generator<Uint8Array> {
 }
 
 function problem(argument: string, got: string, expected: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation: 'safetensorsChunks', argument, got, expected }));
+  return new ArgumentError({ operation: 'safetensorsChunks', argument, got, expected });
 }

@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { platform } from '#platform';
 import { parseJsonObject } from '../io/json.js';
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 import { unreadKey, type OnWarning } from './config-keys.js';
@@ -110,5 +110,5 @@ export function expectOptions(family: string, options: FamilyOptions, known: rea
   const stranger = Object.keys(options).find((key) => !known.includes(key));
   if (stranger === undefined) return;
   const expected = `one of ${known.join(', ')}`;
-  throw new ArgumentError(describeProblem({ operation: `configOf (${family})`, argument: 'options', expected, got: `'${stranger}'` }));
+  throw new ArgumentError({ operation: `configOf (${family})`, argument: 'options', expected, got: `'${stranger}'` });
 }

@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import type { Parameter } from '../nn/index.js';
 import { formatShape, isPacked, type Tensor } from '../tensor/index.js';
 import { checksumOf } from '../util/checksum.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 const algorithm = 'xxh128';
 
@@ -60,14 +60,12 @@ async function workOut(parameters: readonly Parameter[]): Promise<string> {
   for (const parameter of parameters) lines.push(`${describe(parameter)} ${await checksumOfValues(parameter)}`);
   const changed = parameters.find((parameter) => !current(parameter, checksums.get(parameter)));
   if (changed !== undefined) {
-    throw new ArgumentError(
-      describeProblem({
-        operation: 'fingerprint',
-        argument: `'${changed.key}'`,
-        expected: 'weights that stay as they are meanwhile',
-        got: 'changed by a training step, or a write',
-      }),
-    );
+    throw new ArgumentError({
+      operation: 'fingerprint',
+      argument: `'${changed.key}'`,
+      expected: 'weights that stay as they are meanwhile',
+      got: 'changed by a training step, or a write',
+    });
   }
   return checksumOf(algorithm, new TextEncoder().encode(lines.sort().join('\n')));
 }

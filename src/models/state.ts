@@ -4,7 +4,7 @@ import type { Memory, Slot } from '../nn/index.js';
 import { copyInto } from '../ops/view/view.js';
 import { empty, formatShape, keep, launch, sameShape, scope, sizeOf, withoutScope, type Backend, type Shape, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, CheckpointError, describeProblem, DisposedError } from '../util/errors.js';
+import { ArgumentError, CheckpointError, DisposedError } from '../util/errors.js';
 import { float32Source } from './tensor-source.js';
 
 /** What serialised states are marked with; the older mark is that of Mamba's alone, in the same layout. */
@@ -285,5 +285,5 @@ const describeLayout = (layout: Layout): string =>
   groupsOf(layout).map(({ name, shape, members }) => `${String(members.length)} × ${name} ${formatShape(shape)}`).join(', ');
 
 function wrongState(operation: string, expected: string, got: string, hint?: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation, argument: 'state', expected, got, ...(hint === undefined ? {} : { hint }) }));
+  return new ArgumentError({ operation, argument: 'state', expected, got, hint });
 }

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem, describeValue, DisposedError, DTypeError } from '../util/errors.js';
+import { ArgumentError, describeValue, DisposedError, DTypeError } from '../util/errors.js';
 import type { Backend } from './backend.js';
 import { packedDTypes, type DType } from './dtype.js';
 import { formatShape } from './shape.js';
@@ -73,7 +73,7 @@ export function expectTensorList(operation: string, name: string, tensors: reado
 }
 
 function otherBackend(operation: string, argument: string, { backend: { description } }: Tensor, expected: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation, argument, expected, got: `on another backend, ${description}` }));
+  return new ArgumentError({ operation, argument, expected, got: `on another backend, ${description}` });
 }
 
 function checkedTensor(operation: string, at: string | readonly [list: string, i: number], given: Tensor | null | undefined, kind: Operand[1]): Tensor | null {
@@ -83,21 +83,19 @@ function checkedTensor(operation: string, at: string | readonly [list: string, i
   const argument = typeof at === 'string' ? at : `${at[0]}[${String(at[1])}]`;
   if (!isTensor(given)) {
     const expected = `a tensor${optional ? ' or null' : ''}`;
-    throw new ArgumentError(describeProblem({ operation, argument, expected, got: describeValue(given) }));
+    throw new ArgumentError({ operation, argument, expected, got: describeValue(given) });
   }
   if (given.disposed) {
-    throw new DisposedError(
-      describeProblem({
-        operation,
-        argument,
-        expected: 'a tensor that lives',
-        got: `a tensor ${formatShape(given.shape)} that was freed`,
-        hint: 'return it from its scope(), or keep() it',
-      }),
-    );
+    throw new DisposedError({
+      operation,
+      argument,
+      expected: 'a tensor that lives',
+      got: `a tensor ${formatShape(given.shape)} that was freed`,
+      hint: 'return it from its scope(), or keep() it',
+    });
   }
   const hint = dtypes.includes('i32') ? { hint: "integers are made with tensor(backend, values, shape, 'i32')" } : {};
-  throw new DTypeError(describeProblem({ operation, argument, expected: dtypes.join(' or '), got: given.dtype, ...hint }));
+  throw new DTypeError({ operation, argument, expected: dtypes.join(' or '), got: given.dtype, ...hint });
 }
 
 /**
@@ -106,5 +104,5 @@ function checkedTensor(operation: string, at: string | readonly [list: string, i
  */
 export function expectNumber(operation: string, argument: string, value: unknown, holds: (value: number) => boolean, expected: string): void {
   if (typeof value === 'number' && holds(value)) return;
-  throw new ArgumentError(describeProblem({ operation, argument, expected, got: describeValue(value) }));
+  throw new ArgumentError({ operation, argument, expected, got: describeValue(value) });
 }

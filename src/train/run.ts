@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import { stageModel } from '../models/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
-import { ArgumentError, describeProblem, ElapidError, FileError } from '../util/errors.js';
+import { ArgumentError, ElapidError, FileError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
 import { describeDivergence, DivergenceError, type Divergence } from './divergence.js';
 import { appendMetrics, truncateMetrics, type DivergenceMetrics, type MetricsLine, type SampleMetrics } from './metrics.js';
@@ -66,7 +66,7 @@ export async function runTraining(trainer: Trainer, options: RunOptions): Promis
   const { totalSteps } = trainer.options.schedule;
   if (trainer.step > totalSteps) {
     const [expected, got] = [`at least the ${String(trainer.step)} that are done`, String(totalSteps)];
-    throw new ArgumentError(describeProblem({ operation: 'train', argument: 'the number of steps', expected, got }));
+    throw new ArgumentError({ operation: 'train', argument: 'the number of steps', expected, got });
   }
 
   const firstStep = trainer.step;

@@ -4,7 +4,7 @@ import type { Batch, BatchSource, DocumentDataset, DocumentSource, TokenArray, T
 import type { LanguageModel, State } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
+import { ArgumentError, DisposedError } from '../util/errors.js';
 import { Turns } from '../util/turns.js';
 import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
@@ -114,9 +114,7 @@ export class Trainer implements Disposable {
    */
   constructor(model: LanguageModel, data: TokenDataset | DocumentDataset | TrainingData, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
-      throw new ArgumentError(
-        describeProblem({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) }),
-      );
+      throw new ArgumentError({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) });
     }
     learningRateAt(options.schedule, 0);
     this.model = model;
@@ -250,7 +248,7 @@ export class Trainer implements Disposable {
     return this.inTurn('evaluate', async () => {
       if (this.data.evaluate !== undefined) return this.data.evaluate(this.model, limitBatches);
       const problem = { operation: 'Trainer.evaluate', argument: 'the held-out data', expected: 'something to predict', got: 'empty' };
-      throw new ArgumentError(describeProblem(problem));
+      throw new ArgumentError(problem);
     });
   }
 
@@ -434,7 +432,7 @@ async function checkDocuments(which: string, documents: DocumentSource): Promise
 
 function nothingToPredict(argument: string, got: string, expected = 'at least 2 tokens'): ArgumentError {
   const hint = 'a longer text, or another part of it held out (--validation-share, --validation).';
-  return new ArgumentError(describeProblem({ operation: 'Trainer', argument, expected, got, hint }));
+  return new ArgumentError({ operation: 'Trainer', argument, expected, got, hint });
 }
 
 const isText = (data: TokenDataset | DocumentDataset): data is TokenDataset => ArrayBuffer.isView(data.training);

@@ -174,7 +174,7 @@ function innerOf(c: ConfigFile, dModel: number, file: string): number {
  */
 export function writeMambaConfig(config: MambaConfig): Record<string, unknown> {
   if (config.norm !== 'rms') {
-    throw new ArgumentError("saveModel: norm is 'layer'; expected 'rms', the only one of transformers' Mamba");
+    throw new ArgumentError({ operation: 'saveModel', argument: 'norm', expected: "'rms', the only one of transformers' Mamba", got: "'layer'" });
   }
   const { initialisation: i, endOfText } = config;
   return {

@@ -1,4 +1,4 @@
-import { describeProblem, ShapeError } from '../../util/errors.js';
+import { ShapeError } from '../../util/errors.js';
 import { empty, formatShape, operation, record, sameShape, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { gemmInto } from './gemm.js';
 
@@ -42,5 +42,5 @@ export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
 }
 
 function mismatch(argument: string, tensor: Tensor, expected: string): ShapeError {
-  return new ShapeError(describeProblem({ operation: 'matmul', argument, expected, got: formatShape(tensor.shape) }));
+  return new ShapeError({ operation: 'matmul', argument, expected, got: formatShape(tensor.shape) });
 }

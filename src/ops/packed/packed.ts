@@ -1,5 +1,5 @@
 import { empty, expectRank, launch, operation, packedDTypes, panelRows, type DType, type PackedDType, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem, describeValue, ShapeError } from '../../util/errors.js';
+import { ArgumentError, describeValue, ShapeError } from '../../util/errors.js';
 import { roundedFactors } from '../matmul/rounding.js';
 import * as kernels from './kernels.js';
 
@@ -25,15 +25,13 @@ const mostInputs = 2 ** 21;
  */
 export function packWeight<D extends PackedDType>(weight: Tensor, dtype: D): Tensor<D> {
   if (!packedDTypes.includes(dtype)) {
-    throw new ArgumentError(
-      describeProblem({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: describeValue(dtype) }),
-    );
+    throw new ArgumentError({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: describeValue(dtype) });
   }
   return operation('packWeight', { weight: [weight, 'f32'] }, () => {
     expectRank('packWeight', 'weight', weight.shape, 2, '[N,K]');
     if (weight.columns > mostInputs) {
       const [argument, expected, got] = ['weight', `[N,K] with K at most ${String(mostInputs)}`, `[${weight.shape.join(',')}]`];
-      throw new ShapeError(describeProblem({ operation: 'packWeight', argument, expected, got }));
+      throw new ShapeError({ operation: 'packWeight', argument, expected, got });
     }
     const packed = empty(weight.backend, weight.shape, dtype);
     const { rows, columns, pitch: weightPitch } = weight;
@@ -80,13 +78,11 @@ export function embeddingPackedInto(ids: Tensor, weight: Tensor, y: Tensor): voi
 
 /** What an operation throws when it is asked for gradients and a weight is packed. */
 export function noPackedGradient(operation: string, dtype: DType): ArgumentError {
-  return new ArgumentError(
-    describeProblem({
-      operation,
-      argument: 'weight',
-      expected: 'f32 where gradients are wanted',
-      got: dtype,
-      hint: "packed weights are for inference: load the model with dtype 'f32' to train it",
-    }),
-  );
+  return new ArgumentError({
+    operation,
+    argument: 'weight',
+    expected: 'f32 where gradients are wanted',
+    got: dtype,
+    hint: "packed weights are for inference: load the model with dtype 'f32' to train it",
+  });
 }

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem, describeValue } from '../../util/errors.js';
+import { ArgumentError, describeValue } from '../../util/errors.js';
 import { expectRank, expectShape, type Operand, type Shape, type Tensor } from '../../tensor/index.js';
 import { largestState } from './plan.js';
 
@@ -82,5 +82,5 @@ function expectNonEmpty(operation: string, argument: string, shape: Shape): void
 }
 
 function problem(operation: string, argument: string, expected: string, got: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation, argument, expected, got }));
+  return new ArgumentError({ operation, argument, expected, got });
 }
