@@ -90,7 +90,7 @@ if (wanted('matrix') && gpu.matrices && size !== null) {
 
 if (wanted('large') && gpu.matrices && size !== null) {
   console.log('\nlarge products on matrix units, as they are chosen');
-  const mixed = await elapid.openBackend('webgpu', { matmul: 'f16' });
+  const mixed = await elapid.openBackend('webgpu', { precision: 'f16' });
   const one = async (extents, dtypes, transposes) => {
     const shape = { ...extents, ...transposes };
     const t = tensors(mixed, shape, dtypes);

@@ -130,7 +130,7 @@ export class Trainer implements Disposable {
       this.optimiser.dispose();
       throw error;
     }
-    this.#lossScale = model.backend.matmul === 'f16' ? new LossScale() : null;
+    this.#lossScale = model.backend.precision === 'f16' ? new LossScale() : null;
   }
 
   /** Steps done, those left out included. */

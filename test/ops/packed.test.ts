@@ -148,8 +148,8 @@ describe.each(packedDTypes)('%s', (dtype) => {
 
 // Many rows, and more outputs than one part of an integer format that becomes bf16 holds.
 describe.each(compiledKernels)('%s kernels with bf16 products', (kernels) => {
-  const backend = useBackend('cpu', { kernels, matmul: 'bf16' });
-  const rounding = useBackend('reference', { matmul: 'bf16' });
+  const backend = useBackend('cpu', { kernels, precision: 'bf16' });
+  const rounding = useBackend('reference', { precision: 'bf16' });
 
   test.each([
     ...packedDTypes.flatMap((dtype) => [[dtype, 9, 33, 100] as const, [dtype, 40, 130, 64] as const]),

@@ -384,11 +384,12 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
 
 test.each<[unknown, string]>([
   [null, 'openBackend: options is null; expected an object.'],
-  [{ thread: 2 }, "openBackend: options is given 'thread'; expected some of kernels, matmul, threads, poison."],
+  [{ thread: 2 }, "openBackend: options is given 'thread'; expected some of kernels, precision, threads, poison."],
+  [{ matmul: 'f16' }, "openBackend: options is given 'matmul'; expected some of kernels, precision, threads, poison."],
   [{ poison: 'yes' }, "openBackend: poison is 'yes'; expected true or false."],
   [{ threads: NaN }, 'openBackend: threads is NaN; expected an integer from 1 to'],
   [{ threads: 1.5 }, 'openBackend: threads is 1.5; expected an integer from 1 to'],
-  [{ matmul: NaN }, "openBackend: matmul is NaN; expected 'f32' or 'bf16' on cpu."],
+  [{ precision: NaN }, "openBackend: precision is NaN; expected 'f32' or 'bf16' on cpu."],
 ])('openBackend with %o', async (options, message) => {
   await expect(openBackend('cpu', options as never)).rejects.toThrow(message);
 });

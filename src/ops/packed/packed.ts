@@ -58,7 +58,7 @@ export function unpackWeight(packed: Tensor): Tensor<'f32'> {
 /** Launches c = a·weightᵀ + bias with a packed weight. Not recorded and not checked: operations check. */
 export function linearPackedInto(a: Tensor, weight: Tensor, c: Tensor, bias: Tensor | null): void {
   const { rows: n, columns: k, backend, dtype } = weight;
-  const rounded = roundedFactors(backend.matmul, a.rows);
+  const rounded = roundedFactors(backend.precision, a.rows);
   // The CPU's product of many rows takes bf16: integers become that a part at a time, in memory that a cache can keep.
   const chunk = Math.min(n, panelRows * Math.max(1, Math.floor(2 ** 20 / (2 * panelRows * k))));
   const space = rounded.bf16 && dtype !== 'bf16' ? empty(backend, [chunk, k], 'bf16') : null;
