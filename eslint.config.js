@@ -13,7 +13,7 @@ const autograd = below(...ops, 'autograd');
 const nn = below(...autograd, 'nn');
 const mixers = below(...nn, 'mixers');
 const models = below(...mixers, 'platform', 'io', 'models');
-const data = below('util', 'platform', 'tokenizer', 'data');
+const data = below('util', 'platform', 'io', 'tokenizer', 'data');
 const generate = below(...models, 'tokenizer', 'generate');
 const train = below(...generate, 'data', 'train');
 const tasks = below(...train, 'tasks');
@@ -28,7 +28,7 @@ const layers = {
   nn,
   mixers,
   io: below('util', 'platform', 'io'),
-  tokenizer: below('util', 'platform', 'tokenizer'),
+  tokenizer: below('util', 'platform', 'io', 'tokenizer'),
   models,
   data,
   generate,

@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
+import { readJsonFile } from '../io/json-file.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { checked } from '../util/schema.js';
@@ -132,11 +133,5 @@ async function readIndex(file: string): Promise<v.InferOutput<typeof indexSchema
   if ((await platform.pathKind(file)) !== 'file') {
     throw new CheckpointError('is missing; expected a folder that elapid tokenize --out finished', { file });
   }
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder().decode(await platform.readFile(file)));
-  } catch (cause) {
-    throw new CheckpointError('is not JSON', { file }, { cause });
-  }
-  return checked(indexSchema, json, { file });
+  return checked(indexSchema, (await readJsonFile(file)).value, { file });
 }

@@ -1,7 +1,7 @@
 /** What the readers of all families' config.json share. */
 import * as v from 'valibot';
 import { platform } from '#platform';
-import { parseJsonObject } from '../io/json.js';
+import { readJsonObject } from '../io/json-file.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
@@ -77,17 +77,6 @@ export function warnOfUnread(json: object, { file, known, onWarning }: { file: s
   }
 }
 
-/** A file as a JSON object. @throws CheckpointError when it cannot be read or is none */
-export async function readConfigJson(file: string): Promise<object> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await platform.readFile(file);
-  } catch (cause) {
-    throw new CheckpointError(`cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { file }, { cause });
-  }
-  return parseJsonObject(bytes, file, { pythonFloats: true }).value;
-}
-
 /**
  * The config with what a generation_config.json beside it says: the ids that end a text, instead of those of config.json.
  * @param configName the path of config.json
@@ -96,7 +85,7 @@ export async function readConfigJson(file: string): Promise<object> {
 export async function withGenerationConfig<C extends BaseConfig>(config: C, configName: string, onWarning: OnWarning): Promise<C> {
   const file = configName.replace(/[^/\\]*$/, 'generation_config.json');
   if ((await platform.pathKind(file)) !== 'file') return config;
-  const value = await readConfigJson(file);
+  const { value } = await readJsonObject(file, { pythonFloats: true });
   const endOfText = endOfTextOf(value, config.vocabularySize, file);
   warnOfUnread(value, { file, known: [endOfTextKey], onWarning });
   return endOfText === undefined ? config : { ...config, endOfText };

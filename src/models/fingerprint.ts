@@ -4,6 +4,7 @@
  */
 import { platform } from '#platform';
 import * as v from 'valibot';
+import { readJsonFile } from '../io/json-file.js';
 import type { Parameter } from '../nn/index.js';
 import { formatShape, isPacked, type Tensor } from '../tensor/index.js';
 import { checksumOf } from '../util/checksum.js';
@@ -101,7 +102,7 @@ async function cached(identity: string, find: () => Promise<string>): Promise<st
 async function readEntry(identity: string, file: string | undefined): Promise<string | undefined> {
   if (file === undefined) return undefined;
   try {
-    const entry = v.parse(entrySchema, JSON.parse(new TextDecoder().decode(await platform.readFile(file))));
+    const entry = v.parse(entrySchema, (await readJsonFile(file)).value);
     return entry.identity === identity ? entry.fingerprint : undefined;
   } catch {
     return undefined;

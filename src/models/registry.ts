@@ -1,6 +1,7 @@
 import type { OnWarning } from './config-keys.js';
 import { warnOnConsole } from './config-keys.js';
-import { readConfigJson, withGenerationConfig } from './config-reading.js';
+import { withGenerationConfig } from './config-reading.js';
+import { readJsonObject } from '../io/json-file.js';
 import { falconMambaFamily } from './falcon-mamba/family.js';
 import type { BaseConfig, ConfigJson, ModelFamily } from './family.js';
 import { mambaFamily } from './mamba/family.js';
@@ -75,7 +76,8 @@ export function describedBy(json: unknown, file: string, onWarning: OnWarning): 
  * @throws CheckpointError as `loadModel`, or when a file cannot be read or is no JSON object
  */
 export async function readConfigFile(file: string, onWarning: OnWarning = warnOnConsole): Promise<DescribedModel> {
-  const { family, config } = describedBy(await readConfigJson(file), file, onWarning);
+  const { value } = await readJsonObject(file, { pythonFloats: true });
+  const { family, config } = describedBy(value, file, onWarning);
   return { family, config: await withGenerationConfig(config, file, onWarning) };
 }
 
