@@ -135,7 +135,7 @@ function checkedCotangent(output: Tensor, cotangent: Tensor | undefined, i: numb
   if (cotangent !== undefined && sameShape(cotangent.shape, output.shape)) return cotangent;
   throw new ShapeError({
     operation: 'backward',
-    argument: `cotangents[${String(i)}]`,
+    argument: `cotangents[${i}]`,
     expected: formatShape(output.shape),
     got: cotangent === undefined ? 'missing' : formatShape(cotangent.shape),
   });

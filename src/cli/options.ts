@@ -10,7 +10,7 @@ export const integer =
   (text: string): number => {
     const value = Number(text);
     if (Number.isSafeInteger(value) && value >= least && value <= most && text.trim() !== '') return value;
-    const range = most === Number.MAX_SAFE_INTEGER ? `≥ ${String(least)}` : `from ${String(least)} to ${String(most)}`;
+    const range = most === Number.MAX_SAFE_INTEGER ? `≥ ${least}` : `from ${least} to ${most}`;
     throw new InvalidArgumentError(`expected an integer ${range}`);
   };
 
@@ -23,7 +23,7 @@ export const number =
   (text: string): number => {
     const value = Number(text);
     if (value >= low && value <= high && text.trim() !== '') return value;
-    const range = high === Infinity ? `≥ ${String(low)}` : `from ${String(low)} to ${String(high)}`;
+    const range = high === Infinity ? `≥ ${low}` : `from ${low} to ${high}`;
     throw new InvalidArgumentError(`expected a number ${range}`);
   };
 
@@ -61,7 +61,7 @@ export function withBackendOptions(command: Command): Command {
         .choices(['cpu', 'webgpu'])
         .default('cpu'),
     )
-    .option('--threads <n>', `threads of the CPU to compute with (default: one a processor, at most ${String(mostThreadsUnasked)}; fewer in wasm)`, integer(1))
+    .option('--threads <n>', `threads of the CPU to compute with (default: one a processor, at most ${mostThreadsUnasked}; fewer in wasm)`, integer(1))
     .addOption(
       new Option('--kernels <kind>', 'compiled kernels of the CPU to run; auto: the fastest that were built for this machine, else wasm')
         .choices(['auto', 'native', 'wasm', 'avx512', 'avx2', 'sse2', 'neon'])

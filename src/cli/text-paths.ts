@@ -34,6 +34,6 @@ async function textsOf(operation: string, folder: string): Promise<string[]> {
     if ((await platform.pathKind(path)) === 'file') texts.push(path);
   }
   if (texts.length > 0) return texts;
-  const more = names.length > 5 ? ` and ${String(names.length - 5)} more` : '';
+  const more = names.length > 5 ? ` and ${names.length - 5} more` : '';
   throw fail(names.length === 0 ? 'an empty folder' : `a folder that holds ${names.slice(0, 5).join(', ')}${more}`, 'files can be named one by one, whatever their names end in');
 }

@@ -45,15 +45,15 @@ export function splitDocuments(source: DocumentSource, validationShare = 0.1): D
   const { count } = source;
   if (validationShare === 0) return { training: source, validation: subset(source, 0, 'none', () => -1) };
   if (count < 2) {
-    const [argument, got] = ['the text', `${String(count)} document${count === 1 ? '' : 's'}`];
+    const [argument, got] = ['the text', `${count} document${count === 1 ? '' : 's'}`];
     const ways = `documents are files, lines of .jsonl, or what lies between lines of --document-separator; or ${hint}`;
     throw new ArgumentError({ operation, argument, expected: 'at least 2 documents', got, hint: ways });
   }
   const n = Math.min(count, Math.max(2, Math.round(1 / validationShare)));
   const held = Math.floor(count / n);
   return {
-    training: subset(source, count - held, `not ${String(n)}th`, (i) => i + Math.floor(i / (n - 1))),
-    validation: subset(source, held, `${String(n)}th`, (i) => i * n + n - 1),
+    training: subset(source, count - held, `not ${n}th`, (i) => i + Math.floor(i / (n - 1))),
+    validation: subset(source, held, `${n}th`, (i) => i * n + n - 1),
   };
 }
 

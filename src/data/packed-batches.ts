@@ -182,7 +182,7 @@ export async function* packedPass(source: DocumentSource, shape: BatchShape): As
 
 function checkInteger(argument: string, value: number, least: number, bound: number): number {
   if (Number.isInteger(value) && value >= least && value < bound) return value;
-  const expected = `an integer in [${String(least)}, ${String(bound)})`;
+  const expected = `an integer in [${least}, ${bound})`;
   const hint = 'is the state of other documents, or another batch size?';
   const more = argument.startsWith('state') ? { hint } : {};
   throw new ArgumentError({ operation: 'PackedSampler', argument, expected, got: String(value), ...more });

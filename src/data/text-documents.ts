@@ -47,14 +47,14 @@ export async function openTextDocuments(paths: readonly string[], options: TextD
     const { ranges, checksum } = await findDocuments(path, separator);
     files.push({ path, json: isJsonLines(path), ranges, first: count });
     count += ranges.length / 2;
-    hash = hashBytes(new TextEncoder().encode(`${String(checksum)} ${String(ranges.length)} `), hash);
+    hash = hashBytes(new TextEncoder().encode(`${checksum} ${ranges.length} `), hash);
   }
   if (count === 0) {
     throw new ArgumentError({ operation, argument: paths.join(', '), expected: 'at least one document', got: 'empty' });
   }
   return {
     count,
-    fingerprint: `${String(count)} documents ${(hash >>> 0).toString(16)} ${String(tokenizer.vocabularySize)} ${textField}`,
+    fingerprint: `${count} documents ${(hash >>> 0).toString(16)} ${tokenizer.vocabularySize} ${textField}`,
     open: (index) => readDocument(fileOf(files, index), index, tokenizer, textField),
     close: () => Promise.resolve(),
   };
@@ -121,7 +121,7 @@ async function readDocument(from: TextFile, index: number, tokenizer: Tokenizer,
   try {
     const fail = async (problem: string, { offset = start, cause }: { offset?: number; cause?: unknown } = {}): Promise<never> => {
       const line = await lineNumberAt(file, start);
-      throw new CheckpointError(`line ${String(line)} ${problem}`, { file: path, offset }, { cause });
+      throw new CheckpointError(`line ${line} ${problem}`, { file: path, offset }, { cause });
     };
     if (end > file.sizeBytes) await fail('is beyond the end: the file has changed since it was opened');
     try {
@@ -143,7 +143,7 @@ class LineError extends Error {}
 
 /** The text of the line of JSON in bytes [start, end). */
 async function readField(file: Awaited<ReturnType<typeof openData>>, start: number, end: number, textField: string): Promise<string> {
-  if (end - start > longestString) throw new LineError(`has ${String(end - start)} bytes. Hint: is it JSON lines, with one document a line?`);
+  if (end - start > longestString) throw new LineError(`has ${end - start} bytes. Hint: is it JSON lines, with one document a line?`);
   const bytes = await file.read(start, end - start);
   let value: unknown;
   try {

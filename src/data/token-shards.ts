@@ -104,7 +104,7 @@ export async function openTokenShards(folder: string): Promise<ShardSource> {
       first.push(count);
       count += shard.documents;
       tokens += shard.tokens;
-      hash = hashBytes(new TextEncoder().encode(`${String(shard.checksum)} ${String(shard.documents)} `), hash);
+      hash = hashBytes(new TextEncoder().encode(`${shard.checksum} ${shard.documents} `), hash);
     }
   } catch (error) {
     await close();
@@ -114,13 +114,13 @@ export async function openTokenShards(folder: string): Promise<ShardSource> {
     count,
     tokens,
     vocabularySize,
-    fingerprint: `${String(count)} documents of ${String(tokens)} tokens ${(hash >>> 0).toString(16)}`,
+    fingerprint: `${count} documents of ${tokens} tokens ${(hash >>> 0).toString(16)}`,
     open(index): Promise<TokenDocument> {
       const which = first.findLastIndex((start) => start <= index);
       const shard = shards[which];
       const inside = index - (first[which] ?? 0);
       if (shard === undefined || inside >= shard.documents) {
-        const problem = { operation: 'openTokenShards', argument: 'index', expected: `in [0, ${String(count)})`, got: String(index) };
+        const problem = { operation: 'openTokenShards', argument: 'index', expected: `in [0, ${count})`, got: String(index) };
         return Promise.reject(new ArgumentError(problem));
       }
       return Promise.resolve(shard.open(inside));

@@ -12,7 +12,7 @@ export function validationBatches(tokens: TokenArray, { batchSize, length }: Bat
   const operation = 'validationBatches';
   checkBatchShape(operation, { batchSize, length });
   if (tokens.length < 2) {
-    const got = `of length ${String(tokens.length)}`;
+    const got = `of length ${tokens.length}`;
     const hint = 'a longer text, or a larger share of it held out.';
     throw new ArgumentError({ operation, argument: 'the text', expected: 'at least 2 tokens', got, hint });
   }

@@ -125,8 +125,8 @@ export function penaliseRepetition(
     if (stamps[id] === stamp) continue;
     const logit = logits[id];
     if (logit === undefined) {
-      const expected = `an integer in [0, V) = [0, ${String(logits.length)})`;
-      const argument = `previousIds[${String(i)}]`;
+      const expected = `an integer in [0, V) = [0, ${logits.length})`;
+      const argument = `previousIds[${i}]`;
       throw new ArgumentError({ operation: 'penaliseRepetition', argument, expected, got: String(id) });
     }
     stamps[id] = stamp;
@@ -216,7 +216,7 @@ function checkLogits(logits: Float32Array): void {
     const logit = logits[id] as number;
     // False for NaN and +∞ alone.
     if (!(logit < Infinity)) {
-      const [argument, expected, got] = [`logits[${String(id)}]`, 'a number or −∞', String(logit)];
+      const [argument, expected, got] = [`logits[${id}]`, 'a number or −∞', String(logit)];
       const hint = 'the model computed something impossible: check the weights and the precision.';
       throw new ArgumentError({ operation: 'sample', argument, expected, got, hint });
     }

@@ -15,7 +15,7 @@ export class StopMatcher {
   constructor(sequences: readonly string[]) {
     for (const [i, sequence] of sequences.entries()) {
       if (sequence !== '') continue;
-      const problem = { operation: 'StopMatcher', argument: `sequences[${String(i)}]`, expected: 'some text', got: 'empty' };
+      const problem = { operation: 'StopMatcher', argument: `sequences[${i}]`, expected: 'some text', got: 'empty' };
       throw new ArgumentError(problem);
     }
     this.#sequences = [...sequences];

@@ -182,7 +182,7 @@ async function openShards(folder: string, indexPath: string, opening: Opening): 
     if (!isWeightFile(shard)) throw new CheckpointError(`the shard '${shard}' is not a weight file`, { file: indexPath });
     const path = platform.joinPath(folder, shard);
     if (!(await isFile(path))) {
-      const problem = `the shard is missing; ${indexPath} places ${String(keys.size)} tensors in it. Hint: download it too.`;
+      const problem = `the shard is missing; ${indexPath} places ${keys.size} tensors in it. Hint: download it too.`;
       throw new CheckpointError(problem, { file: path });
     }
     headers.push(await openWeights(path, opening));

@@ -18,7 +18,7 @@ export async function readJsonFile(path: string, options: Pick<JsonOptions, 'pyt
   try {
     await refuseForeignContent(file);
     if (file.sizeBytes > maxSizeBytes) {
-      throw new CheckpointError(`the JSON file is ${String(file.sizeBytes)} bytes long; expected at most ${String(maxSizeBytes)}`, { file: path });
+      throw new CheckpointError(`the JSON file is ${file.sizeBytes} bytes long; expected at most ${maxSizeBytes}`, { file: path });
     }
     const bytes = await readRange(file, 0, file.sizeBytes, 'the JSON text');
     const offset = byteOrderMark.every((byte, i) => bytes[i] === byte) ? byteOrderMark.length : 0;

@@ -33,7 +33,7 @@ export interface JsonOptions {
 export function parseJson(bytes: Uint8Array, file: string, options: JsonOptions = {}): JsonText {
   const { offset = 0, pythonFloats = false } = options;
   if (countSeparators(bytes) > maxSeparators) {
-    throw new CheckpointError(`the JSON text has more than ${String(maxSeparators)} values`, { file, offset });
+    throw new CheckpointError(`the JSON text has more than ${maxSeparators} values`, { file, offset });
   }
   let text: string;
   try {
@@ -59,7 +59,7 @@ export function parseJson(bytes: Uint8Array, file: string, options: JsonOptions 
     }
     if (key.length > maxKeyLength) {
       throw new CheckpointError(
-        `a JSON key is ${String(key.length)} characters long; expected at most ${String(maxKeyLength)}`,
+        `a JSON key is ${key.length} characters long; expected at most ${maxKeyLength}`,
         { file, key: `${key.slice(0, 60)}…`, offset: byteOffset(position) },
       );
     }

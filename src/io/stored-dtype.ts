@@ -129,8 +129,8 @@ function countItems(operation: string, bytes: Uint8Array, dtype: StoredDType): n
     throw new ArgumentError({
       operation,
       argument: 'bytes',
-      expected: `a multiple of ${String(itemSize)} bytes (${dtype})`,
-      got: `${String(bytes.byteLength)} bytes long`,
+      expected: `a multiple of ${itemSize} bytes (${dtype})`,
+      got: `${bytes.byteLength} bytes long`,
     });
   }
   return bytes.byteLength / itemSize;
@@ -152,7 +152,7 @@ function narrowInt64(bytes: Uint8Array, count: number): Int32Array {
     if (high !== low >> 31) {
       throw new ArgumentError({
         operation: 'toInt32',
-        argument: `item ${String(i)}`,
+        argument: `item ${i}`,
         expected: 'a value that fits in 32 bits',
         got: String((BigInt(high) << 32n) | BigInt(low >>> 0)),
       });

@@ -56,7 +56,7 @@ export function endOfTextOf(json: object, vocabularySize: number, file: string):
   const ids = Array.isArray(value) ? (value as unknown[]) : [value];
   for (const id of ids) {
     if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
-    const expected = `an id below ${String(vocabularySize)}, the size of the vocabulary, or a list of such`;
+    const expected = `an id below ${vocabularySize}, the size of the vocabulary, or a list of such`;
     throw new CheckpointError(`is ${brief(value)}; expected ${expected}`, { file, key: endOfTextKey });
   }
   return [...new Set(ids as number[])];

@@ -231,8 +231,8 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       if (Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
       throw new ArgumentError({
         operation,
-        argument: `ids[${String(i)}]`,
-        expected: `an integer in [0, V) = [0, ${String(vocabularySize)})`,
+        argument: `ids[${i}]`,
+        expected: `an integer in [0, V) = [0, ${vocabularySize})`,
         got: String(id),
         hint: idsHint,
       });
@@ -311,7 +311,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       }));
       for (const [i, block] of this.blocks.entries()) {
         // A scope for each block: what only the forward pass needs is freed before the next block.
-        const result = scope(() => inModule(`layers.${String(i)}`, () => block.forward(x, residual, passes[i] as Pass[])));
+        const result = scope(() => inModule(`layers.${i}`, () => block.forward(x, residual, passes[i] as Pass[])));
         // What a block returns as residual is the stream after the block before it.
         if (residual !== null) residuals?.push(keep(result.residual.retain()));
         x.dispose();

@@ -28,7 +28,7 @@ export function destination(
   if (given === undefined) return empty(backend, shape);
   expectShape(operation, argument, given.shape, shape, symbols);
   if (given.dense) return given.retain() as Tensor<'f32'>;
-  throw new ShapeError({ operation, argument, expected: 'rows without gaps', got: `a pitch of ${String(given.pitch)}` });
+  throw new ShapeError({ operation, argument, expected: 'rows without gaps', got: `a pitch of ${given.pitch}` });
 }
 
 /**
@@ -46,7 +46,7 @@ export function tensor<D extends DType = FloatDType>(
 ): Tensor<D> {
   const own = checkedRequest('tensor', backend, shape, dtype);
   const size = bufferSize(dtype, own);
-  const expected = `${String(size)} ${isPacked(dtype) ? `bytes of ${dtype}` : 'numbers'} for shape ${formatShape(own)}`;
+  const expected = `${size} ${isPacked(dtype) ? `bytes of ${dtype}` : 'numbers'} for shape ${formatShape(own)}`;
   let written: ArrayLike<number> | undefined;
   const check = (given: ArrayLike<number>): ArrayLike<number> => {
     checkValues('tensor', given, { dtype, size, expected });

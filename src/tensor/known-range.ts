@@ -55,7 +55,7 @@ export function expectIntegersIn(
   throw new ArgumentError({
     operation,
     argument: `an element of ${argument}`,
-    expected: `an integer in ${symbols} = [${String(least)}, ${String(limit)})`,
+    expected: `an integer in ${symbols} = [${least}, ${limit})`,
     got: String(outside),
     hint,
   });

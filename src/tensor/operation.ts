@@ -68,7 +68,7 @@ export function expectTensorList(operation: string, name: string, tensors: reado
     const found = checkedTensor(operation, [name, i], tensors[i], kind);
     if (found === null) continue;
     backend ??= found.backend;
-    if (found.backend !== backend) throw otherBackend(operation, `${name}[${String(i)}]`, found, `on ${backend.description}`);
+    if (found.backend !== backend) throw otherBackend(operation, `${name}[${i}]`, found, `on ${backend.description}`);
   }
 }
 
@@ -80,7 +80,7 @@ function checkedTensor(operation: string, at: string | readonly [list: string, i
   const { dtypes, optional } = kinds.get(kind) as { dtypes: readonly DType[]; optional: boolean };
   if (optional && (given === null || given === undefined)) return null;
   if (isTensor(given) && !given.disposed && dtypes.includes(given.dtype)) return given;
-  const argument = typeof at === 'string' ? at : `${at[0]}[${String(at[1])}]`;
+  const argument = typeof at === 'string' ? at : `${at[0]}[${at[1]}]`;
   if (!isTensor(given)) {
     const expected = `a tensor${optional ? ' or null' : ''}`;
     throw new ArgumentError({ operation, argument, expected, got: describeValue(given) });

@@ -80,5 +80,5 @@ export function expectShape(
  */
 export function expectRank(operation: string, argument: string, shape: Shape, rank: number, symbols: string): void {
   if (shape.length === rank) return;
-  throw new ShapeError({ operation, argument, expected: `${symbols} (${String(rank)} axes)`, got: formatShape(shape) });
+  throw new ShapeError({ operation, argument, expected: `${symbols} (${rank} axes)`, got: formatShape(shape) });
 }

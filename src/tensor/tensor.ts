@@ -160,7 +160,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
       const [argument, expected, got] = ['tensor', 'a dense one', `${formatShape(this.shape)} with gaps between its rows`];
       throw new ArgumentError({ operation: 'write', argument, expected, got });
     }
-    const expected = `${String(this.size)} numbers for shape ${formatShape(this.shape)}`;
+    const expected = `${this.size} numbers for shape ${formatShape(this.shape)}`;
     checkValues('write', values, { dtype: this.dtype, size: this.size, expected });
     backend.write(this.view, values);
     if (this.dtype === 'i32') noteHostValues(buffer, this.size === buffer.size ? values : undefined);
@@ -188,8 +188,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
     throw new ShapeError({
       operation: 'view',
       argument: 'shape',
-      expected: `within the ${String(this.view.size)} elements that ${formatShape(this.shape)} covers`,
-      got: `${formatShape(own)} from element ${String(start)} on, rows ${String(pitch)} apart`,
+      expected: `within the ${this.view.size} elements that ${formatShape(this.shape)} covers`,
+      got: `${formatShape(own)} from element ${start} on, rows ${pitch} apart`,
     });
   }
 

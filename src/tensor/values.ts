@@ -24,7 +24,7 @@ export function checkValues(
   if (kind.holdsAll(values)) return;
   const list = values as ArrayLike<unknown>;
   for (let i = 0; i < size; i++) {
-    if (!kind.holds(list[i])) fail(`values[${String(i)}]`, kind.name, describeValue(list[i]));
+    if (!kind.holds(list[i])) fail(`values[${i}]`, kind.name, describeValue(list[i]));
   }
 }
 

@@ -74,7 +74,7 @@ export function dividedEncoder(encode: (text: string) => Int32Array, special: { 
       held.push(text);
       length += text.length;
       if (length > longestString) {
-        const got = `one of ${String(length)} characters without a blank after a word`;
+        const got = `one of ${length} characters without a blank after a word`;
         throw new ArgumentError({ operation: 'encode', argument: 'text', expected: 'one that can be cut', got });
       }
       // Only the newest piece is searched, so that a text without a place to cut is not gone through again and again.

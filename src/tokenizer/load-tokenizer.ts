@@ -28,7 +28,7 @@ export async function loadTokenizer(folder: string, vocabularySize?: number): Pr
 }
 
 const noTokenizerFor = (vocabularySize: number): string =>
-  `there is no tokenizer.json, and the model has ${String(vocabularySize)} ids; only a model of 256 ids reads plain bytes. ` +
+  `there is no tokenizer.json, and the model has ${vocabularySize} ids; only a model of 256 ids reads plain bytes. ` +
   'Hint: copy the tokenizer.json of the model it was trained with into the folder';
 
 async function noTokenizer(folder: string): Promise<string> {

@@ -325,7 +325,7 @@ export class Trainer implements Disposable {
     if (this.options.onDivergence === 'stop') throw new DivergenceError(divergence);
     if (isWeight(origin)) throw new DivergenceError(divergence, ['With such a weight no step can be right']);
     if (this.#skippedInARow === mostSkippedInARow) {
-      throw new DivergenceError(divergence, [`The ${String(mostSkippedInARow)} steps before it were left out already`]);
+      throw new DivergenceError(divergence, [`The ${mostSkippedInARow} steps before it were left out already`]);
     }
     this.#skipped++;
     this.#skippedInARow++;
@@ -426,7 +426,7 @@ async function checkDocuments(which: string, documents: DocumentSource): Promise
     if (length > 1) return;
     tokens += length;
   }
-  const count = (n: number, unit: string) => `${String(n)} ${unit}${n === 1 ? '' : 's'}`;
+  const count = (n: number, unit: string) => `${n} ${unit}${n === 1 ? '' : 's'}`;
   throw nothingToPredict(which, `${count(documents.count, 'document')} of ${count(tokens, 'token')} in all`, 'a document of at least 2 tokens');
 }
 
@@ -441,5 +441,5 @@ const isText = (data: TokenDataset | DocumentDataset): data is TokenDataset => A
 function fingerprint(tokens: TokenArray): string {
   let value = 0x811c9dc5;
   for (const token of tokens) value = Math.imul(value ^ token, 0x01000193);
-  return `${String(tokens.length)}:${(value >>> 0).toString(16)}`;
+  return `${tokens.length}:${(value >>> 0).toString(16)}`;
 }

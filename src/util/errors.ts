@@ -85,7 +85,7 @@ export class CheckpointError extends ElapidError {
 
   constructor(problem: string, location: CheckpointLocation, options?: ErrorOptions) {
     const { file, key, offset } = location;
-    const where = [file, key === undefined ? '' : `key '${key}'`, offset === undefined ? '' : `byte ${String(offset)}`];
+    const where = [file, key === undefined ? '' : `key '${key}'`, offset === undefined ? '' : `byte ${offset}`];
     super(`${where.filter((part) => part !== '').join(', ')}: ${problem}`, options);
     this.file = file;
     this.key = key;
@@ -122,7 +122,7 @@ export function describeValue(value: unknown): string {
       return String(value);
   }
   if (value === null) return 'null';
-  if (Array.isArray(value)) return `an array of ${String(value.length)}`;
+  if (Array.isArray(value)) return `an array of ${value.length}`;
   if (value instanceof Promise) return 'a promise (is an await missing?)';
   const name = (value.constructor as { name?: string } | undefined)?.name ?? 'Object';
   return name === 'Object' ? 'an object' : `a value of type ${name}`;

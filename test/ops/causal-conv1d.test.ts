@@ -87,10 +87,10 @@ describe.each(compiledKernels)('%s', (kernels) => {
             const row = tensor(backend(), x.slice(t * E, (t + 1) * E), [1, E]);
             return causalConv1dStep(state, row, w, { bias: b, activation: 'silu' });
           });
-          return { state, ...Object.fromEntries(ys.map((y, t) => [`y${String(t)}`, y])) };
+          return { state, ...Object.fromEntries(ys.map((y, t) => [`y${t}`, y])) };
         }),
       );
-      const ys = Array.from({ length: 9 }, (_, t) => Array.from((result as Record<string, ArrayLike<number>>)[`y${String(t)}`] ?? [])).flat();
+      const ys = Array.from({ length: 9 }, (_, t) => Array.from((result as Record<string, ArrayLike<number>>)[`y${t}`] ?? [])).flat();
       expectClose(ys, whole.y, tolerance(taps), 'y');
       expect([...result['state']]).toEqual([...whole.finalState]);
     });

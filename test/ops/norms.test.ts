@@ -70,7 +70,7 @@ describe.each(compiledKernels)('%s', (kernels) => {
       for (const on of [backend(), backend(), oneThread(), oneThread()]) {
         const again = await run(on);
         again.forEach((values, i) => {
-          expect(bytesOf(values).equals(bytesOf(first[i])), `result ${String(i)}`).toBe(true);
+          expect(bytesOf(values).equals(bytesOf(first[i])), `result ${i}`).toBe(true);
         });
       }
     });

@@ -57,7 +57,7 @@ describe.each(packedDTypes)('%s', (dtype) => {
         const unpacked = await roundTrip(backend(), values, [20, 70], dtype);
         for (let i = 0; i < 20 * 70; i++) {
           const inBlock = dtype === 'bf16' ? i === 3 * 70 + 40 : Math.floor(i / 70) === 3 && i % 70 >= 32 && i % 70 < 64;
-          expect(Number.isFinite(unpacked[i]), `weight ${String(i)}`).toBe(!inBlock);
+          expect(Number.isFinite(unpacked[i]), `weight ${i}`).toBe(!inBlock);
         }
       }
     });

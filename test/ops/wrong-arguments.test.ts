@@ -316,7 +316,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
       for (const bad of [targets ? -2 : -1, 23, 9999, -(2 ** 31)]) {
         const thrown = leaves(() => run(ids(1, bad, 3, 4)));
         expect(thrown).toBeInstanceOf(ArgumentError);
-        expect((thrown as Error).message).toContain(`${name}: an element of ${argument} is ${String(bad)}; expected an integer in ${interval}.`);
+        expect((thrown as Error).message).toContain(`${name}: an element of ${argument} is ${bad}; expected an integer in ${interval}.`);
       }
       expect((leaves(() => run(tensor(own, [1, 2], [2, 1]))) as Error).message).toContain(`${name}: ${argument} is f32; expected i32`);
       expect((leaves(() => run(null as never)) as Error).message).toContain(`${name}: ${argument} is null; expected a tensor`);
@@ -427,7 +427,7 @@ test.each(Object.entries(calls))('%s: nothing is left wherever the backend fails
       expect((error as Error).message).toBe('planted');
     }
     tape.dispose();
-    expect(backend.statistics().liveBuffers, `failing after ${String(after)}`).toBe(before);
+    expect(backend.statistics().liveBuffers, `failing after ${after}`).toBe(before);
   }
   disposeAll(given);
 });

@@ -23,8 +23,8 @@ export function threadCount(asked: number | undefined, processors: number, { mos
   throw new ArgumentError({
     operation: 'openBackend',
     argument: 'threads',
-    expected: `an integer from 1 to ${String(most)}`,
+    expected: `an integer from 1 to ${most}`,
     got,
-    hint: `leave it out for one a processor, at most ${String(unasked)}`,
+    hint: `leave it out for one a processor, at most ${unasked}`,
   });
 }

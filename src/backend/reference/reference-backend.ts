@@ -34,7 +34,7 @@ function newArray(dtype: DType, size: number): ReferenceArray {
   try {
     return isPacked(dtype) ? new Uint8Array(size) : dtype === 'i32' ? new Int32Array(size) : new Float64Array(size);
   } catch (error) {
-    throw new BackendError(`allocate: no memory for ${String(size)} elements of ${dtype}`, { cause: error });
+    throw new BackendError(`allocate: no memory for ${size} elements of ${dtype}`, { cause: error });
   }
 }
 

@@ -350,7 +350,7 @@ export class WebGpuBackend implements Backend {
     const { maxBufferSize } = this.#limits;
     if (sizeBytes > maxBufferSize) {
       throw new BackendError(
-        `allocate: ${String(sizeBytes)} bytes are more than one buffer may have here (${String(maxBufferSize)}). ` +
+        `allocate: ${sizeBytes} bytes are more than one buffer may have here (${maxBufferSize}). ` +
           'Hint: a smaller batch or chunk',
       );
     }

@@ -111,7 +111,7 @@ function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspect
     ['', ''],
     ['state', `${byteSize(stateBytes)} a sequence, whatever its length`],
     ['', ''],
-    ['a token', `${String(decodeStep.launches)} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations)}FLOP`],
+    ['a token', `${decodeStep.launches} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations)}FLOP`],
     ...Object.entries(decodeStep.kernels).map(([kernel, count]): Fact => [`  ${kernel}`, grouped(count).padStart(13)]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));

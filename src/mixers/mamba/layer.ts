@@ -50,7 +50,7 @@ export class Mamba {
    */
   forward(x: Tensor): Tensor<FloatDType> {
     if (x.rank !== 3 || x.columns !== this.#dModel) {
-      throw new ShapeError({ operation: 'Mamba.forward', argument: 'x', expected: `[B,L,${String(this.#dModel)}]`, got: formatShape(x.shape) });
+      throw new ShapeError({ operation: 'Mamba.forward', argument: 'x', expected: `[B,L,${this.#dModel}]`, got: formatShape(x.shape) });
     }
     return this.#mixer.forward(x);
   }

@@ -75,7 +75,7 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
   const check = (argument: string, value: number, holds: (value: number) => boolean, expected: string) => {
     expectNumber('adamwStep', argument, value, holds, expected);
   };
-  check('decayCount', decayCount, (value) => Number.isInteger(value) && value >= 0 && value <= count, `an integer in [0, ${String(count)}]`);
+  check('decayCount', decayCount, (value) => Number.isInteger(value) && value >= 0 && value <= count, `an integer in [0, ${count}]`);
   check('gradientScale', gradientScale, (value) => value > 0 && value < Infinity, 'a positive number');
   check('step', step, (value) => Number.isInteger(value) && value >= 1, 'an integer from 1 on');
   check('learningRate', learningRate, Number.isFinite, 'a finite number');

@@ -19,7 +19,7 @@ export function checkFilter(
   expectShape(operation, 'weight', weight.shape, [channels, weight.columns], '[E,K]', 'E is the last extent of x');
   const taps = weight.columns;
   if (taps < 1 || taps > mostTaps) {
-    const expected = `[E,K] with K from 1 to ${String(mostTaps)}`;
+    const expected = `[E,K] with K from 1 to ${mostTaps}`;
     throw new ShapeError({ operation, argument: 'weight', expected, got: formatShape(weight.shape) });
   }
   if (bias) expectShape(operation, 'bias', bias.shape, [channels], '[E]', 'E is the last extent of x');

@@ -19,7 +19,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
     const one = b.rank === 2;
     if (columns === undefined || !(one || sameShape(b.shape.slice(0, -2), outer)) || b.shape.at(-2) !== depth) {
       const batched = outer.length === 0 ? '' : ` or […,K,N] = ${formatShape([...outer, depth]).slice(0, -1)},N]`;
-      throw mismatch('b', b, `[K,N] = [${String(depth)},N]${batched} for a = ${formatShape(a.shape)}`);
+      throw mismatch('b', b, `[K,N] = [${depth},N]${batched} for a = ${formatShape(a.shape)}`);
     }
     // With one b for all, the leading axes of a are rows like any others.
     const batch = one ? 1 : sizeOf(outer);

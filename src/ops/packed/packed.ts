@@ -30,7 +30,7 @@ export function packWeight<D extends PackedDType>(weight: Tensor, dtype: D): Ten
   return operation('packWeight', { weight: [weight, 'f32'] }, () => {
     expectRank('packWeight', 'weight', weight.shape, 2, '[N,K]');
     if (weight.columns > mostInputs) {
-      const [argument, expected, got] = ['weight', `[N,K] with K at most ${String(mostInputs)}`, `[${weight.shape.join(',')}]`];
+      const [argument, expected, got] = ['weight', `[N,K] with K at most ${mostInputs}`, `[${weight.shape.join(',')}]`];
       throw new ShapeError({ operation: 'packWeight', argument, expected, got });
     }
     const packed = empty(weight.backend, weight.shape, dtype);

@@ -54,7 +54,7 @@ export function checkScanOperands(
   if (options.deltaBias) expectShape(operation, 'deltaBias', options.deltaBias.shape, [channels], '[E]');
   const { discretization } = options;
   if (stateSize > largestState) {
-    throw problem(operation, 'A', `at most ${String(largestState)} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
+    throw problem(operation, 'A', `at most ${largestState} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
   }
   if (discretization !== undefined && !['euler', 'zoh'].includes(discretization)) {
     throw problem(operation, 'discretization', "'euler' or 'zoh'", describeValue(discretization));

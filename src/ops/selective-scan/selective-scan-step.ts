@@ -43,7 +43,7 @@ export function selectiveScanStep(
         operation: name,
         argument: 'state',
         expected: 'a dense tensor, to be moved in place',
-        got: `a tensor with ${String(state.pitch)} elements from row to row of ${String(state.columns)}`,
+        got: `a tensor with ${state.pitch} elements from row to row of ${state.columns}`,
       });
     }
     const y = empty(u.backend, u.shape, u.dtype as FloatDType);

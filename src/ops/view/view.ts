@@ -67,7 +67,7 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> 
       throw new ShapeError({
         operation: 'reshape',
         argument: 'shape',
-        expected: `${String(x.size)} elements, as in ${formatShape(x.shape)}`,
+        expected: `${x.size} elements, as in ${formatShape(x.shape)}`,
         got: formatShape(shape),
       });
     }
