@@ -26,7 +26,7 @@ function numbers(size, seed) {
 const threads = [1, 2];
 const exact = await openBackend('cpu', { threads: 2 });
 const backends = [];
-for (const count of threads) backends.push(await openBackend('cpu', { threads: count, matmul: 'bf16', poison: true }));
+for (const count of threads) backends.push(await openBackend('cpu', { threads: count, precision: 'bf16', poison: true }));
 console.log(`node ${process.version}, ${backends[1].description}`);
 
 /** Runs a product on a backend and gives what is in c, gaps left out. */

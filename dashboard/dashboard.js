@@ -309,7 +309,7 @@ function redraw() {
     const of = totalSteps > 0 ? ` of ${grouped(totalSteps)}` : '';
     element('progress').textContent = step > 0 ? `step ${grouped(step)}${of} · ${duration(seconds)} of training` : 'no step yet';
     element('done').hidden = totalSteps === 0;
-    element('bar').style.width = totalSteps > 0 ? `${String((100 * step) / totalSteps)}%` : '0';
+    element('bar').style.width = totalSteps > 0 ? `${(100 * step) / totalSteps}%` : '0';
     for (const chart of charts) chart.draw();
   });
 }
@@ -325,7 +325,7 @@ function point(step) {
 function duration(all) {
   const whole = Math.round(all);
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
-  return hours > 0 ? `${String(hours)} h ${String(minutes)} min` : minutes > 0 ? `${String(minutes)} min ${String(rest)} s` : `${String(rest)} s`;
+  return hours > 0 ? `${hours} h ${minutes} min` : minutes > 0 ? `${minutes} min ${rest} s` : `${rest} s`;
 }
 
 /** Forgets the lines from `step` on. @param {number} step */

@@ -48,7 +48,7 @@ if (gpu.features.f16 && filter.test(mixed)) {
   checked++;
   const errors = await mixedGradientErrors(elapid);
   const worst = errors.reduce((most, one) => (one.error <= most.error ? most : one));
-  console.log(`${mixed}: at most ${worst.error.toExponential(1)} of the norm, of ${worst.key}; ${String(mixedTolerance)} is allowed`);
+  console.log(`${mixed}: at most ${worst.error.toExponential(1)} of the norm, of ${worst.key}; ${mixedTolerance} is allowed`);
   if (!errors.every(({ error }) => error <= mixedTolerance)) failed++;
 }
 const large = 'mixed precision / large products';
@@ -57,12 +57,12 @@ if (gpu.features.f16 && filter.test(large)) {
     checked++;
     if (error <= largeTolerance) continue;
     failed++;
-    console.log(`FAILED ${large}: ${form}: ${error.toExponential(1)} of the largest, ${String(largeTolerance)} is allowed`);
+    console.log(`FAILED ${large}: ${form}: ${error.toExponential(1)} of the largest, ${largeTolerance} is allowed`);
   }
 }
 const seconds = (performance.now() - start) / 1000;
-const whole = undivided === 0 ? '' : `, ${String(undivided)} could not be divided`;
+const whole = undivided === 0 ? '' : `, ${undivided} could not be divided`;
 const passed = checked - failed - undivided;
-console.log(`${String(checked)} cases, ${String(passed)} passed, ${String(failed)} failed${whole}, ${seconds.toFixed(1)} s`);
+console.log(`${checked} cases, ${passed} passed, ${failed} failed${whole}, ${seconds.toFixed(1)} s`);
 await Promise.all([gpu.close(), reference.close()]);
 process.exitCode = failed === 0 && checked > 0 ? 0 : 1;

@@ -16,7 +16,7 @@ export {
   type DType,
   type FloatDType,
   type HostArray,
-  type MatmulPrecision,
+  type Precision,
   type Program,
   type Shape,
 } from './tensor/index.js';

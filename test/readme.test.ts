@@ -27,7 +27,7 @@ describe('README', () => {
     // Inside of the package, so that `elapid` is the package itself.
     const folder = join(root, 'build/examples');
     mkdirSync(folder, { recursive: true });
-    const file = join(folder, `readme-${String(number)}.mjs`);
+    const file = join(folder, `readme-${number}.mjs`);
     writeFileSync(file, code);
     const { stdout } = await promisify(execFile)(process.execPath, [file], { cwd: root });
     expect(stdout).toMatch(outputs[number - 1] ?? /never/);

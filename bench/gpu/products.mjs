@@ -7,7 +7,7 @@ const made = new Map();
 
 /** Values that halves hold exactly, so that f16 and f32 factors give the same product. */
 export function values(size, seed = 1) {
-  const key = `${String(size)} ${String(seed % 8)}`;
+  const key = `${String(size)} ${seed % 8}`;
   const known = made.get(key);
   if (known !== undefined) return known;
   let state = seed;

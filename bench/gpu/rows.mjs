@@ -165,7 +165,7 @@ for (const dtype of dtypes) {
 for (const dtype of dtypes) {
   for (const batch of [1, 16, 128]) {
     for (const temperature of [0, 1]) {
-      await measure(`sampling [${String(batch)},50280] at temperature ${String(temperature)} ${dtype}`, batch * vocabulary * bytesOf(dtype), () => {
+      await measure(`sampling [${batch},50280] at temperature ${temperature} ${dtype}`, batch * vocabulary * bytesOf(dtype), () => {
         const logits = made([batch, vocabulary], dtype);
         const [ids, counter] = [tensor(backend, new Int32Array(batch), [batch], 'i32'), tensor(backend, [0], [1], 'i32')];
         const history = tensor(backend, new Int32Array(batch * 64), [batch, 64], 'i32');

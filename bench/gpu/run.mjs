@@ -14,7 +14,7 @@ const { values: options } = parseArgs({ options: { json: { type: 'string' }, onl
 const wanted = (/** @type {string} */ name) => options.only === undefined || options.only.split(',').includes(name);
 
 const exact = await openBackend('webgpu');
-const mixed = /** @type {any} */ (exact).features.f16 ? await openBackend('webgpu', { matmul: 'f16' }) : exact;
+const mixed = /** @type {any} */ (exact).features.f16 ? await openBackend('webgpu', { precision: 'f16' }) : exact;
 const half = mixed === exact ? 'f32' : 'f16';
 console.log(mixed.description);
 

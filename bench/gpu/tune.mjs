@@ -50,7 +50,7 @@ async function measure(label, shape, options, make, copies = 1) {
   try {
     const error = await check(shape, options, make);
     const bound = options.dtypes[2] === 'f16' ? 1e-3 : 1e-5;
-    if (!(error < bound)) return void console.log(`WRONG ${label}: ${String(error)}`);
+    if (!(error < bound)) return void console.log(`WRONG ${label}: ${error}`);
     const t = kept(shape, options.dtypes, copies);
     const launch = formed(shape, options, make);
     const time = await gpuTime(backend, (i) => launch(backend, t.a, t.b[i % copies], t.c));
@@ -90,7 +90,7 @@ if (wanted('matrix') && gpu.matrices && size !== null) {
 
 if (wanted('large') && gpu.matrices && size !== null) {
   console.log('\nlarge products on matrix units, as they are chosen');
-  const mixed = await elapid.openBackend('webgpu', { matmul: 'f16' });
+  const mixed = await elapid.openBackend('webgpu', { precision: 'f16' });
   const one = async (extents, dtypes, transposes) => {
     const shape = { ...extents, ...transposes };
     const t = tensors(mixed, shape, dtypes);
@@ -99,7 +99,7 @@ if (wanted('large') && gpu.matrices && size !== null) {
     const error = sampledError(shape, { a: (i) => a[i], b: (i) => b[i] }, await t.c.data());
     const label = `${transposes.transposeA ? 'aᵀ' : 'a'}·${transposes.transposeB ? 'bᵀ' : 'b'} ${Object.values(extents).join('x')} ${dtypes.join(' ')}`;
     const rate = (2 * shape.m * shape.n * shape.k) / time / 1e6;
-    console.log(error < 1e-3 ? `${label.padEnd(40)} ${time.toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} TFLOP/s` : `WRONG ${label}: ${String(error)}`);
+    console.log(error < 1e-3 ? `${label.padEnd(40)} ${time.toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} TFLOP/s` : `WRONG ${label}: ${error}`);
     dispose(t);
   };
   for (const transposes of [{ transposeB: true }, {}, { transposeA: true }, { transposeA: true, transposeB: true }]) {
@@ -141,7 +141,7 @@ if (wanted('few')) {
   for (const m of [2, 4, 8, 16, 32]) {
     for (const [lanes, ahead] of [[32, 1], [32, 2], [128, 1]]) {
       const form = { rows: Math.min(m, 8), lanes, ahead };
-      await measure(`few ${String(m)} rows 3072x768 ${Object.values(form).join('x')}`, { m, n: 3072, k: 768, transposeB: true }, { widest: 4, dtypes: [half, half, half] }, (p) => fewRowsProduct(gpu, p, form), 26);
+      await measure(`few ${m} rows 3072x768 ${Object.values(form).join('x')}`, { m, n: 3072, k: 768, transposeB: true }, { widest: 4, dtypes: [half, half, half] }, (p) => fewRowsProduct(gpu, p, form), 26);
     }
   }
 }
@@ -160,7 +160,7 @@ if (wanted('shapes') && gpu.matrices && size !== null) {
       if (t.rows >= 2 * shape.m || (shape.m >= 2048 && t.rows < 64 && shape.n > 80) || t.columns >= 4 * shape.n) continue;
       const splits = splitsFor({ ...shape, batch: 1 }, t, 264, 128);
       for (const s of splits > 1 ? [1, splits] : [1]) {
-        await measure(`${[shape.m, shape.n, shape.k].join('x')} tile ${[t.rows, t.columns, t.depth].join('x')} splits ${String(s)}`, shape, { widest: 8, dtypes: [half, half, shape.transposeA ? 'f32' : half] }, (p) => matrixProduct(gpu, p, t, s, size));
+        await measure(`${[shape.m, shape.n, shape.k].join('x')} tile ${[t.rows, t.columns, t.depth].join('x')} splits ${s}`, shape, { widest: 8, dtypes: [half, half, shape.transposeA ? 'f32' : half] }, (p) => matrixProduct(gpu, p, t, s, size));
       }
     }
   }

@@ -20,13 +20,13 @@ export const parameterCounts = (() => {
 export async function openCpu({ threads, bf16 = false, kernels }) {
   const options = { threads, ...(kernels === undefined ? {} : { kernels }) };
   if (!bf16) return openBackend('cpu', options);
-  const backend = await openBackend('cpu', /** @type {import('elapid').BackendOptions} */ ({ ...options, matmul: 'bf16' }));
+  const backend = await openBackend('cpu', /** @type {import('elapid').BackendOptions} */ ({ ...options, precision: 'bf16' }));
   const plain = await openBackend('cpu', options);
   const [rounded, exact] = await Promise.all([product(backend), product(plain)]);
   await plain.close();
   if (rounded.some((x, i) => x !== exact[i])) return backend;
   await backend.close();
-  throw new NotAvailable("bf16 products (openBackend's option matmul: 'bf16') are not available in this build");
+  throw new NotAvailable("bf16 products (openBackend's option precision: 'bf16') are not available in this build");
 }
 
 /** A product of matrices large enough for any kernel's fast path. @param {import('elapid').Backend} backend */

@@ -67,8 +67,8 @@ export class NormProbe {
       const norm = withoutScope(() => withRecorder(null, () => scope(() => globalNorm(tensor.dtype === 'f16' ? cast(tensor, 'f32') : tensor))));
       this.#sightings.push({ module, operation, made, tensor: name, norm });
     };
-    const inputNames = inputs.map((tensor, i) => (tensor ? nameOf(tensor, `input ${String(i + 1)}`) : ''));
-    const outputNames = outputs.map((tensor, i) => nameOf(tensor, outputs.length === 1 ? 'output' : `output ${String(i + 1)}`));
+    const inputNames = inputs.map((tensor, i) => (tensor ? nameOf(tensor, `input ${i + 1}`) : ''));
+    const outputNames = outputs.map((tensor, i) => nameOf(tensor, outputs.length === 1 ? 'output' : `output ${i + 1}`));
     inputs.forEach((tensor, i) => {
       if (!tensor || this.#seen.has(tensor.id)) return;
       this.#seen.add(tensor.id);

@@ -2,7 +2,7 @@ import { fill } from '../backend/memory/kernels.js';
 import { accumulateInto, add } from '../ops/elementwise/elementwise.js';
 import { copyInto } from '../ops/view/view.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem, ShapeError } from '../util/errors.js';
+import { ArgumentError, ShapeError } from '../util/errors.js';
 import { empty, expectNumber, expectTensorList, expectTensors, formatShape, launch, sameShape, scope, withoutScope, withRecorder, type GradientSum, type FloatDType, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 type Saved = Record<string, Tensor | null>;
@@ -135,14 +135,12 @@ export class Tape implements Recorder, Disposable {
 
 function checkedCotangent(output: Tensor, cotangent: Tensor | undefined, i: number): Tensor {
   if (cotangent !== undefined && sameShape(cotangent.shape, output.shape)) return cotangent;
-  throw new ShapeError(
-    describeProblem({
-      operation: 'backward',
-      argument: `cotangents[${String(i)}]`,
-      expected: formatShape(output.shape),
-      got: cotangent === undefined ? 'missing' : formatShape(cotangent.shape),
-    }),
-  );
+  throw new ShapeError({
+    operation: 'backward',
+    argument: `cotangents[${i}]`,
+    expected: formatShape(output.shape),
+    got: cotangent === undefined ? 'missing' : formatShape(cotangent.shape),
+  });
 }
 
 function release(saved: Saved): void {
@@ -172,15 +170,13 @@ export function valueAndGradients(
       const value = tape.run(body) as Tensor<FloatDType>;
       expectTensors('valueAndGradients', { 'result of body': [value, 'float'] });
       if (value.size !== 1) {
-        throw new ArgumentError(
-          describeProblem({
-            operation: 'valueAndGradients',
-            argument: 'result of body',
-            expected: 'one element',
-            got: formatShape(value.shape),
-            hint: 'sum or average it',
-          }),
-        );
+        throw new ArgumentError({
+          operation: 'valueAndGradients',
+          argument: 'result of body',
+          expected: 'one element',
+          got: formatShape(value.shape),
+          hint: 'sum or average it',
+        });
       }
       const seed = empty(value.backend, value.shape);
       launch(fill, { values: seed }, { value: scale, count: 1 });

@@ -168,7 +168,7 @@ export class MemoryLifetimes<Memory extends DeviceMemory> {
 function lost({ kernel, view: { buffer }, index }: FirstUse): DisposedError {
   const name = Object.keys(kernel.buffers)[index] ?? '';
   return new DisposedError(
-    `replay: a tensor of the captured step was freed: '${name}' of ${kernel.name}, ${buffer.dtype}, ${String(buffer.size)} numbers. ` +
+    `replay: a tensor of the captured step was freed: '${name}' of ${kernel.name}, ${buffer.dtype}, ${buffer.size} numbers. ` +
       'Hint: capture the step again; a decoder is made again where its model’s weights were freed or moved, as a trainer does',
   );
 }

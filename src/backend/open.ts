@@ -1,7 +1,7 @@
 import { platform } from '#platform';
-import { ArgumentError, BackendError, describeProblem, describeValue } from '../util/errors.js';
+import { ArgumentError, BackendError, describeValue } from '../util/errors.js';
 import { nativeBuild, nativeBuildOfAll } from '../util/native-build.js';
-import type { Backend, MatmulPrecision } from '../tensor/index.js';
+import type { Backend, Precision } from '../tensor/index.js';
 import { CpuBackend } from './cpu/cpu-backend.js';
 import { openNativeEngine, targetNames, type Addon } from './cpu/native-engine.js';
 import { openWasmEngine } from './cpu/wasm-engine.js';
@@ -18,11 +18,14 @@ export interface BackendOptions {
    */
   kernels?: 'auto' | 'native' | 'wasm' | 'avx512' | 'avx2' | 'sse2' | 'neon';
   /**
-   * Precision of matrix products: 'f32' (default), or a format that the factors of products with more than 8 rows are rounded
-   * to while sums stay float32. 'bf16', of the CPU, is faster where the processor multiplies bfloat16 (AMX, AVX512-BF16);
-   * 'f16', of WebGPU, where the GPU has half precision or matrix units. The reference backend rounds to either.
+   * What is computed in. Parameters, sums and the optimiser are float32 whatever it is.
+   * - 'f32' (default): float32 throughout.
+   * - 'bf16' (cpu, reference): matrix products with more than 8 rows round both factors to bfloat16. Nothing else changes. It is
+   *   faster where the processor multiplies bfloat16 (AMX, AVX512-BF16).
+   * - 'f16' (webgpu, reference): mixed precision. The same products round their factors to half precision, models keep activations
+   *   and their gradients in it, and a trainer scales the loss. It needs a GPU with f16.
    */
-  matmul?: MatmulPrecision;
+  precision?: Precision;
   /** Threads of the CPU backend; default: one for each processor this process may use, natively at most 64, in wasm 16. */
   threads?: number;
   /** Fills new buffers with NaN, so that a kernel that reads what nothing wrote is found out. For tests. */
@@ -55,35 +58,33 @@ export async function openBackendWithNotice(
 ): Promise<OpenedBackend> {
   checkOptions(options);
   const poison = options.poison ?? false;
-  const matmul = checkedMatmul(kind, options.matmul);
+  const precision = checkedPrecision(kind, options.precision);
   switch (kind) {
     case 'reference':
-      return { backend: new ReferenceBackend({ poison, matmul }), notice: undefined };
+      return { backend: new ReferenceBackend({ poison, precision }), notice: undefined };
     case 'plan':
       return { backend: new PlanBackend(), notice: undefined };
     case 'cpu':
-      return openCpu(options.kernels ?? 'auto', options.threads, { poison, matmul });
+      return openCpu(options.kernels ?? 'auto', options.threads, { poison, precision });
     case 'webgpu': {
       const gpu = await openGpuDevice();
-      if (matmul === 'f16' && !gpu.features.f16) throw new BackendError(`openBackend: ${gpu.description} has no f16 for matmul 'f16'`);
-      return { backend: new WebGpuBackend(gpu, { poison, matmul }), notice: undefined };
+      if (precision === 'f16' && !gpu.features.f16) throw new BackendError(`openBackend: ${gpu.description} has no f16 for precision 'f16'`);
+      return { backend: new WebGpuBackend(gpu, { poison, precision }), notice: undefined };
     }
     default:
-      throw new ArgumentError(
-        describeProblem({
-          operation: 'openBackend',
-          argument: 'kind',
-          expected: "'cpu', 'webgpu', 'reference' or 'plan'",
-          got: String(kind),
-        }),
-      );
+      throw new ArgumentError({
+        operation: 'openBackend',
+        argument: 'kind',
+        expected: "'cpu', 'webgpu', 'reference' or 'plan'",
+        got: String(kind),
+      });
   }
 }
 
 async function openCpu(
   kernels: string,
   threads: number | undefined,
-  options: { poison: boolean; matmul: MatmulPrecision },
+  options: { poison: boolean; precision: Precision },
 ): Promise<OpenedBackend> {
   const wasm = async (notice?: string) => ({ backend: new CpuBackend(await openWasmEngine(threads), options), notice });
   if (kernels === 'wasm') return wasm();
@@ -122,11 +123,11 @@ function findNativeKernels(kernels: string): { addon: Addon; target: string; not
   return { reason: `this processor runs ${named(runs)}` };
 }
 
-const optionNames: readonly string[] = ['kernels', 'matmul', 'threads', 'poison'] satisfies (keyof BackendOptions)[];
+const optionNames: readonly string[] = ['kernels', 'precision', 'threads', 'poison'] satisfies (keyof BackendOptions)[];
 
 function checkOptions(options: BackendOptions): void {
   const fail = (argument: string, expected: string, got: string): never => {
-    throw new ArgumentError(describeProblem({ operation: 'openBackend', argument, expected, got }));
+    throw new ArgumentError({ operation: 'openBackend', argument, expected, got });
   };
   const given: unknown = options;
   if (typeof given !== 'object' || given === null) return fail('options', 'an object', describeValue(given));
@@ -136,16 +137,16 @@ function checkOptions(options: BackendOptions): void {
   if (poison !== undefined && typeof poison !== 'boolean') fail('poison', 'true or false', describeValue(poison));
 }
 
-const precisions: Readonly<Record<BackendKind, readonly MatmulPrecision[]>> = {
+const precisions: Readonly<Record<BackendKind, readonly Precision[]>> = {
   cpu: ['f32', 'bf16'],
   webgpu: ['f32', 'f16'],
   reference: ['f32', 'bf16', 'f16'],
   plan: ['f32', 'bf16', 'f16'],
 };
 
-function checkedMatmul(kind: BackendKind, matmul: MatmulPrecision = 'f32'): MatmulPrecision {
-  const possible = (precisions as Readonly<Record<string, readonly MatmulPrecision[]>>)[kind] ?? [];
-  if (possible.length === 0 || possible.includes(matmul)) return matmul;
+function checkedPrecision(kind: BackendKind, precision: Precision = 'f32'): Precision {
+  const possible = (precisions as Readonly<Record<string, readonly Precision[]>>)[kind] ?? [];
+  if (possible.length === 0 || possible.includes(precision)) return precision;
   const expected = `${possible.map((name) => `'${name}'`).join(' or ')} on ${kind}`;
-  throw new ArgumentError(describeProblem({ operation: 'openBackend', argument: 'matmul', expected, got: matmul }));
+  throw new ArgumentError({ operation: 'openBackend', argument: 'precision', expected, got: precision });
 }

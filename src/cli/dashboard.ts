@@ -66,7 +66,7 @@ export async function startDashboard(run: DashboardRun, port?: number): Promise<
     throw new ArgumentError(`dashboard: port ${String(port)} is taken. Hint: another port, or none, for any that is free`);
   }
   return {
-    url: `http://127.0.0.1:${String(server.port)}/`,
+    url: `http://127.0.0.1:${server.port}/`,
     close() {
       ended.abort();
       return server.close();
@@ -97,7 +97,7 @@ async function* events({ folder, working = () => folder, steps }: DashboardRun, 
     } else if (lines.length > 0) {
       offset += lines.length;
       const data = new TextDecoder().decode(lines).trimEnd().split('\n').map((line) => `data: ${line}\n`);
-      yield `id: ${session} ${String(offset)}\n${data.join('')}\n`;
+      yield `id: ${session} ${offset}\n${data.join('')}\n`;
     } else if (last) {
       yield 'event: end\ndata: all\n\n';
       return;

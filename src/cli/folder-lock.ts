@@ -15,5 +15,5 @@ export async function lockFolder(operation: string, folder: string): Promise<Fol
   const hint = here
     ? 'wait until it has ended, or name another folder'
     : `this machine cannot tell whether that process still runs; if it does not, delete ${platform.joinPath(folder, '.elapid-lock')}`;
-  throw new ArgumentError(`${operation}: ${folder} is in use by process ${String(lock.pid)}${where} (${lock.command}, since ${lock.since}). Hint: ${hint}`);
+  throw new ArgumentError(`${operation}: ${folder} is in use by process ${lock.pid}${where} (${lock.command}, since ${lock.since}). Hint: ${hint}`);
 }

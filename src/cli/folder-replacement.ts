@@ -1,4 +1,7 @@
 import { platform } from '#platform';
+import * as v from 'valibot';
+import { readJsonFile } from '../io/json-file.js';
+import { checked } from '../util/schema.js';
 
 /**
  * How a folder's content is replaced by another, of several files, so that a kill leaves the old or the new:
@@ -15,6 +18,7 @@ import { platform } from '#platform';
 export const replacementName = '.elapid-new';
 const commitName = '.elapid-replacing';
 const listName = '.list.json';
+const listSchema = v.object({ remove: v.array(v.string()) });
 
 /** The files by which loaders know a folder. */
 const keyFiles = ['config.json', 'tokens.json'];
@@ -38,7 +42,7 @@ export async function finishReplacing(folder: string): Promise<void> {
   if (all.includes(listName)) {
     const names = all.filter((name) => name !== listName);
     const list = platform.joinPath(source, listName);
-    const { remove } = JSON.parse(new TextDecoder().decode(await platform.readFile(list))) as { remove: readonly string[] };
+    const { remove } = checked(listSchema, (await readJsonFile(list)).value, { file: list });
     const isKey = (name: string) => keyFiles.includes(name);
     const inOrder = (files: readonly string[]) => [...files.filter((name) => !isKey(name)), ...files.filter(isKey)];
     for (const name of inOrder([...remove, ...names.filter(isKey)]).reverse()) await platform.removeFile(platform.joinPath(folder, name));

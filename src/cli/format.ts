@@ -24,7 +24,7 @@ export const byteSize = (bytes: number): string => compact(bytes).replace(/[kMGT
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   const pad = (value: number) => String(value).padStart(2, '0');
-  if (whole < 60) return `${String(whole)}s`;
-  if (whole < 3600) return `${String(Math.floor(whole / 60))}m${pad(whole % 60)}s`;
-  return `${String(Math.floor(whole / 3600))}h${pad(Math.floor((whole % 3600) / 60))}m`;
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${pad(whole % 60)}s`;
+  return `${Math.floor(whole / 3600)}h${pad(Math.floor((whole % 3600) / 60))}m`;
 }

@@ -51,7 +51,7 @@ export function lineChart(curves: readonly Curve[], axes: Axes): string {
   const xTicks = x.ticks(8).map((tick) => text([x(tick), height - size.bottom + 18], xLabel(tick), 'text-anchor="middle"'));
   const yTicks = y.ticks(8).map((tick) => {
     const at = y(tick);
-    const rule = `<line x1="${String(left)}" x2="${String(width - right)}" y1="${at.toFixed(1)}" y2="${at.toFixed(1)}" stroke="#ddd"/>`;
+    const rule = `<line x1="${left}" x2="${width - right}" y1="${at.toFixed(1)}" y2="${at.toFixed(1)}" stroke="#ddd"/>`;
     return rule + text([left - 8, at + 4], y.tickFormat(8)(tick), 'text-anchor="end"');
   });
   const colour = (group: number) => colours[group % colours.length] ?? 'black';
@@ -62,17 +62,17 @@ export function lineChart(curves: readonly Curve[], axes: Axes): string {
   const legend = curves.map(({ label, group, faint }, i) => {
     const at = size.top + 16 + 18 * i;
     const opacity = faint === true ? '0.35' : '1';
-    const key = `<line x1="${String(width - 250)}" x2="${String(width - 226)}" y1="${String(at - 4)}" y2="${String(at - 4)}" stroke="${colour(group)}" stroke-width="2" stroke-opacity="${opacity}"/>`;
+    const key = `<line x1="${width - 250}" x2="${width - 226}" y1="${at - 4}" y2="${at - 4}" stroke="${colour(group)}" stroke-width="2" stroke-opacity="${opacity}"/>`;
     return key + text([width - 220, at], label);
   });
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${String(width)} ${String(height)}" font-family="system-ui, sans-serif" font-size="12" fill="#333">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12" fill="#333">`,
     `<rect width="100%" height="100%" fill="white"/>`,
     text([left, 22], axes.title, 'font-size="14" font-weight="600"'),
     ...yTicks,
     ...xTicks,
     text([(left + width - right) / 2, height - 8], axes.x, 'text-anchor="middle"'),
-    text([0, 0], axes.y, `text-anchor="middle" transform="translate(14 ${String((size.top + height - size.bottom) / 2)}) rotate(-90)"`),
+    text([0, 0], axes.y, `text-anchor="middle" transform="translate(14 ${(size.top + height - size.bottom) / 2}) rotate(-90)"`),
     ...lines,
     ...legend,
     '</svg>\n',

@@ -10,7 +10,7 @@ export const integer =
   (text: string): number => {
     const value = Number(text);
     if (Number.isSafeInteger(value) && value >= least && value <= most && text.trim() !== '') return value;
-    const range = most === Number.MAX_SAFE_INTEGER ? `≥ ${String(least)}` : `from ${String(least)} to ${String(most)}`;
+    const range = most === Number.MAX_SAFE_INTEGER ? `≥ ${least}` : `from ${least} to ${most}`;
     throw new InvalidArgumentError(`expected an integer ${range}`);
   };
 
@@ -23,7 +23,7 @@ export const number =
   (text: string): number => {
     const value = Number(text);
     if (value >= low && value <= high && text.trim() !== '') return value;
-    const range = high === Infinity ? `≥ ${String(low)}` : `from ${String(low)} to ${String(high)}`;
+    const range = high === Infinity ? `≥ ${low}` : `from ${low} to ${high}`;
     throw new InvalidArgumentError(`expected a number ${range}`);
   };
 
@@ -50,7 +50,7 @@ export interface ComputeOptions {
   readonly backend: 'cpu' | 'webgpu';
   readonly threads?: number;
   readonly kernels: NonNullable<BackendOptions['kernels']>;
-  readonly matmul?: NonNullable<BackendOptions['matmul']>;
+  readonly precision?: NonNullable<BackendOptions['precision']>;
 }
 
 /** Adds `--backend`, `--threads` and `--kernels`. */
@@ -61,7 +61,7 @@ export function withBackendOptions(command: Command): Command {
         .choices(['cpu', 'webgpu'])
         .default('cpu'),
     )
-    .option('--threads <n>', `threads of the CPU to compute with (default: one a processor, at most ${String(mostThreadsUnasked)}; fewer in wasm)`, integer(1))
+    .option('--threads <n>', `threads of the CPU to compute with (default: one a processor, at most ${mostThreadsUnasked}; fewer in wasm)`, integer(1))
     .addOption(
       new Option('--kernels <kind>', 'compiled kernels of the CPU to run; auto: the fastest that were built for this machine, else wasm')
         .choices(['auto', 'native', 'wasm', 'avx512', 'avx2', 'sse2', 'neon'])
@@ -70,12 +70,12 @@ export function withBackendOptions(command: Command): Command {
     .hook('preAction', checkComputeOptions);
 }
 
-/** Adds `--backend`, `--threads`, `--kernels` and `--matmul`. */
+/** Adds `--backend`, `--threads`, `--kernels` and `--precision`. */
 export function withComputeOptions(command: Command): Command {
   return withBackendOptions(command).addOption(
     new Option(
-      '--matmul <precision>',
-      'of matrix products; bf16 (cpu) rounds their factors, faster with AMX or AVX512-BF16; f16 (webgpu) computes in mixed precision',
+      '--precision <format>',
+      'what to compute in; bf16 (cpu) rounds the factors of matrix products, faster with AMX or AVX512-BF16; f16 (webgpu) is mixed precision: activations in f16 as well, and training scales the loss',
     )
       .choices(['f32', 'bf16', 'f16'])
       .default('f32'),
@@ -84,12 +84,12 @@ export function withComputeOptions(command: Command): Command {
 
 /** Ends with a usage error where an option was given that the backend asked for does not have. */
 function checkComputeOptions(command: Command): void {
-  const { backend, matmul } = command.opts<ComputeOptions>();
+  const { backend, precision } = command.opts<ComputeOptions>();
   if (backend === 'webgpu') {
     for (const name of ['threads', 'kernels']) refuseOption(command, name, "is for '--backend cpu'");
   }
   const other = { cpu: 'f16', webgpu: 'bf16' }[backend];
-  if (matmul === other) command.error(`error: option '--matmul ${matmul}' is for '--backend ${backend === 'cpu' ? 'webgpu' : 'cpu'}'`);
+  if (precision === other) command.error(`error: option '--precision ${precision}' is for '--backend ${backend === 'cpu' ? 'webgpu' : 'cpu'}'`);
 }
 
 /**
@@ -118,8 +118,8 @@ export const printWarning = (message: string): void => {
 
 /** Runs `body` on the backend asked for and closes it; says on stderr when the slower kernels serve. */
 export async function withBackend<T>(options: ComputeOptions, body: (backend: Backend) => Promise<T>): Promise<T> {
-  const { backend: kind, threads, kernels, matmul = 'f32' } = options;
-  const { backend, notice } = await openBackendWithNotice(kind, { kernels, matmul, ...(threads === undefined ? {} : { threads }) });
+  const { backend: kind, threads, kernels, precision = 'f32' } = options;
+  const { backend, notice } = await openBackendWithNotice(kind, { kernels, precision, ...(threads === undefined ? {} : { threads }) });
   if (notice !== undefined) process.stderr.write(`elapid: ${notice}\n`);
   try {
     return await body(backend);
@@ -152,7 +152,7 @@ export function interruption(): { signal: AbortSignal; stop: () => void } {
 export const overwriteOption = (what = 'replace the model, run or shards in the folder, when the new one is whole'): Option => new Option('--overwrite', what);
 
 /** Options that are not settings of a run, but of this process. */
-const ofProcess = ['resume', 'dashboard', 'backend', 'threads', 'kernels', 'matmul', 'debug'];
+const ofProcess = ['resume', 'dashboard', 'backend', 'threads', 'kernels', 'precision', 'debug'];
 
 /** Ends with wrong usage where `--resume` comes with an option that a run in progress cannot change. */
 export function refuseFixed(command: Command, changeable: readonly string[]): void {

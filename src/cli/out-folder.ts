@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import { shardIndexName } from '../data/index.js';
+import { readJsonObject } from '../io/json-file.js';
 import { metricsName, removeTemporaries, trainingCheckpointName } from '../train/index.js';
 import { ArgumentError } from '../util/errors.js';
 import { finishReplacing, replaceWith, replacementName } from './folder-replacement.js';
@@ -134,8 +135,8 @@ async function shardsOf(folder: string): Promise<string[]> {
   for (const index of names.filter((name) => name.endsWith('.index.json'))) {
     shards.push(index);
     try {
-      const { weight_map: map = {} } = JSON.parse(new TextDecoder().decode(await platform.readFile(platform.joinPath(folder, index)))) as { weight_map?: object };
-      shards.push(...Object.values(map).filter((name): name is string => names.includes(name as string)));
+      const { weight_map: map } = (await readJsonObject(platform.joinPath(folder, index))).value;
+      shards.push(...Object.values(map ?? {}).filter((name): name is string => names.includes(name as string)));
     } catch {
       // A damaged index names no shards.
     }

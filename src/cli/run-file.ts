@@ -1,5 +1,6 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
+import { readJsonFile } from '../io/json-file.js';
 import { taskLayers, taskNames } from '../tasks/index.js';
 import { trainingCheckpointName } from '../train/index.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
@@ -143,13 +144,7 @@ export async function readSettings<const S extends v.GenericSchema>(
   if ((await platform.pathKind(file)) !== 'file') {
     throw new CheckpointError(`is missing; expected a folder that ${command} made`, { file });
   }
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder().decode(await platform.readFile(file)));
-  } catch (cause) {
-    throw new CheckpointError('is not JSON', { file }, { cause });
-  }
-  return checked(schema, json, { file });
+  return checked(schema, (await readJsonFile(file)).value, { file });
 }
 
 /**

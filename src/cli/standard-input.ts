@@ -39,7 +39,7 @@ function decode(bytes: Uint8Array): string {
     const [problem, hint] =
       whole < bytes.length
         ? [`is not UTF-8 (${describeByte(whole, bytes[whole])})`, utf8Hint]
-        : [`is too long for a prompt: ${String(bytes.length)} bytes`, 'a shorter text'];
+        : [`is too long for a prompt: ${bytes.length} bytes`, 'a shorter text'];
     throw new ElapidError(`standard input ${problem}; expected a prompt as UTF-8 text. Hint: ${hint}`, { cause });
   }
 }

@@ -1,6 +1,6 @@
 import { platform } from '#platform';
 import { shardIndexName } from '../data/index.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /** What the names of files of text end in. */
 const textEnding = /\.(txt|text|md|jsonl|ndjson)$/i;
@@ -25,7 +25,7 @@ export async function expandTexts(operation: string, paths: readonly string[]): 
 
 async function textsOf(operation: string, folder: string): Promise<string[]> {
   const fail = (got: string, hint: string) =>
-    new ArgumentError(describeProblem({ operation, argument: folder, expected: `a file of text, or a folder of ${textEndings} files`, got, hint }));
+    new ArgumentError({ operation, argument: folder, expected: `a file of text, or a folder of ${textEndings} files`, got, hint });
   if (await isShards(folder)) throw fail('a folder of token shards', 'elapid train takes one such folder, and nothing beside it');
   const names = (await platform.listFolder(folder)).filter((name) => !name.startsWith('.')).sort();
   const texts: string[] = [];
@@ -34,6 +34,6 @@ async function textsOf(operation: string, folder: string): Promise<string[]> {
     if ((await platform.pathKind(path)) === 'file') texts.push(path);
   }
   if (texts.length > 0) return texts;
-  const more = names.length > 5 ? ` and ${String(names.length - 5)} more` : '';
+  const more = names.length > 5 ? ` and ${names.length - 5} more` : '';
   throw fail(names.length === 0 ? 'an empty folder' : `a folder that holds ${names.slice(0, 5).join(', ')}${more}`, 'files can be named one by one, whatever their names end in');
 }

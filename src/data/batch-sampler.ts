@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import type { BatchSource } from './batch-source.js';
 import { checkBatchShape, fillRow } from './tokens.js';
@@ -40,10 +40,10 @@ export class BatchSampler implements BatchSource {
     checkBatchShape(operation, { batchSize, length });
     const least = batchSize * length + 1;
     if (tokens.length < least) {
-      const got = `${String(tokens.length)} tokens`;
-      const expected = `at least ${String(least)} for a batch: batch size × length + 1 = ${String(batchSize)} × ${String(length)} + 1`;
+      const got = `${tokens.length} tokens`;
+      const expected = `at least ${least} for a batch: batch size × length + 1 = ${batchSize} × ${length} + 1`;
       const hint = 'a longer text, or a smaller batch size or length.';
-      throw new ArgumentError(describeProblem({ operation, argument: 'the training text', expected, got, hint }));
+      throw new ArgumentError({ operation, argument: 'the training text', expected, got, hint });
     }
     this.#tokens = tokens;
     this.#shape = { batchSize, length };
@@ -87,9 +87,9 @@ export class BatchSampler implements BatchSource {
     const batches = Math.floor(starts.length / this.#shape.batchSize);
     if (!(Number.isInteger(state.position) && state.position >= 0 && state.position <= batches)) {
       const [argument, got] = ['state.position', String(state.position)];
-      const expected = `an integer from 0 to the ${String(batches)} batches of the epoch`;
+      const expected = `an integer from 0 to the ${batches} batches of the epoch`;
       const hint = 'the state is of another text, batch size or length.';
-      throw new ArgumentError(describeProblem({ operation: 'BatchSampler', argument, expected, got, hint }));
+      throw new ArgumentError({ operation: 'BatchSampler', argument, expected, got, hint });
     }
     this.#seed = seed;
     this.#epoch = epoch;
@@ -109,6 +109,6 @@ function planEpoch(tokenCount: number, { batchSize, length }: BatchShape, seed: 
 
 function checkCount(argument: string, value: number, bound: number): number {
   if (Number.isInteger(value) && value >= 0 && value < bound) return value;
-  const expected = `an integer in [0, ${String(bound)})`;
-  throw new ArgumentError(describeProblem({ operation: 'BatchSampler', argument, expected, got: String(value) }));
+  const expected = `an integer in [0, ${bound})`;
+  throw new ArgumentError({ operation: 'BatchSampler', argument, expected, got: String(value) });
 }

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /** One document's tokens. */
 export interface TokenDocument {
@@ -40,20 +40,20 @@ export function splitDocuments(source: DocumentSource, validationShare = 0.1): D
   const hint = 'a file of its own can be held out instead (--validation).';
   if (!(validationShare >= 0 && validationShare < 1)) {
     const [argument, got] = ['validationShare', String(validationShare)];
-    throw new ArgumentError(describeProblem({ operation, argument, expected: 'a number in [0, 1)', got, hint }));
+    throw new ArgumentError({ operation, argument, expected: 'a number in [0, 1)', got, hint });
   }
   const { count } = source;
   if (validationShare === 0) return { training: source, validation: subset(source, 0, 'none', () => -1) };
   if (count < 2) {
-    const [argument, got] = ['the text', `${String(count)} document${count === 1 ? '' : 's'}`];
+    const [argument, got] = ['the text', `${count} document${count === 1 ? '' : 's'}`];
     const ways = `documents are files, lines of .jsonl, or what lies between lines of --document-separator; or ${hint}`;
-    throw new ArgumentError(describeProblem({ operation, argument, expected: 'at least 2 documents', got, hint: ways }));
+    throw new ArgumentError({ operation, argument, expected: 'at least 2 documents', got, hint: ways });
   }
   const n = Math.min(count, Math.max(2, Math.round(1 / validationShare)));
   const held = Math.floor(count / n);
   return {
-    training: subset(source, count - held, `not ${String(n)}th`, (i) => i + Math.floor(i / (n - 1))),
-    validation: subset(source, held, `${String(n)}th`, (i) => i * n + n - 1),
+    training: subset(source, count - held, `not ${n}th`, (i) => i + Math.floor(i / (n - 1))),
+    validation: subset(source, held, `${n}th`, (i) => i * n + n - 1),
   };
 }
 

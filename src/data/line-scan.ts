@@ -1,5 +1,5 @@
 import { platform } from '#platform';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 type File = Awaited<ReturnType<typeof platform.openFile>>;
 
@@ -73,5 +73,5 @@ export async function openData(operation: string, path: string): Promise<File> {
 /** The error of a file that `operation` cannot read. */
 export function unreadable(operation: string, path: string, cause: unknown): ArgumentError {
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new ArgumentError(describeProblem({ operation, argument: path, expected: 'a readable file', got: `unreadable (${reason})` }), { cause });
+  return new ArgumentError({ operation, argument: path, expected: 'a readable file', got: `unreadable (${reason})` }, { cause });
 }

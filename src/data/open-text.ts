@@ -1,5 +1,5 @@
 import type { platform } from '#platform';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { openData, unreadable } from './line-scan.js';
 
 type File = Awaited<ReturnType<typeof platform.openFile>>;
@@ -36,7 +36,7 @@ export async function openText(operation: string, path: string): Promise<{ file:
     const found = others.find(({ begins }) => begins.test(letters)) ?? unmarkedUtf16(head);
     if (found !== undefined) {
       const problem = { operation, argument: path, expected: 'a file of UTF-8 text', got: found.is, hint: found.hint };
-      throw new ArgumentError(describeProblem(problem));
+      throw new ArgumentError(problem);
     }
     return { file, start: letters.startsWith(utf8Mark) ? utf8Mark.length : 0 };
   } catch (error) {

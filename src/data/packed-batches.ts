@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 import type { DocumentSource, TokenDocument } from './documents.js';
 import { checkBatchShape, ignoredTarget } from './tokens.js';
@@ -90,7 +90,7 @@ class PackedRows {
         if (slot.at < document.length) return { slot, document };
         if (document.length === 0 && ++empty > 2 * this.#source.count) {
           const [argument, got] = ['the documents', 'empty, all of them'];
-          throw new ArgumentError(describeProblem({ operation: 'PackedSampler', argument, expected: 'tokens', got }));
+          throw new ArgumentError({ operation: 'PackedSampler', argument, expected: 'tokens', got });
         }
       }
       const index = this.#take();
@@ -182,8 +182,8 @@ export async function* packedPass(source: DocumentSource, shape: BatchShape): As
 
 function checkInteger(argument: string, value: number, least: number, bound: number): number {
   if (Number.isInteger(value) && value >= least && value < bound) return value;
-  const expected = `an integer in [${String(least)}, ${String(bound)})`;
+  const expected = `an integer in [${least}, ${bound})`;
   const hint = 'is the state of other documents, or another batch size?';
   const more = argument.startsWith('state') ? { hint } : {};
-  throw new ArgumentError(describeProblem({ operation: 'PackedSampler', argument, expected, got: String(value), ...more }));
+  throw new ArgumentError({ operation: 'PackedSampler', argument, expected, got: String(value), ...more });
 }

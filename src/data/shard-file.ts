@@ -93,21 +93,21 @@ export async function openShard(path: string, vocabularySize: number): Promise<S
     };
     const damaged = (what: string, offset: number): never =>
       fail(`${what} damaged: the checksum differs from the one stored with it. Hint: copy the file again, or tokenize the text again.`, offset);
-    if (file.sizeBytes < headerBytes) fail(`the file has ${String(file.sizeBytes)} bytes; a shard's header has ${String(headerBytes)}`, 0);
+    if (file.sizeBytes < headerBytes) fail(`the file has ${file.sizeBytes} bytes; a shard's header has ${headerBytes}`, 0);
     const start = await file.read(0, headerBytes);
     const header = new DataView(start.buffer, start.byteOffset, headerBytes);
     if (new TextDecoder('latin1').decode(start.subarray(0, 8)) !== magic) fail(`expected the letters ${magic}`, 0);
     const stored = header.getUint32(8, true);
-    if (stored !== 1 && stored !== version) fail(`version ${String(stored)}; expected 1 or ${String(version)}`, 8);
+    if (stored !== 1 && stored !== version) fail(`version ${stored}; expected 1 or ${version}`, 8);
     const verified = stored === version;
     if (verified && (await crc32(start.subarray(0, 36))) !== header.getUint32(36, true)) damaged('the header is', 0);
     const tokenBytes = header.getUint32(12, true);
-    if (![1, 2, 4].includes(tokenBytes)) fail(`${String(tokenBytes)} bytes a token; expected 1, 2 or 4`, 12);
+    if (![1, 2, 4].includes(tokenBytes)) fail(`${tokenBytes} bytes a token; expected 1, 2 or 4`, 12);
     const [documents, tokens] = [getCount(header, 16), getCount(header, 24)];
     const offsetsEnd = headerBytes + 8 * (documents + 1);
     const least = offsetsEnd + tokens * tokenBytes;
     if (verified ? least > file.sizeBytes : least !== file.sizeBytes) {
-      fail(`${String(documents)} documents of ${String(tokens)} tokens take ${String(least)} bytes, but the file has ${String(file.sizeBytes)}`, 16);
+      fail(`${documents} documents of ${tokens} tokens take ${least} bytes, but the file has ${file.sizeBytes}`, 16);
     }
     const offsetBytes = await file.read(headerBytes, 8 * (documents + 1));
     const view = new DataView(offsetBytes.buffer, offsetBytes.byteOffset, offsetBytes.byteLength);
@@ -115,7 +115,7 @@ export async function openShard(path: string, vocabularySize: number): Promise<S
     offsets.forEach((offset, i) => {
       const [lowest, highest] = [i === 0 ? 0 : (offsets[i - 1] ?? 0), i === 0 ? 0 : tokens];
       if (offset < lowest || offset > highest || (i === documents && offset !== tokens)) {
-        fail(`document ${String(i)} begins at token ${String(offset)}, out of order`, headerBytes + 8 * i);
+        fail(`document ${i} begins at token ${offset}, out of order`, headerBytes + 8 * i);
       }
     });
     /** Of each document its first piece, counted through the shard. */
@@ -123,7 +123,7 @@ export async function openShard(path: string, vocabularySize: number): Promise<S
     for (let i = 0; i < documents; i++) firstPieces[i + 1] = (firstPieces[i] ?? 0) + piecesOf(((offsets[i + 1] ?? 0) - (offsets[i] ?? 0)) * tokenBytes);
     const tableBytes = verified ? 4 * (firstPieces[documents] ?? 0) : 0;
     if (least + tableBytes !== file.sizeBytes) {
-      fail(`${String(documents)} documents of ${String(tokens)} tokens take ${String(least + tableBytes)} bytes, but the file has ${String(file.sizeBytes)}`, 16);
+      fail(`${documents} documents of ${tokens} tokens take ${least + tableBytes} bytes, but the file has ${file.sizeBytes}`, 16);
     }
     const tableStart = await file.read(offsetsEnd, tableBytes);
     if (verified && (await crc32(offsetBytes, tableStart)) !== header.getUint32(32, true)) damaged('the tables are', headerBytes);
@@ -138,10 +138,10 @@ export async function openShard(path: string, vocabularySize: number): Promise<S
         const at = bodyStart + begin * tokenBytes + piece * pieceBytes;
         const bytes = await file.read(at, Math.min(pieceBytes, length * tokenBytes - piece * pieceBytes));
         const place = 4 * ((firstPieces[document] ?? 0) + piece);
-        if (verified && (await crc32(bytes)) !== table.getUint32(place, true)) damaged(`tokens of document ${String(document)} are`, at);
+        if (verified && (await crc32(bytes)) !== table.getUint32(place, true)) damaged(`tokens of document ${document} are`, at);
         const read = decodeTokens(bytes, tokenBytes);
         const wrong = read.findIndex((token) => token < 0 || token >= vocabularySize);
-        if (wrong >= 0) fail(`token ${String(read[wrong])}; expected one in [0, ${String(vocabularySize)})`, at + wrong * tokenBytes);
+        if (wrong >= 0) fail(`token ${String(read[wrong])}; expected one in [0, ${vocabularySize})`, at + wrong * tokenBytes);
         return read;
       };
       // The last piece that was read: rows go on where they were.

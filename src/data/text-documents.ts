@@ -1,4 +1,4 @@
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { describeByte, utf8Length } from '../util/utf8.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { documentOf, type DocumentSource, type TokenDocument } from './documents.js';
@@ -47,14 +47,14 @@ export async function openTextDocuments(paths: readonly string[], options: TextD
     const { ranges, checksum } = await findDocuments(path, separator);
     files.push({ path, json: isJsonLines(path), ranges, first: count });
     count += ranges.length / 2;
-    hash = hashBytes(new TextEncoder().encode(`${String(checksum)} ${String(ranges.length)} `), hash);
+    hash = hashBytes(new TextEncoder().encode(`${checksum} ${ranges.length} `), hash);
   }
   if (count === 0) {
-    throw new ArgumentError(describeProblem({ operation, argument: paths.join(', '), expected: 'at least one document', got: 'empty' }));
+    throw new ArgumentError({ operation, argument: paths.join(', '), expected: 'at least one document', got: 'empty' });
   }
   return {
     count,
-    fingerprint: `${String(count)} documents ${(hash >>> 0).toString(16)} ${String(tokenizer.vocabularySize)} ${textField}`,
+    fingerprint: `${count} documents ${(hash >>> 0).toString(16)} ${tokenizer.vocabularySize} ${textField}`,
     open: (index) => readDocument(fileOf(files, index), index, tokenizer, textField),
     close: () => Promise.resolve(),
   };
@@ -104,13 +104,13 @@ function checkedSeparator(separator: string | undefined): Uint8Array | null {
   const line = separator.trimEnd();
   if (line !== '' && !/[\r\n]/.test(line)) return new TextEncoder().encode(line);
   const [argument, got] = ['separator', JSON.stringify(separator)];
-  throw new ArgumentError(describeProblem({ operation, argument, expected: 'the text of one line', got }));
+  throw new ArgumentError({ operation, argument, expected: 'the text of one line', got });
 }
 
 function fileOf(files: readonly TextFile[], index: number): TextFile {
   const found = files.findLast(({ first }) => first <= index);
   if (found !== undefined && (index - found.first) * 2 < found.ranges.length) return found;
-  throw new ArgumentError(describeProblem({ operation, argument: 'index', expected: 'that of a document', got: String(index) }));
+  throw new ArgumentError({ operation, argument: 'index', expected: 'that of a document', got: String(index) });
 }
 
 /** A document's file is opened for it alone: a corpus may have more files than a process may keep open. */
@@ -121,7 +121,7 @@ async function readDocument(from: TextFile, index: number, tokenizer: Tokenizer,
   try {
     const fail = async (problem: string, { offset = start, cause }: { offset?: number; cause?: unknown } = {}): Promise<never> => {
       const line = await lineNumberAt(file, start);
-      throw new CheckpointError(`line ${String(line)} ${problem}`, { file: path, offset }, { cause });
+      throw new CheckpointError(`line ${line} ${problem}`, { file: path, offset }, { cause });
     };
     if (end > file.sizeBytes) await fail('is beyond the end: the file has changed since it was opened');
     try {
@@ -143,7 +143,7 @@ class LineError extends Error {}
 
 /** The text of the line of JSON in bytes [start, end). */
 async function readField(file: Awaited<ReturnType<typeof openData>>, start: number, end: number, textField: string): Promise<string> {
-  if (end - start > longestString) throw new LineError(`has ${String(end - start)} bytes. Hint: is it JSON lines, with one document a line?`);
+  if (end - start > longestString) throw new LineError(`has ${end - start} bytes. Hint: is it JSON lines, with one document a line?`);
   const bytes = await file.read(start, end - start);
   let value: unknown;
   try {

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { utf8Hint } from '../util/utf8.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { openText } from './open-text.js';
@@ -14,8 +14,8 @@ import type { TokenArray } from './tokens.js';
 export async function loadTextFile(path: string, tokenizer: Tokenizer, { limit = Infinity }: { readonly limit?: number } = {}): Promise<TokenArray> {
   const operation = 'loadTextFile';
   const problem = (got: string, hint?: string, cause?: unknown) => {
-    const described = { operation, argument: path, expected: 'a file of UTF-8 text', got, ...(hint === undefined ? {} : { hint }) };
-    return new ArgumentError(describeProblem(described), { cause });
+    const described = { operation, argument: path, expected: 'a file of UTF-8 text', got, hint };
+    return new ArgumentError(described, { cause });
   };
   const { file, start } = await openText(operation, path);
   try {

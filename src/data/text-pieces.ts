@@ -78,7 +78,7 @@ async function wholeText(file: File, start: number, end: number): Promise<string
   for await (const piece of textPieces(file, start, end)) {
     if (text.length + piece.length > longestString) {
       const hint = 'make it several documents, with --document-separator or as JSON lines: each is tokenized by itself';
-      throw new TextError(`longer than ${String(longestString)} characters, and this tokenizer must see a text as a whole`, start, hint);
+      throw new TextError(`longer than ${longestString} characters, and this tokenizer must see a text as a whole`, start, hint);
     }
     text += piece;
   }

@@ -1,7 +1,8 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
+import { readJsonFile } from '../io/json-file.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { checked } from '../util/schema.js';
 import type { DocumentSource, TokenDocument } from './documents.js';
 import { hashBytes, hashSeed } from './line-scan.js';
@@ -38,7 +39,7 @@ export async function writeTokenShards(
   const operation = 'writeTokenShards';
   const indexFile = platform.joinPath(folder, shardIndexName);
   if ((await platform.pathKind(indexFile)) !== undefined) {
-    throw new ArgumentError(describeProblem({ operation, argument: folder, expected: 'a new folder', got: 'a folder of token shards already' }));
+    throw new ArgumentError({ operation, argument: folder, expected: 'a new folder', got: 'a folder of token shards already' });
   }
   await platform.makeFolder(folder);
   const shards: string[] = [];
@@ -64,7 +65,7 @@ export async function writeTokenShards(
   }
   await flush();
   if (documents === 0) {
-    throw new ArgumentError(describeProblem({ operation, argument: 'source', expected: 'documents with tokens', got: 'empty' }));
+    throw new ArgumentError({ operation, argument: 'source', expected: 'documents with tokens', got: 'empty' });
   }
   const index = { format: 'elapid-tokens', vocabularySize, shards };
   await platform.writeFileAtomically(indexFile, [new TextEncoder().encode(`${JSON.stringify(index, null, 2)}\n`)]);
@@ -103,7 +104,7 @@ export async function openTokenShards(folder: string): Promise<ShardSource> {
       first.push(count);
       count += shard.documents;
       tokens += shard.tokens;
-      hash = hashBytes(new TextEncoder().encode(`${String(shard.checksum)} ${String(shard.documents)} `), hash);
+      hash = hashBytes(new TextEncoder().encode(`${shard.checksum} ${shard.documents} `), hash);
     }
   } catch (error) {
     await close();
@@ -113,14 +114,14 @@ export async function openTokenShards(folder: string): Promise<ShardSource> {
     count,
     tokens,
     vocabularySize,
-    fingerprint: `${String(count)} documents of ${String(tokens)} tokens ${(hash >>> 0).toString(16)}`,
+    fingerprint: `${count} documents of ${tokens} tokens ${(hash >>> 0).toString(16)}`,
     open(index): Promise<TokenDocument> {
       const which = first.findLastIndex((start) => start <= index);
       const shard = shards[which];
       const inside = index - (first[which] ?? 0);
       if (shard === undefined || inside >= shard.documents) {
-        const problem = { operation: 'openTokenShards', argument: 'index', expected: `in [0, ${String(count)})`, got: String(index) };
-        return Promise.reject(new ArgumentError(describeProblem(problem)));
+        const problem = { operation: 'openTokenShards', argument: 'index', expected: `in [0, ${count})`, got: String(index) };
+        return Promise.reject(new ArgumentError(problem));
       }
       return Promise.resolve(shard.open(inside));
     },
@@ -132,11 +133,5 @@ async function readIndex(file: string): Promise<v.InferOutput<typeof indexSchema
   if ((await platform.pathKind(file)) !== 'file') {
     throw new CheckpointError('is missing; expected a folder that elapid tokenize --out finished', { file });
   }
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder().decode(await platform.readFile(file)));
-  } catch (cause) {
-    throw new CheckpointError('is not JSON', { file }, { cause });
-  }
-  return checked(indexSchema, json, { file });
+  return checked(indexSchema, (await readJsonFile(file)).value, { file });
 }

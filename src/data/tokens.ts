@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /** Token ids in memory, in the smallest type that holds the vocabulary. */
 export type TokenArray = Uint8Array | Uint16Array | Int32Array;
@@ -41,7 +41,7 @@ export const ignoredTarget = -1;
 export function splitText<T extends TokenArray>(tokens: T, validationShare = 0.1): TokenDataset<T> {
   if (!(validationShare >= 0 && validationShare < 1)) {
     const [argument, got] = ['validationShare', String(validationShare)];
-    throw new ArgumentError(describeProblem({ operation: 'splitText', argument, expected: 'a number in [0, 1)', got }));
+    throw new ArgumentError({ operation: 'splitText', argument, expected: 'a number in [0, 1)', got });
   }
   const end = tokens.length - Math.round(tokens.length * validationShare);
   return { training: tokens.subarray(0, end) as T, validation: tokens.subarray(end) as T };
@@ -52,7 +52,7 @@ export function checkBatchShape(operation: string, shape: BatchShape): void {
   for (const argument of ['batchSize', 'length'] as const) {
     const value = shape[argument];
     if (Number.isSafeInteger(value) && value >= 1) continue;
-    throw new ArgumentError(describeProblem({ operation, argument, expected: 'an integer ≥ 1', got: String(value) }));
+    throw new ArgumentError({ operation, argument, expected: 'an integer ≥ 1', got: String(value) });
   }
 }
 

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { checkBatchShape, fillRow } from './tokens.js';
 import type { Batch, BatchShape, TokenArray } from './tokens.js';
 
@@ -12,9 +12,9 @@ export function validationBatches(tokens: TokenArray, { batchSize, length }: Bat
   const operation = 'validationBatches';
   checkBatchShape(operation, { batchSize, length });
   if (tokens.length < 2) {
-    const got = `of length ${String(tokens.length)}`;
+    const got = `of length ${tokens.length}`;
     const hint = 'a longer text, or a larger share of it held out.';
-    throw new ArgumentError(describeProblem({ operation, argument: 'the text', expected: 'at least 2 tokens', got, hint }));
+    throw new ArgumentError({ operation, argument: 'the text', expected: 'at least 2 tokens', got, hint });
   }
   return {
     *[Symbol.iterator]() {

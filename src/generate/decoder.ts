@@ -2,7 +2,7 @@ import type { LanguageModel, State, StateUse } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { CapturedStep } from './captured-step.js';
 
 /**
@@ -33,7 +33,7 @@ export interface PrefillOptions {
 export async function readPrompt(model: LanguageModel, ids: ArrayLike<number>, state: State, options: PrefillOptions): Promise<Float32Array> {
   const { chunkLength = 512, signal } = options;
   if (ids.length === 0) {
-    throw new ArgumentError(describeProblem({ operation: 'prefill', argument: 'ids', expected: 'at least one id', got: 'empty' }));
+    throw new ArgumentError({ operation: 'prefill', argument: 'ids', expected: 'at least one id', got: 'empty' });
   }
   model.checkIds('prefill', ids);
   const all = Int32Array.from(ids);

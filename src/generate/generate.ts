@@ -2,7 +2,7 @@ import type { LanguageModel, State } from '../models/index.js';
 import { expectFiniteWeights } from '../nn/index.js';
 import { ByteTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { Decoder, readPrompt } from './decoder.js';
 import { Sampler, type SamplingOptions } from './sampling.js';
 import { drawsOnDevice, SamplingDecoder } from './sampling-decoder.js';
@@ -38,9 +38,7 @@ export async function* generateTokens(
 ): AsyncGenerator<number, void, void> {
   const { maxTokens = 256, signal } = options;
   if (!Number.isInteger(maxTokens) || maxTokens < 0) {
-    throw new ArgumentError(
-      describeProblem({ operation: 'generate', argument: 'maxTokens', expected: 'an integer ≥ 0', got: String(maxTokens) }),
-    );
+    throw new ArgumentError({ operation: 'generate', argument: 'maxTokens', expected: 'an integer ≥ 0', got: String(maxTokens) });
   }
   model.expectLive('generate');
   options.state?.expectOf('generate', model, 1);
@@ -148,5 +146,5 @@ function firstIds(tokenizer: Tokenizer, { endOfText }: LanguageModel): Int32Arra
   if (first !== undefined) return Int32Array.of(first);
   if (tokenizer instanceof ByteTokenizer) return tokenizer.encode('\n');
   const hint = 'the vocabulary has no token that begins or ends a text.';
-  throw new ArgumentError(describeProblem({ operation: 'generate', argument: 'the prompt', expected: 'some text', got: 'empty', hint }));
+  throw new ArgumentError({ operation: 'generate', argument: 'the prompt', expected: 'some text', got: 'empty', hint });
 }

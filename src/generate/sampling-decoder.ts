@@ -2,7 +2,7 @@ import type { LanguageModel, State } from '../models/index.js';
 import { sampleTokens } from '../ops/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { CapturedStep } from './captured-step.js';
 import type { SamplingOptions } from './sampling.js';
 
@@ -64,15 +64,13 @@ export class SamplingDecoder implements Disposable {
     } finally {
       drawn.dispose();
     }
-    throw new ArgumentError(
-      describeProblem({
-        operation: 'generate',
-        argument: 'logits',
-        expected: 'numbers, one of them finite',
-        got: 'NaN or −∞ for every token',
-        hint: 'do the weights hold NaN?',
-      }),
-    );
+    throw new ArgumentError({
+      operation: 'generate',
+      argument: 'logits',
+      expected: 'numbers, one of them finite',
+      got: 'NaN or −∞ for every token',
+      hint: 'do the weights hold NaN?',
+    });
   }
 
   dispose(): void {

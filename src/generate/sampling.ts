@@ -2,7 +2,7 @@
  * Choosing the next token: the filters work in place on a `Float32Array` of logits and set what they remove to −∞, so that
  * they can follow each other in any order and the draw needs no list of what is left.
  */
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 
 /**
@@ -95,7 +95,7 @@ export function checkSamplingOptions(options: SamplingOptions): void {
   const check = (name: keyof SamplingOptions, expected: string, inRange: (value: number) => boolean): void => {
     const value = options[name];
     if (value === undefined || (Number.isFinite(value) && inRange(value))) return;
-    throw new ArgumentError(describeProblem({ operation: 'Sampler', argument: name, expected, got: String(value) }));
+    throw new ArgumentError({ operation: 'Sampler', argument: name, expected, got: String(value) });
   };
   check('repetitionPenalty', 'a number > 0 (1 is off)', (value) => value > 0);
   check('temperature', 'a number ≥ 0 (0 is greedy)', (value) => value >= 0);
@@ -125,9 +125,9 @@ export function penaliseRepetition(
     if (stamps[id] === stamp) continue;
     const logit = logits[id];
     if (logit === undefined) {
-      const expected = `an integer in [0, V) = [0, ${String(logits.length)})`;
-      const argument = `previousIds[${String(i)}]`;
-      throw new ArgumentError(describeProblem({ operation: 'penaliseRepetition', argument, expected, got: String(id) }));
+      const expected = `an integer in [0, V) = [0, ${logits.length})`;
+      const argument = `previousIds[${i}]`;
+      throw new ArgumentError({ operation: 'penaliseRepetition', argument, expected, got: String(id) });
     }
     stamps[id] = stamp;
     logits[id] = logit > 0 ? logit / penalty : logit * penalty;
@@ -216,15 +216,15 @@ function checkLogits(logits: Float32Array): void {
     const logit = logits[id] as number;
     // False for NaN and +∞ alone.
     if (!(logit < Infinity)) {
-      const [argument, expected, got] = [`logits[${String(id)}]`, 'a number or −∞', String(logit)];
+      const [argument, expected, got] = [`logits[${id}]`, 'a number or −∞', String(logit)];
       const hint = 'the model computed something impossible: check the weights and the precision.';
-      throw new ArgumentError(describeProblem({ operation: 'sample', argument, expected, got, hint }));
+      throw new ArgumentError({ operation: 'sample', argument, expected, got, hint });
     }
     if (logit > largest) largest = logit;
   }
   if (largest > -Infinity) return;
   const got = logits.length === 0 ? 'empty' : '−∞ everywhere';
-  throw new ArgumentError(describeProblem({ operation: 'sample', argument: 'logits', expected: 'at least one number', got }));
+  throw new ArgumentError({ operation: 'sample', argument: 'logits', expected: 'at least one number', got });
 }
 
 /** A stamp that no id carries yet. */

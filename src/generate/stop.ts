@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /**
  * Watches streamed text for stop sequences: lets through what cannot belong to one, holds back the longest suffix that may
@@ -15,8 +15,8 @@ export class StopMatcher {
   constructor(sequences: readonly string[]) {
     for (const [i, sequence] of sequences.entries()) {
       if (sequence !== '') continue;
-      const problem = { operation: 'StopMatcher', argument: `sequences[${String(i)}]`, expected: 'some text', got: 'empty' };
-      throw new ArgumentError(describeProblem(problem));
+      const problem = { operation: 'StopMatcher', argument: `sequences[${i}]`, expected: 'some text', got: 'empty' };
+      throw new ArgumentError(problem);
     }
     this.#sequences = [...sequences];
   }

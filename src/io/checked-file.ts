@@ -47,8 +47,8 @@ export async function readRange(
   // Checked before reading: a hostile size must not be allocated.
   if (offset + sizeBytes > file.sizeBytes) {
     throw new CheckpointError(
-      `the file ends inside ${what}; expected ${String(sizeBytes)} bytes from here, got a file of ` +
-        `${String(file.sizeBytes)} bytes. Hint: it may be an incomplete download.`,
+      `the file ends inside ${what}; expected ${sizeBytes} bytes from here, got a file of ` +
+        `${file.sizeBytes} bytes. Hint: it may be an incomplete download.`,
       location,
     );
   }

@@ -2,9 +2,9 @@
 import { platform } from '#platform';
 import type { RandomAccessFile } from '../platform/platform.js';
 import { CheckpointError, DisposedError } from '../util/errors.js';
-import { openForReading, readRange, refuseForeignContent } from './checked-file.js';
+import { openForReading, refuseForeignContent } from './checked-file.js';
 import type { CheckpointEntry } from './checkpoint-entry.js';
-import { parseJsonObject, type JsonObject, type JsonOptions } from './json.js';
+import { readJsonObject } from './json-file.js';
 import { describeMissing } from './missing-path.js';
 import { readPytorchEntries } from './pytorch.js';
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js';
@@ -67,8 +67,6 @@ export interface Checkpoint {
   /** Closes the files. May be called twice. */
   close(): Promise<void>;
 }
-
-const maxJsonSizeBytes = 1 << 26;
 
 /**
  * A file below this is read, not mapped, unless asked for: that takes some hundredths of a second, and what another program does to the
@@ -177,14 +175,14 @@ async function openWeights(path: string, { options, opened }: Opening): Promise<
  * index: a tensor may be in another shard than the index says, or not be listed at all.
  */
 async function openShards(folder: string, indexPath: string, opening: Opening): Promise<Content> {
-  const index = await readJson(indexPath);
+  const index = await readJsonObject(indexPath);
   const keysOfShard = readShardIndex(index, indexPath);
   const headers: SafetensorsHeader[] = [];
   for (const [shard, keys] of keysOfShard) {
     if (!isWeightFile(shard)) throw new CheckpointError(`the shard '${shard}' is not a weight file`, { file: indexPath });
     const path = platform.joinPath(folder, shard);
     if (!(await isFile(path))) {
-      const problem = `the shard is missing; ${indexPath} places ${String(keys.size)} tensors in it. Hint: download it too.`;
+      const problem = `the shard is missing; ${indexPath} places ${keys.size} tensors in it. Hint: download it too.`;
       throw new CheckpointError(problem, { file: path });
     }
     headers.push(await openWeights(path, opening));
@@ -254,19 +252,5 @@ function makeCheckpoint(what: Pick<Checkpoint, 'name' | 'configName' | 'config'>
 }
 
 async function readConfig(path: string): Promise<unknown> {
-  return (await isFile(path)) ? (await readJson(path, { pythonFloats: true })).value : undefined;
-}
-
-async function readJson(path: string, options?: JsonOptions): Promise<JsonObject> {
-  const file = await openForReading(path);
-  try {
-    await refuseForeignContent(file);
-    if (file.sizeBytes > maxJsonSizeBytes) {
-      const got = `${String(file.sizeBytes)} bytes long`;
-      throw new CheckpointError(`the JSON file is ${got}; expected at most ${String(maxJsonSizeBytes)}`, { file: path });
-    }
-    return parseJsonObject(await readRange(file, 0, file.sizeBytes, 'the JSON text'), path, options);
-  } finally {
-    await file.close();
-  }
+  return (await isFile(path)) ? (await readJsonObject(path, { pythonFloats: true })).value : undefined;
 }

@@ -9,14 +9,16 @@ const maxKeyLength = 1000;
  */
 const maxSeparators = 1 << 22;
 
-/** A JSON object and the places of its keys. */
-export interface JsonObject {
-  readonly value: Readonly<Record<string, unknown>>;
+/** What a JSON text says, and the places of its keys. */
+export interface JsonText<T = unknown> {
+  readonly value: T;
   /** Position in the file of a top-level key, in bytes. */
   offsetOf(key: string): number;
 }
 
-/** Settings of `parseJsonObject`. */
+export type JsonObject = JsonText<Readonly<Record<string, unknown>>>;
+
+/** Settings of `parseJson`. */
 export interface JsonOptions {
   /** Where the JSON starts in the file, in bytes (default 0). */
   offset?: number;
@@ -25,14 +27,13 @@ export interface JsonOptions {
 }
 
 /**
- * Parses UTF-8 JSON whose top level is an object.
- * @throws CheckpointError when it is not UTF-8, not JSON, not an object, has too many values, or has an object with a
- *   key twice
+ * Parses UTF-8 JSON.
+ * @throws CheckpointError when it is not UTF-8, not JSON, has too many values, or has an object with a key twice
  */
-export function parseJsonObject(bytes: Uint8Array, file: string, options: JsonOptions = {}): JsonObject {
+export function parseJson(bytes: Uint8Array, file: string, options: JsonOptions = {}): JsonText {
   const { offset = 0, pythonFloats = false } = options;
   if (countSeparators(bytes) > maxSeparators) {
-    throw new CheckpointError(`the JSON text has more than ${String(maxSeparators)} values`, { file, offset });
+    throw new CheckpointError(`the JSON text has more than ${maxSeparators} values`, { file, offset });
   }
   let text: string;
   try {
@@ -47,10 +48,6 @@ export function parseJsonObject(bytes: Uint8Array, file: string, options: JsonOp
     const reason = error instanceof Error ? error.message : String(error);
     throw new CheckpointError(`the text is not valid JSON: ${reason}`, { file, offset }, { cause: error });
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    const got = Array.isArray(value) ? 'an array' : value === null ? 'null' : `a ${typeof value}`;
-    throw new CheckpointError(`the JSON text is ${got}; expected an object`, { file, offset });
-  }
   const byteOffset = (position: number) => offset + new TextEncoder().encode(text.slice(0, position)).length;
   for (const { key, position, repeated } of scanKeys(text)) {
     if (repeated) {
@@ -62,18 +59,34 @@ export function parseJsonObject(bytes: Uint8Array, file: string, options: JsonOp
     }
     if (key.length > maxKeyLength) {
       throw new CheckpointError(
-        `a JSON key is ${String(key.length)} characters long; expected at most ${String(maxKeyLength)}`,
+        `a JSON key is ${key.length} characters long; expected at most ${maxKeyLength}`,
         { file, key: `${key.slice(0, 60)}…`, offset: byteOffset(position) },
       );
     }
   }
   return {
-    value: value as Record<string, unknown>,
+    value,
     offsetOf(key) {
       for (const found of scanKeys(text)) if (found.depth === 1 && found.key === key) return byteOffset(found.position);
       return offset;
     },
   };
+}
+
+/**
+ * Parses UTF-8 JSON whose top level is an object.
+ * @throws CheckpointError as `parseJson`, and when it is no object
+ */
+export function parseJsonObject(bytes: Uint8Array, file: string, options: JsonOptions = {}): JsonObject {
+  return expectObject(parseJson(bytes, file, options), file, options.offset);
+}
+
+/** The text, whose top level is an object. @throws CheckpointError when it is none */
+export function expectObject(json: JsonText, file: string, offset = 0): JsonObject {
+  const { value } = json;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return json as JsonObject;
+  const got = Array.isArray(value) ? 'an array' : value === null ? 'null' : `a ${typeof value}`;
+  throw new CheckpointError(`the JSON text is ${got}; expected an object`, { file, offset });
 }
 
 function countSeparators(bytes: Uint8Array): number {

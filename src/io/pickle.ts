@@ -106,7 +106,7 @@ export function readPickle(bytes: Uint8Array, options: PickleOptions): PickleVal
   const { value, sizeBytes } = readFirstPickle(bytes, options);
   if (sizeBytes !== bytes.length) {
     const location = { file: options.file, offset: options.offset + sizeBytes - 1 };
-    throw new CheckpointError(`the pickle stops ${String(bytes.length - sizeBytes)} bytes before its end`, location);
+    throw new CheckpointError(`the pickle stops ${bytes.length - sizeBytes} bytes before its end`, location);
   }
   return value;
 }
@@ -145,7 +145,7 @@ class PickleReader {
       if (opcode === Opcode.stop) return { value: this.finish(), sizeBytes: this.position };
       this.execute(opcode);
     }
-    return this.fail(`the pickle has more than ${String(maxOpcodes)} opcodes`);
+    return this.fail(`the pickle has more than ${maxOpcodes} opcodes`);
   }
 
   private execute(opcode: number): void {
@@ -153,7 +153,7 @@ class PickleReader {
     switch (opcode) {
       case Opcode.proto: {
         const version = view.getUint8(this.take(1));
-        if (version !== 2) this.fail(`the pickle has protocol ${String(version)}; expected 2, the default of torch.save`);
+        if (version !== 2) this.fail(`the pickle has protocol ${version}; expected 2, the default of torch.save`);
         break;
       }
       case Opcode.none:
@@ -227,7 +227,7 @@ class PickleReader {
         this.setItems(this.popToMark());
         break;
       case Opcode.mark:
-        if (this.below.length === maxOpenMarks) this.fail(`the pickle is nested more than ${String(maxOpenMarks)} deep`);
+        if (this.below.length === maxOpenMarks) this.fail(`the pickle is nested more than ${maxOpenMarks} deep`);
         this.below.push(stack);
         this.stack = [];
         break;
@@ -280,7 +280,7 @@ class PickleReader {
     const start = this.position;
     if (start + count > this.bytes.length) {
       const left = this.bytes.length - start;
-      this.fail(`the pickle ends inside an opcode; expected ${String(count)} more bytes, got ${String(left)}`);
+      this.fail(`the pickle ends inside an opcode; expected ${count} more bytes, got ${left}`);
     }
     this.position += count;
     return start;
@@ -299,12 +299,12 @@ class PickleReader {
   /** A two's complement integer of up to 8 bytes, which is what a size above 2³¹ takes. */
   private longInteger(): number {
     const sizeBytes = this.view.getUint8(this.take(1));
-    if (sizeBytes > 8) this.fail(`an integer in the pickle has ${String(sizeBytes)} bytes; expected at most 8`);
+    if (sizeBytes > 8) this.fail(`an integer in the pickle has ${sizeBytes} bytes; expected at most 8`);
     const start = this.take(sizeBytes);
     let value = 0n;
     for (let i = 0; i < sizeBytes; i++) value |= BigInt(this.view.getUint8(start + i)) << BigInt(8 * i);
     const signed = Number(BigInt.asIntN(8 * sizeBytes, value));
-    if (!Number.isSafeInteger(signed)) this.fail(`an integer in the pickle is ${String(signed)}; expected below 2^53`);
+    if (!Number.isSafeInteger(signed)) this.fail(`an integer in the pickle is ${signed}; expected below 2^53`);
     return signed;
   }
 
@@ -347,7 +347,7 @@ class PickleReader {
         return this.fail(`a dict key in the pickle is ${describePickled(key)}; expected a string or a number`);
       }
       if (typeof key === 'string' && key.length > maxKeyLength) {
-        return this.fail(`a dict key is ${String(key.length)} characters long; expected at most ${String(maxKeyLength)}`);
+        return this.fail(`a dict key is ${key.length} characters long; expected at most ${maxKeyLength}`);
       }
       if (dict.has(key)) return this.fail(`a dict in the pickle has the key '${String(key)}' twice`);
       if (value !== undefined) dict.set(key, value);
@@ -356,7 +356,7 @@ class PickleReader {
 
   private recall(index: number): PickleValue {
     const value = this.memo.get(index);
-    return value === undefined ? this.fail(`the pickle refers to memo ${String(index)}, which is not set`) : value;
+    return value === undefined ? this.fail(`the pickle refers to memo ${index}, which is not set`) : value;
   }
 
   private global(): PickleGlobal {
@@ -375,7 +375,7 @@ class PickleReader {
   private line(): string {
     const window = this.bytes.subarray(this.position, this.position + maxGlobalNameLength + 1);
     const length = window.indexOf(0x0a);
-    if (length < 0) this.fail(`a global name in the pickle does not end within ${String(maxGlobalNameLength)} bytes`);
+    if (length < 0) this.fail(`a global name in the pickle does not end within ${maxGlobalNameLength} bytes`);
     const text = this.text(length);
     this.take(1);
     return text;

@@ -48,7 +48,7 @@ export async function readLegacyPytorchEntries(file: RandomAccessFile): Promise<
   };
   const version = next();
   if (version.value !== formatVersion) {
-    return fail(`the format's version is ${describePickled(version.value)}; expected ${String(formatVersion)}`, version.offset);
+    return fail(`the format's version is ${describePickled(version.value)}; expected ${formatVersion}`, version.offset);
   }
   const system = next();
   if (!(system.value instanceof Map) || system.value.get('little_endian') !== true) {
@@ -67,7 +67,7 @@ function loadStorage(id: PickleValue, storages: Map<string, Storage>, fail: Fail
   if (more.some((view) => view !== null)) return fail(`storage ${brief(key)} is a view of another, as PyTorch wrote before 0.4; expected None`);
   const storage = storages.get(key) ?? new Storage(key, dtype, itemCount, undefined);
   if (storage.dtype !== dtype || storage.itemCount !== itemCount) {
-    return fail(`storage ${brief(key)} is ${String(itemCount)} items of ${dtype} here and ${String(storage.itemCount)} of ${storage.dtype} elsewhere`);
+    return fail(`storage ${brief(key)} is ${itemCount} items of ${dtype} here and ${storage.itemCount} of ${storage.dtype} elsewhere`);
   }
   storages.set(key, storage);
   return storage;
@@ -87,16 +87,16 @@ async function placeStorages(file: RandomAccessFile, keys: readonly PickleValue[
     }
     const { dtype, itemCount } = storage;
     const stored = readUint64(viewOf(await readRange(file, position, 8, 'the size of a storage')), 0);
-    if (stored !== itemCount) fail(`storage ${brief(storage.key)} has ${String(stored)} items; expected ${String(itemCount)}, as the pickle says`);
+    if (stored !== itemCount) fail(`storage ${brief(storage.key)} has ${stored} items; expected ${itemCount}, as the pickle says`);
     const sizeBytes = itemCount * storedItemSizeBytes(dtype);
     if (position + 8 + sizeBytes > file.sizeBytes) {
-      fail(`the file ends inside storage ${brief(storage.key)} of ${String(sizeBytes)} bytes. Hint: it may be an incomplete download.`);
+      fail(`the file ends inside storage ${brief(storage.key)} of ${sizeBytes} bytes. Hint: it may be an incomplete download.`);
     }
     storage.place = { offset: position + 8 };
     position += 8 + sizeBytes;
   }
   if (position !== file.sizeBytes) {
-    const problem = `${String(file.sizeBytes - position)} bytes after the last storage; expected the file to end here`;
+    const problem = `${file.sizeBytes - position} bytes after the last storage; expected the file to end here`;
     throw new CheckpointError(problem, { file: file.name, offset: position });
   }
 }

@@ -104,15 +104,15 @@ function rebuildTensor(args: readonly PickleValue[], maxSizeBytes: number, fail:
   const spanned = spannedItems(shape, strides);
   if (start + spanned > storage.itemCount) {
     return fail(
-      `a tensor spans ${String(spanned)} items from item ${String(start)} on; expected it inside its storage of ` +
-        `${String(storage.itemCount)} items`,
+      `a tensor spans ${spanned} items from item ${start} on; expected it inside its storage of ` +
+        `${storage.itemCount} items`,
     );
   }
   // A view may repeat its elements (expand): the file must not stand for more memory than it has bytes.
   if (itemCount > spanned && itemCount * storedItemSizeBytes(storage.dtype) > maxSizeBytes) {
     return fail(
-      `a tensor of shape ${brief(shape)} repeats ${String(spanned)} items ${String(itemCount)} times over; expected at most the ` +
-        `file's ${String(maxSizeBytes)} bytes. Hint: call .contiguous() on it before torch.save.`,
+      `a tensor of shape ${brief(shape)} repeats ${spanned} items ${itemCount} times over; expected at most the ` +
+        `file's ${maxSizeBytes} bytes. Hint: call .contiguous() on it before torch.save.`,
     );
   }
   return new Tensor(storage, start, shape, strides);

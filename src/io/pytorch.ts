@@ -49,14 +49,14 @@ function findPickle(
   const [pickle, ...others] = [...archive.values()].filter(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
   if (pickle === undefined || others.length > 0) {
     throw new CheckpointError(
-      `the zip archive has ${String(pickle === undefined ? 0 : 1 + others.length)} entries '<name>/data.pkl'; ` +
+      `the zip archive has ${pickle === undefined ? 0 : 1 + others.length} entries '<name>/data.pkl'; ` +
         'expected one. Hint: the file was not written by torch.save.',
       { file: file.name },
     );
   }
   if (pickle.sizeBytes > maxPickleSizeBytes) {
     throw new CheckpointError(
-      `the pickle is ${String(pickle.sizeBytes)} bytes long; expected at most ${String(maxPickleSizeBytes)}`,
+      `the pickle is ${pickle.sizeBytes} bytes long; expected at most ${maxPickleSizeBytes}`,
       { file: file.name, key: pickle.name, offset: pickle.offset },
     );
   }
@@ -81,7 +81,7 @@ function loadStorage(id: PickleValue, archive: ReadonlyMap<string, ZipEntry>, fo
   if (entry === undefined) return fail(`the zip archive lacks storage ${brief(key)}`);
   if (itemCount * storedItemSizeBytes(dtype) !== entry.sizeBytes) {
     return fail(
-      `storage ${brief(key)} has ${String(entry.sizeBytes)} bytes; expected ${String(itemCount)} items of ${dtype}`,
+      `storage ${brief(key)} has ${entry.sizeBytes} bytes; expected ${itemCount} items of ${dtype}`,
     );
   }
   return new Storage(key, dtype, itemCount, entry);

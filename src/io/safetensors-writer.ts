@@ -1,5 +1,5 @@
 /** The safetensors format, writing. */
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { withChecksums } from './safetensors-checksums.js';
 import { metadataKey } from './safetensors.js';
 import { storedItemSizeBytes, type StoredDType } from './stored-dtype.js';
@@ -61,7 +61,7 @@ function encodeHeader(tensors: readonly SafetensorsSource[], metadata: Readonly<
     const expected = shape.every(isSize) ? safeProduct([...shape, storedItemSizeBytes(dtype)]) : undefined;
     if (expected === undefined) throw problem(`shape of '${key}'`, brief(shape), 'whole numbers with a product below 2^53');
     if (sizeBytes !== expected) {
-      throw problem(`sizeBytes of '${key}'`, String(sizeBytes), `${String(expected)} for ${dtype} ${brief(shape)}`);
+      throw problem(`sizeBytes of '${key}'`, String(sizeBytes), `${expected} for ${dtype} ${brief(shape)}`);
     }
     fields.set(key, { dtype, shape, data_offsets: [end, end + sizeBytes] });
     end += sizeBytes;
@@ -84,9 +84,9 @@ function* dataOf(tensor: SafetensorsSource): Generator<Uint8Array> {
     yield piece;
   }
   // Offsets are already written: other lengths would shift every later tensor. Throwing discards the temporary file.
-  if (written !== sizeBytes) throw problem(`data of '${key}'`, `${String(written)} bytes`, `${String(sizeBytes)} bytes`);
+  if (written !== sizeBytes) throw problem(`data of '${key}'`, `${written} bytes`, `${sizeBytes} bytes`);
 }
 
 function problem(argument: string, got: string, expected: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation: 'safetensorsChunks', argument, got, expected }));
+  return new ArgumentError({ operation: 'safetensorsChunks', argument, got, expected });
 }

@@ -94,7 +94,7 @@ function parseWhole(bytes: Uint8Array, name: string): SafetensorsHeader {
 function checkHeaderSize(prefix: Uint8Array, fileSizeBytes: number, file: string): number {
   if (prefix.length < prefixSizeBytes) {
     throw new CheckpointError(
-      `the file ends inside the header length; expected at least ${String(prefixSizeBytes)} bytes, got ` +
+      `the file ends inside the header length; expected at least ${prefixSizeBytes} bytes, got ` +
         String(fileSizeBytes),
       { file, offset: 0 },
     );
@@ -103,8 +103,8 @@ function checkHeaderSize(prefix: Uint8Array, fileSizeBytes: number, file: string
   const limit = Math.min(maxHeaderSizeBytes, fileSizeBytes - prefixSizeBytes);
   if (sizeBytes > limit) {
     throw new CheckpointError(
-      `the header length is ${String(sizeBytes)} bytes; expected at most ${String(limit)} (the file has ` +
-        `${String(fileSizeBytes)}). Hint: the file is truncated or is not a safetensors file.`,
+      `the header length is ${sizeBytes} bytes; expected at most ${limit} (the file has ` +
+        `${fileSizeBytes}). Hint: the file is truncated or is not a safetensors file.`,
       { file, offset: 0 },
     );
   }
@@ -171,7 +171,7 @@ function parseEntry(key: string, value: unknown, dataStart: number, json: JsonOb
   const sizeBytes = safeProduct([...shape, storedItemSizeBytes(dtype)]);
   if (sizeBytes === undefined) return fail('shape', shape, 'a tensor of fewer than 2^53 bytes');
   if (end - begin !== sizeBytes) {
-    return fail('data_offsets', range, `a range of ${String(sizeBytes)} bytes for ${dtype} ${brief(shape)}`);
+    return fail('data_offsets', range, `a range of ${sizeBytes} bytes for ${dtype} ${brief(shape)}`);
   }
   return { key, dtype, shape, file, offset: dataStart + begin, sizeBytes };
 }
@@ -193,19 +193,19 @@ function checkCoverage(
   for (const { key, offset, sizeBytes } of inFileOrder) {
     const problem =
       offset < covered
-        ? `the tensor's data starts at byte ${String(offset)}, inside another tensor that ends at ${String(covered)}`
+        ? `the tensor's data starts at byte ${offset}, inside another tensor that ends at ${covered}`
         : offset > covered
-          ? `bytes ${String(covered)} to ${String(offset)} before the tensor's data belong to no tensor`
+          ? `bytes ${covered} to ${offset} before the tensor's data belong to no tensor`
           : offset + sizeBytes > fileSizeBytes
-            ? `the tensor's data ends at byte ${String(offset + sizeBytes)}; expected at most the file's ` +
-              `${String(fileSizeBytes)} bytes. Hint: it may be an incomplete download.`
+            ? `the tensor's data ends at byte ${offset + sizeBytes}; expected at most the file's ` +
+              `${fileSizeBytes} bytes. Hint: it may be an incomplete download.`
             : undefined;
     if (problem !== undefined) throw new CheckpointError(problem, { file, key, offset: json.offsetOf(key) });
     covered = offset + sizeBytes;
   }
   if (covered !== fileSizeBytes) {
     throw new CheckpointError(
-      `${String(fileSizeBytes - covered)} bytes after the last tensor; expected the file to end here`,
+      `${fileSizeBytes - covered} bytes after the last tensor; expected the file to end here`,
       { file, offset: covered },
     );
   }

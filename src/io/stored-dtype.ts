@@ -2,7 +2,7 @@
  * The number formats a checkpoint file may hold, and their conversion to and from what the kernels compute with.
  * Files are little-endian, and so is every machine this package runs on: typed arrays may be laid over file bytes.
  */
-import { ArgumentError, DTypeError, describeProblem } from '../util/errors.js';
+import { ArgumentError, DTypeError } from '../util/errors.js';
 
 const itemSizes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
 
@@ -59,15 +59,13 @@ export function toFloat32(bytes: Uint8Array, dtype: StoredDType): Float32Array {
       return new Float32Array(bits.buffer);
     }
     default:
-      throw new DTypeError(
-        describeProblem({
-          operation: 'toFloat32',
-          argument: 'dtype',
-          expected: 'F64, F32, F16 or BF16',
-          got: dtype,
-          hint: 'toInt32 converts stored integers.',
-        }),
-      );
+      throw new DTypeError({
+        operation: 'toFloat32',
+        argument: 'dtype',
+        expected: 'F64, F32, F16 or BF16',
+        got: dtype,
+        hint: 'toInt32 converts stored integers.',
+      });
   }
 }
 
@@ -98,15 +96,13 @@ export function toInt32(bytes: Uint8Array, dtype: StoredDType): Int32Array {
     case 'BOOL':
       return Int32Array.from(bytes, (byte) => (byte === 0 ? 0 : 1));
     default:
-      throw new DTypeError(
-        describeProblem({
-          operation: 'toInt32',
-          argument: 'dtype',
-          expected: 'I64, I32, I16, I8, U8 or BOOL',
-          got: dtype,
-          hint: 'toFloat32 converts stored fractions.',
-        }),
-      );
+      throw new DTypeError({
+        operation: 'toInt32',
+        argument: 'dtype',
+        expected: 'I64, I32, I16, I8, U8 or BOOL',
+        got: dtype,
+        hint: 'toFloat32 converts stored fractions.',
+      });
   }
 }
 
@@ -130,14 +126,12 @@ export function fromFloat32(values: Float32Array, dtype: StoredFloatDType): Uint
 function countItems(operation: string, bytes: Uint8Array, dtype: StoredDType): number {
   const itemSize = itemSizes[dtype];
   if (bytes.byteLength % itemSize !== 0) {
-    throw new ArgumentError(
-      describeProblem({
-        operation,
-        argument: 'bytes',
-        expected: `a multiple of ${String(itemSize)} bytes (${dtype})`,
-        got: `${String(bytes.byteLength)} bytes long`,
-      }),
-    );
+    throw new ArgumentError({
+      operation,
+      argument: 'bytes',
+      expected: `a multiple of ${itemSize} bytes (${dtype})`,
+      got: `${bytes.byteLength} bytes long`,
+    });
   }
   return bytes.byteLength / itemSize;
 }
@@ -156,14 +150,12 @@ function narrowInt64(bytes: Uint8Array, count: number): Int32Array {
     const high = words[2 * i + 1] ?? 0;
     // A number fits when its upper half only repeats the sign of its lower half.
     if (high !== low >> 31) {
-      throw new ArgumentError(
-        describeProblem({
-          operation: 'toInt32',
-          argument: `item ${String(i)}`,
-          expected: 'a value that fits in 32 bits',
-          got: String((BigInt(high) << 32n) | BigInt(low >>> 0)),
-        }),
-      );
+      throw new ArgumentError({
+        operation: 'toInt32',
+        argument: `item ${i}`,
+        expected: 'a value that fits in 32 bits',
+        got: String((BigInt(high) << 32n) | BigInt(low >>> 0)),
+      });
     }
     values[i] = low;
   }

@@ -83,7 +83,7 @@ async function findDirectory(file: RandomAccessFile): Promise<Directory> {
   const end = endAt < 0 ? undefined : viewOf(await readRange(file, endAt, endSizeBytes, 'the zip end record'));
   if (end?.getUint32(0, true) !== endSignature || end.getUint16(20, true) !== 0) {
     throw new CheckpointError(
-      `no zip end record in the last ${String(endSizeBytes)} bytes. Hint: the file is truncated, has something ` +
+      `no zip end record in the last ${endSizeBytes} bytes. Hint: the file is truncated, has something ` +
         'appended, or is no zip archive.',
       { file: file.name, offset: Math.max(0, endAt) },
     );
@@ -99,14 +99,14 @@ async function findDirectory(file: RandomAccessFile): Promise<Directory> {
   const { directory, endsAt } = (await readEnd64(file, endAt, plain)) ?? { directory: plain, endsAt: endAt };
   if (directory.offset + directory.sizeBytes !== endsAt) {
     throw new CheckpointError(
-      `the zip directory is said to be at byte ${String(directory.offset)}, ${String(directory.sizeBytes)} bytes ` +
-        `long; expected it to end at byte ${String(endsAt)}`,
+      `the zip directory is said to be at byte ${directory.offset}, ${directory.sizeBytes} bytes ` +
+        `long; expected it to end at byte ${endsAt}`,
       { file: file.name, offset: endAt },
     );
   }
   if (directory.sizeBytes > maxDirectorySizeBytes) {
     throw new CheckpointError(
-      `the zip directory is ${String(directory.sizeBytes)} bytes long; expected at most ${String(maxDirectorySizeBytes)}`,
+      `the zip directory is ${directory.sizeBytes} bytes long; expected at most ${maxDirectorySizeBytes}`,
       { file: file.name, offset: directory.offset },
     );
   }
@@ -126,7 +126,7 @@ async function readEnd64(
   const end64At = readUint64(locator, 8);
   if (end64At + end64SizeBytes !== locatorAt) {
     throw new CheckpointError(
-      `the ZIP64 end record is said to be at byte ${String(end64At)}; expected it right before its locator`,
+      `the ZIP64 end record is said to be at byte ${end64At}; expected it right before its locator`,
       { file: file.name, offset: locatorAt },
     );
   }
@@ -182,7 +182,7 @@ function parseDirectory(bytes: Uint8Array, directory: Directory, file: string): 
     }
     if (method !== 0) {
       return fail(
-        `the zip entry is compressed (method ${String(method)}); expected stored bytes. Hint: torch.save stores; ` +
+        `the zip entry is compressed (method ${method}); expected stored bytes. Hint: torch.save stores; ` +
           'was the file packed again by another program?',
         name,
       );
@@ -197,7 +197,7 @@ function parseDirectory(bytes: Uint8Array, directory: Directory, file: string): 
     const storedSizeBytes = wide(20);
     const localOffset = wide(42);
     if (storedSizeBytes !== sizeBytes) {
-      return fail(`the zip entry stores ${String(sizeBytes)} bytes in ${String(storedSizeBytes)}; expected as many`, name);
+      return fail(`the zip entry stores ${sizeBytes} bytes in ${storedSizeBytes}; expected as many`, name);
     }
     if (names.has(name)) return fail('the zip archive has two entries of this name', name);
     names.add(name);
@@ -206,7 +206,7 @@ function parseDirectory(bytes: Uint8Array, directory: Directory, file: string): 
   }
   if (records.length !== directory.entryCount) {
     throw new CheckpointError(
-      `the zip directory has ${String(records.length)} entries; expected ${String(directory.entryCount)}`,
+      `the zip directory has ${records.length} entries; expected ${directory.entryCount}`,
       { file, offset: directory.offset },
     );
   }
@@ -237,7 +237,7 @@ async function locate(file: RandomAccessFile, record: CentralRecord, directoryOf
   const nameSize = new TextEncoder().encode(name).length;
   const headerSize = localSizeBytes + nameSize;
   if (localOffset + headerSize > directoryOffset) {
-    const problem = `its local header is said to be at byte ${String(localOffset)}; expected it before the directory`;
+    const problem = `its local header is said to be at byte ${localOffset}; expected it before the directory`;
     return fail(problem, record.at);
   }
   const header = await readRange(file, localOffset, headerSize, 'a zip local header', name);
@@ -261,8 +261,8 @@ async function locate(file: RandomAccessFile, record: CentralRecord, directoryOf
   const offset = localOffset + headerSize + view.getUint16(28, true);
   if (offset + sizeBytes > directoryOffset) {
     return fail(
-      `the zip entry's ${String(sizeBytes)} bytes end at byte ${String(offset + sizeBytes)}; expected at most ` +
-        `${String(directoryOffset)}, where the directory starts`,
+      `the zip entry's ${sizeBytes} bytes end at byte ${offset + sizeBytes}; expected at most ` +
+        `${directoryOffset}, where the directory starts`,
       record.at,
     );
   }
@@ -275,7 +275,7 @@ function checkOverlaps(records: readonly CentralRecord[], entries: ReadonlyMap<s
   for (const { name, localOffset, at } of [...records].sort((a, b) => a.localOffset - b.localOffset)) {
     if (localOffset < usedUntil) {
       throw new CheckpointError(
-        `the zip entry starts at byte ${String(localOffset)}, inside another that ends at ${String(usedUntil)}`,
+        `the zip entry starts at byte ${localOffset}, inside another that ends at ${usedUntil}`,
         { file, key: name, offset: at },
       );
     }

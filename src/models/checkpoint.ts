@@ -106,7 +106,7 @@ function expectLayers({ config, configName }: Checkpoint, { layers }: BaseConfig
   // Files without a layer are of another kind of model, and their keys say more.
   if (stored === layers || stored === 0) return;
   const key = 'num_hidden_layers' in (config as object) ? 'num_hidden_layers' : 'n_layer';
-  throw new CheckpointError(`is ${String(layers)}; expected ${String(stored)}, the layers that the weights have`, { file: configName, key });
+  throw new CheckpointError(`is ${layers}; expected ${stored}, the layers that the weights have`, { file: configName, key });
 }
 
 function missing(checkpoint: Checkpoint, key: string, alone: boolean): CheckpointError {

@@ -1,8 +1,8 @@
 /** What the readers of all families' config.json share. */
 import * as v from 'valibot';
 import { platform } from '#platform';
-import { parseJsonObject } from '../io/json.js';
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { readJsonObject } from '../io/json-file.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 import { unreadKey, type OnWarning } from './config-keys.js';
@@ -56,7 +56,7 @@ export function endOfTextOf(json: object, vocabularySize: number, file: string):
   const ids = Array.isArray(value) ? (value as unknown[]) : [value];
   for (const id of ids) {
     if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
-    const expected = `an id below ${String(vocabularySize)}, the size of the vocabulary, or a list of such`;
+    const expected = `an id below ${vocabularySize}, the size of the vocabulary, or a list of such`;
     throw new CheckpointError(`is ${brief(value)}; expected ${expected}`, { file, key: endOfTextKey });
   }
   return [...new Set(ids as number[])];
@@ -77,17 +77,6 @@ export function warnOfUnread(json: object, { file, known, onWarning }: { file: s
   }
 }
 
-/** A file as a JSON object. @throws CheckpointError when it cannot be read or is none */
-export async function readConfigJson(file: string): Promise<object> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await platform.readFile(file);
-  } catch (cause) {
-    throw new CheckpointError(`cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { file }, { cause });
-  }
-  return parseJsonObject(bytes, file, { pythonFloats: true }).value;
-}
-
 /**
  * The config with what a generation_config.json beside it says: the ids that end a text, instead of those of config.json.
  * @param configName the path of config.json
@@ -96,7 +85,7 @@ export async function readConfigJson(file: string): Promise<object> {
 export async function withGenerationConfig<C extends BaseConfig>(config: C, configName: string, onWarning: OnWarning): Promise<C> {
   const file = configName.replace(/[^/\\]*$/, 'generation_config.json');
   if ((await platform.pathKind(file)) !== 'file') return config;
-  const value = await readConfigJson(file);
+  const { value } = await readJsonObject(file, { pythonFloats: true });
   const endOfText = endOfTextOf(value, config.vocabularySize, file);
   warnOfUnread(value, { file, known: [endOfTextKey], onWarning });
   return endOfText === undefined ? config : { ...config, endOfText };
@@ -110,5 +99,5 @@ export function expectOptions(family: string, options: FamilyOptions, known: rea
   const stranger = Object.keys(options).find((key) => !known.includes(key));
   if (stranger === undefined) return;
   const expected = `one of ${known.join(', ')}`;
-  throw new ArgumentError(describeProblem({ operation: `configOf (${family})`, argument: 'options', expected, got: `'${stranger}'` }));
+  throw new ArgumentError({ operation: `configOf (${family})`, argument: 'options', expected, got: `'${stranger}'` });
 }

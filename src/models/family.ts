@@ -83,5 +83,5 @@ export function parameterProblem(parameters: number): string | undefined {
 export function endOfTextProblem({ endOfText, vocabularySize }: BaseConfig): string | undefined {
   const stranger = endOfText.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabularySize));
   if (stranger < 0) return undefined;
-  return `endOfText[${String(stranger)}] is ${String(endOfText[stranger])}; expected an id in [0, V) = [0, ${String(vocabularySize)})`;
+  return `endOfText[${stranger}] is ${String(endOfText[stranger])}; expected an id in [0, V) = [0, ${vocabularySize})`;
 }

@@ -4,10 +4,11 @@
  */
 import { platform } from '#platform';
 import * as v from 'valibot';
+import { readJsonFile } from '../io/json-file.js';
 import type { Parameter } from '../nn/index.js';
 import { formatShape, isPacked, type Tensor } from '../tensor/index.js';
 import { checksumOf } from '../util/checksum.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 const algorithm = 'xxh128';
 
@@ -60,14 +61,12 @@ async function workOut(parameters: readonly Parameter[]): Promise<string> {
   for (const parameter of parameters) lines.push(`${describe(parameter)} ${await checksumOfValues(parameter)}`);
   const changed = parameters.find((parameter) => !current(parameter, checksums.get(parameter)));
   if (changed !== undefined) {
-    throw new ArgumentError(
-      describeProblem({
-        operation: 'fingerprint',
-        argument: `'${changed.key}'`,
-        expected: 'weights that stay as they are meanwhile',
-        got: 'changed by a training step, or a write',
-      }),
-    );
+    throw new ArgumentError({
+      operation: 'fingerprint',
+      argument: `'${changed.key}'`,
+      expected: 'weights that stay as they are meanwhile',
+      got: 'changed by a training step, or a write',
+    });
   }
   return checksumOf(algorithm, new TextEncoder().encode(lines.sort().join('\n')));
 }
@@ -103,7 +102,7 @@ async function cached(identity: string, find: () => Promise<string>): Promise<st
 async function readEntry(identity: string, file: string | undefined): Promise<string | undefined> {
   if (file === undefined) return undefined;
   try {
-    const entry = v.parse(entrySchema, JSON.parse(new TextDecoder().decode(await platform.readFile(file))));
+    const entry = v.parse(entrySchema, (await readJsonFile(file)).value);
     return entry.identity === identity ? entry.fingerprint : undefined;
   } catch {
     return undefined;

@@ -6,7 +6,7 @@ import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
 import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';
 import { platform } from '#platform';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
+import { ArgumentError, DisposedError } from '../util/errors.js';
 import type { BaseConfig, ModelFamily } from './family.js';
 import { fingerprintOf } from './fingerprint.js';
 import { Prepared } from './prepared.js';
@@ -92,15 +92,13 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
    */
   expectUnchanged(operation: string, version: number): void {
     if (this.version === version) return;
-    throw new ArgumentError(
-      describeProblem({
-        operation,
-        argument: 'model',
-        expected: 'weights that stay as they are meanwhile',
-        got: 'changed by a training step, or a write',
-        hint: 'wait for trainStep() first; the trainer’s own methods do',
-      }),
-    );
+    throw new ArgumentError({
+      operation,
+      argument: 'model',
+      expected: 'weights that stay as they are meanwhile',
+      got: 'changed by a training step, or a write',
+      hint: 'wait for trainStep() first; the trainer’s own methods do',
+    });
   }
 
   /**
@@ -231,15 +229,13 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i] ?? NaN;
       if (Number.isInteger(id) && id >= 0 && id < vocabularySize) continue;
-      throw new ArgumentError(
-        describeProblem({
-          operation,
-          argument: `ids[${String(i)}]`,
-          expected: `an integer in [0, V) = [0, ${String(vocabularySize)})`,
-          got: String(id),
-          hint: idsHint,
-        }),
-      );
+      throw new ArgumentError({
+        operation,
+        argument: `ids[${i}]`,
+        expected: `an integer in [0, V) = [0, ${vocabularySize})`,
+        got: String(id),
+        hint: idsHint,
+      });
     }
   }
 
@@ -300,9 +296,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     prepared?.expectOf(operation, this);
     if (sequenceStarts !== undefined) expectShape(operation, 'sequenceStarts', sequenceStarts.shape, ids.shape, '[B,L] of ids');
     if (ids.rank !== 2 || length === 0) {
-      throw new ArgumentError(
-        describeProblem({ operation, argument: 'ids', expected: '[B,L] with L ≥ 1', got: `[${ids.shape.join(',')}]` }),
-      );
+      throw new ArgumentError({ operation, argument: 'ids', expected: '[B,L] with L ≥ 1', got: `[${ids.shape.join(',')}]` });
     }
     state?.expectOf(operation, this, batch);
     return scope(() => {
@@ -317,7 +311,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       }));
       for (const [i, block] of this.blocks.entries()) {
         // A scope for each block: what only the forward pass needs is freed before the next block.
-        const result = scope(() => inModule(`layers.${String(i)}`, () => block.forward(x, residual, passes[i] as Pass[])));
+        const result = scope(() => inModule(`layers.${i}`, () => block.forward(x, residual, passes[i] as Pass[])));
         // What a block returns as residual is the stream after the block before it.
         if (residual !== null) residuals?.push(keep(result.residual.retain()));
         x.dispose();

@@ -65,7 +65,7 @@ export function checkPackedEntry(entry: CheckpointEntry, packed: { dtype: Packed
   const bytes = packedSizeBytes(packed.dtype, rows, columns);
   if (entry.dtype === 'U8' && sameShape(entry.shape, [bytes])) return;
   throw new CheckpointError(
-    `is ${entry.dtype} ${formatShape(entry.shape)}; expected U8 [${String(bytes)}], the bytes of ${packed.dtype} ${formatShape(shape)}`,
+    `is ${entry.dtype} ${formatShape(entry.shape)}; expected U8 [${bytes}], the bytes of ${packed.dtype} ${formatShape(shape)}`,
     { file, key, offset },
   );
 }

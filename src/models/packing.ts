@@ -1,7 +1,7 @@
 import { cast, packWeight } from '../ops/index.js';
 import type { Packing, TensorSource } from '../nn/index.js';
 import { packedDTypes, scope, type PackedDType, type Tensor } from '../tensor/index.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /** The format of a model's large matrices. With 'f16', which needs the webgpu backend, activations are f16 as well. */
 export type WeightDType = 'f32' | 'f16' | PackedDType;
@@ -40,7 +40,5 @@ export const largestOf = (format: WeightDType): number => (format === 'f16' ? 65
 /** @throws ArgumentError when dtype is not one of `weightDTypes` */
 export function checkWeightDType(operation: string, dtype: WeightDType): void {
   if (weightDTypes.includes(dtype)) return;
-  throw new ArgumentError(
-    describeProblem({ operation, argument: 'dtype', expected: weightDTypes.join(', '), got: dtype }),
-  );
+  throw new ArgumentError({ operation, argument: 'dtype', expected: weightDTypes.join(', '), got: dtype });
 }

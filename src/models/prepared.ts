@@ -1,7 +1,7 @@
 import type { Memory, Mixer } from '../nn/index.js';
 import { copyInto } from '../ops/view/view.js';
 import { scope, withoutScope, type Tensor } from '../tensor/index.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /** What `Prepared` needs of a model. */
 interface PreparedModel {
@@ -45,7 +45,7 @@ export class Prepared {
   expectOf(operation: string, model: PreparedModel): void {
     if (this.#model === model) return;
     const [expected, got] = ['what prepare() of this model gave', 'another model’s'];
-    throw new ArgumentError(describeProblem({ operation, argument: 'prepared', expected, got }));
+    throw new ArgumentError({ operation, argument: 'prepared', expected, got });
   }
 
   dispose(): void {

@@ -1,10 +1,11 @@
 import type { OnWarning } from './config-keys.js';
 import { warnOnConsole } from './config-keys.js';
-import { readConfigJson, withGenerationConfig } from './config-reading.js';
+import { withGenerationConfig } from './config-reading.js';
+import { readJsonObject } from '../io/json-file.js';
 import { falconMambaFamily } from './falcon-mamba/family.js';
 import type { BaseConfig, ConfigJson, ModelFamily } from './family.js';
 import { mambaFamily } from './mamba/family.js';
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 
@@ -26,7 +27,7 @@ export function registerFamily<C extends BaseConfig>(family: ModelFamily<C>): vo
     const type = family.modelTypes.find((name) => known.modelTypes.includes(name));
     if (known.name !== family.name && type === undefined) continue;
     const got = type === undefined ? `'${family.name}', which is known` : `'${type}', a type of the family '${known.name}'`;
-    throw new ArgumentError(describeProblem({ operation: 'registerFamily', argument: type === undefined ? 'name' : 'modelTypes', expected: 'a new one', got }));
+    throw new ArgumentError({ operation: 'registerFamily', argument: type === undefined ? 'name' : 'modelTypes', expected: 'a new one', got });
   }
   families.push(family);
 }
@@ -40,7 +41,7 @@ export function familyNamed(name: string): ModelFamily {
   if (family !== undefined) return family;
   const hint = didYouMean(name, familyNames()).replace(/^\. Hint: /, '');
   const expected = `one of ${familyNames().join(', ')}`;
-  throw new ArgumentError(describeProblem({ operation: 'familyNamed', argument: 'name', expected, got: `'${name}'`, ...(hint === '' ? {} : { hint }) }));
+  throw new ArgumentError({ operation: 'familyNamed', argument: 'name', expected, got: `'${name}'`, hint: hint === '' ? undefined : hint });
 }
 
 /** The names of the families that are known. */
@@ -75,7 +76,8 @@ export function describedBy(json: unknown, file: string, onWarning: OnWarning): 
  * @throws CheckpointError as `loadModel`, or when a file cannot be read or is no JSON object
  */
 export async function readConfigFile(file: string, onWarning: OnWarning = warnOnConsole): Promise<DescribedModel> {
-  const { family, config } = describedBy(await readConfigJson(file), file, onWarning);
+  const { value } = await readJsonObject(file, { pythonFloats: true });
+  const { family, config } = describedBy(value, file, onWarning);
   return { family, config: await withGenerationConfig(config, file, onWarning) };
 }
 

@@ -4,7 +4,7 @@ import type { Memory, Slot } from '../nn/index.js';
 import { copyInto } from '../ops/view/view.js';
 import { empty, formatShape, keep, launch, sameShape, scope, sizeOf, withoutScope, type Backend, type Shape, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, CheckpointError, describeProblem, DisposedError } from '../util/errors.js';
+import { ArgumentError, CheckpointError, DisposedError } from '../util/errors.js';
 import { float32Source } from './tensor-source.js';
 
 /** What serialised states are marked with; the older mark is that of Mamba's alone, in the same layout. */
@@ -158,7 +158,7 @@ export class State implements Disposable {
       throw new CheckpointError('not the state of a model', { file: name, key: '__metadata__' });
     }
     const layout = layoutOf(model);
-    const expected = new Set(layout.flatMap((slots, i) => Object.keys(slots).map((slot) => `${String(i)}.${slot}`)));
+    const expected = new Set(layout.flatMap((slots, i) => Object.keys(slots).map((slot) => `${i}.${slot}`)));
     const more = [...tensors.keys()].find((key) => !expected.has(key));
     if (more !== undefined) throw new CheckpointError('is no part of this model’s state', { file: name, key: more });
     const batch = [...tensors.values()][0]?.shape[0] ?? 0;
@@ -171,7 +171,7 @@ export class State implements Disposable {
       return toFloat32(stored.bytes, 'F32');
     };
     const stored = layout.flatMap((slots, i) =>
-      Object.entries(slots).map(([slot, { shape }]) => [`${String(i)}.${slot}`, values(`${String(i)}.${slot}`, [batch, ...shape])] as const),
+      Object.entries(slots).map(([slot, { shape }]) => [`${i}.${slot}`, values(`${i}.${slot}`, [batch, ...shape])] as const),
     );
     const { fingerprint } = metadata;
     // Last, since the wrong shape says more.
@@ -211,7 +211,7 @@ export class State implements Disposable {
       }
       throw wrongState(operation, 'one that this model’s newState() made', 'another model’s of the same sizes');
     }
-    if (this.batch !== batch) throw wrongState(operation, `${String(batch)} sequences`, String(this.batch));
+    if (this.batch !== batch) throw wrongState(operation, `${batch} sequences`, String(this.batch));
   }
 
   /**
@@ -252,7 +252,7 @@ export class State implements Disposable {
   /** The memory of all mixers, by `3.ssm`. */
   *named(): Generator<[string, Tensor]> {
     for (const [i, memory] of this.layers.entries()) {
-      for (const [slot, tensor] of Object.entries(memory)) yield [`${String(i)}.${slot}`, tensor];
+      for (const [slot, tensor] of Object.entries(memory)) yield [`${i}.${slot}`, tensor];
     }
   }
 
@@ -282,8 +282,8 @@ function groupsOf(layout: Layout): SlotGroup[] {
 
 /** `24 × conv [3,1536], 24 × ssm [1536,16]` */
 const describeLayout = (layout: Layout): string =>
-  groupsOf(layout).map(({ name, shape, members }) => `${String(members.length)} × ${name} ${formatShape(shape)}`).join(', ');
+  groupsOf(layout).map(({ name, shape, members }) => `${members.length} × ${name} ${formatShape(shape)}`).join(', ');
 
 function wrongState(operation: string, expected: string, got: string, hint?: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation, argument: 'state', expected, got, ...(hint === undefined ? {} : { hint }) }));
+  return new ArgumentError({ operation, argument: 'state', expected, got, hint });
 }

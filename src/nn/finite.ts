@@ -63,7 +63,7 @@ export function describeBeyond(values: ArrayLike<number>, shape: Shape, limit: n
   const infinite = limit === Infinity ? undefined : describeBeyond(values, shape, Infinity);
   if (infinite !== undefined) return infinite;
   const [value, are] = count === 1 ? ['value', 'is'] : ['values', 'are'];
-  const what = limit === Infinity ? `that ${are} not finite` : `of ${String(limit)} or more`;
+  const what = limit === Infinity ? `that ${are} not finite` : `of ${limit} or more`;
   // The last axis runs fastest.
   const place: number[] = [];
   let rest = first;
@@ -71,5 +71,5 @@ export function describeBeyond(values: ArrayLike<number>, shape: Shape, limit: n
     place.unshift(rest % extent);
     rest = Math.floor(rest / extent);
   }
-  return `${String(count)} ${value} ${what} (of ${String(values.length)}), the first ${String(values[first])} at [${place.join(',')}]`;
+  return `${count} ${value} ${what} (of ${values.length}), the first ${String(values[first])} at [${place.join(',')}]`;
 }

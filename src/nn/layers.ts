@@ -62,7 +62,7 @@ export class Embedding {
   /** @param ids [...] i32 @returns [..., D], f16 where the backend computes in mixed precision or the weight is f16 */
   forward(ids: Tensor): Tensor<FloatDType> {
     const weight = this.weight.tensor;
-    return embedding(ids, weight, weight.backend.matmul === 'f16' ? { dtype: 'f16' } : {});
+    return embedding(ids, weight, weight.backend.precision === 'f16' ? { dtype: 'f16' } : {});
   }
 }
 

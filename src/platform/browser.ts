@@ -3,7 +3,7 @@ import type { KernelWorker, Platform, RandomAccessFile } from './platform.js';
 
 async function fetched(path: string, init?: RequestInit): Promise<Response> {
   const response = await fetch(path, init);
-  if (!response.ok) throw new ArgumentError(`fetch: ${path} gives status ${String(response.status)}`);
+  if (!response.ok) throw new ArgumentError(`fetch: ${path} gives status ${response.status}`);
   return response;
 }
 
@@ -23,7 +23,7 @@ async function openFile(path: string): Promise<RandomAccessFile> {
       ...(version.trim() === '' ? {} : { stamp: `${path} ${total} ${version}` }),
       async read(offset, length) {
         if (length === 0) return new Uint8Array();
-        const range = `bytes=${String(offset)}-${String(offset + length - 1)}`;
+        const range = `bytes=${offset}-${offset + length - 1}`;
         return expectLength(new Uint8Array(await (await fetched(path, { headers: { Range: range } })).arrayBuffer()), length, path);
       },
       async changed() {
@@ -45,7 +45,7 @@ async function openFile(path: string): Promise<RandomAccessFile> {
 
 function expectLength(bytes: Uint8Array, length: number, path: string): Uint8Array {
   if (bytes.length === length) return bytes;
-  throw new ArgumentError(`read: ${path} gave ${String(bytes.length)} bytes; expected ${String(length)}`);
+  throw new ArgumentError(`read: ${path} gave ${bytes.length} bytes; expected ${length}`);
 }
 
 function unsupported(operation: string): never {

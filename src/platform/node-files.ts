@@ -31,7 +31,7 @@ export function fileError(problem: string, file: string, error: unknown): unknow
 
 /** See `Platform.stageFile`. */
 export async function stageFile(path: string, chunks: Iterable<Uint8Array>): Promise<StagedFile> {
-  const temporary = `${path}.tmp-${String(process.pid)}`;
+  const temporary = `${path}.tmp-${process.pid}`;
   // That it cannot be removed is less than why it is to be.
   const discard = () => rm(temporary, { force: true }).catch(() => undefined);
   const orDiscard = async (error: unknown): Promise<never> => {

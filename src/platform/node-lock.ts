@@ -69,7 +69,7 @@ export async function lockFolder(folder: string, command: string): Promise<Folde
 /** Puts the lock into its place, where that is free or its owner has ended. @returns who has it otherwise */
 async function take(file: string, own: Lock): Promise<LockOwner | undefined> {
   const text = JSON.stringify(own);
-  const suffix = `${String(process.pid)}-${own.id}`;
+  const suffix = `${process.pid}-${own.id}`;
   const temporary = `${file}.tmp-${suffix}`;
   await removeLeftOvers(file);
   try {
@@ -164,7 +164,7 @@ function birthOf(pid: number): string | null {
   try {
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     // The second field is a name in brackets, which may hold anything; the 22nd is the start.
-    const fields = readFileSync(`/proc/${String(pid)}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
     return `${boot} ${fields[19] ?? ''}`;
   } catch {
     return null;

@@ -28,11 +28,11 @@ async function openFile(path: string): Promise<RandomAccessFile> {
     name: path,
     sizeBytes,
     descriptor: handle.fd,
-    stamp: `${await realpath(path)} ${String(sizeBytes)} ${String(mtimeMs)}`,
+    stamp: `${await realpath(path)} ${sizeBytes} ${mtimeMs}`,
     async read(offset, length) {
       if (offset < 0 || length < 0 || offset + length > sizeBytes) {
         throw new ArgumentError(
-          `read: bytes [${String(offset)}, ${String(offset + length)}) are outside ${path} (${String(sizeBytes)} bytes)`,
+          `read: bytes [${offset}, ${offset + length}) are outside ${path} (${sizeBytes} bytes)`,
         );
       }
       const bytes = new Uint8Array(length);
@@ -46,7 +46,7 @@ async function openFile(path: string): Promise<RandomAccessFile> {
     },
     async changed() {
       const now = await handle.stat();
-      if (now.size !== sizeBytes) return `its size was ${String(sizeBytes)} bytes and is ${String(now.size)}`;
+      if (now.size !== sizeBytes) return `its size was ${sizeBytes} bytes and is ${now.size}`;
       return now.mtimeMs === mtimeMs ? undefined : `it was written to at ${now.mtime.toISOString()}`;
     },
     close: () => handle.close(),

@@ -77,7 +77,7 @@ export function taskData(task: Task, options: AnswerOptions & { seed: number }):
   return {
     source: new TaskBatches(task, { batchSize, seed }),
     continuous: false,
-    fingerprint: `${task.description}, batches of ${String(batchSize)}, seed ${String(seed)}`,
+    fingerprint: `${task.description}, batches of ${batchSize}, seed ${seed}`,
     evaluate: (model, limitBatches) =>
       evaluateAnswers(model, new TaskBatches(task, { batchSize, seed, firstStream: freshStreams }), {
         ...options,

@@ -21,7 +21,7 @@ export function inductionHeads({ length, vocabularySize = 16 }: InductionHeadsOp
   checkSize(operation, 'vocabularySize', vocabularySize, 2);
   const special = vocabularySize - 1;
   return {
-    description: `induction-heads, length ${String(length)}, vocabulary ${String(vocabularySize)}`,
+    description: `induction-heads, length ${length}, vocabulary ${vocabularySize}`,
     vocabularySize,
     length,
     fill(random, inputs, targets) {

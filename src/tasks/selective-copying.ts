@@ -26,7 +26,7 @@ export function selectiveCopying({ length, tokens, vocabularySize = 16 }: Select
   checkSize(operation, 'vocabularySize', vocabularySize, 3);
   const [noise, ask] = [0, vocabularySize - 1];
   return {
-    description: `selective-copying, length ${String(length)}, ${String(tokens)} tokens, vocabulary ${String(vocabularySize)}`,
+    description: `selective-copying, length ${length}, ${tokens} tokens, vocabulary ${vocabularySize}`,
     vocabularySize,
     length: length + tokens,
     fill(random, inputs, targets) {

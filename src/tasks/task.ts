@@ -1,5 +1,5 @@
 import { ignoredTarget, type Batch, type BatchSource } from '../data/index.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import { Random } from '../util/random.js';
 
 /** A synthetic task: examples without end, each made from random numbers alone. */
@@ -63,6 +63,6 @@ export class TaskBatches implements BatchSource {
 /** @throws ArgumentError in the name of `operation` where a size is not an integer from `least` to `most` */
 export function checkSize(operation: string, argument: string, value: unknown, least: number, most = Number.MAX_SAFE_INTEGER): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least && value <= most) return value;
-  const range = most === Number.MAX_SAFE_INTEGER ? `≥ ${String(least)}` : `from ${String(least)} to ${String(most)}`;
-  throw new ArgumentError(describeProblem({ operation, argument, expected: `an integer ${range}`, got: String(value) }));
+  const range = most === Number.MAX_SAFE_INTEGER ? `≥ ${least}` : `from ${least} to ${most}`;
+  throw new ArgumentError({ operation, argument, expected: `an integer ${range}`, got: String(value) });
 }

@@ -2,11 +2,11 @@ import type { DType, HostArray } from './dtype.js';
 import type { Kernel } from './kernel.js';
 
 /**
- * How exact matrix products are: 'f32', or a format that both factors of products with more than a few rows are rounded to
- * while sums stay float32: 'bf16' (8 significant bits; CPU and reference) or 'f16' (11 bits, up to 65504; WebGPU and
- * reference). With 'f16', models also keep activations in f16: mixed precision. Parameters stay f32 either way.
+ * What a backend computes in. 'f32': float32 throughout. 'bf16' (CPU and reference) and 'f16' (WebGPU and reference) round both
+ * factors of matrix products with more than 8 rows to 8 or 11 significant bits (f16 up to 65504); sums stay float32. With 'f16',
+ * models also keep activations and their gradients in f16, and a trainer scales the loss: mixed precision. Parameters stay f32.
  */
-export type MatmulPrecision = 'f32' | 'bf16' | 'f16';
+export type Precision = 'f32' | 'bf16' | 'f16';
 
 /** Device memory of one allocation. Only its backend knows what is behind it. */
 export interface DeviceBuffer {
@@ -53,8 +53,8 @@ export interface Backend extends AsyncDisposable {
   readonly kind: string;
   /** What is behind it, for people: `cpu (native AVX-512 kernels, 2 threads)`. */
   readonly description: string;
-  /** Precision of matrix products. */
-  readonly matmul: MatmulPrecision;
+  /** What matrix products round their factors to, and whether models compute in mixed precision. */
+  readonly precision: Precision;
   /** Bytes of intermediate results worth having at one time: what a cache keeps, or what fills a GPU. */
   readonly workingBytes: number;
   /** Steps of decoding worth queueing before their results are read; 1 where a read costs little. */

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem, describeValue, DTypeError, ShapeError } from '../util/errors.js';
+import { ArgumentError, describeValue, DTypeError, ShapeError } from '../util/errors.js';
 import type { Backend, DeviceBuffer } from './backend.js';
 import { bufferSize, isPacked, itemSize, type DType, type FloatDType } from './dtype.js';
 import { noteHostValues } from './known-range.js';
@@ -28,7 +28,7 @@ export function destination(
   if (given === undefined) return empty(backend, shape);
   expectShape(operation, argument, given.shape, shape, symbols);
   if (given.dense) return given.retain() as Tensor<'f32'>;
-  throw new ShapeError(describeProblem({ operation, argument, expected: 'rows without gaps', got: `a pitch of ${String(given.pitch)}` }));
+  throw new ShapeError({ operation, argument, expected: 'rows without gaps', got: `a pitch of ${given.pitch}` });
 }
 
 /**
@@ -46,7 +46,7 @@ export function tensor<D extends DType = FloatDType>(
 ): Tensor<D> {
   const own = checkedRequest('tensor', backend, shape, dtype);
   const size = bufferSize(dtype, own);
-  const expected = `${String(size)} ${isPacked(dtype) ? `bytes of ${dtype}` : 'numbers'} for shape ${formatShape(own)}`;
+  const expected = `${size} ${isPacked(dtype) ? `bytes of ${dtype}` : 'numbers'} for shape ${formatShape(own)}`;
   let written: ArrayLike<number> | undefined;
   const check = (given: ArrayLike<number>): ArrayLike<number> => {
     checkValues('tensor', given, { dtype, size, expected });
@@ -63,11 +63,11 @@ export function tensor<D extends DType = FloatDType>(
 function checkedRequest(operation: string, backend: Backend, shape: Shape, dtype: DType): Shape {
   if (typeof (backend as Partial<Backend> | null | undefined)?.allocate !== 'function') {
     const [argument, expected, hint] = ['backend', 'a backend', 'await openBackend() opens one'];
-    throw new ArgumentError(describeProblem({ operation, argument, expected, got: describeValue(backend), hint }));
+    throw new ArgumentError({ operation, argument, expected, got: describeValue(backend), hint });
   }
   if (!Object.hasOwn(itemSize, dtype)) {
     const expected = Object.keys(itemSize).map(describeValue).join(', ');
-    throw new DTypeError(describeProblem({ operation, argument: 'dtype', expected, got: describeValue(dtype) }));
+    throw new DTypeError({ operation, argument: 'dtype', expected, got: describeValue(dtype) });
   }
   const own = checkedShape(operation, shape);
   if (isPacked(dtype)) expectRank(operation, 'shape', own, 2, '[N,K]');

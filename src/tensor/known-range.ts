@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import type { DeviceBuffer } from './backend.js';
 import type { Tensor } from './tensor.js';
 
@@ -52,13 +52,11 @@ export function expectIntegersIn(
   if (!range || tensor.size !== buffer.size) return;
   const outside = range.least < least ? range.least : range.greatest >= limit ? range.greatest : undefined;
   if (outside === undefined) return;
-  throw new ArgumentError(
-    describeProblem({
-      operation,
-      argument: `an element of ${argument}`,
-      expected: `an integer in ${symbols} = [${String(least)}, ${String(limit)})`,
-      got: String(outside),
-      ...(hint === undefined ? {} : { hint }),
-    }),
-  );
+  throw new ArgumentError({
+    operation,
+    argument: `an element of ${argument}`,
+    expected: `an integer in ${symbols} = [${least}, ${limit})`,
+    got: String(outside),
+    hint,
+  });
 }

@@ -2,7 +2,7 @@ import type { Backend, BufferView } from './backend.js';
 import type { BufferSpecs, Kernel, ParameterSpecs, ParameterValues } from './kernel.js';
 import type { Tensor } from './tensor.js';
 import { noteKernelWrite } from './known-range.js';
-import { describeProblem, ArgumentError, DTypeError } from '../util/errors.js';
+import { ArgumentError, DTypeError } from '../util/errors.js';
 
 /** The tensors of a launch by buffer name; optional ones may be null or left out. */
 export type LaunchTensors<B extends BufferSpecs> = {
@@ -30,18 +30,16 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
     const { access, dtype, half } = kernel.buffers[name] as BufferSpecs[string];
     if (tensor.dtype !== dtype && !(half && tensor.dtype === 'f16')) {
       const expected = half ? `${dtype} or f16` : dtype;
-      throw new DTypeError(describeProblem({ operation: kernel.name, argument: name, expected, got: tensor.dtype }));
+      throw new DTypeError({ operation: kernel.name, argument: name, expected, got: tensor.dtype });
     }
     backend ??= tensor.backend;
     if (tensor.backend !== backend) {
-      throw new ArgumentError(
-        describeProblem({
-          operation: kernel.name,
-          argument: name,
-          expected: `on ${backend.description}`,
-          got: `on ${tensor.backend.description}`,
-        }),
-      );
+      throw new ArgumentError({
+        operation: kernel.name,
+        argument: name,
+        expected: `on ${backend.description}`,
+        got: `on ${tensor.backend.description}`,
+      });
     }
     const { view } = tensor;
     if (access !== 'in' && dtype === 'i32') noteKernelWrite(view.buffer);

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem, describeValue, DisposedError, DTypeError } from '../util/errors.js';
+import { ArgumentError, describeValue, DisposedError, DTypeError } from '../util/errors.js';
 import type { Backend } from './backend.js';
 import { packedDTypes, type DType } from './dtype.js';
 import { formatShape } from './shape.js';
@@ -68,36 +68,34 @@ export function expectTensorList(operation: string, name: string, tensors: reado
     const found = checkedTensor(operation, [name, i], tensors[i], kind);
     if (found === null) continue;
     backend ??= found.backend;
-    if (found.backend !== backend) throw otherBackend(operation, `${name}[${String(i)}]`, found, `on ${backend.description}`);
+    if (found.backend !== backend) throw otherBackend(operation, `${name}[${i}]`, found, `on ${backend.description}`);
   }
 }
 
 function otherBackend(operation: string, argument: string, { backend: { description } }: Tensor, expected: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation, argument, expected, got: `on another backend, ${description}` }));
+  return new ArgumentError({ operation, argument, expected, got: `on another backend, ${description}` });
 }
 
 function checkedTensor(operation: string, at: string | readonly [list: string, i: number], given: Tensor | null | undefined, kind: Operand[1]): Tensor | null {
   const { dtypes, optional } = kinds.get(kind) as { dtypes: readonly DType[]; optional: boolean };
   if (optional && (given === null || given === undefined)) return null;
   if (isTensor(given) && !given.disposed && dtypes.includes(given.dtype)) return given;
-  const argument = typeof at === 'string' ? at : `${at[0]}[${String(at[1])}]`;
+  const argument = typeof at === 'string' ? at : `${at[0]}[${at[1]}]`;
   if (!isTensor(given)) {
     const expected = `a tensor${optional ? ' or null' : ''}`;
-    throw new ArgumentError(describeProblem({ operation, argument, expected, got: describeValue(given) }));
+    throw new ArgumentError({ operation, argument, expected, got: describeValue(given) });
   }
   if (given.disposed) {
-    throw new DisposedError(
-      describeProblem({
-        operation,
-        argument,
-        expected: 'a tensor that lives',
-        got: `a tensor ${formatShape(given.shape)} that was freed`,
-        hint: 'return it from its scope(), or keep() it',
-      }),
-    );
+    throw new DisposedError({
+      operation,
+      argument,
+      expected: 'a tensor that lives',
+      got: `a tensor ${formatShape(given.shape)} that was freed`,
+      hint: 'return it from its scope(), or keep() it',
+    });
   }
   const hint = dtypes.includes('i32') ? { hint: "integers are made with tensor(backend, values, shape, 'i32')" } : {};
-  throw new DTypeError(describeProblem({ operation, argument, expected: dtypes.join(' or '), got: given.dtype, ...hint }));
+  throw new DTypeError({ operation, argument, expected: dtypes.join(' or '), got: given.dtype, ...hint });
 }
 
 /**
@@ -106,5 +104,5 @@ function checkedTensor(operation: string, at: string | readonly [list: string, i
  */
 export function expectNumber(operation: string, argument: string, value: unknown, holds: (value: number) => boolean, expected: string): void {
   if (typeof value === 'number' && holds(value)) return;
-  throw new ArgumentError(describeProblem({ operation, argument, expected, got: describeValue(value) }));
+  throw new ArgumentError({ operation, argument, expected, got: describeValue(value) });
 }

@@ -15,7 +15,7 @@ export function scope<T>(body: () => T): T {
   try {
     result = body();
     if (result instanceof Promise) {
-      throw new ArgumentError('scope: body is async; expected a synchronous function. Hint: await outside of the scope');
+      throw new ArgumentError({ operation: 'scope', argument: 'body', expected: 'a synchronous function', got: 'async', hint: 'await outside of the scope' });
     }
     handOver(result, own, parent);
   } finally {

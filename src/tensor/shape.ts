@@ -1,4 +1,4 @@
-import { describeProblem, describeValue, ShapeError } from '../util/errors.js';
+import { describeValue, ShapeError } from '../util/errors.js';
 
 /** Extents of a tensor, outermost first. `[]` is a scalar. */
 export type Shape = readonly number[];
@@ -31,7 +31,7 @@ export function checkedShape(operation: string, shape: Shape, options: { argumen
   const { argument = 'shape', open = false } = options;
   const given: unknown = shape;
   if (!Array.isArray(given)) {
-    throw new ShapeError(describeProblem({ operation, argument, expected: 'an array of extents', got: describeValue(given) }));
+    throw new ShapeError({ operation, argument, expected: 'an array of extents', got: describeValue(given) });
   }
   const own: number[] = [];
   let [size, unknown, whole] = [1, 0, true];
@@ -43,14 +43,12 @@ export function checkedShape(operation: string, shape: Shape, options: { argumen
     else whole = false;
   }
   if (whole && unknown <= 1 && size <= mostElements) return own;
-  throw new ShapeError(
-    describeProblem({
-      operation,
-      argument,
-      expected: `extents that are integers ≥ 0${open ? ', or one −1' : ''}, at most 2⁵⁰ elements in all`,
-      got: `[${own.map(describeValue).join(',')}]`,
-    }),
-  );
+  throw new ShapeError({
+    operation,
+    argument,
+    expected: `extents that are integers ≥ 0${open ? ', or one −1' : ''}, at most 2⁵⁰ elements in all`,
+    got: `[${own.map(describeValue).join(',')}]`,
+  });
 }
 
 /**
@@ -67,15 +65,13 @@ export function expectShape(
   hint?: string,
 ): void {
   if (sameShape(shape, expected)) return;
-  throw new ShapeError(
-    describeProblem({
-      operation,
-      argument,
-      expected: `${symbols} = ${formatShape(expected)}`,
-      got: formatShape(shape),
-      ...(hint === undefined ? {} : { hint }),
-    }),
-  );
+  throw new ShapeError({
+    operation,
+    argument,
+    expected: `${symbols} = ${formatShape(expected)}`,
+    got: formatShape(shape),
+    hint,
+  });
 }
 
 /**
@@ -84,7 +80,5 @@ export function expectShape(
  */
 export function expectRank(operation: string, argument: string, shape: Shape, rank: number, symbols: string): void {
   if (shape.length === rank) return;
-  throw new ShapeError(
-    describeProblem({ operation, argument, expected: `${symbols} (${String(rank)} axes)`, got: formatShape(shape) }),
-  );
+  throw new ShapeError({ operation, argument, expected: `${symbols} (${rank} axes)`, got: formatShape(shape) });
 }

@@ -1,5 +1,5 @@
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem, DisposedError, DTypeError, ShapeError } from '../util/errors.js';
+import { ArgumentError, DisposedError, DTypeError, ShapeError } from '../util/errors.js';
 import type { Backend, BufferView, DeviceBuffer } from './backend.js';
 import { isPacked, type DType, type HostArray } from './dtype.js';
 import { noteHostValues } from './known-range.js';
@@ -147,9 +147,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
    */
   async item(): Promise<number> {
     if (this.size !== 1) {
-      throw new ShapeError(
-        describeProblem({ operation: 'item', argument: 'tensor', expected: 'one element', got: formatShape(this.shape) }),
-      );
+      throw new ShapeError({ operation: 'item', argument: 'tensor', expected: 'one element', got: formatShape(this.shape) });
     }
     return (await this.exactData())[0] ?? NaN;
   }
@@ -164,9 +162,9 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const { backend, buffer } = this.#live();
     if (!this.dense) {
       const [argument, expected, got] = ['tensor', 'a dense one', `${formatShape(this.shape)} with gaps between its rows`];
-      throw new ArgumentError(describeProblem({ operation: 'write', argument, expected, got }));
+      throw new ArgumentError({ operation: 'write', argument, expected, got });
     }
-    const expected = `${String(this.size)} numbers for shape ${formatShape(this.shape)}`;
+    const expected = `${this.size} numbers for shape ${formatShape(this.shape)}`;
     checkValues('write', values, { dtype: this.dtype, size: this.size, expected });
     backend.write(this.view, values);
     if (this.dtype === 'i32') noteHostValues(buffer, this.size === buffer.size ? values : undefined);
@@ -196,14 +194,12 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const end = start + spannedBy(sizeOf(own.slice(0, -1)), own.at(-1) ?? 1, pitch);
     const inside = Number.isInteger(start) && start >= 0 && Number.isInteger(pitch) && pitch >= 0 && (sizeOf(own) === 0 || end <= this.view.size);
     if (inside) return new Tensor(storage.share(), own, this.#offset + start, pitch);
-    throw new ShapeError(
-      describeProblem({
-        operation: 'view',
-        argument: 'shape',
-        expected: `within the ${String(this.view.size)} elements that ${formatShape(this.shape)} covers`,
-        got: `${formatShape(own)} from element ${String(start)} on, rows ${String(pitch)} apart`,
-      }),
-    );
+    throw new ShapeError({
+      operation: 'view',
+      argument: 'shape',
+      expected: `within the ${this.view.size} elements that ${formatShape(this.shape)} covers`,
+      got: `${formatShape(own)} from element ${start} on, rows ${pitch} apart`,
+    });
   }
 
   /** Frees the handle; the memory goes with its last handle. Harmless when repeated. */
@@ -237,15 +233,13 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   #expectNumbers(operation: string): void {
     if (!isPacked(this.dtype)) return;
-    throw new DTypeError(
-      describeProblem({
-        operation,
-        argument: 'tensor',
-        expected: 'f32 or i32',
-        got: `${this.dtype}, a packed weight, which is used whole`,
-        hint: 'unpackWeight gives its values as f32',
-      }),
-    );
+    throw new DTypeError({
+      operation,
+      argument: 'tensor',
+      expected: 'f32 or i32',
+      got: `${this.dtype}, a packed weight, which is used whole`,
+      hint: 'unpackWeight gives its values as f32',
+    });
   }
 
   #live(): Storage {

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem, describeValue } from '../util/errors.js';
+import { ArgumentError, describeValue } from '../util/errors.js';
 import { isPacked, type DType } from './dtype.js';
 
 /**
@@ -13,7 +13,7 @@ export function checkValues(
   { dtype, size, expected }: { dtype: DType; size: number; expected: string },
 ): asserts values is ArrayLike<number> {
   const fail = (argument: string, wanted: string, got: string): never => {
-    throw new ArgumentError(describeProblem({ operation, argument, expected: wanted, got }));
+    throw new ArgumentError({ operation, argument, expected: wanted, got });
   };
   const length: unknown = typeof values === 'object' && values !== null && 'length' in values ? values.length : undefined;
   if (typeof length !== 'number' || values instanceof BigInt64Array || values instanceof BigUint64Array) {
@@ -24,7 +24,7 @@ export function checkValues(
   if (kind.holdsAll(values)) return;
   const list = values as ArrayLike<unknown>;
   for (let i = 0; i < size; i++) {
-    if (!kind.holds(list[i])) fail(`values[${String(i)}]`, kind.name, describeValue(list[i]));
+    if (!kind.holds(list[i])) fail(`values[${i}]`, kind.name, describeValue(list[i]));
   }
 }
 

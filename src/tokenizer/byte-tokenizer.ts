@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import type { IdStream, TextStream, Tokenizer } from './tokenizer.js';
 
 /**
@@ -46,5 +46,5 @@ function utf8Decoder(): TextDecoder {
 function byteOf(id: number): number {
   if (Number.isInteger(id) && id >= 0 && id < 256) return id;
   const got = String(id);
-  throw new ArgumentError(describeProblem({ operation: 'decode', argument: 'id', expected: 'a byte, 0 to 255', got }));
+  throw new ArgumentError({ operation: 'decode', argument: 'id', expected: 'a byte, 0 to 255', got });
 }

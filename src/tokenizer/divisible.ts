@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import type { TokenizerDefinition } from './hugging-face-schema.js';
 import type { IdStream } from './tokenizer.js';
 
@@ -74,8 +74,8 @@ export function dividedEncoder(encode: (text: string) => Int32Array, special: { 
       held.push(text);
       length += text.length;
       if (length > longestString) {
-        const got = `one of ${String(length)} characters without a blank after a word`;
-        throw new ArgumentError(describeProblem({ operation: 'encode', argument: 'text', expected: 'one that can be cut', got }));
+        const got = `one of ${length} characters without a blank after a word`;
+        throw new ArgumentError({ operation: 'encode', argument: 'text', expected: 'one that can be cut', got });
       }
       // Only the newest piece is searched, so that a text without a place to cut is not gone through again and again.
       const cut = length < pieceLength ? undefined : lastCut(text);

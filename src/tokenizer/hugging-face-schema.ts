@@ -8,7 +8,7 @@ const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(largestId))
 /** Not `v.record`, which drops the keys `constructor` and `prototype`: the vocabulary of GPT-NeoX has both. */
 const vocabulary = v.custom<Record<string, number>>(
   (value) => typeof value === 'object' && value !== null && Object.values(value).every((item) => v.is(id, item)),
-  `tokens with ids, integers from 0 to ${String(largestId)}`,
+  `tokens with ids, integers from 0 to ${largestId}`,
 );
 
 const addedToken = v.looseObject({ id, content: v.pipe(v.string(), v.minLength(1)) });

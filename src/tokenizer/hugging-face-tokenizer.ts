@@ -1,5 +1,5 @@
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
-import { ArgumentError, CheckpointError, describeProblem } from '../util/errors.js';
+import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { dividedEncoder, isDivisible } from './divisible.js';
 import { parseConfig, parseDefinition } from './hugging-face-schema.js';
 import type { TokenizerConfig, TokenizerDefinition } from './hugging-face-schema.js';
@@ -86,7 +86,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
       if (id === undefined) {
         const got = JSON.stringify(tokens[i]);
         const expected = 'text made of tokens of the vocabulary, which has no unknown token';
-        throw new ArgumentError(describeProblem({ operation: 'encode', argument: 'a piece of text', expected, got }));
+        throw new ArgumentError({ operation: 'encode', argument: 'a piece of text', expected, got });
       }
       result[i] = id;
     }
@@ -111,7 +111,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   #hasToken(id: number): boolean {
     if (!Number.isInteger(id) || id < 0) {
       const expected = 'an integer of at least 0';
-      throw new ArgumentError(describeProblem({ operation: 'decode', argument: 'id', expected, got: String(id) }));
+      throw new ArgumentError({ operation: 'decode', argument: 'id', expected, got: String(id) });
     }
     return this.#library.id_to_token(id) !== undefined;
   }

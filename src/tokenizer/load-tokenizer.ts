@@ -1,6 +1,6 @@
 import { platform } from '#platform';
+import { readJsonFile } from '../io/json-file.js';
 import { CheckpointError } from '../util/errors.js';
-import { describeForeignContent } from '../util/file-content.js';
 import { ByteTokenizer } from './byte-tokenizer.js';
 import { HuggingFaceTokenizer } from './hugging-face-tokenizer.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -18,8 +18,8 @@ export async function loadTokenizer(folder: string, vocabularySize?: number): Pr
     throw new CheckpointError(vocabularySize === undefined ? await noTokenizer(folder) : noTokenizerFor(vocabularySize), { file: folder });
   }
   const config = platform.joinPath(folder, 'tokenizer_config.json');
-  const configJson = (await platform.pathKind(config)) === undefined ? {} : await readJson(config);
-  const tokenizer = new HuggingFaceTokenizer(await readJson(file), configJson, { tokenizer: file, config });
+  const configJson = (await platform.pathKind(config)) === undefined ? {} : (await readJsonFile(config)).value;
+  const tokenizer = new HuggingFaceTokenizer((await readJsonFile(file)).value, configJson, { tokenizer: file, config });
   if (vocabularySize !== undefined && tokenizer.vocabularySize > vocabularySize) {
     const [ids, places] = [String(tokenizer.vocabularySize), String(vocabularySize)];
     throw new CheckpointError(`the tokenizer has ${ids} ids, but the model only ${places}. Hint: is it the tokenizer of another model?`, { file });
@@ -28,24 +28,11 @@ export async function loadTokenizer(folder: string, vocabularySize?: number): Pr
 }
 
 const noTokenizerFor = (vocabularySize: number): string =>
-  `there is no tokenizer.json, and the model has ${String(vocabularySize)} ids; only a model of 256 ids reads plain bytes. ` +
+  `there is no tokenizer.json, and the model has ${vocabularySize} ids; only a model of 256 ids reads plain bytes. ` +
   'Hint: copy the tokenizer.json of the model it was trained with into the folder';
 
 async function noTokenizer(folder: string): Promise<string> {
   const kind = await platform.pathKind(folder);
   const problem = kind === 'folder' ? 'there is no tokenizer.json in it' : kind === 'file' ? 'is a file; expected a folder with a tokenizer.json' : 'no such folder';
   return `${problem}. Hint: name a folder with the tokenizer.json of a model, or none, to read a text as bytes`;
-}
-
-async function readJson(file: string): Promise<unknown> {
-  try {
-    const bytes = await platform.readFile(file);
-    const foreign = describeForeignContent(bytes, bytes.length);
-    if (foreign !== undefined) throw new CheckpointError(foreign, { file });
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown;
-  } catch (error) {
-    if (error instanceof CheckpointError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new CheckpointError(`not a readable JSON file: ${reason}`, { file }, { cause: error });
-  }
 }

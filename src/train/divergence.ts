@@ -44,7 +44,7 @@ export class DivergenceError extends ElapidError {
 
 /** What happened, in a line without a full stop. */
 export function describeDivergence({ step, loss, gradientNorm, spike, origin }: Divergence): string {
-  const at = `step ${String(step)} has loss ${shown(loss)} and gradient norm ${shown(gradientNorm)}`;
+  const at = `step ${step} has loss ${shown(loss)} and gradient norm ${shown(gradientNorm)}`;
   const against = spike === undefined ? '' : `, far above the recent median loss ${shown(spike.median)} (limit ${shown(spike.limit)})`;
   return `${at}${against}; ${spike === undefined ? describeNonFinite(origin) : describeGrowth(origin)}`;
 }
@@ -53,14 +53,14 @@ function describeNonFinite(origin: DivergenceOrigin | null): string {
   if (origin === null) return 'run again, every operation gave finite numbers';
   const { module, operation, made, tensor, value } = origin;
   const who = module === '' ? operation : `${operation} in ${module}`;
-  if (made === 'given') return `${String(value)} was there before the step: ${tensor}, which ${who} reads`;
-  return `${String(value)} first appears ${made === 'forward' ? 'on the way forward' : 'on the way back'}, in ${who}: ${tensor}`;
+  if (made === 'given') return `${value} was there before the step: ${tensor}, which ${who} reads`;
+  return `${value} first appears ${made === 'forward' ? 'on the way forward' : 'on the way back'}, in ${who}: ${tensor}`;
 }
 
 function describeGrowth(origin: DivergenceOrigin | null): string {
   if (origin === null) return 'no gradient stands out';
   const { module, operation, tensor, value } = origin;
-  return `of all gradients that of ${operation} in ${module} grew most, ${String(Number(value.toPrecision(2)))} times: ${tensor}`;
+  return `of all gradients that of ${operation} in ${module} grew most, ${Number(value.toPrecision(2))} times: ${tensor}`;
 }
 
 const shown = (value: number): string => (Number.isFinite(value) ? String(Number(value.toPrecision(4))) : String(value));

@@ -3,7 +3,7 @@ import type { LanguageModel, State } from '../models/index.js';
 import { expectFiniteWeights } from '../nn/index.js';
 import { scope, tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 import type { Objective } from './objective.js';
 
 /** Loss of a model on a text. */
@@ -163,27 +163,23 @@ export async function evaluateSequence(
  */
 async function explainLoss(model: LanguageModel, loss: number): Promise<never> {
   await expectFiniteWeights('evaluate', model.parameters);
-  throw new ArgumentError(
-    describeProblem({
-      operation: 'evaluate',
-      argument: 'loss',
-      expected: 'a finite number',
-      got: String(loss),
-      hint: 'the weights are finite, so the activations are too large for the precision: try f32',
-    }),
-  );
+  throw new ArgumentError({
+    operation: 'evaluate',
+    argument: 'loss',
+    expected: 'a finite number',
+    got: String(loss),
+    hint: 'the weights are finite, so the activations are too large for the precision: try f32',
+  });
 }
 
 function mean(sum: number, tokens: number): Evaluation {
   if (tokens === 0) {
-    throw new ArgumentError(
-      describeProblem({
-        operation: 'evaluate',
-        argument: 'the text',
-        expected: 'a text or document of at least two tokens: the first is given, the others are predicted',
-        got: 'too short',
-      }),
-    );
+    throw new ArgumentError({
+      operation: 'evaluate',
+      argument: 'the text',
+      expected: 'a text or document of at least two tokens: the first is given, the others are predicted',
+      got: 'too short',
+    });
   }
   return { loss: sum / tokens, tokens };
 }

@@ -5,7 +5,7 @@ import { noPackedGradient } from '../ops/packed/packed.js';
 import { copyInto } from '../ops/view/view.js';
 import { empty, isPacked, launch, scope, withoutScope, type Backend, type GradientSum, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
+import { ArgumentError, DisposedError } from '../util/errors.js';
 
 export interface AdamWOptions {
   readonly beta1: number;
@@ -178,15 +178,13 @@ export class FlatAdamW implements Disposable {
 }
 
 function takenParameter({ key }: Parameter): ArgumentError {
-  return new ArgumentError(
-    describeProblem({
-      operation: 'AdamW',
-      argument: `parameter ${key}`,
-      expected: 'a model that nothing else trains',
-      got: 'updated by another optimiser',
-      hint: 'one trainer at a time: dispose the other one first, the model keeps its weights',
-    }),
-  );
+  return new ArgumentError({
+    operation: 'AdamW',
+    argument: `parameter ${key}`,
+    expected: 'a model that nothing else trains',
+    got: 'updated by another optimiser',
+    hint: 'one trainer at a time: dispose the other one first, the model keeps its weights',
+  });
 }
 
 function zeros(backend: Backend, size: number): Tensor {

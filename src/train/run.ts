@@ -1,6 +1,6 @@
 import { platform } from '#platform';
 import type { AbortSignalLike } from '../util/abort-signal.js';
-import { ArgumentError, describeProblem, ElapidError, FileError } from '../util/errors.js';
+import { ArgumentError, ElapidError, FileError } from '../util/errors.js';
 import type { Evaluation } from './evaluate.js';
 import { describeDivergence, DivergenceError, type Divergence } from './divergence.js';
 import { appendMetrics, truncateMetrics, type DivergenceMetrics, type MetricsLine, type SampleMetrics } from './metrics.js';
@@ -65,22 +65,22 @@ export async function runTraining<M extends Trainable, B>(trainer: Trainer<M, B>
   const secondsBefore = resume ? await restoreTraining(trainer, platform.joinPath(folder, trainingCheckpointName)) : 0;
   const { totalSteps } = trainer.options.schedule;
   if (trainer.step > totalSteps) {
-    const [expected, got] = [`at least the ${String(trainer.step)} that are done`, String(totalSteps)];
-    throw new ArgumentError(describeProblem({ operation: 'train', argument: 'the number of steps', expected, got }));
+    const [expected, got] = [`at least the ${trainer.step} that are done`, String(totalSteps)];
+    throw new ArgumentError({ operation: 'train', argument: 'the number of steps', expected, got });
   }
 
   const firstStep = trainer.step;
   const started = performance.now();
   const seconds = () => secondsBefore + (performance.now() - started) / 1000;
   let savedStep = resume ? trainer.step : null;
-  const untouched = () => (savedStep === null ? 'There is no checkpoint yet' : `The checkpoint of step ${String(savedStep)} is untouched`);
+  const untouched = () => (savedStep === null ? 'There is no checkpoint yet' : `The checkpoint of step ${savedStep} is untouched`);
   /** Says of a file that cannot be written what it was for, and what is safe. */
   const writing = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
     try {
       return await body();
     } catch (cause) {
       if (!(cause instanceof FileError)) throw cause;
-      throw new ElapidError(`train: ${what} after step ${String(trainer.step)} cannot be saved: ${cause.message}. ${untouched()}`, { cause });
+      throw new ElapidError(`train: ${what} after step ${trainer.step} cannot be saved: ${cause.message}. ${untouched()}`, { cause });
     }
   };
   const append = (line: MetricsLine) => writing('the metrics', () => appendMetrics(folder, line));
@@ -95,7 +95,7 @@ export async function runTraining<M extends Trainable, B>(trainer: Trainer<M, B>
     if (trainer.data.evaluate === undefined) return undefined;
     const evaluation = await trainer.evaluate();
     if (!Number.isFinite(evaluation.loss)) {
-      const got = `the held-out loss after step ${String(trainer.step)} is ${String(evaluation.loss)}`;
+      const got = `the held-out loss after step ${trainer.step} is ${evaluation.loss}`;
       throw new ElapidError(`train: ${got}. ${untouched()}. Hint: a lower learning rate`);
     }
     last = { evaluation, step: trainer.step };
@@ -151,7 +151,7 @@ export async function runTraining<M extends Trainable, B>(trainer: Trainer<M, B>
   }
   if (!(await trainer.sound())) {
     const expected = 'a loss of the next batches that is finite, and not far above the recent ones';
-    throw new ElapidError(`train: after step ${String(trainer.step)}, the weights do not give ${expected}. ${untouched()}. Hint: a lower learning rate`);
+    throw new ElapidError(`train: after step ${trainer.step}, the weights do not give ${expected}. ${untouched()}. Hint: a lower learning rate`);
   }
   await save();
   const interrupted = trainer.step < totalSteps;

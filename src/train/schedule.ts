@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../util/errors.js';
+import { ArgumentError } from '../util/errors.js';
 
 /** Linear warm-up to a peak, then half a cosine down to a fraction of it. */
 export interface LearningRateSchedule {
@@ -17,14 +17,12 @@ export interface LearningRateSchedule {
  */
 export function learningRateAt({ peak, warmupSteps, totalSteps, finalFraction }: LearningRateSchedule, step: number): number {
   if (!(peak > 0) || !(warmupSteps >= 0) || !(totalSteps > 0) || !(finalFraction >= 0 && finalFraction <= 1)) {
-    throw new ArgumentError(
-      describeProblem({
-        operation: 'learningRateAt',
-        argument: 'schedule',
-        expected: 'peak > 0, warmupSteps ≥ 0, totalSteps > 0, finalFraction in [0, 1]',
-        got: JSON.stringify({ peak, warmupSteps, totalSteps, finalFraction }),
-      }),
-    );
+    throw new ArgumentError({
+      operation: 'learningRateAt',
+      argument: 'schedule',
+      expected: 'peak > 0, warmupSteps ≥ 0, totalSteps > 0, finalFraction in [0, 1]',
+      got: JSON.stringify({ peak, warmupSteps, totalSteps, finalFraction }),
+    });
   }
   if (step < warmupSteps) return (peak * (step + 1)) / warmupSteps;
   const progress = Math.min(1, (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps));

@@ -4,7 +4,7 @@ import type { Batch, BatchSource, DocumentDataset, DocumentSource, TokenArray, T
 import { LanguageModel, type State } from '../models/index.js';
 import { scope, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, describeProblem, DisposedError } from '../util/errors.js';
+import { ArgumentError, DisposedError } from '../util/errors.js';
 import { Turns } from '../util/turns.js';
 import { clearRowsNotFinite } from './carried-state.js';
 import { DivergenceError, type Divergence, type DivergenceOrigin } from './divergence.js';
@@ -115,9 +115,7 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
    */
   constructor(trained: (M & LanguageModel) | Objective<M, B>, data: TokenDataset | DocumentDataset | TrainingData<M, B>, options: TrainingOptions) {
     if (!Number.isInteger(options.accumulation) || options.accumulation < 1) {
-      throw new ArgumentError(
-        describeProblem({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) }),
-      );
+      throw new ArgumentError({ operation: 'Trainer', argument: 'accumulation', expected: 'an integer ≥ 1', got: String(options.accumulation) });
     }
     learningRateAt(options.schedule, 0);
     // A language model's batches are those of tokens.
@@ -136,7 +134,7 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
       this.optimiser.dispose();
       throw error;
     }
-    this.#lossScale = model.backend.matmul === 'f16' ? new LossScale() : null;
+    this.#lossScale = model.backend.precision === 'f16' ? new LossScale() : null;
   }
 
   /** What is trained. */
@@ -259,7 +257,7 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
     return this.inTurn('evaluate', async () => {
       if (this.data.evaluate !== undefined) return this.data.evaluate(this.model, limitBatches);
       const problem = { operation: 'Trainer.evaluate', argument: 'the held-out data', expected: 'something to predict', got: 'empty' };
-      throw new ArgumentError(describeProblem(problem));
+      throw new ArgumentError(problem);
     });
   }
 
@@ -325,7 +323,7 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
     if (this.options.onDivergence === 'stop') throw new DivergenceError(divergence);
     if (isWeight(origin)) throw new DivergenceError(divergence, ['With such a weight no step can be right']);
     if (this.#skippedInARow === mostSkippedInARow) {
-      throw new DivergenceError(divergence, [`The ${String(mostSkippedInARow)} steps before it were left out already`]);
+      throw new DivergenceError(divergence, [`The ${mostSkippedInARow} steps before it were left out already`]);
     }
     this.#skipped++;
     this.#skippedInARow++;
@@ -426,13 +424,13 @@ async function checkDocuments(which: string, documents: DocumentSource): Promise
     if (length > 1) return;
     tokens += length;
   }
-  const count = (n: number, unit: string) => `${String(n)} ${unit}${n === 1 ? '' : 's'}`;
+  const count = (n: number, unit: string) => `${n} ${unit}${n === 1 ? '' : 's'}`;
   throw nothingToPredict(which, `${count(documents.count, 'document')} of ${count(tokens, 'token')} in all`, 'a document of at least 2 tokens');
 }
 
 function nothingToPredict(argument: string, got: string, expected = 'at least 2 tokens'): ArgumentError {
   const hint = 'a longer text, or another part of it held out (--validation-share, --validation).';
-  return new ArgumentError(describeProblem({ operation: 'Trainer', argument, expected, got, hint }));
+  return new ArgumentError({ operation: 'Trainer', argument, expected, got, hint });
 }
 
 const isText = (data: TokenDataset | DocumentDataset): data is TokenDataset => ArrayBuffer.isView(data.training);
@@ -441,5 +439,5 @@ const isText = (data: TokenDataset | DocumentDataset): data is TokenDataset => A
 function fingerprint(tokens: TokenArray): string {
   let value = 0x811c9dc5;
   for (const token of tokens) value = Math.imul(value ^ token, 0x01000193);
-  return `${String(tokens.length)}:${(value >>> 0).toString(16)}`;
+  return `${tokens.length}:${(value >>> 0).toString(16)}`;
 }

@@ -3,9 +3,42 @@
  * where there is one, a hint.
  */
 
-/** Base class: `instanceof ElapidError` tells errors of this package from errors of the program. */
+/** What is wrong with an argument, in the parts of its message. */
+export interface Problem {
+  /** The operation, function or method that was called: `matmul`. */
+  readonly operation: string;
+  /** The argument that is wrong: `b`. */
+  readonly argument: string;
+  /** What it may be: `[K,N] = [4,N]`. */
+  readonly expected: string;
+  /** What came: `[3,2]`. */
+  readonly got: string;
+  /** What may help. */
+  readonly hint?: string | undefined;
+}
+
+/**
+ * Base class: `instanceof ElapidError` tells errors of this package from errors of the program.
+ *
+ * An error of an argument keeps the parts of its message as fields; `JSON.stringify(error)` has them. Other errors have a message
+ * only, and undefined fields.
+ */
 export class ElapidError extends Error {
   override name = 'ElapidError';
+  // Declared, not defined: an error that has a message only is printed and serialised without them.
+  declare readonly operation: string | undefined;
+  declare readonly argument: string | undefined;
+  declare readonly expected: string | undefined;
+  declare readonly got: string | undefined;
+  declare readonly hint: string | undefined;
+
+  /** @param problem the parts of the message, or the message where there are no such parts */
+  constructor(problem: string | Problem, options?: ErrorOptions) {
+    super(typeof problem === 'string' ? problem : describeProblem(problem), options);
+    if (typeof problem === 'string') return;
+    const { operation, argument, expected, got, hint } = problem;
+    Object.assign(this, { operation, argument, expected, got, ...(hint === undefined ? {} : { hint }) });
+  }
 }
 
 /** A tensor has the wrong shape. */
@@ -52,7 +85,7 @@ export class CheckpointError extends ElapidError {
 
   constructor(problem: string, location: CheckpointLocation, options?: ErrorOptions) {
     const { file, key, offset } = location;
-    const where = [file, key === undefined ? '' : `key '${key}'`, offset === undefined ? '' : `byte ${String(offset)}`];
+    const where = [file, key === undefined ? '' : `key '${key}'`, offset === undefined ? '' : `byte ${offset}`];
     super(`${where.filter((part) => part !== '').join(', ')}: ${problem}`, options);
     this.file = file;
     this.key = key;
@@ -74,15 +107,6 @@ export class FileError extends ElapidError {
   }
 }
 
-/** What `describeProblem` needs to word an error. */
-export interface Problem {
-  operation: string;
-  argument: string;
-  expected: string;
-  got: string;
-  hint?: string;
-}
-
 /** A value that was given as an argument, for a message: `NaN`, `'f64'`, `null`, `an array of 3`, `a promise`. */
 export function describeValue(value: unknown): string {
   switch (typeof value) {
@@ -98,13 +122,13 @@ export function describeValue(value: unknown): string {
       return String(value);
   }
   if (value === null) return 'null';
-  if (Array.isArray(value)) return `an array of ${String(value.length)}`;
+  if (Array.isArray(value)) return `an array of ${value.length}`;
   if (value instanceof Promise) return 'a promise (is an await missing?)';
   const name = (value.constructor as { name?: string } | undefined)?.name ?? 'Object';
   return name === 'Object' ? 'an object' : `a value of type ${name}`;
 }
 
 /** `op: argument is got; expected expected. Hint: …` */
-export function describeProblem({ operation, argument, expected, got, hint }: Problem): string {
+function describeProblem({ operation, argument, expected, got, hint }: Problem): string {
   return `${operation}: ${argument} is ${got}; expected ${expected}.${hint === undefined ? '' : ` Hint: ${hint}`}`;
 }

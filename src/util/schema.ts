@@ -109,10 +109,10 @@ function describeNumber({ pipe = [] }: AnySchema): string {
   const bound = (type: string) => pipe.find((action) => action.type === type)?.requirement as number | undefined;
   const [least, above, most] = [bound('min_value'), bound('gt_value'), bound('max_value')];
   const kind = pipe.some(({ type }) => type === 'integer') ? 'an integer' : 'a number';
-  if (least !== undefined && most !== undefined) return `${kind} from ${String(least)} to ${String(most)}`;
-  if (least !== undefined) return `${kind} of at least ${String(least)}`;
-  if (above !== undefined) return `${kind} above ${String(above)}`;
-  return most === undefined ? kind : `${kind} of at most ${String(most)}`;
+  if (least !== undefined && most !== undefined) return `${kind} from ${least} to ${most}`;
+  if (least !== undefined) return `${kind} of at least ${least}`;
+  if (above !== undefined) return `${kind} above ${above}`;
+  return most === undefined ? kind : `${kind} of at most ${most}`;
 }
 
 const joined = (choices: readonly string[]): string =>

@@ -23,7 +23,7 @@ export function utf8Length(bytes: Uint8Array): number {
 }
 
 /** `byte 12 is 0xe9`: where bytes stop being UTF-8, in words. */
-export const describeByte = (offset: number, byte = 0): string => `byte ${String(offset)} is 0x${byte.toString(16).padStart(2, '0')}`;
+export const describeByte = (offset: number, byte = 0): string => `byte ${offset} is 0x${byte.toString(16).padStart(2, '0')}`;
 
 /** What to do with a text that is not UTF-8. */
 export const utf8Hint = 'iconv -f WINDOWS-1252 -t UTF-8 converts Western European text';

@@ -25,22 +25,22 @@ export function columnSums(options: {
     numbers: { ...numbers, sumsFirst: first, sumsRows: rows, sumsColumns: columns },
     workgroups: columns === 0 ? [0] : fold(Math.ceil(columns / columnsTogether)),
     code: () => `
-      var<workgroup> shares: array<f32, ${String(columnsTogether * rowsTogether)}>;
-      @compute @workgroup_size(${String(columnsTogether * rowsTogether)})
+      var<workgroup> shares: array<f32, ${columnsTogether * rowsTogether}>;
+      @compute @workgroup_size(${columnsTogether * rowsTogether})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
-        let column = flat_workgroup(id, count) * ${String(columnsTogether)} + thread % ${String(columnsTogether)};
+        let column = flat_workgroup(id, count) * ${columnsTogether} + thread % ${columnsTogether};
         var share = 0.0;
         if (column < p.sumsColumns) {
-          for (var row = thread / ${String(columnsTogether)}; row < p.sumsRows; row += ${String(rowsTogether)}) {
+          for (var row = thread / ${columnsTogether}; row < p.sumsRows; row += ${rowsTogether}) {
             share += ${parts}[p.${parts}_at + p.sumsFirst + row * p.sumsColumns + column];
           }
         }
         shares[thread] = share;
         workgroupBarrier();
-        if (thread < ${String(columnsTogether)} && column < p.sumsColumns) {
+        if (thread < ${columnsTogether} && column < p.sumsColumns) {
           var total = shares[thread];
-          for (var i = 1u; i < ${String(rowsTogether)}; i++) { total += shares[i * ${String(columnsTogether)} + thread]; }
+          for (var i = 1u; i < ${rowsTogether}; i++) { total += shares[i * ${columnsTogether} + thread]; }
           ${store}
         }
       }`,

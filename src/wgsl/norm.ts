@@ -20,9 +20,9 @@ export function normGpu(launch: GpuLaunch<Forward, ForwardParameters>, centred: 
   // Where latency is all there is, the weight is asked for with the row.
   const few = rows <= 128;
   const v = vectorOf(lanes);
-  const at = (name: string, pitch: string) => `${v}(${name}[p.${name}_at + row * (p.${pitch} / ${String(lanes)}u) + c])`;
+  const at = (name: string, pitch: string) => `${v}(${name}[p.${name}_at + row * (p.${pitch} / ${lanes}u) + c])`;
   const out = (name: 'y' | 'sum', value: string) =>
-    `${name}[p.${name}_at + row * ${String(items)}u + c] = ${vectorOf(lanes, dtype(name) ?? 'f32')}(${value});`;
+    `${name}[p.${name}_at + row * ${items}u + c] = ${vectorOf(lanes, dtype(name) ?? 'f32')}(${value});`;
   const zero = `${v}(0.0)`;
   const statistics = centred
     ? `
@@ -46,7 +46,7 @@ export function normGpu(launch: GpuLaunch<Forward, ForwardParameters>, centred: 
   return {
     dispatches: [
       perRow({
-        variant: `${centred ? 'layer' : 'rms'}-norm/${String(items)}${few ? '/few' : ''}`,
+        variant: `${centred ? 'layer' : 'rms'}-norm/${items}${few ? '/few' : ''}`,
         gpu,
         rows,
         items,
@@ -93,7 +93,7 @@ export function normBackwardGpu(launch: GpuLaunch<Backward, BackwardParameters>,
   const lanes = lanesOf(launch, [columns, sumPitch, dyPitch, dresidualPitch], ['sum', 'weight', 'dy', 'dresidual', 'dsum', 'dx']);
   const items = columns / lanes;
   const v = vectorOf(lanes);
-  const at = (name: string, pitch: string) => `${v}(${name}[p.${name}_at + row * (p.${pitch} / ${String(lanes)}u) + c])`;
+  const at = (name: string, pitch: string) => `${v}(${name}[p.${name}_at + row * (p.${pitch} / ${lanes}u) + c])`;
   const normalised = centred ? `((${at('sum', 'sumPitch')} - mean) - correction) * scale` : `${at('sum', 'sumPitch')} * scale`;
   const restore = (row: string) =>
     centred
@@ -103,9 +103,9 @@ export function normBackwardGpu(launch: GpuLaunch<Backward, BackwardParameters>,
         let correction = statistics[p.statistics_at + 3u * ${row} + 2u];`
       : `let scale = statistics[p.statistics_at + ${row}];`;
   const store = (name: 'dsum' | 'dx') =>
-    has(name) ? `${name}[p.${name}_at + row * ${String(items)}u + c] = ${vectorOf(lanes, dtype(name) ?? 'f32')}(d);` : '';
+    has(name) ? `${name}[p.${name}_at + row * ${items}u + c] = ${vectorOf(lanes, dtype(name) ?? 'f32')}(d);` : '';
   const toRows = perRow({
-    variant: `${kind}-rows/${String(items)}`,
+    variant: `${kind}-rows/${items}`,
     gpu,
     rows,
     items,
@@ -136,11 +136,11 @@ export function normBackwardGpu(launch: GpuLaunch<Backward, BackwardParameters>,
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
         let c = id.x * 64u + thread;
         let block = id.y + id.z * 65535u;
-        let items = p.columns / ${String(lanes)}u;
+        let items = p.columns / ${lanes}u;
         if (c >= items || block >= p.blocks_) { return; }
         var weights = ${v}(0.0);
         var biases = ${v}(0.0);
-        for (var row = block * ${String(rowsPerPartial)}u; row < min((block + 1u) * ${String(rowsPerPartial)}u, p.rows); row++) {
+        for (var row = block * ${rowsPerPartial}u; row < min((block + 1u) * ${rowsPerPartial}u, p.rows); row++) {
           ${restore('row')}
           let d = ${at('dy', 'dyPitch')};
           weights += d * (${normalised});

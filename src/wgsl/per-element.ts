@@ -23,10 +23,10 @@ export function perElement(options: {
     workgroups: count === 0 ? [0] : fold(Math.ceil(count / workgroupSize)),
     code: () => `
       ${functions}
-      @compute @workgroup_size(${String(workgroupSize)})
+      @compute @workgroup_size(${workgroupSize})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
-        let i = flat_workgroup(id, count) * ${String(workgroupSize)} + thread;
+        let i = flat_workgroup(id, count) * ${workgroupSize} + thread;
         if (i >= p.elements) { return; }
         ${body}
       }`,

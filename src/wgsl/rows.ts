@@ -43,23 +43,23 @@ function reductionCode({ name, type, combine }: Reduction, { size, threads, subg
   const shuffles: string[] = [];
   // Both partners add the same two numbers, so that all end with the same bits.
   for (let mask = within / 2; mask >= 1; mask /= 2) {
-    shuffles.push(`value = ${name}_of(value, subgroupShuffleXor(value, ${String(mask)}u));`);
+    shuffles.push(`value = ${name}_of(value, subgroupShuffleXor(value, ${mask}u));`);
   }
   const memory = `
-      if (thread % ${String(within)}u == 0u) { ${name}_parts[thread / ${String(within)}u] = value; }
+      if (thread % ${within}u == 0u) { ${name}_parts[thread / ${within}u] = value; }
       workgroupBarrier();
-      let part = thread / ${String(within)}u;
-      for (var stride = ${String(parts / 2)}u; stride > 0u; stride /= 2u) {
-        if (thread % ${String(within)}u == 0u && part % ${String(parts)}u < stride) {
+      let part = thread / ${within}u;
+      for (var stride = ${parts / 2}u; stride > 0u; stride /= 2u) {
+        if (thread % ${within}u == 0u && part % ${parts}u < stride) {
           ${name}_parts[part] = ${name}_of(${name}_parts[part], ${name}_parts[part + stride]);
         }
         workgroupBarrier();
       }
-      value = ${name}_parts[part - part % ${String(parts)}u];
+      value = ${name}_parts[part - part % ${parts}u];
       workgroupBarrier();`;
   return `
     fn ${name}_of(a: ${type}, b: ${type}) -> ${type} { return ${combine}; }
-    ${parts > 1 ? `var<workgroup> ${name}_parts: array<${type}, ${String(threads / within)}>;` : ''}
+    ${parts > 1 ? `var<workgroup> ${name}_parts: array<${type}, ${threads / within}>;` : ''}
     fn ${name}(thread: u32, own: ${type}) -> ${type} {
       var value = own;
       ${shuffles.join('\n      ')}
@@ -115,24 +115,24 @@ export function perRow(options: {
       const each = (inner: (turn: string) => string) =>
         Array.from({ length: turns }, (_, turn) => {
           const own = inner(String(turn));
-          return `{ let c = member + ${String(turn)}u * team; ${exact ? own : `if (c < end) { ${own} }`} }`;
+          return `{ let c = member + ${turn}u * team; ${exact ? own : `if (c < end) { ${own} }`} }`;
         }).join('\n');
       const load = first ? each((turn) => names.map(([name, [, from]]) => `held_${name}_${turn} = ${from};`).join(' ')) : '';
       first = false;
       return `${load}\n${each((turn) => `${names.map(([name]) => `let ${name} = held_${name}_${turn};`).join(' ')} ${statements}`)}`;
     };
     const variables = names.flatMap(([name, [type]]) =>
-      Array.from({ length: held ? turns : 0 }, (_, turn) => `var held_${name}_${String(turn)}: ${type};`),
+      Array.from({ length: held ? turns : 0 }, (_, turn) => `var held_${name}_${turn}: ${type};`),
     );
     return `
       ${functions}
       ${reductions.map((reduction) => reductionCode(reduction, teams)).join('')}
-      const team = ${String(teams.size)}u;
-      @compute @workgroup_size(${String(teams.threads)})
+      const team = ${teams.size}u;
+      @compute @workgroup_size(${teams.threads})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
         let member = thread % team;
-        let row = flat_workgroup(id, count) * ${String(perGroup)}u + thread / team;
+        let row = flat_workgroup(id, count) * ${perGroup}u + thread / team;
         let live = row < p.team_rows;
         let end = select(0u, p.team_items, live);
         ${variables.join(' ')}
@@ -140,7 +140,7 @@ export function perRow(options: {
       }`;
   };
   return {
-    variant: `${variant}/${String(teams.size)}/${String(held ? turns : 0)}${exact ? '/exact' : ''}`,
+    variant: `${variant}/${teams.size}/${held ? turns : 0}${exact ? '/exact' : ''}`,
     buffers,
     numbers: { ...numbers, team_rows: rows, team_items: items },
     workgroups: rows === 0 ? [0] : fold(workgroups),

@@ -2,7 +2,7 @@
 import type { GpuLaunch } from '../tensor/index.js';
 
 /** A u32 literal. */
-export const u = (value: number): string => `${String(value)}u`;
+export const u = (value: number): string => `${value}u`;
 
 /** Elements that are loaded and stored together. */
 export type Lanes = 1 | 4;
@@ -15,7 +15,7 @@ export const lanesOf = <B extends string>({ aligned }: Pick<GpuLaunch<B>, 'align
   lanesFor(extents, aligned(4, ...names));
 
 /** WGSL's type of `lanes` numbers. */
-export const vectorOf = (lanes: number, scalar = 'f32'): string => (lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`);
+export const vectorOf = (lanes: number, scalar = 'f32'): string => (lanes === 1 ? scalar : `vec${lanes}<${scalar}>`);
 
 /**
  * f32 `value` as `lanes` numbers of a dtype. Halves end at 65504: what is larger becomes that instead of infinite, and a NaN stays one.

@@ -53,12 +53,12 @@ describe.each(engines)('%s kernels', (kernels) => {
   test.each(machines)('a machine of %d processors is served', async (count) => {
     pretend(count);
     const backend = await openBackend('cpu', { kernels });
-    expect(backend.description).toContain(`${String(unasked)} threads`);
+    expect(backend.description).toContain(`${unasked} threads`);
     await backend.close();
   });
 
   test.each([0, 1.5, NaN, 'auto', 4096])('threads: %s is refused', async (threads) => {
-    await expect(openBackend('cpu', { kernels, threads: threads as number })).rejects.toThrow(`expected an integer from 1 to ${String(most)}`);
+    await expect(openBackend('cpu', { kernels, threads: threads as number })).rejects.toThrow(`expected an integer from 1 to ${most}`);
   });
 
   test.each(kernels === 'wasm' ? [10] : [10, 96, 1024])('%d threads on fewer processors give the results of one', async (threads) => {
@@ -113,7 +113,7 @@ describe('the command', () => {
   const path = useFolder();
   const generate = (options: string, count: number) => {
     const preload = path('processors.mjs');
-    writeFileSync(preload, `import os from 'node:os';\nimport { syncBuiltinESMExports } from 'node:module';\nos.availableParallelism = () => ${String(count)};\nsyncBuiltinESMExports();\n`);
+    writeFileSync(preload, `import os from 'node:os';\nimport { syncBuiltinESMExports } from 'node:module';\nos.availableParallelism = () => ${count};\nsyncBuiltinESMExports();\n`);
     return runShell(`NODE_OPTIONS="--import=$1" elapid generate stories Once -n 3 -t 0 ${options}`, preload);
   };
 

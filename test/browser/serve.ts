@@ -52,5 +52,5 @@ export async function serve(isolated: boolean): Promise<{ url: string; server: S
     }
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${String((server.address() as AddressInfo).port)}/`, server };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, server };
 }

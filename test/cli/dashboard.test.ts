@@ -23,7 +23,7 @@ async function addressOf({ child }: RunningCli): Promise<string> {
   for (;;) {
     const [url] = /http:\/\/127\.0\.0\.1:\d+\//.exec(text) ?? [];
     if (url !== undefined) return url;
-    if (child.exitCode !== null) throw new Error(`ended with ${String(child.exitCode)}: ${text}`);
+    if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode}: ${text}`);
     await Promise.race([once(child.stderr, 'data'), once(child.stdout, 'data'), once(child, 'close')]);
   }
 }

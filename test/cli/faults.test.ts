@@ -94,10 +94,10 @@ describe.each(commands)('$name', ({ name, old, args, unit, again = args }) => {
       // What needs no space is not counted here: the last points are beyond the end.
       if (code !== 0) {
         failures++;
-        expect(stderr, `at ${String(at)}`).toMatch(/^elapid: .*here.* cannot be (written|made as a folder): (no space is left on the disk|the disk quota is used up) \((ENOSPC|EDQUOT)\)/m);
+        expect(stderr, `at ${at}`).toMatch(/^elapid: .*here.* cannot be (written|made as a folder): (no space is left on the disk|the disk quota is used up) \((ENOSPC|EDQUOT)\)/m);
       }
-      expect(states, `at ${String(at)}: ${stderr}`).toContain(stateOf());
-      expect(leftOvers(), `at ${String(at)}`).toEqual([]);
+      expect(states, `at ${at}: ${stderr}`).toContain(stateOf());
+      expect(leftOvers(), `at ${at}`).toEqual([]);
     }
     expect(failures).toBeGreaterThan(1);
   });
@@ -108,14 +108,14 @@ describe.each(commands)('$name', ({ name, old, args, unit, again = args }) => {
       arm({ kind: 'crash', at });
       await runHere(...args(folder(), text()));
       disarm();
-      if (existsSync(path('here', unit[0] ?? ''))) expect(states, `killed at ${String(at)}`).toContain(stateOf());
+      if (existsSync(path('here', unit[0] ?? ''))) expect(states, `killed at ${at}`).toContain(stateOf());
       const begun = existsSync(path('here', 'training.safetensors')) && JSON.stringify(readdirSync(folder())).includes(name.startsWith('task') ? 'task.json' : 'run.json');
       let next = await runHere(...(begun || again === args ? again : args)(folder(), text()));
       // Killed after the last file was in its place, a run has nothing left to begin.
       if (next.code !== 0 && next.stderr.includes('already holds')) next = await runHere(...again(folder(), text()));
-      expect(next.code, `after ${String(at)}: ${next.stderr}`).toBe(0);
+      expect(next.code, `after ${at}: ${next.stderr}`).toBe(0);
       expect(states).toContain(stateOf());
-      expect(leftOvers(), `after ${String(at)}`).toEqual([]);
+      expect(leftOvers(), `after ${at}`).toEqual([]);
     }
   });
 

@@ -173,7 +173,7 @@ describe('a folder that holds something', () => {
       const { code, stderr } = await runHere(...args);
       expect({ code, stderr }).toEqual({
         code: 1,
-        stderr: `elapid: ${args[0] ?? ''}: ${path('locked')} is in use by process ${String(process.ppid)} (elapid train, since 2026-01-02T03:04:05.000Z). Hint: wait until it has ended, or name another folder\n`,
+        stderr: `elapid: ${args[0] ?? ''}: ${path('locked')} is in use by process ${process.ppid} (elapid train, since 2026-01-02T03:04:05.000Z). Hint: wait until it has ended, or name another folder\n`,
       });
     }
     expect(contentOf('locked')).toEqual(before);

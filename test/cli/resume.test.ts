@@ -96,7 +96,7 @@ describe('elapid train --resume', () => {
     const { code, stderr } = await resume('first/runs/x', '--steps', steps);
     expect({ code, stderr: stderr.split('\n').at(-2) }).toEqual({
       code: 1,
-      stderr: `elapid: train: the number of steps is ${steps}; expected at least the ${String(done)} that are done.`,
+      stderr: `elapid: train: the number of steps is ${steps}; expected at least the ${done} that are done.`,
     });
     expect(readFileSync(path('first', 'runs', 'x', 'run.json'), 'utf8')).toBe(before);
   });

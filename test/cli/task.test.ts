@@ -26,7 +26,7 @@ describe('elapid task', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/^induction-heads {2}lti {2}accuracy .* of 4 answers\n {3}length {2}accuracy\n {7}64 {2}[\d.]+ %\n {6}128 {2}[\d.]+ %\n$/);
     const lengths = JSON.parse(readFileSync(path('induction', 'lengths.json'), 'utf8')) as { length: number; accuracy: number }[];
-    expect(lengths.map(({ length, accuracy }) => `${String(length)} ${(100 * accuracy).toFixed(2)}`)).toEqual(
+    expect(lengths.map(({ length, accuracy }) => `${length} ${(100 * accuracy).toFixed(2)}`)).toEqual(
       [...stdout.matchAll(/^ +(\d+) {2}([\d.]+) %$/gm)].map(([, length = '', accuracy = '']) => `${length} ${accuracy}`),
     );
     const plotted = await runCli('plot', path('induction'), '--x', 'length', '--out', path('lengths.svg'));

@@ -94,7 +94,7 @@ describe('elapid train and elapid tokenize', () => {
   test('a folder of texts is its files, by name', async () => {
     mkdirSync(path('novel', 'drafts'), { recursive: true });
     const parts = trainingText.match(/[^]{1,2000}/g) ?? [];
-    parts.forEach((part, i) => writeFileSync(path('novel', `part-${String(i)}.txt`), part));
+    parts.forEach((part, i) => writeFileSync(path('novel', `part-${i}.txt`), part));
     writeFileSync(path('novel', 'cover.png'), Uint8Array.of(0x89, 0x50));
     writeFileSync(path('novel', '.hidden.txt'), 'hidden');
     const { code, stderr } = await runCli('train', path('novel'), '--out', path('novel-run'), ...tinyModel, '--steps', '2', '--validation-share', '0.5');

@@ -81,7 +81,7 @@ describe('elapid train', () => {
     for (const [bad, message] of [
       [good.replace('"steps": 6', '"steps": "six"'), /run\.json, key 'training\.steps': is "six"; expected an integer of at least 1/],
       [good.replace('"seed": 1', '"seeed": 1'), /run\.json, key 'training\.seed': is missing/],
-      [good.slice(0, -10), /run\.json: is not JSON/],
+      [good.slice(0, -10), /run\.json, byte 0: the text is not valid JSON/],
     ] as const) {
       writeFileSync(path('run', 'run.json'), bad);
       const { code, stderr } = await runCli('train', '--resume', path('run'));

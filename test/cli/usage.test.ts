@@ -5,7 +5,7 @@ import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 
 const onBackend = ['--backend', '--threads', '--kernels', '--debug', '--help'];
-const computing = [...onBackend, '--matmul'];
+const computing = [...onBackend, '--precision'];
 const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text...]'],
@@ -78,6 +78,8 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['eval', model, 'text', '--limit', '1'], message: 'expected an integer ≥ 2' },
     { args: ['generate', model, '--top-q', '1'], message: "unknown option '--top-q'" },
     { args: ['generate', model, '--max-tokens', '1.5'], message: 'expected an integer ≥ 0' },
+    { args: ['generate', model, '--matmul', 'bf16'], message: "unknown option '--matmul'" },
+    { args: ['generate', model, '--precision', 'f64'], message: 'Allowed choices are f32, bf16, f16' },
     { args: ['generate', model, '--temperature', 'hot'], message: 'expected a number from 0 to 100' },
     { args: ['generate', model, '--top-p', '0'], message: 'expected a number above 0, at most 1' },
     { args: ['generate', model, '--seed', '4294967296'], message: 'expected an integer from 0 to 4294967295' },

@@ -74,7 +74,7 @@ describe('loadTextFile', () => {
     const hex = `0x${value.toString(16)}`;
     for (const before of [0, pieceBytes - 1, far]) {
       const path = write('bad.txt', Buffer.concat([Buffer.alloc(before, 'x'), Uint8Array.from(bytes)]));
-      await expect(loadTextFile(path, new ByteTokenizer())).rejects.toThrow(`is not UTF-8 (byte ${String(before + offset)} is ${hex}); expected a file of UTF-8 text. Hint: iconv`);
+      await expect(loadTextFile(path, new ByteTokenizer())).rejects.toThrow(`is not UTF-8 (byte ${before + offset} is ${hex}); expected a file of UTF-8 text. Hint: iconv`);
     }
   });
 

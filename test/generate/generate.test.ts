@@ -64,8 +64,8 @@ describe.each(compiledKernels)('generating tokens on %s', (kernels) => {
     expect(state.position).toBe(all.length - 1);
     for (const [i, { conv, ssm }] of memoryOf(state).entries()) {
       const expected = memoryOf(other)[i] ?? expect.fail('a layer is missing');
-      expectClose(await conv.data(), await expected.conv.data(), tolerance(all.length), `convolution state ${String(i)}`);
-      expectClose(await ssm.data(), await expected.ssm.data(), tolerance(all.length), `scan state ${String(i)}`);
+      expectClose(await conv.data(), await expected.conv.data(), tolerance(all.length), `convolution state ${i}`);
+      expectClose(await ssm.data(), await expected.ssm.data(), tolerance(all.length), `scan state ${i}`);
     }
     state.dispose();
     other.dispose();

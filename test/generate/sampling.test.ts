@@ -268,6 +268,6 @@ describe('Sampler', () => {
     ['seed', 2 ** 32],
   ])('refuses %s = %d', (name, value) => {
     expect(() => new Sampler({ [name]: value })).toThrow(ArgumentError);
-    expect(() => new Sampler({ [name]: value })).toThrow(`Sampler: ${name} is ${String(value)}; expected`);
+    expect(() => new Sampler({ [name]: value })).toThrow(`Sampler: ${name} is ${value}; expected`);
   });
 });

@@ -52,7 +52,7 @@ export async function checkpointErrorOf(action: () => unknown): Promise<Checkpoi
     if (!(error instanceof CheckpointError)) throw error;
     expect(error.message).toContain(error.file);
     if (error.key !== undefined) expect(error.message).toContain(`key '${error.key}'`);
-    if (error.offset !== undefined) expect(error.message).toContain(`byte ${String(error.offset)}`);
+    if (error.offset !== undefined) expect(error.message).toContain(`byte ${error.offset}`);
     return error;
   }
   throw new Error(`expected a CheckpointError, got ${String(value)}`);

@@ -141,7 +141,7 @@ describe('writing', () => {
 });
 
 /** Header entry of a U8 tensor. */
-const u8 = (begin: number, end: number) => `{"dtype":"U8","shape":[${String(end - begin)}],"data_offsets":[${String(begin)},${String(end)}]}`;
+const u8 = (begin: number, end: number) => `{"dtype":"U8","shape":[${end - begin}],"data_offsets":[${begin},${end}]}`;
 const one = (fields: string) => rawSafetensors(`{"x":{${fields}}}`, 4);
 const valid = rawSafetensors(`{"x":${u8(0, 4)}}`, 4);
 

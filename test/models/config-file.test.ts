@@ -177,7 +177,7 @@ describe('sizes beyond all models are refused before anything of their size is m
   test.each(['vocabularySize', 'dModel', 'layers', 'dState', 'dConv', 'dInner', 'dtRank'] as const)('mambaConfig and LanguageModel: %s', (key) => {
     const sizes = { vocabularySize: 16, dModel: 8, layers: 1 };
     for (const value of [billion, 0, -1, 1.5, NaN]) {
-      const message = new RegExp(`${key} is ${String(value)}; expected an integer from 1 to \\d+`);
+      const message = new RegExp(`${key} is ${value}; expected an integer from 1 to \\d+`);
       expect(() => mambaConfig({ ...sizes, [key]: value })).toThrow(message);
       expect(() => LanguageModel.initial(mambaFamily, { ...mambaConfig(sizes), [key]: value }, new PlanBackend(), 1)).toThrow(message);
       expect(() => new LanguageModel(mambaFamily, { ...mambaConfig(sizes), [key]: value }, new PlanBackend(), () => expect.fail('asked for a parameter'))).toThrow(ArgumentError);
@@ -187,7 +187,7 @@ describe('sizes beyond all models are refused before anything of their size is m
   test('ids that end a text are in the vocabulary', () => {
     for (const id of [16, -1, 0.5, NaN]) {
       expect(() => mambaConfig({ vocabularySize: 16, dModel: 8, layers: 1, endOfText: [0, id] })).toThrow(
-        `mambaConfig: endOfText[1] is ${String(id)}; expected an id in [0, V) = [0, 16)`,
+        `mambaConfig: endOfText[1] is ${id}; expected an id in [0, V) = [0, 16)`,
       );
     }
   });

@@ -28,7 +28,7 @@ describe.each(runs)('$name', ({ kind, options }) => {
     const decoder = new Decoder(model, state);
     for (let t = 0; t < length; t++) {
       const logits = await decoder.step([ids[t] ?? 0]);
-      expectClose(logits, whole.subarray(t * 23, (t + 1) * 23), limit, `logits at ${String(t)}`);
+      expectClose(logits, whole.subarray(t * 23, (t + 1) * 23), limit, `logits at ${t}`);
     }
     expect(state.position).toBe(length);
     decoder.dispose();
@@ -51,7 +51,7 @@ describe.each(runs)('$name', ({ kind, options }) => {
     const batch = await read(() => model.forward(idTensor(backend(), both, [2, length])));
     for (const row of [0, 1]) {
       const single = await read(() => model.forward(idTensor(backend(), both.subarray(row * length, (row + 1) * length), [1, length])));
-      expectClose(batch.subarray(row * length * 23, (row + 1) * length * 23), single, limit, `row ${String(row)}`);
+      expectClose(batch.subarray(row * length * 23, (row + 1) * length * 23), single, limit, `row ${row}`);
     }
     model.dispose();
   });

@@ -206,7 +206,7 @@ describe('the head', () => {
 describe('what a config asks for is bounded by what the file holds', () => {
   test.each([1, 3, 4096])('%i layers of 2', async (layers) => {
     editConfig({ num_hidden_layers: layers });
-    expect(await refusal()).toContain(`key 'num_hidden_layers': is ${String(layers)}; expected 2, the layers that the weights have`);
+    expect(await refusal()).toContain(`key 'num_hidden_layers': is ${layers}; expected 2, the layers that the weights have`);
   });
 
   test.each<[object, RegExp]>([

@@ -53,7 +53,7 @@ describe.each(runs)('transformers’ tiny Mamba on $name', ({ kind, options, lim
       const states = scope(() => model.hiddenStates(idTensor(backend(), ids, shape)));
       expect(states.length).toBe(model.config.layers + 1);
       for (const [i, state] of states.entries()) {
-        expectClose(await state.exactData(), golden.floats(`hidden.${String(i)}`), limit, `hidden.${String(i)}`);
+        expectClose(await state.exactData(), golden.floats(`hidden.${i}`), limit, `hidden.${i}`);
         state.dispose();
       }
     }));

@@ -72,10 +72,10 @@ describe.each(['auto', 'wasm'] as const)('the 130m shape on %s kernels', (kernel
     expect(rows.map((row) => argmax(Float32Array.from(row)))).toEqual(golden.argmax_each);
     const last = rows.at(-1) ?? [];
     golden.top_ids.forEach((id, i) => {
-      expect(Math.abs((last[id] ?? NaN) - (golden.top_logits[i] ?? NaN)), `logit of ${String(id)}`).toBeLessThan(1e-3);
+      expect(Math.abs((last[id] ?? NaN) - (golden.top_logits[i] ?? NaN)), `logit of ${id}`).toBeLessThan(1e-3);
     });
     golden.last_logits_first32.forEach((logit, i) => {
-      expect(Math.abs((last[i] ?? NaN) - logit), `last logit ${String(i)}`).toBeLessThan(1e-3);
+      expect(Math.abs((last[i] ?? NaN) - logit), `last logit ${i}`).toBeLessThan(1e-3);
     });
     expect(Math.abs((await lossTensor.item()) - golden.loss)).toBeLessThan(1e-4);
     logitsTensor.dispose();

@@ -34,7 +34,7 @@ describe.skipIf(path === undefined).each(compiledKernels)(`keyword spotting, wei
     expectClose(await results.y.data(), golden.floats('sample.mixer_output'), 1e-4, 'mixer output');
     const logits = await results.logits.data();
     golden.floats('sample.logits').forEach((logit, i) => {
-      expect(Math.abs((logits[i] ?? NaN) - logit), `logit ${String(i)}`).toBeLessThan(1e-3);
+      expect(Math.abs((logits[i] ?? NaN) - logit), `logit ${i}`).toBeLessThan(1e-3);
     });
     for (const value of [...Object.values(results), ...made]) value.dispose();
     expect(backend().statistics().liveBuffers).toBe(0);

@@ -117,7 +117,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
       editConfig({ num_hidden_layers: layers });
       const error = await refusal();
       expect(error).toMatchObject({ file: config(), key: 'num_hidden_layers' });
-      expect(error.message).toContain(`is ${String(layers)}; expected 2, the layers that the weights have`);
+      expect(error.message).toContain(`is ${layers}; expected 2, the layers that the weights have`);
     }
     editConfig({ num_hidden_layers: 2, vocab_size: 24 });
     expect((await refusal()).message).toMatch(/embeddings\.weight', byte \d+: has shape \[23,20\]; expected \[24,20\]/);

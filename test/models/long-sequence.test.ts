@@ -43,8 +43,8 @@ describe('a prompt of 200,000 bytes', () => {
     expect(stepped.position).toBe(length);
     for (const [i, { conv, ssm }] of memoryOf(stepped).entries()) {
       const expected = memoryOf(whole)[i] ?? expect.fail('a layer is missing');
-      expectClose(await conv.data(), await expected.conv.data(), 1e-5, `convolution state ${String(i)}`);
-      expectClose(await ssm.data(), await expected.ssm.data(), 1e-5, `scan state ${String(i)}`);
+      expectClose(await conv.data(), await expected.conv.data(), 1e-5, `convolution state ${i}`);
+      expectClose(await ssm.data(), await expected.ssm.data(), 1e-5, `scan state ${i}`);
     }
     for (const one of [decoder, whole, stepped, model]) one.dispose();
   });

@@ -85,7 +85,7 @@ describe('time-invariant mixers', () => {
         model.dispose();
       }
       const [expected = [], actual = []] = results;
-      for (const [i, values] of expected.entries()) expectClose(actual[i] ?? [], values, tolerance(38 * 20), `result ${String(i)}`);
+      for (const [i, values] of expected.entries()) expectClose(actual[i] ?? [], values, tolerance(38 * 20), `result ${i}`);
     });
   });
 });

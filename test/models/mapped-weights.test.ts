@@ -128,10 +128,10 @@ describe.each(compiledKernels)('weights in a file, on %s', (kernels) => {
   });
 
   test.skipIf(kernels === 'wasm').each([0, 4096, 40_000])(`a mapped file that is cut to %i bytes is an error where it is used${kernels === 'wasm' ? ' [skipped: wasm maps nothing]' : ''}`, async (size) => {
-    const file = goldenIn(`cut-${String(size)}`);
+    const file = goldenIn(`cut-${size}`);
     // Its backend is lost with it.
     const own = await openBackend('cpu', { kernels, threads: 2 });
-    const model = await loadModel(path(`cut-${String(size)}`), own, { mapped: true });
+    const model = await loadModel(path(`cut-${size}`), own, { mapped: true });
     truncateSync(file, size);
     const error = await checkpointErrorOf(() => logitsOf(model, own));
     expect(error.message).toMatch(/the file was cut while its weights were in use; .* Hint: load the model on a new backend, with mapped: false/);

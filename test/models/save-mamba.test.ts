@@ -26,7 +26,7 @@ describe('saveModel over another model', () => {
     expect(whole[0]).not.toBe(whole[1]);
     for (const kind of ['ENOSPC', 'crash']) {
       for (let at = 1; at <= operations; at++) {
-        const folder = `${what} ${kind} ${String(at)}`;
+        const folder = `${what} ${kind} ${at}`;
         mkdirSync(path(folder));
         await saveModel(first, path(folder));
         arm({ kind, at });

@@ -87,10 +87,10 @@ describe.each(compiledKernels)('%s', (kernels) => {
             const row = tensor(backend(), x.slice(t * E, (t + 1) * E), [1, E]);
             return causalConv1dStep(state, row, w, { bias: b, activation: 'silu' });
           });
-          return { state, ...Object.fromEntries(ys.map((y, t) => [`y${String(t)}`, y])) };
+          return { state, ...Object.fromEntries(ys.map((y, t) => [`y${t}`, y])) };
         }),
       );
-      const ys = Array.from({ length: 9 }, (_, t) => Array.from((result as Record<string, ArrayLike<number>>)[`y${String(t)}`] ?? [])).flat();
+      const ys = Array.from({ length: 9 }, (_, t) => Array.from((result as Record<string, ArrayLike<number>>)[`y${t}`] ?? [])).flat();
       expectClose(ys, whole.y, tolerance(taps), 'y');
       expect([...result['state']]).toEqual([...whole.finalState]);
     });
@@ -181,7 +181,7 @@ describe('arguments', () => {
   const backend = useBackend('reference');
   const zeros = (...shape: number[]) => tensor(backend(), new Float64Array(shape.reduce((a, b) => a * b, 1)), shape);
 
-  test.each<[string, RegExp, new () => Error, () => unknown]>([
+  test.each<[string, RegExp, new (problem: string) => Error, () => unknown]>([
     ['x without batch', /causalConv1d: x is \[3,4\]; expected \[B,L,E\]/, ShapeError, () => causalConv1d(zeros(3, 4), zeros(4, 4))],
     ['weight of other channels', /weight is \[5,4\]; expected \[E,K\] = \[4,4\]/, ShapeError, () => causalConv1d(zeros(1, 3, 4), zeros(5, 4))],
     ['weight [E,1,K]', /weight is \[4,1,4\]; expected \[E,K\]/, ShapeError, () => causalConv1d(zeros(1, 3, 4), zeros(4, 1, 4))],

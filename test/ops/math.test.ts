@@ -48,7 +48,7 @@ describe.each(compiledKernels)('elementary functions of the %s kernels', (kernel
       const error = Math.abs((values[i] ?? NaN) - right) / unit(right);
       if (!(error <= worst)) [worst, at] = [error, x];
     });
-    expect(worst, `worst error, at ${String(at)}`).toBeLessThanOrEqual(units);
+    expect(worst, `worst error, at ${at}`).toBeLessThanOrEqual(units);
   });
 
   test('special values', async () => {

@@ -52,7 +52,7 @@ function products(): Product[] {
   return made;
 }
 
-const reference = useBackend('reference', { matmul: 'bf16' });
+const reference = useBackend('reference', { precision: 'bf16' });
 const exact = useBackend('reference');
 const known = new Map<Product, Promise<Float64Array>>();
 const expected = (product: Product): Promise<Float64Array> => {
@@ -62,7 +62,7 @@ const expected = (product: Product): Promise<Float64Array> => {
 };
 
 describe.each(compiledKernels)('gemm in bf16, %s kernels', (kernels) => {
-  const backend = useBackend('cpu', { kernels, matmul: 'bf16' });
+  const backend = useBackend('cpu', { kernels, precision: 'bf16' });
 
   // The reference rounds the factors likewise, so that only the order of float32 sums is left between the two.
   test.each(products().map((product) => [describeProduct(product), product] as const))('%s', async (_, product) => {
@@ -79,7 +79,7 @@ describe.each(compiledKernels)('gemm in bf16, %s kernels', (kernels) => {
     for (const product of several) {
       const results: Float64Array[] = [];
       for (const threads of [1, 2, 3]) {
-        const other = await openBackend('cpu', { kernels, threads, matmul: 'bf16', poison: true });
+        const other = await openBackend('cpu', { kernels, threads, precision: 'bf16', poison: true });
         for (let repeat = 0; repeat < 3; repeat++) results.push(await runProduct(other, product));
         await other.close();
       }
@@ -160,8 +160,8 @@ describe('bfloat16', () => {
   });
 
   test('an unknown precision, or one of another backend, is refused', async () => {
-    await expect(openBackend('cpu', { matmul: 'f64' as 'bf16' })).rejects.toThrow(ArgumentError);
-    await expect(openBackend('cpu', { matmul: 'f16' })).rejects.toThrow("openBackend: matmul is f16; expected 'f32' or 'bf16' on cpu.");
-    await expect(openBackend('webgpu', { matmul: 'bf16' })).rejects.toThrow("openBackend: matmul is bf16; expected 'f32' or 'f16' on webgpu.");
+    await expect(openBackend('cpu', { precision: 'f64' as 'bf16' })).rejects.toThrow(ArgumentError);
+    await expect(openBackend('cpu', { precision: 'f16' })).rejects.toThrow("openBackend: precision is f16; expected 'f32' or 'bf16' on cpu.");
+    await expect(openBackend('webgpu', { precision: 'bf16' })).rejects.toThrow("openBackend: precision is bf16; expected 'f32' or 'f16' on webgpu.");
   });
 });

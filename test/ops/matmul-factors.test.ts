@@ -28,7 +28,7 @@ function evaluate(expression: string, names: Readonly<Record<string, number>>): 
   };
   const sum = (): number => chain(['+', '-'], () => chain(['*', '/'], primary));
   const value = sum();
-  if (next !== tokens.length || !Number.isInteger(value)) throw new SyntaxError(`${expression} = ${String(value)}`);
+  if (next !== tokens.length || !Number.isInteger(value)) throw new SyntaxError(`${expression} = ${value}`);
   return value;
 }
 
@@ -47,7 +47,7 @@ interface Matrix {
 
 const cases: [string, Matrix][] = (['depth', 'outer'] as const).flatMap((along) =>
   ([4, 8] as const).map((lanes): [string, Matrix] => [
-    `along ${along} in vectors of ${String(lanes)}`,
+    `along ${along} in vectors of ${lanes}`,
     { factor: made(along, lanes), along, lanes, pitch: 72, stride: 5000 },
   ]),
 );

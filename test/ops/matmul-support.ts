@@ -18,8 +18,8 @@ export interface Product {
 
 /** `[3,5]·[5,7]ᵀ + bias` */
 export const describeProduct = ({ m, n, k, transposeA, transposeB, bias, accumulate, gap, batch }: Product) =>
-  `[${String(m)},${String(k)}]${transposeA ? 'ᵀ' : ''}·[${String(k)},${String(n)}]${transposeB ? 'ᵀ' : ''}` +
-  `${bias ? ' + bias' : ''}${accumulate ? ' + c' : ''}${gap > 0 ? `, gaps of ${String(gap)}` : ''}${batch > 1 ? ` ×${String(batch)}` : ''}`;
+  `[${m},${k}]${transposeA ? 'ᵀ' : ''}·[${k},${n}]${transposeB ? 'ᵀ' : ''}` +
+  `${bias ? ' + bias' : ''}${accumulate ? ' + c' : ''}${gap > 0 ? `, gaps of ${gap}` : ''}${batch > 1 ? ` ×${batch}` : ''}`;
 
 /** Random numbers drawn once: a matrix takes some of them from a place of its own. */
 const random = new Random(5);

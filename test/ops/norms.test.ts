@@ -70,7 +70,7 @@ describe.each(compiledKernels)('%s', (kernels) => {
       for (const on of [backend(), backend(), oneThread(), oneThread()]) {
         const again = await run(on);
         again.forEach((values, i) => {
-          expect(bytesOf(values).equals(bytesOf(first[i])), `result ${String(i)}`).toBe(true);
+          expect(bytesOf(values).equals(bytesOf(first[i])), `result ${i}`).toBe(true);
         });
       }
     });
@@ -114,7 +114,7 @@ describe('arguments', () => {
   const backend = useBackend('reference');
   const zeros = (...shape: number[]) => tensor(backend(), new Float64Array(shape.reduce((a, b) => a * b, 1)), shape);
 
-  test.each<[string, RegExp, new () => Error, () => unknown]>([
+  test.each<[string, RegExp, new (problem: string) => Error, () => unknown]>([
     ['scalar', /rmsNorm: x is \[\]; expected \[…,D\]/, ShapeError, () => rmsNorm(zeros(), zeros(1))],
     ['weight', /rmsNorm: weight is \[3\]; expected \[D\] = \[4\]/, ShapeError, () => rmsNorm(zeros(2, 4), zeros(3))],
     ['residual', /residual is \[4\]; expected \[…,D\] = \[2,4\]/, ShapeError, () => rmsNorm(zeros(2, 4), zeros(4), { residual: zeros(4) })],

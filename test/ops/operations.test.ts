@@ -29,7 +29,7 @@ describe.each(operations)('$folder', ({ cases }) => {
         const scale = gradient.reduce((largest, value) => Math.max(largest, Math.abs(value)), 1e-3);
         for (const { element, slope } of found) {
           const error = Math.abs(slope - (gradient[element] ?? NaN)) / scale;
-          expect(error, `d${name}[${String(element)}]: ${String(gradient[element])}, slope ${String(slope)}`).toBeLessThan(2e-5);
+          expect(error, `d${name}[${element}]: ${String(gradient[element])}, slope ${slope}`).toBeLessThan(2e-5);
         }
       }
     });
@@ -42,7 +42,7 @@ describe.each(operations)('$folder', ({ cases }) => {
       const actual = await runCase(backend(), operationCase);
       const limit = tolerance(operationCase.reductionLength, operationCase.rounding);
       actual.outputs.forEach((values, i) => {
-        expectClose(values, right.outputs[i] ?? [], limit, `output ${String(i)}`);
+        expectClose(values, right.outputs[i] ?? [], limit, `output ${i}`);
       });
       for (const [name, values] of actual.gradients) expectClose(values, right.gradients.get(name) ?? [], limit, `d${name}`);
       expect(backend().statistics().liveBuffers, 'live buffers').toBe(0);

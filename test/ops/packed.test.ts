@@ -57,7 +57,7 @@ describe.each(packedDTypes)('%s', (dtype) => {
         const unpacked = await roundTrip(backend(), values, [20, 70], dtype);
         for (let i = 0; i < 20 * 70; i++) {
           const inBlock = dtype === 'bf16' ? i === 3 * 70 + 40 : Math.floor(i / 70) === 3 && i % 70 >= 32 && i % 70 < 64;
-          expect(Number.isFinite(unpacked[i]), `weight ${String(i)}`).toBe(!inBlock);
+          expect(Number.isFinite(unpacked[i]), `weight ${i}`).toBe(!inBlock);
         }
       }
     });
@@ -148,8 +148,8 @@ describe.each(packedDTypes)('%s', (dtype) => {
 
 // Many rows, and more outputs than one part of an integer format that becomes bf16 holds.
 describe.each(compiledKernels)('%s kernels with bf16 products', (kernels) => {
-  const backend = useBackend('cpu', { kernels, matmul: 'bf16' });
-  const rounding = useBackend('reference', { matmul: 'bf16' });
+  const backend = useBackend('cpu', { kernels, precision: 'bf16' });
+  const rounding = useBackend('reference', { precision: 'bf16' });
 
   test.each([
     ...packedDTypes.flatMap((dtype) => [[dtype, 9, 33, 100] as const, [dtype, 40, 130, 64] as const]),

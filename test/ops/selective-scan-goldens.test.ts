@@ -7,7 +7,7 @@ import { runScan, type Host, type ScanData } from './scan-support.js';
 
 const folder = new URL('../fixtures/goldens/', import.meta.url);
 const goldens = (JSON.parse(readFileSync(new URL('scan-cases.json', folder), 'utf8')) as { case: number; delta_softplus: boolean }[]).map(
-  ({ case: number, delta_softplus: deltaSoftplus }) => ({ number, deltaSoftplus, tensors: read(`scan-${String(number)}.safetensors`) }),
+  ({ case: number, delta_softplus: deltaSoftplus }) => ({ number, deltaSoftplus, tensors: read(`scan-${number}.safetensors`) }),
 );
 
 /** Names in the files, made by PyTorch in float64, and here. */

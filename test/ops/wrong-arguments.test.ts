@@ -166,13 +166,13 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
       const argument = key.replace('?', '');
       const alone = Object.keys(one.tensors).length === 1;
       const wrongType = dtype === 'i32' ? make(backend(), [shape]) : tensor(backend(), new Int32Array(sizeOf(shape)), shape, 'i32');
-      const wrong: [unknown, new () => Error, string][] = [
-        ...(key.endsWith('?') ? [] : [[null, ArgumentError, 'null; expected a tensor'], [undefined, ArgumentError, 'undefined; expected a tensor']] as [unknown, new () => Error, string][]),
+      const wrong: [unknown, new (problem: string) => Error, string][] = [
+        ...(key.endsWith('?') ? [] : [[null, ArgumentError, 'null; expected a tensor'], [undefined, ArgumentError, 'undefined; expected a tensor']] as [unknown, new (problem: string) => Error, string][]),
         ['0.5', ArgumentError, "'0.5'; expected a tensor"],
         [Float32Array.of(1), ArgumentError, 'a value of type Float32Array; expected a tensor'],
         [freed, DisposedError, 'a tensor [1] that was freed'],
-        ...(alone ? [] : [[foreign[key], ArgumentError, 'on another backend'] as [unknown, new () => Error, string]]),
-        ...(anyDType.has(name) ? [] : [[wrongType, DTypeError, `${wrongType.dtype}; expected`] as [unknown, new () => Error, string]]),
+        ...(alone ? [] : [[foreign[key], ArgumentError, 'on another backend'] as [unknown, new (problem: string) => Error, string]]),
+        ...(anyDType.has(name) ? [] : [[wrongType, DTypeError, `${wrongType.dtype}; expected`] as [unknown, new (problem: string) => Error, string]]),
       ];
       for (const [value, error, got] of wrong) {
         const thrown = failure(() => one.run({ ...given, [key]: value as Tensor }));
@@ -180,6 +180,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
         // The first tensor says what backend the others should be on.
         const where = got === 'on another backend' ? '.+' : escaped(argument);
         expect((thrown as Error).message).toMatch(new RegExp(`^${name}: ${where} is ${escaped(got)}`));
+        expect(thrown).toMatchObject({ operation: name, ...(got === 'on another backend' ? {} : { argument }) });
       }
       wrongType.dispose();
     }
@@ -187,9 +188,9 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
   });
 
   const bad = (value: unknown) => value as never;
-  test.each<[string, new () => Error, (t: Tensor) => unknown]>([
+  test.each<[string, new (problem: string) => Error, (t: Tensor) => unknown]>([
     // What host arrays become.
-    ...[-1, 1.5, NaN, Infinity, 2 ** 53, '2', null, 2n].flatMap((extent): [string, new () => Error, (t: Tensor) => unknown][] => [
+    ...[-1, 1.5, NaN, Infinity, 2 ** 53, '2', null, 2n].flatMap((extent): [string, new (problem: string) => Error, (t: Tensor) => unknown][] => [
       ['empty: shape is', ShapeError, () => empty(backend(), [bad(extent), 2])],
       ['tensor: shape is', ShapeError, () => tensor(backend(), [1, 2], [2, bad(extent)])],
     ]),
@@ -199,13 +200,13 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
     ['empty: shape is undefined', ShapeError, () => empty(backend(), bad(undefined))],
     ['allocate: no memory for', BackendError, () => empty(backend(), [2 ** 45])],
     ['empty: shape is [3]; expected [N,K]', ShapeError, () => empty(backend(), [3], 'int8')],
-    ...['float32', 'int64', '', null, 'toString'].flatMap((dtype): [string, new () => Error, (t: Tensor) => unknown][] => [
+    ...['float32', 'int64', '', null, 'toString'].flatMap((dtype): [string, new (problem: string) => Error, (t: Tensor) => unknown][] => [
       [`empty: dtype is ${dtype === null ? 'null' : `'${dtype}'`}; expected 'f32', 'f16', 'i32', 'bf16', 'int8', 'int4'.`, DTypeError, () => empty(backend(), [2], bad(dtype))],
       ['tensor: dtype is', DTypeError, () => tensor(backend(), [1, 2], [2], bad(dtype))],
     ]),
     ['tensor: backend is undefined; expected a backend. Hint: await openBackend()', ArgumentError, () => tensor(bad(undefined), [1], [1])],
     ['empty: backend is a promise (is an await missing?)', ArgumentError, () => empty(bad(Promise.resolve()), [1])],
-    ...[undefined, null, 5, 'ab', {}].flatMap((values): [string, new () => Error, (t: Tensor) => unknown][] => [
+    ...[undefined, null, 5, 'ab', {}].flatMap((values): [string, new (problem: string) => Error, (t: Tensor) => unknown][] => [
       ['tensor: values is', ArgumentError, () => tensor(backend(), bad(values), [2])],
       ['tensor: values is', ArgumentError, () => tensor(backend(), () => bad(values), [2], 'i32')],
       ['write: values is', ArgumentError, (t) => { t.write(bad(values)); }],
@@ -221,7 +222,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
     ['tensor: values[0] is undefined; expected a number.', ArgumentError, () => tensor(backend(), [, 2] as never, [2])],
     ['tensor: values[1] is 1n; expected a number.', ArgumentError, () => tensor(backend(), [0, bad(1n)], [2])],
     ['write: values[1] is null; expected a number.', ArgumentError, (t) => { t.write([0, bad(null)]); }],
-    ...[1.5, NaN, Infinity, 2 ** 31, -(2 ** 31) - 1, 2 ** 53, '1'].map((value): [string, new () => Error, (t: Tensor) => unknown] => [
+    ...[1.5, NaN, Infinity, 2 ** 31, -(2 ** 31) - 1, 2 ** 53, '1'].map((value): [string, new (problem: string) => Error, (t: Tensor) => unknown] => [
       'tensor: values[1] is',
       ArgumentError,
       () => tensor(backend(), [0, bad(value)], [2], 'i32'),
@@ -231,38 +232,38 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
     ['tensor: values[0] is 256; expected an integer in [0, 256).', ArgumentError, () => tensor(backend(), [256, ...new Array<number>(1087).fill(0)], [1, 1], 'int8')],
     // Views and shapes.
     ...([[[3]], [[1], 2], [[1], -1], [[1], 0.5], [[2, 1], 0, 2], [[-1]], [[2, 2], 0, 0.5]] as [number[], number?, number?][]).map(
-      ([shape, start, pitch]): [string, new () => Error, (t: Tensor) => unknown] => ['view: shape is', ShapeError, (t) => t.aliased(shape, start, pitch)],
+      ([shape, start, pitch]): [string, new (problem: string) => Error, (t: Tensor) => unknown] => ['view: shape is', ShapeError, (t) => t.aliased(shape, start, pitch)],
     ),
-    ...[[-1, -1], [-2], [NaN], [1.5], [-2, -1], null].map((shape): [string, new () => Error, (t: Tensor) => unknown] => [
+    ...[[-1, -1], [-2], [NaN], [1.5], [-2, -1], null].map((shape): [string, new (problem: string) => Error, (t: Tensor) => unknown] => [
       'reshape: shape is', ShapeError, (t) => ops.reshape(t, bad(shape)),
     ]),
-    ...[[3, -1], [1], [NaN, 2], [0.5, 1.5], null].map((sizes): [string, new () => Error, (t: Tensor) => unknown] => [
+    ...[[3, -1], [1], [NaN, 2], [0.5, 1.5], null].map((sizes): [string, new (problem: string) => Error, (t: Tensor) => unknown] => [
       'split: sizes is', ShapeError, (t) => ops.split(t, bad(sizes)),
     ]),
     ['copyInto: destination is [2]; expected the shape of source, [1,3]', ShapeError, (t) => scope(() => { copyInto(empty(backend(), [1, 3]), t); })],
     ["cast: dtype is 'f64'; expected 'f32' or 'f16'.", DTypeError, (t) => ops.cast(t, bad('f64'))],
     ["packWeight: dtype is 'int3'", ArgumentError, (t) => ops.packWeight(t, bad('int3'))],
-    ...[NaN, 2, 0.5, null, '0'].map((axis): [string, new () => Error, (t: Tensor) => unknown] => ['sum: axis is', ArgumentError, (t) => ops.sum(t, bad(axis))]),
+    ...[NaN, 2, 0.5, null, '0'].map((axis): [string, new (problem: string) => Error, (t: Tensor) => unknown] => ['sum: axis is', ArgumentError, (t) => ops.sum(t, bad(axis))]),
     ['mean: axis is NaN', ArgumentError, (t) => ops.mean(t, NaN)],
     ['max: axis is 1.5', ArgumentError, (t) => ops.max(t, 1.5)],
     // Numbers of options.
-    ...[NaN, Infinity, '2', undefined].map((scale): [string, new () => Error, (t: Tensor) => unknown] => ['affine: scale is', ArgumentError, (t) => ops.affine(t, bad(scale))]),
+    ...[NaN, Infinity, '2', undefined].map((scale): [string, new (problem: string) => Error, (t: Tensor) => unknown] => ['affine: scale is', ArgumentError, (t) => ops.affine(t, bad(scale))]),
     ['affine: shift is NaN; expected a finite number.', ArgumentError, (t) => ops.affine(t, 1, NaN)],
     ['globalNorm: scale is NaN', ArgumentError, (t) => ops.globalNorm(t, NaN)],
     ['valueAndGradients: scale is NaN', ArgumentError, (t) => valueAndGradients([t], () => ops.sum(t), { scale: NaN })],
     ['valueAndGradients: result of body is [2]; expected one element', ArgumentError, (t) => valueAndGradients([t], () => ops.exp(t))],
     ['valueAndGradients: result of body is undefined; expected a tensor', ArgumentError, (t) => valueAndGradients([t], () => bad(undefined))],
-    ...[NaN, -1, Infinity, '1e-5', null].flatMap((epsilon): [string, new () => Error, (t: Tensor) => unknown][] => [
+    ...[NaN, -1, Infinity, '1e-5', null].flatMap((epsilon): [string, new (problem: string) => Error, (t: Tensor) => unknown][] => [
       ['rmsNorm: epsilon is', ArgumentError, (t) => ops.rmsNorm(t, t, { epsilon: bad(epsilon) })],
       ['layerNorm: epsilon is', ArgumentError, (t) => ops.layerNorm(t, t, null, { epsilon: bad(epsilon) })],
     ]),
-    ...[NaN, -0.1, Infinity, '1'].map((temperature): [string, new () => Error, (t: Tensor) => unknown] => [
+    ...[NaN, -0.1, Infinity, '1'].map((temperature): [string, new (problem: string) => Error, (t: Tensor) => unknown] => [
       'sampleTokens: temperature is', ArgumentError, () => scope(() => {
         const [logits, ids] = [empty(backend(), [2, 5]), empty(backend(), [2], 'i32')];
         ops.sampleTokens(logits, { ids, counter: tensor(backend(), [0], [1], 'i32') }, { temperature: bad(temperature), seed: 1 });
       }),
     ]),
-    ...Object.keys(adamw).map((name): [string, new () => Error, (t: Tensor) => unknown] => [
+    ...Object.keys(adamw).map((name): [string, new (problem: string) => Error, (t: Tensor) => unknown] => [
       `adamwStep: ${name} is NaN`, ArgumentError, (t) => { ops.adamwStep({ parameters: t, gradients: t, firstMoments: t, secondMoments: t, decayCount: 0 }, { ...adamw, [name]: NaN }); },
     ]),
     ["selectiveScan: discretization is 'exact'", ArgumentError, () => scope(() => {
@@ -315,7 +316,7 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
       for (const bad of [targets ? -2 : -1, 23, 9999, -(2 ** 31)]) {
         const thrown = leaves(() => run(ids(1, bad, 3, 4)));
         expect(thrown).toBeInstanceOf(ArgumentError);
-        expect((thrown as Error).message).toContain(`${name}: an element of ${argument} is ${String(bad)}; expected an integer in ${interval}.`);
+        expect((thrown as Error).message).toContain(`${name}: an element of ${argument} is ${bad}; expected an integer in ${interval}.`);
       }
       expect((leaves(() => run(tensor(own, [1, 2], [2, 1]))) as Error).message).toContain(`${name}: ${argument} is f32; expected i32`);
       expect((leaves(() => run(null as never)) as Error).message).toContain(`${name}: ${argument} is null; expected a tensor`);
@@ -383,11 +384,12 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
 
 test.each<[unknown, string]>([
   [null, 'openBackend: options is null; expected an object.'],
-  [{ thread: 2 }, "openBackend: options is given 'thread'; expected some of kernels, matmul, threads, poison."],
+  [{ thread: 2 }, "openBackend: options is given 'thread'; expected some of kernels, precision, threads, poison."],
+  [{ matmul: 'f16' }, "openBackend: options is given 'matmul'; expected some of kernels, precision, threads, poison."],
   [{ poison: 'yes' }, "openBackend: poison is 'yes'; expected true or false."],
   [{ threads: NaN }, 'openBackend: threads is NaN; expected an integer from 1 to'],
   [{ threads: 1.5 }, 'openBackend: threads is 1.5; expected an integer from 1 to'],
-  [{ matmul: NaN }, "openBackend: matmul is NaN; expected 'f32' or 'bf16' on cpu."],
+  [{ precision: NaN }, "openBackend: precision is NaN; expected 'f32' or 'bf16' on cpu."],
 ])('openBackend with %o', async (options, message) => {
   await expect(openBackend('cpu', options as never)).rejects.toThrow(message);
 });
@@ -425,7 +427,7 @@ test.each(Object.entries(calls))('%s: nothing is left wherever the backend fails
       expect((error as Error).message).toBe('planted');
     }
     tape.dispose();
-    expect(backend.statistics().liveBuffers, `failing after ${String(after)}`).toBe(before);
+    expect(backend.statistics().liveBuffers, `failing after ${after}`).toBe(before);
   }
   disposeAll(given);
 });

@@ -15,14 +15,14 @@ const subpaths = Object.keys(exports).filter((path) => path !== './package.json'
 
 /** A program of somebody else: every subpath, values typed by dtype, and `using` for all that has to be freed. */
 const consumer = `
-${subpaths.map((path, i) => `import * as part${String(i)} from '${path.replace('.', 'elapid')}';`).join('\n')}
+${subpaths.map((path, i) => `import * as part${i} from '${path.replace('.', 'elapid')}';`).join('\n')}
 import { LanguageModel, mambaConfig, nn, openBackend, scope, tensor, add, linear, split, Tape, type Backend, type DType, type Program, type State, type Tensor, mambaFamily } from 'elapid';
 import { splitText } from 'elapid/data';
 import { Decoder } from 'elapid/generate';
 import { defaultTrainingOptions, Trainer } from 'elapid/train';
 declare const console: { log(...values: unknown[]): void };
 
-export const parts = [${subpaths.map((_, i) => `part${String(i)}`).join(', ')}];
+export const parts = [${subpaths.map((_, i) => `part${i}`).join(', ')}];
 
 const freed: string[] = [];
 async function work(): Promise<Backend> {

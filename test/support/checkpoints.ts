@@ -31,6 +31,6 @@ export async function checkpointErrorOf(action: () => Promise<unknown>): Promise
   if (!(error instanceof CheckpointError)) throw error;
   expect(error.message).toContain(error.file);
   if (error.key !== undefined) expect(error.message).toContain(`key '${error.key}'`);
-  if (error.offset !== undefined) expect(error.message).toContain(`byte ${String(error.offset)}`);
+  if (error.offset !== undefined) expect(error.message).toContain(`byte ${error.offset}`);
   return error;
 }

@@ -20,11 +20,11 @@ export class MemoryDocuments implements DocumentSource {
   open(index: number): Promise<TokenDocument> {
     this.opened++;
     const tokens = this.documents[index];
-    if (tokens === undefined) throw new Error(`no document ${String(index)}`);
+    if (tokens === undefined) throw new Error(`no document ${index}`);
     return Promise.resolve({
       length: tokens.length,
       read: (from, to) => {
-        if (!(from >= 0 && from <= to && to <= tokens.length)) throw new Error(`read [${String(from)}, ${String(to)})`);
+        if (!(from >= 0 && from <= to && to <= tokens.length)) throw new Error(`read [${from}, ${to})`);
         this.reads[index] = (this.reads[index] ?? 0) + to - from;
         return Promise.resolve(tokens.slice(from, to));
       },

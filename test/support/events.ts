@@ -17,7 +17,7 @@ export class EventStream {
 
   static async open(url: string, headers: Record<string, string> = {}): Promise<EventStream> {
     const { status, body } = await fetch(url, { headers });
-    if (status !== 200 || body === null) throw new Error(`${url} gives ${String(status)}`);
+    if (status !== 200 || body === null) throw new Error(`${url} gives ${status}`);
     return new EventStream(body);
   }
 

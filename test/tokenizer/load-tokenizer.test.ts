@@ -85,7 +85,7 @@ describe('loadTokenizer', () => {
   });
 
   it.each([
-    ['not JSON', '{"model":', /tokenizer.json: not a readable JSON file/],
+    ['not JSON', '{"model":', /tokenizer.json, byte 0: the text is not valid JSON/],
     ['a pointer of Git LFS', 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n', /tokenizer\.json: .*pointer of Git LFS.* Hint: run `git lfs install`, then `git lfs pull`/],
     ['not an object', '[]', /tokenizer.json/],
     ['no model', {}, /tokenizer.json, key 'model'/],

@@ -43,8 +43,8 @@ describe.each(runs)('12 AdamW steps as PyTorch makes them, on $name', ({ kind, o
       );
       const norm = optimiser.gradientNorm();
       optimiser.update(1e-2, norm);
-      expectClose([await value.item()], [golden.floats('loss')[step] ?? NaN], 1e-4, `loss of step ${String(step)}`);
-      expectClose([await norm.item()], [golden.floats('grad_norm')[step] ?? NaN], 1e-4, `gradient norm of step ${String(step)}`);
+      expectClose([await value.item()], [golden.floats('loss')[step] ?? NaN], 1e-4, `loss of step ${step}`);
+      expectClose([await norm.item()], [golden.floats('grad_norm')[step] ?? NaN], 1e-4, `gradient norm of step ${step}`);
       value.dispose();
       norm.dispose();
     }

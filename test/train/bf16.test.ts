@@ -11,8 +11,8 @@ const config = mambaConfig({ vocabularySize: 256, dModel: 48, layers: 2 });
 describe('training with bf16 products', () => {
   test('ends where training with f32 products ends', { timeout: 120_000 }, async () => {
     const text = (await platform.readFile('data/pride-and-prejudice.txt')).subarray(0, 100_000);
-    const finish = async (matmul: 'f32' | 'bf16') => {
-      const backend = await openBackend('cpu', { matmul, poison: true });
+    const finish = async (precision: 'f32' | 'bf16') => {
+      const backend = await openBackend('cpu', { precision, poison: true });
       const options = { ...defaultTrainingOptions(steps), batchSize: 4, length: 64 };
       const run = new TinyRun(backend, { text, config, options, seed: 5 });
       const losses = (await run.steps(steps)).map(({ loss }) => loss);

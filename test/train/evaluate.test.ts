@@ -30,7 +30,7 @@ describe.each(compiledKernels)('evaluation on %s', (kernels) => {
       const onProgress = (predicted: number, loss: number) => reports.push([predicted, loss]);
       const { loss, tokens } = await evaluateSequence(model, text, { chunkLength, onProgress });
       expect(tokens).toBe(length - 1);
-      expect(Math.abs(loss / (sum / tokens) - 1), `chunks of ${String(chunkLength)}`).toBeLessThan(tolerance(length));
+      expect(Math.abs(loss / (sum / tokens) - 1), `chunks of ${chunkLength}`).toBeLessThan(tolerance(length));
       expect(reports.map(([predicted]) => predicted)).toEqual(
         Array.from({ length: Math.ceil(tokens / chunkLength) }, (_, i) => Math.min(tokens, (i + 1) * chunkLength)),
       );

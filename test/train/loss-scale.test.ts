@@ -22,7 +22,7 @@ describe('the loss scale', () => {
 });
 
 describe('training in mixed precision', () => {
-  const mixed = useBackend('reference', { matmul: 'f16' });
+  const mixed = useBackend('reference', { precision: 'f16' });
   const exact = useBackend('reference');
   const options = { ...defaultTrainingOptions(6), batchSize: 2, length: 9 };
 

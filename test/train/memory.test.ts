@@ -47,8 +47,8 @@ describe('accumulation', () => {
     const once = new TinyRun(backend, { options: { ...options, batchSize: 6, accumulation: 1 } });
     for (let step = 0; step < 4; step++) {
       const [[small], [large]] = [await twice.steps(1), await once.steps(1)];
-      expectClose([small?.loss ?? NaN], [large?.loss ?? NaN], 1e-6, `loss of step ${String(step)}`);
-      expectClose([small?.gradientNorm ?? NaN], [large?.gradientNorm ?? NaN], 1e-5, `gradient norm of step ${String(step)}`);
+      expectClose([small?.loss ?? NaN], [large?.loss ?? NaN], 1e-6, `loss of step ${step}`);
+      expectClose([small?.gradientNorm ?? NaN], [large?.gradientNorm ?? NaN], 1e-5, `gradient norm of step ${step}`);
     }
     for (const [i, { key, tensor }] of once.trainer.model.parameters.entries()) {
       expectClose((await twice.trainer.model.parameters[i]?.tensor.data()) ?? [], await tensor.data(), 1e-5, key);

@@ -102,7 +102,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
         const place = at[row];
         return place ? (expected[place.document]?.[place.token++] ?? NaN) : NaN;
       });
-      expectClose(losses, whole, 4e-6, `step ${String(step)}`);
+      expectClose(losses, whole, 4e-6, `step ${step}`);
     }
     state.dispose();
     model.dispose();
@@ -136,7 +136,7 @@ describe.each(compiledKernels)('packed training on %s', (kernels) => {
         };
         const slope = ((await at(0.03)) - (await at(-0.03))) / 0.06;
         parameter.tensor.write(values);
-        expect(Math.abs(slope - (gradients[i]?.[j] ?? NaN)), `${parameter.key} ${String(j)}`).toBeLessThan(2e-4);
+        expect(Math.abs(slope - (gradients[i]?.[j] ?? NaN)), `${parameter.key} ${j}`).toBeLessThan(2e-4);
       }
     }
     expect(await Promise.all(memoryOf(same).map(({ conv }) => conv.data()))).toEqual(before);

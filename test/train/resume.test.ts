@@ -17,7 +17,7 @@ describe.each(compiledKernels)('a resumed run on %s', (kernels) => {
     { accumulation: 3, before: 8, after: 2 },
   ])('equals the uninterrupted one to the bit: %o', async ({ accumulation, before, after }) => {
     const options = { accumulation };
-    const path = folder(`${kernels}-${String(accumulation)}.safetensors`);
+    const path = folder(`${kernels}-${accumulation}.safetensors`);
     const whole = new TinyRun(backend(), { options });
     const wholeSteps = await whole.steps(before + after);
     const wholeEnd = await whole.snapshot();
@@ -61,7 +61,7 @@ describe.each(compiledKernels)('a resumed run on %s', (kernels) => {
       early.dispose();
       const late = new TinyRun(backend(), { seed: 99 });
       await restoreTraining(late.trainer, path);
-      expect(await late.steps(steps - before), `saved after ${String(before)}`).toEqual(results.slice(before));
+      expect(await late.steps(steps - before), `saved after ${before}`).toEqual(results.slice(before));
       expect(await late.snapshot()).toEqual(end);
       late.dispose();
     }

@@ -50,7 +50,7 @@ describe('runTraining', () => {
   });
 
   test.each([1, 4, 5, 8])('an interruption after %i steps saves; resumed, the run ends as if there had been none', async (stopAfter) => {
-    const folder = `interrupted-${String(stopAfter)}`;
+    const folder = `interrupted-${stopAfter}`;
     const stop = new AbortController();
     const early = run();
     const onStep = ({ step }: { step: number }) => {

@@ -55,13 +55,13 @@ export async function checkCase(elapid, { gpu, reference }, { name, operationCas
       if (!(error <= limit)) failures.push(`${label}: relative error ${error.toExponential(2)}, at most ${limit.toExponential(2)} is allowed`);
     };
     actual.outputs.forEach((values, i) => {
-      compare(`output ${String(i)}`, values, expected.outputs[i] ?? []);
+      compare(`output ${i}`, values, expected.outputs[i] ?? []);
     });
     for (const [input, values] of actual.gradients) compare(`d${input}`, values, expected.gradients.get(input) ?? []);
   } catch (error) {
     failures.push(error instanceof Error ? error.message : String(error));
   }
   const left = gpu.statistics().liveBuffers - before;
-  if (left > 0) failures.push(`${String(left)} live buffers are left`);
+  if (left > 0) failures.push(`${left} live buffers are left`);
   return { name, dtype, failures };
 }

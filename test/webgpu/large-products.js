@@ -23,7 +23,7 @@ const [largestHalf, beyond] = [65504, 70000];
  * @returns {Promise<{ form: string, error: number }[]>}
  */
 export async function largeProductErrors({ openBackend, tensor }, gemmInto, unit, half) {
-  const backend = await openBackend('webgpu', { matmul: half });
+  const backend = await openBackend('webgpu', { precision: half });
   const usual = { m: 32 * unit, n: 24 * unit, k: 16 * unit };
   /** @type {{ m: number, n: number, k: number, transposeA?: boolean, transposeB?: boolean, a?: string, b?: string, c: string, bias?: boolean, accumulate?: boolean, saturate?: boolean }[]} */
   const forms = [

@@ -21,12 +21,12 @@ export async function mixedGradientErrors(elapid) {
 
 /**
  * @param {typeof import('../../src/index.js')} elapid
- * @param {'f32' | 'f16'} matmul
+ * @param {'f32' | 'f16'} precision
  * @param {number} scale
  */
-async function gradients({ openBackend, LanguageModel, mambaConfig, mambaFamily, Random, tensor, valueAndGradients }, matmul, scale) {
+async function gradients({ openBackend, LanguageModel, mambaConfig, mambaFamily, Random, tensor, valueAndGradients }, precision, scale) {
   const [batch, length] = [4, 512];
-  const backend = await openBackend('webgpu', { matmul });
+  const backend = await openBackend('webgpu', { precision });
   const model = LanguageModel.initial(mambaFamily, mambaConfig({ vocabularySize: 256, dModel: 256, layers: 2 }), backend, 1);
   const state = model.newState(batch);
   const random = new Random(3);

@@ -160,7 +160,7 @@ describe('every form of a product and of a block’s step', () => {
       device.pushErrorScope('validation');
       const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
       const error = await device.popErrorScope();
-      wrong.push(...messages.filter(({ type }) => type === 'error').map(({ message, lineNum }) => `${key}: line ${String(lineNum)}: ${message}`));
+      wrong.push(...messages.filter(({ type }) => type === 'error').map(({ message, lineNum }) => `${key}: line ${lineNum}: ${message}`));
       if (error !== null && messages.length === 0) wrong.push(`${key}: ${error.message}`);
     }
     expect(wrong).toEqual([]);

@@ -144,7 +144,7 @@ describe.runIf(gpuIsHere)('a webgpu device', () => {
     const gpu = await openGpuDevice();
     const backend = new WebGpuBackend(gpu);
     const most = gpu.device.limits.maxBufferSize;
-    expect(() => empty(backend, [most / 4 + 1])).toThrow(`allocate: ${String(most + 4)} bytes are more than one buffer may have here (${String(most)})`);
+    expect(() => empty(backend, [most / 4 + 1])).toThrow(`allocate: ${most + 4} bytes are more than one buffer may have here (${most})`);
     await backend.close();
   });
 

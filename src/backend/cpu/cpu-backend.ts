@@ -9,7 +9,7 @@ import {
   type HostArray,
   type Kernel,
   type MappingBackend,
-  type MatmulPrecision,
+  type Precision,
   type Program,
 } from '../../tensor/index.js';
 import { Counters } from '../counters.js';
@@ -71,7 +71,7 @@ export class CpuBackend implements MappingBackend {
   readonly stepsAhead = 1;
   readonly workingBytes = 4 * 2 ** 20;
   readonly description: string;
-  readonly matmul: MatmulPrecision;
+  readonly precision: Precision;
   readonly #engine: Engine;
   readonly #pool: BufferPool;
   readonly #counters = new Counters();
@@ -90,12 +90,12 @@ export class CpuBackend implements MappingBackend {
   /** The launches of the step under capture. */
   #recording: CommandBuffer | null = null;
 
-  constructor(engine: Engine, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
+  constructor(engine: Engine, options: { poison?: boolean; precision?: Precision } = {}) {
     this.#engine = engine;
     this.#pool = new BufferPool(engine);
     this.#poison = options.poison ?? false;
-    this.matmul = options.matmul ?? 'f32';
-    this.description = `cpu (${engine.description}${this.matmul === 'bf16' ? ', bf16 products' : ''})`;
+    this.precision = options.precision ?? 'f32';
+    this.description = `cpu (${engine.description}${this.precision === 'bf16' ? ', bf16 products' : ''})`;
     engine.signatures.forEach((signature, number) => this.#kernelNumbers.set(signature, number));
     engine.onCompleted(() => {
       this.#settle();

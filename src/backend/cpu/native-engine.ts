@@ -58,13 +58,13 @@ export function openNativeEngine(addon: Addon, target: string, asked?: number): 
   if (asked !== undefined && threads < asked) {
     addon.close(engine);
     throw new BackendError(
-      `openBackend: the system started ${String(threads)} of ${String(asked)} threads. ` +
+      `openBackend: the system started ${threads} of ${asked} threads. ` +
         'Hint: fewer, or a higher limit of processes (ulimit -u, or the container\'s pids limit)',
     );
   }
   const unit = target === 'avx512' ? addon.bf16Unit() : '';
   return {
-    description: `native ${targetNames[target] ?? target}${unit === '' ? '' : ` + ${unit}`} kernels, ${String(threads)} thread${threads === 1 ? '' : 's'}`,
+    description: `native ${targetNames[target] ?? target}${unit === '' ? '' : ` + ${unit}`} kernels, ${threads} thread${threads === 1 ? '' : 's'}`,
     signatures: addon.signatures(),
     allocate: (sizeBytes) => addon.allocate(sizeBytes) || undefined,
     free: (address) => {

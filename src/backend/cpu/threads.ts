@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { ArgumentError } from '../../util/errors.js';
 
 /** Most threads without being asked for more: beyond it memory, which they share, is what kernels wait for. */
 export const mostThreadsUnasked = 64;
@@ -20,13 +20,11 @@ export function threadCount(asked: number | undefined, processors: number, { mos
   if (Number.isInteger(asked) && asked >= 1 && asked <= most) return asked;
   // JavaScript's callers may pass anything: 'auto' is a string.
   const got = typeof asked === 'string' ? `'${String(asked)}'` : String(asked);
-  throw new ArgumentError(
-    describeProblem({
-      operation: 'openBackend',
-      argument: 'threads',
-      expected: `an integer from 1 to ${String(most)}`,
-      got,
-      hint: `leave it out for one a processor, at most ${String(unasked)}`,
-    }),
-  );
+  throw new ArgumentError({
+    operation: 'openBackend',
+    argument: 'threads',
+    expected: `an integer from 1 to ${most}`,
+    got,
+    hint: `leave it out for one a processor, at most ${unasked}`,
+  });
 }

@@ -69,7 +69,7 @@ export async function openWasmEngine(asked?: number): Promise<Engine> {
       (worker, thread) =>
         new Promise<void>((resolve, reject) => {
           worker.onError((error) => {
-            const died = new BackendError(`wasm kernels: worker ${String(thread)} of ${String(used)} died: ${error.message}`, { cause: error });
+            const died = new BackendError(`wasm kernels: worker ${thread} of ${used} died: ${error.message}`, { cause: error });
             reject(died);
             failed(died);
           });
@@ -102,7 +102,7 @@ export async function openWasmEngine(asked?: number): Promise<Engine> {
   }
 
   return {
-    description: `wasm SIMD128 kernels, ${String(used)} thread${used === 1 ? '' : 's'}`,
+    description: `wasm SIMD128 kernels, ${used} thread${used === 1 ? '' : 's'}`,
     signatures,
     allocate: (sizeBytes) => heap.allocate(sizeBytes),
     free: (address, sizeBytes) => {

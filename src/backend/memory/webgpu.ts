@@ -20,23 +20,23 @@ export const copyRowsGpu: GpuKernel<'source' | 'destination', 'rows' | 'columns'
 }) => {
   const element = (name: 'source' | 'destination', lanes: number) => {
     const scalar = dtype(name) ?? 'f32';
-    return lanes === 1 ? scalar : `vec${String(lanes)}<${scalar}>`;
+    return lanes === 1 ? scalar : `vec${lanes}<${scalar}>`;
   };
   const lanes = [columns, sourcePitch, destinationPitch].every((extent) => extent % 4 === 0) && aligned(4, 'source', 'destination') ? 4 : 1;
   return {
     dispatches: [
       perElement({
-        variant: `copy${String(lanes)}`,
+        variant: `copy${lanes}`,
         count: (rows * columns) / lanes,
         buffers: [
           { name: 'source', as: element('source', lanes) },
           { name: 'destination', as: element('destination', lanes) },
         ],
         body: `
-          let row = i / (p.columns / ${String(lanes)});
-          let column = i % (p.columns / ${String(lanes)});
-          destination[p.destination_at + row * (p.destinationPitch / ${String(lanes)}) + column] =
-            ${element('destination', lanes)}(source[p.source_at + row * (p.sourcePitch / ${String(lanes)}) + column]);`,
+          let row = i / (p.columns / ${lanes});
+          let column = i % (p.columns / ${lanes});
+          destination[p.destination_at + row * (p.destinationPitch / ${lanes}) + column] =
+            ${element('destination', lanes)}(source[p.source_at + row * (p.sourcePitch / ${lanes}) + column]);`,
       }),
     ],
   };

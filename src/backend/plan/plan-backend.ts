@@ -21,7 +21,7 @@ export class PlanBackend implements Backend {
   readonly stepsAhead = 1;
   readonly workingBytes = 4 * 2 ** 20;
   readonly description = 'plan (records launches, computes nothing)';
-  readonly matmul = 'f32';
+  readonly precision = 'f32';
   readonly launches: PlannedLaunch[] = [];
   readonly #counters = new Counters();
 

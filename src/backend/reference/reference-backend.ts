@@ -8,7 +8,7 @@ import {
   type DType,
   type HostArray,
   type Kernel,
-  type MatmulPrecision,
+  type Precision,
   type Program,
 } from '../../tensor/index.js';
 import { roundToHalf } from '../../util/half.js';
@@ -34,7 +34,7 @@ function newArray(dtype: DType, size: number): ReferenceArray {
   try {
     return isPacked(dtype) ? new Uint8Array(size) : dtype === 'i32' ? new Int32Array(size) : new Float64Array(size);
   } catch (error) {
-    throw new BackendError(`allocate: no memory for ${String(size)} elements of ${dtype}`, { cause: error });
+    throw new BackendError(`allocate: no memory for ${size} elements of ${dtype}`, { cause: error });
   }
 }
 
@@ -49,7 +49,7 @@ export class ReferenceBackend implements Backend {
   readonly stepsAhead = 1;
   readonly workingBytes = 4 * 2 ** 20;
   readonly description = 'reference (float64, plain TypeScript)';
-  readonly matmul: MatmulPrecision;
+  readonly precision: Precision;
   readonly #counters = new Counters();
   readonly #poison: boolean;
   readonly #lifetimes = new MemoryLifetimes<ReferenceBuffer>(this.#counters, (buffer) => {
@@ -58,8 +58,8 @@ export class ReferenceBackend implements Backend {
   #recording: (() => void)[] | null = null;
   #closed = false;
 
-  constructor(options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
-    this.matmul = options.matmul ?? 'f32';
+  constructor(options: { poison?: boolean; precision?: Precision } = {}) {
+    this.precision = options.precision ?? 'f32';
     this.#poison = options.poison ?? false;
   }
 

@@ -54,12 +54,12 @@ export function bindRanges(
     const sizeBytes = Math.ceil((lastByte - offset) / 16) * 16;
     if (sizeBytes > limits.bindingBytes) {
       throw new BackendError(
-        `${kernel}: ${name} has ${String(sizeBytes)} bytes, in a launch that cannot be divided further; at most ` +
-          `${String(limits.bindingBytes)} can be bound here. Hint: a smaller batch, shorter sequences or smaller chunks`,
+        `${kernel}: ${name} has ${sizeBytes} bytes, in a launch that cannot be divided further; at most ` +
+          `${limits.bindingBytes} can be bound here. Hint: a smaller batch, shorter sequences or smaller chunks`,
       );
     }
     if ((firstByte - offset) % elementBytes !== 0) {
-      throw new BackendError(`${kernel}: ${name} starts at byte ${String(firstByte)}, not at a multiple of ${String(elementBytes)}`);
+      throw new BackendError(`${kernel}: ${name} starts at byte ${firstByte}, not at a multiple of ${elementBytes}`);
     }
     starts.push((firstByte - offset) / elementBytes);
     const range: BoundRange = { block, offset, sizeBytes, access };

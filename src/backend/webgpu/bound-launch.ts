@@ -37,7 +37,7 @@ export function bindLaunch(
     const toBind = buffers.map(({ index, shader, part }) => ({ shader, view: partOf(views[index] as BufferView, part) }));
     const { ranges, starts, before, after } = bindRanges(kernel, toBind, limits, temporary);
     const words = [...parameters, ...starts, ...numbers];
-    if (words.length > uniformWords) throw new BackendError(`${kernel}: ${String(words.length)} uniforms are too many`);
+    if (words.length > uniformWords) throw new BackendError(`${kernel}: ${words.length} uniforms are too many`);
     return { kernel, pipeline, workgroups, ranges, uniforms: Uint32Array.from(words), before, after, encoded: null };
   });
 }

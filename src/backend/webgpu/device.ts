@@ -38,8 +38,8 @@ export async function openGpuDevice(): Promise<GpuDevice> {
   const { limits, info } = adapter;
   if (limits.maxStorageBuffersPerShaderStage < leastStorageBuffers) {
     throw new BackendError(
-      `openBackend: the adapter ${info.description} allows ${String(limits.maxStorageBuffersPerShaderStage)} storage buffers a ` +
-        `shader; ${String(leastStorageBuffers)} are needed`,
+      `openBackend: the adapter ${info.description} allows ${limits.maxStorageBuffersPerShaderStage} storage buffers a ` +
+        `shader; ${leastStorageBuffers} are needed`,
     );
   }
   const requiredFeatures = wanted.filter((name) => adapter.features.has(name)) as GPUFeatureName[];

@@ -37,7 +37,7 @@ export function shaderModule(kernel: Kernel, buffers: readonly ShaderBuffer[], n
     ...numbers.map((name) => `${name}: u32,`),
   ];
   const declarations = buffers.map(
-    ({ name, element, access }, i) => `@group(0) @binding(${String(i + 1)}) var<storage, ${access}> ${name}: array<${element}>;`,
+    ({ name, element, access }, i) => `@group(0) @binding(${i + 1}) var<storage, ${access}> ${name}: array<${element}>;`,
   );
   const body = [
     `struct Parameters { ${members.join(' ')} }`,

@@ -11,7 +11,7 @@ import {
   type GpuFeatures,
   type HostArray,
   type Kernel,
-  type MatmulPrecision,
+  type Precision,
   type Program,
 } from '../../tensor/index.js';
 import { Counters } from '../counters.js';
@@ -44,7 +44,7 @@ export class WebGpuBackend implements Backend {
   readonly stepsAhead = 16;
   readonly workingBytes = 256 * 2 ** 20;
   readonly description: string;
-  readonly matmul: MatmulPrecision;
+  readonly precision: Precision;
   readonly features: GpuFeatures;
   readonly #device: GPUDevice;
   readonly #hasTimestamps: boolean;
@@ -68,13 +68,13 @@ export class WebGpuBackend implements Backend {
   });
   #recording: { readonly entries: Captured[]; launches: number } | null = null;
 
-  constructor(gpu: GpuDevice, options: { poison?: boolean; matmul?: MatmulPrecision } = {}) {
+  constructor(gpu: GpuDevice, options: { poison?: boolean; precision?: Precision } = {}) {
     this.#device = gpu.device;
     this.#hasTimestamps = gpu.timestamps;
     this.features = gpu.features;
     this.#poison = options.poison ?? false;
-    this.matmul = options.matmul ?? 'f32';
-    this.description = `webgpu (${gpu.description}${this.matmul === 'f32' ? '' : `; ${this.matmul} products`})`;
+    this.precision = options.precision ?? 'f32';
+    this.description = `webgpu (${gpu.description}${this.precision === 'f32' ? '' : `; ${this.precision} products`})`;
     this.#pool = new GpuBufferPool(gpu.device);
     this.#staging = new StagingPool(gpu.device);
     this.#plans = new LaunchPlans(gpu.features, new Pipelines(gpu.device));
@@ -350,7 +350,7 @@ export class WebGpuBackend implements Backend {
     const { maxBufferSize } = this.#limits;
     if (sizeBytes > maxBufferSize) {
       throw new BackendError(
-        `allocate: ${String(sizeBytes)} bytes are more than one buffer may have here (${String(maxBufferSize)}). ` +
+        `allocate: ${sizeBytes} bytes are more than one buffer may have here (${maxBufferSize}). ` +
           'Hint: a smaller batch or chunk',
       );
     }

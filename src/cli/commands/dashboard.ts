@@ -11,7 +11,7 @@ export function addDashboard(program: Command): void {
     .summary('show a training run as a page')
     .description('Serves a page on this machine that shows a run, finished or under way, as elapid train --dashboard does. Ctrl-C ends it.')
     .argument('<run>', 'folder of a training run')
-    .option('--port <n>', `port to serve on (default: ${String(dashboardPort)}, or any that is free)`, integer(1, 65535))
+    .option('--port <n>', `port to serve on (default: ${dashboardPort}, or any that is free)`, integer(1, 65535))
     .addHelpText('after', '\nExample:\n  elapid dashboard runs/austen')
     .action(run);
 }

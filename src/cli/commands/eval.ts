@@ -86,7 +86,7 @@ async function run(model: string, text: string, options: Options, command: Comma
           tokensPerSecond: pace(evaluation.tokens),
         };
         for (const [name, value] of Object.entries(result)) {
-          if (!Number.isFinite(value)) printWarning(`${name} is ${String(value)}, beyond what JSON and a double can hold`);
+          if (!Number.isFinite(value)) printWarning(`${name} is ${value}, beyond what JSON and a double can hold`);
         }
         process.stdout.write(
           options.json === true

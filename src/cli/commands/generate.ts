@@ -95,7 +95,7 @@ async function readPrompt(prompt: string | undefined): Promise<string> {
   if (process.stdin.isTTY) return '';
   const piped = await readStandardInput({ patienceMs });
   if (piped === undefined) {
-    process.stderr.write(`elapid: nothing came on standard input within ${String(patienceMs / 1000)} s: going on without a prompt. '-' as the prompt waits for it\n`);
+    process.stderr.write(`elapid: nothing came on standard input within ${patienceMs / 1000} s: going on without a prompt. '-' as the prompt waits for it\n`);
   }
   return piped ?? '';
 }

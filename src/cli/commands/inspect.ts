@@ -6,7 +6,7 @@ import { openCheckpoint } from '../../io/index.js';
 import { LanguageModel, packedParameters, publishedModel, readCheckpoint, readConfigFile, State, type BaseConfig, type DescribedModel, type Fact, type WeightDType } from '../../models/index.js';
 import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { ArgumentError } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
 import { dtypeOption, printWarning, verifyOption } from '../options.js';
@@ -58,7 +58,7 @@ async function readModel(name: string, verify: boolean): Promise<DescribedModel 
   const path = await modelFolder(name);
   const published = (await platform.pathKind(path)) === undefined ? publishedModel(name) : undefined;
   if (published !== undefined || path.endsWith('.json')) {
-    if (verify) throw new ArgumentError(describeProblem({ operation: 'inspect', argument: '--verify', expected: 'a model with weights', got: `given with ${name}` }));
+    if (verify) throw new ArgumentError({ operation: 'inspect', argument: '--verify', expected: 'a model with weights', got: `given with ${name}` });
     return { ...(published ?? (await readConfigFile(path, printWarning))), dtype: 'f32' };
   }
   const checkpoint = await openCheckpoint(path);
@@ -111,7 +111,7 @@ function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspect
     ['', ''],
     ['state', `${byteSize(stateBytes)} a sequence, whatever its length`],
     ['', ''],
-    ['a token', `${String(decodeStep.launches)} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations)}FLOP`],
+    ['a token', `${decodeStep.launches} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations)}FLOP`],
     ...Object.entries(decodeStep.kernels).map(([kernel, count]): Fact => [`  ${kernel}`, grouped(count).padStart(13)]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));

@@ -68,8 +68,8 @@ function presetLines(): string {
   const lines = taskNames.flatMap((task) =>
     presetNames.map((preset) => {
       const { length, tokens, steps, batchSize, learningRate, testLength } = taskPresets[task][preset];
-      const own = task === 'selective-copying' ? `--tokens ${String(tokens)}` : `--test-length ${String(testLength)}`;
-      return `  ${task} ${preset}:  --length ${String(length)} ${own} --steps ${String(steps)} --batch-size ${String(batchSize)} --learning-rate ${String(learningRate)}`;
+      const own = task === 'selective-copying' ? `--tokens ${tokens}` : `--test-length ${testLength}`;
+      return `  ${task} ${preset}:  --length ${length} ${own} --steps ${steps} --batch-size ${batchSize} --learning-rate ${learningRate}`;
     }),
   );
   return lines.join('\n');
@@ -155,18 +155,18 @@ async function train(backend: Backend, settings: TaskFile, { folder, out, resume
       },
       onStep({ step, loss }, { tokensPerSecond, secondsLeft }) {
         progress.show(
-          `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  ${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
+          `step ${step}/${steps}  loss ${loss.toFixed(3)}${latest}  ${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
         );
       },
       onSkip: (divergence) => progress.print(`left out: ${describeDivergence(divergence)}`),
       onEvaluation({ accuracy = NaN, loss }, step) {
         latest = `  accuracy ${percent(accuracy)}`;
-        progress.print(`step ${String(step)}/${String(steps)}  accuracy ${percent(accuracy)}  loss ${loss.toFixed(4)} nats an answer`);
+        progress.print(`step ${step}/${steps}  accuracy ${percent(accuracy)}  loss ${loss.toFixed(4)} nats an answer`);
       },
     });
     progress.clear();
     if (result.interrupted) {
-      process.stderr.write(`interrupted at step ${String(trainer.step)} and saved. Go on with: elapid task --resume ${folder}\n`);
+      process.stderr.write(`interrupted at step ${trainer.step} and saved. Go on with: elapid task --resume ${folder}\n`);
       process.exitCode = exitCodes.interrupted;
       return;
     }

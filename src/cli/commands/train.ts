@@ -99,7 +99,7 @@ export function addTrain(program: Command): void {
         new Option('--on-divergence <what>', 'stop, or leave the step out and go on, at most ten times in a row').choices(['stop', 'skip']).default('stop'),
       )
       .option('--sample-every <n>', 'steps between texts of 200 tokens that the model writes after the beginning of the held-out text (default: none)', integer(1))
-      .option('--dashboard [port]', `serve a page that shows the run as it goes (default port: ${String(dashboardPort)}, or any that is free)`, integer(1, 65535)),
+      .option('--dashboard [port]', `serve a page that shows the run as it goes (default port: ${dashboardPort}, or any that is free)`, integer(1, 65535)),
   )
     .addHelpText(
       'after',
@@ -287,19 +287,19 @@ async function trainModel(model: LanguageModel, run: Run, { folder, out, resume,
       },
       onStep({ step, loss, learningRate }, { tokensPerSecond, secondsLeft }) {
         progress.show(
-          `step ${String(step)}/${String(steps)}  loss ${loss.toFixed(3)}${latest}  rate ${learningRate.toExponential(1)}  ` +
+          `step ${step}/${steps}  loss ${loss.toFixed(3)}${latest}  rate ${learningRate.toExponential(1)}  ` +
             `${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
         );
       },
       onSkip: (divergence) => progress.print(`left out: ${describeDivergence(divergence)}`),
       onEvaluation({ loss }, step) {
         latest = `  held-out ${loss.toFixed(3)}`;
-        progress.print(`step ${String(step)}/${String(steps)}  held-out loss ${loss.toFixed(4)} nats a token`);
+        progress.print(`step ${step}/${steps}  held-out loss ${loss.toFixed(4)} nats a token`);
       },
     });
     progress.clear();
     if (result.interrupted) {
-      process.stderr.write(`interrupted at step ${String(trainer.step)} and saved. Go on with: elapid train --resume ${folder}\n`);
+      process.stderr.write(`interrupted at step ${trainer.step} and saved. Go on with: elapid train --resume ${folder}\n`);
       process.exitCode = exitCodes.interrupted;
     } else {
       const peak = byteSize(model.backend.statistics().peakBytes);
@@ -317,7 +317,7 @@ async function trainModel(model: LanguageModel, run: Run, { folder, out, resume,
 /** The same error with what to type next, where that is known. @param begun whether the run has a checkpoint */
 function withAdvice(error: unknown, folder: string, begun: boolean, { learningRate, onDivergence }: RunFile['training']): unknown {
   if (!(error instanceof DivergenceError)) return withFileAdvice(error, 'train', folder, begun);
-  const lower = `--learning-rate ${String(Number((learningRate / 2).toPrecision(3)))}`;
+  const lower = `--learning-rate ${Number((learningRate / 2).toPrecision(3))}`;
   const skip = onDivergence === 'stop' ? ', or with --on-divergence skip' : '';
   const hint = begun ? `elapid train --resume ${folder} ${lower}${skip}` : `begin again with ${lower}${skip}`;
   return new ElapidError(`${error.explanation}. Hint: ${hint}`, { cause: error });

@@ -1,6 +1,6 @@
 import { initialParameters, ParameterStore, type Parameter } from '../../nn/index.js';
 import { formatShape, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
+import { ArgumentError, ShapeError } from '../../util/errors.js';
 import { largestMixerSizes, mambaMixerConfig, sizeProblem } from './config.js';
 import { MambaMixer } from './mixer.js';
 
@@ -50,7 +50,7 @@ export class Mamba {
    */
   forward(x: Tensor): Tensor<FloatDType> {
     if (x.rank !== 3 || x.columns !== this.#dModel) {
-      throw new ShapeError(describeProblem({ operation: 'Mamba.forward', argument: 'x', expected: `[B,L,${String(this.#dModel)}]`, got: formatShape(x.shape) }));
+      throw new ShapeError({ operation: 'Mamba.forward', argument: 'x', expected: `[B,L,${this.#dModel}]`, got: formatShape(x.shape) });
     }
     return this.#mixer.forward(x);
   }

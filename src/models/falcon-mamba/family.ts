@@ -129,7 +129,7 @@ export const falconMambaFamily: ModelFamily<FalconMambaConfig> = {
   recognises: ({ architectures }) => Array.isArray(architectures) && architectures.includes('FalconMambaForCausalLM'),
   ...{ read, write, problemOf, build, configOf },
   facts: ({ layers, dModel, dInner, dState, dConv, dtRank }) => [
-    ['layers', `${String(layers)} Mamba blocks with norms on Δ, B and C, RMS norm`],
-    ['sizes', `d_model ${String(dModel)}, d_inner ${String(dInner)}, d_state ${String(dState)}, d_conv ${String(dConv)}, dt_rank ${String(dtRank)}`],
+    ['layers', `${layers} Mamba blocks with norms on Δ, B and C, RMS norm`],
+    ['sizes', `d_model ${dModel}, d_inner ${dInner}, d_state ${dState}, d_conv ${dConv}, dt_rank ${dtRank}`],
   ],
 };

@@ -159,13 +159,13 @@ function innerOf(c: ConfigFile, dModel: number, file: string): number {
     const inner = Math.floor((expand ?? 2) * dModel);
     if (inner >= 1 && inner <= largestSizes.dInner) return inner;
     const [key, most] = [c.expand === undefined ? 'ssm_cfg.expand' : 'expand', String(largestSizes.dInner)];
-    throw new CheckpointError(`makes ${String(inner)} channels of a width of ${String(dModel)}; expected 1 to ${most}`, { file, key });
+    throw new CheckpointError(`makes ${inner} channels of a width of ${dModel}; expected 1 to ${most}`, { file, key });
   }
   // A multiple that was worked out by division may be off by its last digit.
   if (expand === undefined || Math.abs(expand * dModel - given) < 1) return given;
-  const product = `${String(expand)}·${String(dModel)} = ${String(Math.floor(expand * dModel))}`;
+  const product = `${expand}·${dModel} = ${Math.floor(expand * dModel)}`;
   const key = c.intermediate_size === undefined ? 'd_inner' : 'intermediate_size';
-  throw new CheckpointError(`is ${String(given)}, but expand · width is ${product}; expected the same`, { file, key });
+  throw new CheckpointError(`is ${given}, but expand · width is ${product}; expected the same`, { file, key });
 }
 
 /**
@@ -174,7 +174,7 @@ function innerOf(c: ConfigFile, dModel: number, file: string): number {
  */
 export function writeMambaConfig(config: MambaConfig): Record<string, unknown> {
   if (config.norm !== 'rms') {
-    throw new ArgumentError("saveModel: norm is 'layer'; expected 'rms', the only one of transformers' Mamba");
+    throw new ArgumentError({ operation: 'saveModel', argument: 'norm', expected: "'rms', the only one of transformers' Mamba", got: "'layer'" });
   }
   const { initialisation: i, endOfText } = config;
   return {

@@ -62,7 +62,7 @@ export function mambaConfig(options: MambaConfigOptions | MambaSize): MambaConfi
 /** The sizes of a published model. @throws ArgumentError when none has that name */
 export function publishedSize(name: string): Pick<MambaConfig, 'vocabularySize' | 'dModel' | 'layers'> {
   if (Object.hasOwn(publishedSizes, name)) return { vocabularySize: 50280, ...publishedSizes[name as MambaSize] };
-  throw new ArgumentError(`mambaConfig: the size is '${name}'; expected one of ${mambaSizes.join(', ')}`);
+  throw new ArgumentError({ operation: 'mambaConfig', argument: 'the size', expected: `one of ${mambaSizes.join(', ')}`, got: `'${name}'` });
 }
 
 /** What is wrong with a config. */

@@ -33,8 +33,8 @@ export const mambaFamily: ModelFamily<MambaConfig> = {
   },
   facts({ layers, norm, dModel, dInner, dState, dConv, dtRank }) {
     return [
-      ['layers', `${String(layers)} Mamba blocks, ${norm === 'rms' ? 'RMS' : 'layer'} norm`],
-      ['sizes', `d_model ${String(dModel)}, d_inner ${String(dInner)}, d_state ${String(dState)}, d_conv ${String(dConv)}, dt_rank ${String(dtRank)}`],
+      ['layers', `${layers} Mamba blocks, ${norm === 'rms' ? 'RMS' : 'layer'} norm`],
+      ['sizes', `d_model ${dModel}, d_inner ${dInner}, d_state ${dState}, d_conv ${dConv}, dt_rank ${dtRank}`],
     ];
   },
   sizes: mambaSizes,

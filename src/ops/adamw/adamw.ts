@@ -1,5 +1,5 @@
 import { empty, expectNumber, expectShape, expectTensors, launch, operation, type Tensor } from '../../tensor/index.js';
-import { describeProblem, ShapeError } from '../../util/errors.js';
+import { ShapeError } from '../../util/errors.js';
 import { contiguous } from '../view/view.js';
 import * as kernels from './kernels.js';
 
@@ -64,20 +64,18 @@ export function adamwStep(tensors: AdamwTensors, settings: AdamwSettings): void 
     expectShape('adamwStep', name, tensor.shape, [count], '[n] of parameters');
   }
   if (gradientNorm !== null && gradientNorm.size !== 1) {
-    throw new ShapeError(
-      describeProblem({
-        operation: 'adamwStep',
-        argument: 'gradientNorm',
-        expected: '[] or [1]',
-        got: `[${gradientNorm.shape.join(',')}]`,
-      }),
-    );
+    throw new ShapeError({
+      operation: 'adamwStep',
+      argument: 'gradientNorm',
+      expected: '[] or [1]',
+      got: `[${gradientNorm.shape.join(',')}]`,
+    });
   }
   const { maxGradientNorm, gradientScale = 1 } = tensors;
   const check = (argument: string, value: number, holds: (value: number) => boolean, expected: string) => {
     expectNumber('adamwStep', argument, value, holds, expected);
   };
-  check('decayCount', decayCount, (value) => Number.isInteger(value) && value >= 0 && value <= count, `an integer in [0, ${String(count)}]`);
+  check('decayCount', decayCount, (value) => Number.isInteger(value) && value >= 0 && value <= count, `an integer in [0, ${count}]`);
   check('gradientScale', gradientScale, (value) => value > 0 && value < Infinity, 'a positive number');
   check('step', step, (value) => Number.isInteger(value) && value >= 1, 'an integer from 1 on');
   check('learningRate', learningRate, Number.isFinite, 'a finite number');

@@ -9,7 +9,7 @@ const settings = { learningRate: 0.01, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, w
 export const cases: readonly OperationCase[] = [
   ...([[1, 0], [1, 1], [5, 3], [63, 63], [64, 0], [65, 17], [1000, 501], [40_000, 20_001]] as const).flatMap(([count, decayCount]) =>
     [undefined, 0.5, 1e6].map((maxGradientNorm): OperationCase => ({
-      name: `${String(count)} parameters, ${String(decayCount)} decayed, clipped to ${String(maxGradientNorm)}`,
+      name: `${count} parameters, ${decayCount} decayed, clipped to ${String(maxGradientNorm)}`,
       inputs: (random) => ({
         parameters: normal(random, [count]),
         gradients: normal(random, [count]),
@@ -31,7 +31,7 @@ export const cases: readonly OperationCase[] = [
     })),
   ),
   ...[37, 4096].map((count): OperationCase => ({
-    name: `${String(count)} parameters, gradients of a loss scaled by 1,024`,
+    name: `${count} parameters, gradients of a loss scaled by 1,024`,
     inputs: (random) => ({
       parameters: normal(random, [count]),
       gradients: normal(random, [count], 1024),
@@ -50,7 +50,7 @@ export const cases: readonly OperationCase[] = [
     differentiable: [],
   })),
   ...[NaN, Infinity].map((impossible): OperationCase => ({
-    name: `a gradient of ${String(impossible)} changes nothing`,
+    name: `a gradient of ${impossible} changes nothing`,
     inputs(random) {
       const gradients = normal(random, [200]);
       return {
@@ -69,13 +69,13 @@ export const cases: readonly OperationCase[] = [
     differentiable: [],
   })),
   ...[1, 7, 64, 1000, 16_384, 16_385, 100_003].map((count): OperationCase => ({
-    name: `norm of ${String(count)}`,
+    name: `norm of ${count}`,
     inputs: (random) => ({ x: normal(random, [count]) }),
     run: (input) => [globalNorm(input('x'))],
     differentiable: [],
   })),
   ...[1e-30, 1e30].map((scale): OperationCase => ({
-    name: `norm of values near ${String(scale)}, whose squares float32 cannot hold`,
+    name: `norm of values near ${scale}, whose squares float32 cannot hold`,
     inputs: (random) => ({ x: normal(random, [301], scale) }),
     run: (input) => [globalNorm(input('x'))],
     differentiable: [],

@@ -15,7 +15,7 @@ export const adamwStepGpu: GpuKernel<(typeof vectors)[number] | 'gradientNorm', 
   return {
     dispatches: [
       perElement({
-        variant: `adamw/${String(lanes)}`,
+        variant: `adamw/${lanes}`,
         count: parameters.count / lanes,
         buffers: [...vectors.map((name) => ({ name, as: v })), ...(has('gradientNorm') ? ['gradientNorm'] : [])],
         body: `
@@ -65,7 +65,7 @@ export const globalNormGpu: GpuKernel<'x' | 'norm', 'count' | 'scale'> = (launch
     dispatches: [
       ...ranges.map(({ first, count: rows, part: range }) =>
         perRow({
-          variant: `squares/${String(lanes)}`,
+          variant: `squares/${lanes}`,
           gpu,
           rows,
           items: Math.min(part, count) / lanes,
@@ -78,7 +78,7 @@ export const globalNormGpu: GpuKernel<'x' | 'norm', 'count' | 'scale'> = (launch
             var ordinary = ${v}(0.0);
             var large = ${v}(0.0);
             ${pass(`
-              let i = row * ${String(part / lanes)}u + c;
+              let i = row * ${part / lanes}u + c;
               if (i < p.all) {
                 let value = x[p.x_at + i];
                 let size = abs(value);

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem, ShapeError } from '../../util/errors.js';
+import { ArgumentError, ShapeError } from '../../util/errors.js';
 import { expectRank, expectShape, formatShape, type Tensor } from '../../tensor/index.js';
 
 /** What is done to the convolution's sums. */
@@ -19,13 +19,13 @@ export function checkFilter(
   expectShape(operation, 'weight', weight.shape, [channels, weight.columns], '[E,K]', 'E is the last extent of x');
   const taps = weight.columns;
   if (taps < 1 || taps > mostTaps) {
-    const expected = `[E,K] with K from 1 to ${String(mostTaps)}`;
-    throw new ShapeError(describeProblem({ operation, argument: 'weight', expected, got: formatShape(weight.shape) }));
+    const expected = `[E,K] with K from 1 to ${mostTaps}`;
+    throw new ShapeError({ operation, argument: 'weight', expected, got: formatShape(weight.shape) });
   }
   if (bias) expectShape(operation, 'bias', bias.shape, [channels], '[E]', 'E is the last extent of x');
   if (activation !== 'silu' && activation !== 'none') {
     const got = `'${activation}'`;
-    throw new ArgumentError(describeProblem({ operation, argument: 'activation', expected: "'silu' or 'none'", got }));
+    throw new ArgumentError({ operation, argument: 'activation', expected: "'silu' or 'none'", got });
   }
   return taps;
 }

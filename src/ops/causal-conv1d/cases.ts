@@ -53,21 +53,21 @@ function conv(name: string, setting: Setting): OperationCase {
 
 export const cases: readonly OperationCase[] = [
   ...[1, 2, 3, 4, 7].flatMap((taps) => [
-    conv(`K = ${String(taps)}`, { length: 21, channels: 19, taps }),
-    conv(`K = ${String(taps)}, bias, silu, state`, { length: 21, channels: 19, taps, bias: true, activation: 'silu', state: taps > 1 }),
+    conv(`K = ${taps}`, { length: 21, channels: 19, taps }),
+    conv(`K = ${taps}, bias, silu, state`, { length: 21, channels: 19, taps, bias: true, activation: 'silu', state: taps > 1 }),
   ]),
   ...[1, 2, 3, 4, 5, 8, 63, 64, 65].map((length) =>
-    conv(`L = ${String(length)}`, { length, channels: 5, taps: 4, bias: true, activation: 'silu', state: true }),
+    conv(`L = ${length}`, { length, channels: 5, taps: 4, bias: true, activation: 'silu', state: true }),
   ),
   conv('L = 2 below K − 1 = 6', { length: 2, channels: 3, taps: 7, state: true }),
   conv('L = 1000 in chunks', { batch: 1, length: 1000, channels: 20, taps: 4, bias: true, activation: 'silu', state: true }),
   conv('K longer than a chunk', { batch: 2, length: 130, channels: 3, taps: 100, bias: true, state: true }),
   ...[1, 15, 16, 17, 40, 1050].map((channels) =>
-    conv(`E = ${String(channels)}`, { length: 18, channels, taps: 4, bias: true, activation: 'silu', state: true }),
+    conv(`E = ${channels}`, { length: 18, channels, taps: 4, bias: true, activation: 'silu', state: true }),
   ),
   conv('many short sequences', { batch: 150, length: 3, channels: 9, taps: 4, bias: true, activation: 'silu', state: true }),
   ...[1, 2, 3, 4, 7].map((taps) =>
-    conv(`documents, K = ${String(taps)}`, {
+    conv(`documents, K = ${taps}`, {
       length: 41,
       channels: 17,
       taps,
@@ -117,7 +117,7 @@ export const cases: readonly OperationCase[] = [
   })),
   ...[1, 4, 7, 20].flatMap((taps) =>
     [1, 3].map((batch): OperationCase => ({
-      name: `step, K = ${String(taps)}, B = ${String(batch)}`,
+      name: `step, K = ${taps}, B = ${batch}`,
       inputs: (random) => ({
         state: normal(random, [batch, taps - 1, 37]),
         x: normal(random, [batch, 37]),

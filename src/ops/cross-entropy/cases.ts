@@ -16,7 +16,7 @@ const vocabularies = [1, 7, 97, 256, 1000];
 
 const plain: OperationCase[] = [
   ...vocabularies.map((V): OperationCase => ({
-    name: `vocabulary of ${String(V)}`,
+    name: `vocabulary of ${V}`,
     inputs: (random) => ({ logits: normal(random, [2, 9, V], 3), targets: targets(random, [2, 9], V) }),
     run: (input) => [crossEntropy(input('logits'), input('targets'))],
     half: ['logits'],
@@ -30,7 +30,7 @@ const plain: OperationCase[] = [
     large: true,
   },
   ...[1, 63, 64, 65, 1000].map((L): OperationCase => ({
-    name: `length ${String(L)}`,
+    name: `length ${L}`,
     inputs: (random) => ({ logits: normal(random, [2, L, 33], 2), targets: targets(random, [2, L], 33) }),
     run: (input) => [crossEntropy(input('logits'), input('targets'))],
     half: ['logits'],
@@ -54,7 +54,7 @@ const plain: OperationCase[] = [
     large: true,
   },
   ...[1e4, -1e4].map((shift): OperationCase => ({
-    name: `logits near ${String(shift)}`,
+    name: `logits near ${shift}`,
     inputs: (random) => ({ logits: normal(random, [40, 37], 2, shift), targets: targets(random, [40], 37) }),
     run: (input) => [crossEntropy(input('logits'), input('targets'))],
     large: true,
@@ -81,7 +81,7 @@ const fusedInputs = (random: Random, shape: readonly number[], V: number, D: num
 const fused: OperationCase[] = [
   ...vocabularies.flatMap((V) =>
     [1, 5, 32, 100].map((D): OperationCase => ({
-      name: `linear, V ${String(V)}, D ${String(D)}`,
+      name: `linear, V ${V}, D ${D}`,
       inputs: (random) => fusedInputs(random, [2, 9], V, D),
       run: (input) => [
         linearCrossEntropy(input('hidden'), input('weight'), input('targets'), { bias: input('bias'), chunkRows: 7 }),
@@ -102,7 +102,7 @@ const fused: OperationCase[] = [
     reductionLength: 23,
   })),
   ...[63, 64, 65, 1000].map((L): OperationCase => ({
-    name: `linear, length ${String(L)}`,
+    name: `linear, length ${L}`,
     inputs: (random) => fusedInputs(random, [1, L], 19, 8),
     run: (input) => [linearCrossEntropy(input('hidden'), input('weight'), input('targets'), { bias: input('bias'), chunkRows: 64 })],
     reductionLength: L,

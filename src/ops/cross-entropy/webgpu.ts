@@ -43,7 +43,7 @@ const lossCode = `
 
 /** The logit of the target, read by all of the team before any of them overwrites the row. */
 const targetLogit = (lanes: number, pitch: string) => {
-  const place = `p.logits_at + row * (${pitch} / ${String(lanes)}u) + u32(wanted) / ${String(lanes)}u`;
+  const place = `p.logits_at + row * (${pitch} / ${lanes}u) + u32(wanted) / ${lanes}u`;
   return `
   var logit = 0.0;
   if (live && known) { logit = f32(logits[${place}]${lanes === 1 ? '' : '[u32(wanted) % 4u]'}); }`;
@@ -67,7 +67,7 @@ const gradientCode = (lanes: number, factor: string) => `
   }`;
 
 const logitsAt = (lanes: number, pitch: string) =>
-  `${vectorOf(lanes)}(logits[p.logits_at + row * (${pitch} / ${String(lanes)}u) + c])`;
+  `${vectorOf(lanes)}(logits[p.logits_at + row * (${pitch} / ${lanes}u) + c])`;
 
 export const tokenLossesGpu: GpuKernel<'logits' | 'targets' | 'losses' | 'normalisers', 'rows' | 'columns' | 'logitsPitch'> = (
   launch,
@@ -78,7 +78,7 @@ export const tokenLossesGpu: GpuKernel<'logits' | 'targets' | 'losses' | 'normal
   return {
     dispatches: [
       perRow({
-        variant: `losses/${String(lanes)}`,
+        variant: `losses/${lanes}`,
         gpu,
         rows,
         items: columns / lanes,
@@ -119,7 +119,7 @@ export const tokenLossesBackwardGpu: GpuKernel<
   return {
     dispatches: [
       perRow({
-        variant: `gradients/${String(lanes)}`,
+        variant: `gradients/${lanes}`,
         gpu,
         rows,
         items: columns / lanes,
@@ -137,7 +137,7 @@ export const tokenLossesBackwardGpu: GpuKernel<
           let all = vec2<f32>(normalisers[pair], normalisers[pair + 1u]);
           ${pass(`
             ${gradientCode(lanes, 'factor')}
-            dlogits[p.dlogits_at + row * (p.columns / ${String(lanes)}u) + c] = ${out}(d);`)}`,
+            dlogits[p.dlogits_at + row * (p.columns / ${lanes}u) + c] = ${out}(d);`)}`,
       }),
     ],
   };
@@ -151,7 +151,7 @@ export const tokenLossesInPlaceGpu: GpuKernel<'logits' | 'targets' | 'losses', '
   return {
     dispatches: [
       perRow({
-        variant: `in-place/${String(lanes)}`,
+        variant: `in-place/${lanes}`,
         gpu,
         rows,
         items: columns / lanes,
@@ -169,7 +169,7 @@ export const tokenLossesInPlaceGpu: GpuKernel<'logits' | 'targets' | 'losses', '
           ${lossCode}
           ${pass(`
             ${gradientCode(lanes, '1.0')}
-            logits[p.logits_at + row * (p.columns / ${String(lanes)}u) + c] = ${logits}(d);`)}`,
+            logits[p.logits_at + row * (p.columns / ${lanes}u) + c] = ${logits}(d);`)}`,
       }),
     ],
   };
@@ -207,7 +207,7 @@ function perVector<B extends string>(launch: GpuLaunch<B>, variant: string, name
   const lanes = lanesOf(launch, [count], names);
   const as = (name: B) => vectorOf(lanes, launch.dtype(name) ?? 'f32');
   return perElement({
-    variant: `${variant}/${String(lanes)}`,
+    variant: `${variant}/${lanes}`,
     count: count / lanes,
     buffers: [...names.map((name) => ({ name, as: as(name) })), ...factors],
     body: body((name) => `${name}[p.${name}_at + i]`, as, lanes),

@@ -1,4 +1,4 @@
-import { describeProblem, ShapeError } from '../../util/errors.js';
+import { ShapeError } from '../../util/errors.js';
 import { empty, expectNumber, expectTensors, formatShape, launch, operation, record, sameShape, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
@@ -161,12 +161,10 @@ function unstretch(gradient: Tensor, stretch: Stretch, shape: readonly number[])
 }
 
 function mismatch(operation: string, a: Tensor, b: Tensor): ShapeError {
-  return new ShapeError(
-    describeProblem({
-      operation,
-      argument: 'b',
-      expected: `the shape of a = ${formatShape(a.shape)}, or [C], […,1] or one element to be broadcast`,
-      got: formatShape(b.shape),
-    }),
-  );
+  return new ShapeError({
+    operation,
+    argument: 'b',
+    expected: `the shape of a = ${formatShape(a.shape)}, or [C], […,1] or one element to be broadcast`,
+    got: formatShape(b.shape),
+  });
 }

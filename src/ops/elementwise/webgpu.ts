@@ -47,16 +47,16 @@ function perLanes<B extends string>(
   return {
     dispatches: [
       perElement({
-        variant: `${variant}/${String(lanes)}`,
+        variant: `${variant}/${lanes}`,
         count: (extents.rows * extents.columns) / lanes,
         buffers: names.map((name) => ({ name, as: element(name) })),
         functions,
         body: `
-          let columns = p.columns / ${String(lanes)}u;
+          let columns = p.columns / ${lanes}u;
           let row = i / columns;
           let column = i % columns;
           ${body({
-            of: (words) => `(${words} / ${String(lanes)}u)`,
+            of: (words) => `(${words} / ${lanes}u)`,
             read: (name, index) => `${vectorOf(lanes)}(${name}[p.${name}_at + ${index}])`,
             write: (name, index, value) => `${name}[p.${name}_at + ${index}] = ${element(name)}(${value});`,
             each: (f, ...values) =>

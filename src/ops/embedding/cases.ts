@@ -7,14 +7,14 @@ const sizes = [1, 7, 97, 256, 1000].flatMap((V) => [1, 5, 32, 100].map((D) => [V
 
 export const cases: readonly OperationCase[] = [
   ...sizes.map(([V, D]): OperationCase => ({
-    name: `V ${String(V)}, D ${String(D)}`,
+    name: `V ${V}, D ${D}`,
     inputs: (random) => ({ ids: integers(random, [3, 13], V), weight: normal(random, [V, D]) }),
     run: (input) => [embedding(input('ids'), input('weight'))],
     half: ['weight'],
     reductionLength: V === 1 ? 39 : 8,
   })),
   ...[1, 63, 64, 65, 1000].map((L): OperationCase => ({
-    name: `length ${String(L)}, the same few ids again and again`,
+    name: `length ${L}, the same few ids again and again`,
     inputs: (random) => ({ ids: integers(random, [2, L], 3), weight: normal(random, [50, 67]) }),
     run: (input) => [embedding(input('ids'), input('weight'))],
     half: ['weight'],

@@ -14,20 +14,20 @@ export const embeddingGpu: GpuKernel<'ids' | 'weight' | 'y', 'tokens' | 'vocabul
   return {
     dispatches: ranges.map(({ first, count, part }) =>
       perElement({
-        variant: `rows/${String(lanes)}`,
+        variant: `rows/${lanes}`,
         count: (tokens * columns) / lanes,
         buffers: ['ids', { name: 'weight', as: vectorOf(lanes, dtype('weight') ?? 'f32'), part }, { name: 'y', as: y }],
         // WGSL has no constant for NaN.
         numbers: { nan_bits: 0x7fc00000, first, count },
         body: `
-          let items = p.columns / ${String(lanes)}u;
+          let items = p.columns / ${lanes}u;
           let wanted = bitcast<u32>(ids[p.ids_at + i / items]);
           let known = wanted < p.vocabulary;
           // Ids before the first are large numbers here.
           let row = wanted - p.first;
           if (known && row >= p.count) { return; }
           var value = ${vectorOf(lanes)}(bitcast<f32>(p.nan_bits));
-          if (known) { value = ${vectorOf(lanes)}(weight[p.weight_at + row * (p.weightPitch / ${String(lanes)}u) + i % items]); }
+          if (known) { value = ${vectorOf(lanes)}(weight[p.weight_at + row * (p.weightPitch / ${lanes}u) + i % items]); }
           y[p.y_at + i] = ${y}(value);`,
       }),
     ),
@@ -136,15 +136,15 @@ function sumRows(launch: Backward, blocks: number): GpuDispatch[] {
   return [
     ...ranges.map(({ first, count, part }) =>
       perElement({
-        variant: `sum/${String(lanes)}/${String(accumulate)}`,
+        variant: `sum/${lanes}/${accumulate}`,
         count: blocks * items,
         buffers: ['ids', read('starts'), read('ordered'), dy, { ...dWeight, part }, { name: 'edges', as: v }],
         numbers: { items, firstId: first, idCount: count },
         body: `
           let column = i % p.items;
           let own = i / p.items;
-          let begin = own * ${String(block)}u;
-          let end = min(begin + ${String(block)}u, starts[p.starts_at + p.vocabulary]);
+          let begin = own * ${block}u;
+          let end = min(begin + ${block}u, starts[p.starts_at + p.vocabulary]);
           var slot = begin;
           while (slot < end) {
             let v = u32(ids[p.ids_at + ordered[p.ordered_at + slot]]);
@@ -153,9 +153,9 @@ function sumRows(launch: Backward, blocks: number): GpuDispatch[] {
             let last = min(end, after);
             var sum = ${v}(0.0);
             for (; slot < last; slot++) {
-              sum += ${v}(dy[p.dy_at + ordered[p.ordered_at + slot] * (p.dyPitch / ${String(lanes)}u) + column]);
+              sum += ${v}(dy[p.dy_at + ordered[p.ordered_at + slot] * (p.dyPitch / ${lanes}u) + column]);
             }
-            if (first >= begin && after <= begin + ${String(block)}u) {
+            if (first >= begin && after <= begin + ${block}u) {
               if (v - p.firstId < p.idCount) { ${add('p.dWeight_at + (v - p.firstId) * p.items + column', 'sum')} }
             } else {
               // The first edge is of the id that the block begins with, the second of the one it ends with.
@@ -166,7 +166,7 @@ function sumRows(launch: Backward, blocks: number): GpuDispatch[] {
     ),
     ...ranges.map(({ first, count, part }) =>
       perElement({
-        variant: `join/${String(lanes)}/${String(accumulate)}`,
+        variant: `join/${lanes}/${accumulate}`,
         count: count * items,
         buffers: [read('starts'), { name: 'edges', as: v, access: 'read' }, { ...dWeight, part }],
         numbers: { items, firstId: first },
@@ -177,12 +177,12 @@ function sumRows(launch: Backward, blocks: number): GpuDispatch[] {
             ${accumulate === 0 ? `dWeight[p.dWeight_at + i] = ${dWeight.as}(0.0);` : ''}
             return;
           }
-          let from_block = first / ${String(block)}u;
-          let to_block = (after - 1u) / ${String(block)}u;
+          let from_block = first / ${block}u;
+          let to_block = (after - 1u) / ${block}u;
           if (from_block == to_block) { return; }
           var sum = ${v}(0.0);
           for (var b = from_block; b <= to_block; b++) {
-            sum += edges[p.edges_at + (2u * b + select(0u, 1u, first > b * ${String(block)}u)) * p.items + i % p.items];
+            sum += edges[p.edges_at + (2u * b + select(0u, 1u, first > b * ${block}u)) * p.items + i % p.items];
           }
           ${add('p.dWeight_at + i', 'sum')}`,
       }),
@@ -194,7 +194,7 @@ function sumRows(launch: Backward, blocks: number): GpuDispatch[] {
 function countsToStarts(most: number, quads: number) {
   const threads = Math.min(1024, 2 ** Math.floor(Math.log2(most)));
   return {
-    variant: `starts/${String(threads)}`,
+    variant: `starts/${threads}`,
     buffers: [
       { name: 'counts', as: 'vec4<u32>', access: 'read' as const },
       { name: 'starts', as: 'vec4<u32>' },
@@ -202,10 +202,10 @@ function countsToStarts(most: number, quads: number) {
     workgroups: [1] as const,
     numbers: { quads },
     code: () => `
-      var<workgroup> ends: array<u32, ${String(threads)}>;
-      @compute @workgroup_size(${String(threads)})
+      var<workgroup> ends: array<u32, ${threads}>;
+      @compute @workgroup_size(${threads})
       fn main(@builtin(local_invocation_index) thread: u32) {
-        let run = (p.quads + ${String(threads - 1)}u) / ${String(threads)}u;
+        let run = (p.quads + ${threads - 1}u) / ${threads}u;
         let first = min(thread * run, p.quads);
         let after = min(first + run, p.quads);
         var sums = vec4<u32>(0u);
@@ -213,7 +213,7 @@ function countsToStarts(most: number, quads: number) {
         let sum = sums.x + sums.y + sums.z + sums.w;
         ends[thread] = sum;
         workgroupBarrier();
-        for (var reach = 1u; reach < ${String(threads)}u; reach *= 2u) {
+        for (var reach = 1u; reach < ${threads}u; reach *= 2u) {
           let before = select(0u, ends[max(thread, reach) - reach], thread >= reach);
           workgroupBarrier();
           ends[thread] += before;

@@ -41,7 +41,7 @@ export const cases: readonly OperationCase[] = [
     reductionLength: 3,
   },
   ...[1e2, 1e4, -1e6].map((offset): OperationCase => ({
-    name: `rows around ${String(offset)} with a deviation of 1`,
+    name: `rows around ${offset} with a deviation of 1`,
     inputs: (random) => ({
       x: normal(random, [6, 100], 1, offset),
       weight: normal(random, [100], 0.5, 1),

@@ -41,7 +41,7 @@ const largeLinearShapes: typeof linearShapes = [
 ];
 
 const linearCase = ([rows, outputs, inputs]: (typeof linearShapes)[number], large: boolean): OperationCase => ({
-  name: `linear, ${String(rows)} rows, ${String(inputs)} to ${String(outputs)}`,
+  name: `linear, ${rows} rows, ${inputs} to ${outputs}`,
   inputs: (random) => ({
     x: normal(random, [rows, inputs]),
     weight: normal(random, [outputs, inputs]),

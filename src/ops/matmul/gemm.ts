@@ -44,7 +44,7 @@ export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions =
       strideB: bRows * b.pitch,
       strideC: cRows * c.pitch,
       accumulate,
-      ...roundedFactors(c.backend.matmul, m),
+      ...roundedFactors(c.backend.precision, m),
       saturate,
     },
   );

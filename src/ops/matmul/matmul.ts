@@ -1,4 +1,4 @@
-import { describeProblem, ShapeError } from '../../util/errors.js';
+import { ShapeError } from '../../util/errors.js';
 import { empty, formatShape, operation, record, sameShape, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { gemmInto } from './gemm.js';
 
@@ -19,7 +19,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
     const one = b.rank === 2;
     if (columns === undefined || !(one || sameShape(b.shape.slice(0, -2), outer)) || b.shape.at(-2) !== depth) {
       const batched = outer.length === 0 ? '' : ` or […,K,N] = ${formatShape([...outer, depth]).slice(0, -1)},N]`;
-      throw mismatch('b', b, `[K,N] = [${String(depth)},N]${batched} for a = ${formatShape(a.shape)}`);
+      throw mismatch('b', b, `[K,N] = [${depth},N]${batched} for a = ${formatShape(a.shape)}`);
     }
     // With one b for all, the leading axes of a are rows like any others.
     const batch = one ? 1 : sizeOf(outer);
@@ -42,5 +42,5 @@ export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
 }
 
 function mismatch(argument: string, tensor: Tensor, expected: string): ShapeError {
-  return new ShapeError(describeProblem({ operation: 'matmul', argument, expected, got: formatShape(tensor.shape) }));
+  return new ShapeError({ operation: 'matmul', argument, expected, got: formatShape(tensor.shape) });
 }

@@ -1,4 +1,4 @@
-import type { MatmulPrecision } from '../../tensor/index.js';
+import type { Precision } from '../../tensor/index.js';
 import { roundToHalf } from '../../util/half.js';
 import { roundToBf16 } from './bf16.js';
 
@@ -6,7 +6,7 @@ import { roundToBf16 } from './bf16.js';
 const fewRows = 8;
 
 /** What the factors of a product of m rows are rounded to. */
-export const roundedFactors = (precision: MatmulPrecision, m: number): { bf16: boolean; half: boolean } => ({
+export const roundedFactors = (precision: Precision, m: number): { bf16: boolean; half: boolean } => ({
   bf16: precision === 'bf16' && m > fewRows,
   half: precision === 'f16' && m > fewRows,
 });

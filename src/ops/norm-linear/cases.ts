@@ -5,7 +5,7 @@ import { rmsNormLinear } from './norm-linear.js';
 export const cases: readonly OperationCase[] = ([[1, 1, 1], [2, 37, 19], [1, 768, 40], [4, 300, 5], [5, 64, 33]] as const).flatMap(
   ([rows, columns, outputs]) =>
     [true, false].map((withResidual): OperationCase => ({
-      name: `x [${String(rows)},${String(columns)}] to ${String(outputs)}, ${withResidual ? 'with' : 'without'} residual`,
+      name: `x [${rows},${columns}] to ${outputs}, ${withResidual ? 'with' : 'without'} residual`,
       inputs: (random) => ({
         x: normal(random, [rows, columns]),
         residual: normal(random, [rows, columns], 2),

@@ -29,12 +29,12 @@ export const rmsNormLinearGpu: GpuKernel<
   return {
     dispatches: [
       {
-        variant: `${String(columns)} ${String(lanes)}`,
+        variant: `${columns} ${lanes}`,
         buffers: ['x', ...(has('residual') ? ['residual', 'sum'] : []), 'normWeight', { name: 'weight', as: element }, 'y'],
         workgroups: [...fold(Math.ceil(outputs / outputsOfGroup)), rows] as [number, number, number],
         code: () => `
-          var<workgroup> normed: array<f32, ${String(columns)}>;
-          var<workgroup> sums: array<f32, ${String(threads)}>;
+          var<workgroup> normed: array<f32, ${columns}>;
+          var<workgroup> sums: array<f32, ${threads}>;
           fn total(thread: u32, value: f32, width: u32) -> f32 {
             sums[thread] = value;
             for (var step = width / 2; step > 0; step /= 2) {
@@ -44,43 +44,43 @@ export const rmsNormLinearGpu: GpuKernel<
             workgroupBarrier();
             return sums[thread - thread % width];
           }
-          @compute @workgroup_size(${String(threads)})
+          @compute @workgroup_size(${threads})
           fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
             let row = id.z;
-            let output = flat_workgroup(id, count) * ${String(outputsOfGroup)} + thread / ${String(shares)};
-            let share = thread % ${String(shares)};
+            let output = flat_workgroup(id, count) * ${outputsOfGroup} + thread / ${shares};
+            let share = thread % ${shares};
             // Surplus threads read the last output's weights and write nothing.
-            let at = p.weight_at + min(output, p.outputs - 1) * ${String(depth)};
-            ${repeat(loads, (i) => `let w${String(i)} = weight[at + min(share + ${String(i * shares)}, ${String(depth - 1)}u)];`)}
+            let at = p.weight_at + min(output, p.outputs - 1) * ${depth};
+            ${repeat(loads, (i) => `let w${i} = weight[at + min(share + ${i * shares}, ${depth - 1}u)];`)}
             var squares = 0.0;
             ${repeat(
               values,
               (i) => `
-            let c${String(i)} = thread + ${String(i * threads)};
-            var v${String(i)} = 0.0;
-            if (c${String(i)} < ${String(columns)}) {
-              v${String(i)} = f32(x[p.x_at + row * p.xPitch + c${String(i)}]);
-              ${has('residual') ? `v${String(i)} += f32(residual[p.residual_at + row * p.residualPitch + c${String(i)}]);` : ''}
-              ${has('residual') ? `if (id.x == 0 && id.y == 0) { sum[p.sum_at + row * ${String(columns)} + c${String(i)}] = v${String(i)}; }` : ''}
+            let c${i} = thread + ${i * threads};
+            var v${i} = 0.0;
+            if (c${i} < ${columns}) {
+              v${i} = f32(x[p.x_at + row * p.xPitch + c${i}]);
+              ${has('residual') ? `v${i} += f32(residual[p.residual_at + row * p.residualPitch + c${i}]);` : ''}
+              ${has('residual') ? `if (id.x == 0 && id.y == 0) { sum[p.sum_at + row * ${columns} + c${i}] = v${i}; }` : ''}
             }
-            squares += v${String(i)} * v${String(i)};`,
+            squares += v${i} * v${i};`,
             )}
-            let scale = inverseSqrt(total(thread, squares, ${String(threads)}) / ${String(columns)}.0 + p.epsilon);
+            let scale = inverseSqrt(total(thread, squares, ${threads}) / ${columns}.0 + p.epsilon);
             ${repeat(
               values,
-              (i) => `if (c${String(i)} < ${String(columns)}) {
-              normed[c${String(i)}] = v${String(i)} * scale * normWeight[p.normWeight_at + c${String(i)}];
+              (i) => `if (c${i} < ${columns}) {
+              normed[c${i}] = v${i} * scale * normWeight[p.normWeight_at + c${i}];
             }`,
             )}
             workgroupBarrier();
             var product = 0.0;
             ${repeat(loads, (i) => {
-              const k = `(share + ${String(i * shares)})`;
-              const term = lanes === 1 ? `f32(w${String(i)}) * normed[${k}]` : `dot(vec4<f32>(w${String(i)}), vec4<f32>(normed[4 * ${k}], normed[4 * ${k} + 1], normed[4 * ${k} + 2], normed[4 * ${k} + 3]))`;
-              return `if (${k} < ${String(depth)}) { product += ${term}; }`;
+              const k = `(share + ${i * shares})`;
+              const term = lanes === 1 ? `f32(w${i}) * normed[${k}]` : `dot(vec4<f32>(w${i}), vec4<f32>(normed[4 * ${k}], normed[4 * ${k} + 1], normed[4 * ${k} + 2], normed[4 * ${k} + 3]))`;
+              return `if (${k} < ${depth}) { product += ${term}; }`;
             })}
-            let value = total(thread, product, ${String(shares)});
+            let value = total(thread, product, ${shares});
             if (share == 0 && output < p.outputs) { y[p.y_at + row * p.outputs + output] = ${saturated(1, dtype('y') ?? 'f32', 'value')}; }
           }`,
       },

@@ -34,7 +34,7 @@ export const cases: readonly OperationCase[] = packedDTypes.flatMap((dtype): Ope
   const rounded = { ...forInference, rounding: dtype === 'bf16' ? 0 : 2 ** -16 };
   return [
     ...shapes.map(([rows, outputs, inputs]): OperationCase => ({
-      name: `linear, ${dtype}, ${String(rows)} rows, ${String(inputs)} to ${String(outputs)}`,
+      name: `linear, ${dtype}, ${rows} rows, ${inputs} to ${outputs}`,
       inputs: (random) => ({
         x: normal(random, [rows, inputs]),
         weight: normal(random, [outputs, inputs]),

@@ -1,5 +1,5 @@
 import { empty, expectRank, launch, operation, packedDTypes, panelRows, type DType, type PackedDType, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem, describeValue, ShapeError } from '../../util/errors.js';
+import { ArgumentError, describeValue, ShapeError } from '../../util/errors.js';
 import { roundedFactors } from '../matmul/rounding.js';
 import * as kernels from './kernels.js';
 
@@ -25,15 +25,13 @@ const mostInputs = 2 ** 21;
  */
 export function packWeight<D extends PackedDType>(weight: Tensor, dtype: D): Tensor<D> {
   if (!packedDTypes.includes(dtype)) {
-    throw new ArgumentError(
-      describeProblem({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: describeValue(dtype) }),
-    );
+    throw new ArgumentError({ operation: 'packWeight', argument: 'dtype', expected: packedDTypes.join(', '), got: describeValue(dtype) });
   }
   return operation('packWeight', { weight: [weight, 'f32'] }, () => {
     expectRank('packWeight', 'weight', weight.shape, 2, '[N,K]');
     if (weight.columns > mostInputs) {
-      const [argument, expected, got] = ['weight', `[N,K] with K at most ${String(mostInputs)}`, `[${weight.shape.join(',')}]`];
-      throw new ShapeError(describeProblem({ operation: 'packWeight', argument, expected, got }));
+      const [argument, expected, got] = ['weight', `[N,K] with K at most ${mostInputs}`, `[${weight.shape.join(',')}]`];
+      throw new ShapeError({ operation: 'packWeight', argument, expected, got });
     }
     const packed = empty(weight.backend, weight.shape, dtype);
     const { rows, columns, pitch: weightPitch } = weight;
@@ -60,7 +58,7 @@ export function unpackWeight(packed: Tensor): Tensor<'f32'> {
 /** Launches c = a·weightᵀ + bias with a packed weight. Not recorded and not checked: operations check. */
 export function linearPackedInto(a: Tensor, weight: Tensor, c: Tensor, bias: Tensor | null): void {
   const { rows: n, columns: k, backend, dtype } = weight;
-  const rounded = roundedFactors(backend.matmul, a.rows);
+  const rounded = roundedFactors(backend.precision, a.rows);
   // The CPU's product of many rows takes bf16: integers become that a part at a time, in memory that a cache can keep.
   const chunk = Math.min(n, panelRows * Math.max(1, Math.floor(2 ** 20 / (2 * panelRows * k))));
   const space = rounded.bf16 && dtype !== 'bf16' ? empty(backend, [chunk, k], 'bf16') : null;
@@ -80,13 +78,11 @@ export function embeddingPackedInto(ids: Tensor, weight: Tensor, y: Tensor): voi
 
 /** What an operation throws when it is asked for gradients and a weight is packed. */
 export function noPackedGradient(operation: string, dtype: DType): ArgumentError {
-  return new ArgumentError(
-    describeProblem({
-      operation,
-      argument: 'weight',
-      expected: 'f32 where gradients are wanted',
-      got: dtype,
-      hint: "packed weights are for inference: load the model with dtype 'f32' to train it",
-    }),
-  );
+  return new ArgumentError({
+    operation,
+    argument: 'weight',
+    expected: 'f32 where gradients are wanted',
+    got: dtype,
+    hint: "packed weights are for inference: load the model with dtype 'f32' to train it",
+  });
 }

@@ -9,7 +9,7 @@ export const cases: readonly OperationCase[] = [
   { name: 'sum of everything', inputs: (random) => ({ x: normal(random, [3, 5, 67]) }), run: (input) => [sum(input('x'))],
     half: ['x'], reductionLength: 1005 },
   ...[0, 1, 2, -1].map((axis): OperationCase => ({
-    name: `sum over axis ${String(axis)}`,
+    name: `sum over axis ${axis}`,
     inputs: (random) => ({ x: normal(random, [3, 5, 67]) }),
     run: (input) => [sum(input('x'), axis)],
     half: ['x'],
@@ -22,12 +22,12 @@ export const cases: readonly OperationCase[] = [
   { name: 'max of everything', inputs: (random) => ({ x: normal(random, [3, 5, 67]) }), run: (input) => [max(input('x'))] },
   { name: 'max of a number', inputs: (random) => ({ x: normal(random, []) }), run: (input) => [max(input('x'))] },
   ...[0, 1, 2, -1].map((axis): OperationCase => ({
-    name: `max over axis ${String(axis)}`,
+    name: `max over axis ${axis}`,
     inputs: (random) => ({ x: normal(random, [3, 5, 67]) }),
     run: (input) => [max(input('x'), axis)],
   })),
   ...[1, 3, 15, 16, 17, 63, 64, 65, 1000].map((length): OperationCase => ({
-    name: `max over rows of ${String(length)}`,
+    name: `max over rows of ${length}`,
     inputs: (random) => ({ x: normal(random, [4, length]) }),
     run: (input) => [max(input('x'), -1)],
   })),

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { ArgumentError } from '../../util/errors.js';
 import { empty, formatShape, isRecording, launch, operation, record, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous, reshape } from '../view/view.js';
 import { reduceMax, scatterToMax } from './kernels.js';
@@ -23,7 +23,7 @@ function maxAxis(x: Tensor, axis: number): Tensor<FloatDType> {
     const length = x.shape[at];
     if (!Number.isInteger(at) || length === undefined || length === 0) {
       const expected = `an axis of ${formatShape(x.shape)}${length === 0 ? ' with elements' : ''}`;
-      throw new ArgumentError(describeProblem({ operation: 'max', argument: 'axis', expected, got: String(axis) }));
+      throw new ArgumentError({ operation: 'max', argument: 'axis', expected, got: String(axis) });
     }
     const outer = sizeOf(x.shape.slice(0, at));
     const inner = sizeOf(x.shape.slice(at + 1));

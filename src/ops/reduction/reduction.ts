@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { ArgumentError } from '../../util/errors.js';
 import { empty, formatShape, launch, operation, record, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { broadcast, reduceSum } from './kernels.js';
@@ -37,9 +37,7 @@ function sumAxis(name: 'sum' | 'mean', x: Tensor, axis: number): Tensor<FloatDTy
   return operation(name, { x: [x, 'float'] }, () => {
     const at = axis < 0 ? axis + x.rank : axis;
     if (!Number.isInteger(at) || at < 0 || at >= x.rank) {
-      throw new ArgumentError(
-        describeProblem({ operation: name, argument: 'axis', expected: `an axis of ${formatShape(x.shape)}`, got: String(axis) }),
-      );
+      throw new ArgumentError({ operation: name, argument: 'axis', expected: `an axis of ${formatShape(x.shape)}`, got: String(axis) });
     }
     const outer = sizeOf(x.shape.slice(0, at));
     const inner = sizeOf(x.shape.slice(at + 1));

@@ -1,4 +1,4 @@
-import { describeProblem, ShapeError } from '../../util/errors.js';
+import { ShapeError } from '../../util/errors.js';
 import { empty, expectNumber, expectShape, formatShape, type DType, type Shape, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { copyInto } from '../view/view.js';
 
@@ -32,7 +32,7 @@ export function checkNorm(
 ): void {
   if (x.rank === 0) {
     const got = formatShape(x.shape);
-    throw new ShapeError(describeProblem({ operation, argument: 'x', expected: '[…,D] (one axis or more)', got }));
+    throw new ShapeError({ operation, argument: 'x', expected: '[…,D] (one axis or more)', got });
   }
   for (const [name, parameter] of Object.entries(parameters)) {
     if (parameter) expectShape(operation, name, parameter.shape, [x.columns], '[D]', 'D is the last extent of x');

@@ -31,7 +31,7 @@ const notDifferentiable = { differentiable: [] } as const;
 export const cases: readonly OperationCase[] = [
   ...sizes.flatMap(([rows, columns]) =>
     [0, 0.7, 1e4].map((temperature): OperationCase => ({
-      name: `[${String(rows)},${String(columns)}] at temperature ${String(temperature)}`,
+      name: `[${rows},${columns}] at temperature ${temperature}`,
       inputs: (random) => inputs(random, rows, columns),
       run: (input) => twoSteps(input, input('logits'), temperature),
       half: ['logits'],
@@ -39,7 +39,7 @@ export const cases: readonly OperationCase[] = [
     })),
   ),
   ...[0, 1].map((temperature): OperationCase => ({
-    name: `a vocabulary of 50,280 at temperature ${String(temperature)}`,
+    name: `a vocabulary of 50,280 at temperature ${temperature}`,
     inputs: (random) => inputs(random, 3, 50_280, 1000),
     run: (input) => twoSteps(input, input('logits'), temperature),
     ...notDifferentiable,
@@ -57,7 +57,7 @@ export const cases: readonly OperationCase[] = [
     ...notDifferentiable,
   },
   ...[0, 1].map((temperature): OperationCase => ({
-    name: `NaN, ±∞ and nothing else at temperature ${String(temperature)}`,
+    name: `NaN, ±∞ and nothing else at temperature ${temperature}`,
     inputs(random) {
       const made = inputs(random, 4, 40);
       const values = Float32Array.from(made.logits.values, (value, i) => {

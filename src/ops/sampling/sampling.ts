@@ -1,5 +1,5 @@
 import { expectNumber, expectShape, expectTensors, launch, type Tensor } from '../../tensor/index.js';
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { ArgumentError } from '../../util/errors.js';
 import * as kernels from './kernels.js';
 
 /** Where `sampleTokens` leaves what it draws: memory that stays, so that a captured step can be replayed. */
@@ -48,7 +48,7 @@ export function sampleTokens(
   for (const [name, tensor] of Object.entries({ ids, counter, ...(history && { history }) })) {
     if (tensor.dense) continue;
     const [expected, got] = ['a dense tensor', 'one with gaps between its rows'];
-    throw new ArgumentError(describeProblem({ operation: 'sampleTokens', argument: name, expected, got }));
+    throw new ArgumentError({ operation: 'sampleTokens', argument: name, expected, got });
   }
   expectNumber('sampleTokens', 'temperature', temperature, (value) => value >= 0 && value < Infinity, 'a number ≥ 0');
   expectNumber('sampleTokens', 'seed', seed, (value) => Number.isInteger(value) && value >= 0 && value < 2 ** 32, 'an integer in [0, 2³²)');

@@ -35,7 +35,7 @@ export const sampleTokensGpu: GpuKernel<
   return {
     dispatches: [
       perRow({
-        variant: `${greedy ? 'greedy' : 'gumbel'}/${String(lanes)}`,
+        variant: `${greedy ? 'greedy' : 'gumbel'}/${lanes}`,
         gpu,
         rows,
         items: columns / lanes,
@@ -47,7 +47,7 @@ export const sampleTokensGpu: GpuKernel<
         ],
         functions: `${orderedKey} ${greedy ? '' : wgslMath + wgslRandom}`,
         reductions: [firstLargest],
-        values: { item: [vectorOf(lanes), `${vectorOf(lanes)}(logits[p.logits_at + row * (p.logitsPitch / ${String(lanes)}u) + c])`] },
+        values: { item: [vectorOf(lanes), `${vectorOf(lanes)}(logits[p.logits_at + row * (p.logitsPitch / ${lanes}u) + c])`] },
         hold: 16,
         body: (pass) => `
           let step = u32(counter[p.counter_at]);
@@ -55,8 +55,8 @@ export const sampleTokensGpu: GpuKernel<
           // Keys of NaN and of −∞ never win.
           var best = vec2<u32>(0x007fffffu, 0xffffffffu);
           ${pass(`
-            for (var lane = 0u; lane < ${String(lanes)}u; lane++) {
-              let column = ${String(lanes)}u * c + lane;
+            for (var lane = 0u; lane < ${lanes}u; lane++) {
+              let column = ${lanes}u * c + lane;
               let score = item${lanes === 1 ? '' : '[lane]'}${greedy ? '' : ' + p.temperature * gumbel(key, column)'};
               let rank = ordered_key(score);
               if (rank > best.x && rank != 0xffffffffu) { best = vec2<u32>(rank, column); }

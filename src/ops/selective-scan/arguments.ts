@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem, describeValue } from '../../util/errors.js';
+import { ArgumentError, describeValue } from '../../util/errors.js';
 import { expectRank, expectShape, type Operand, type Shape, type Tensor } from '../../tensor/index.js';
 import { largestState } from './plan.js';
 
@@ -54,7 +54,7 @@ export function checkScanOperands(
   if (options.deltaBias) expectShape(operation, 'deltaBias', options.deltaBias.shape, [channels], '[E]');
   const { discretization } = options;
   if (stateSize > largestState) {
-    throw problem(operation, 'A', `at most ${String(largestState)} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
+    throw problem(operation, 'A', `at most ${largestState} states (N)`, `[E,N] = [${A.shape.join(',')}]`);
   }
   if (discretization !== undefined && !['euler', 'zoh'].includes(discretization)) {
     throw problem(operation, 'discretization', "'euler' or 'zoh'", describeValue(discretization));
@@ -82,5 +82,5 @@ function expectNonEmpty(operation: string, argument: string, shape: Shape): void
 }
 
 function problem(operation: string, argument: string, expected: string, got: string): ArgumentError {
-  return new ArgumentError(describeProblem({ operation, argument, expected, got }));
+  return new ArgumentError({ operation, argument, expected, got });
 }

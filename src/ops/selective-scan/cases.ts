@@ -51,7 +51,7 @@ function startsInput(B: number, L: number, starts: readonly number[]): CaseInput
 function scanCase(name: string, s: Setting, more: Partial<OperationCase> = {}): OperationCase {
   const { B = 1, L = 5, E = 5, N = 4, results = 'both' } = s;
   return {
-    name: `${name}: B ${String(B)}, L ${String(L)}, E ${String(E)}, N ${String(N)}`,
+    name: `${name}: B ${B}, L ${L}, E ${E}, N ${N}`,
     inputs: (random) => scanInputs(random, s),
     run(input) {
       const [u, z] = s.z === true ? (split(input('uz'), [E, E]) as [Tensor, Tensor]) : [input('uz'), null];
@@ -82,7 +82,7 @@ const packed = { starts: [0, 1, 5, 6, 40, 64, 70, 128], initial: true, ...full }
 function stepCase(name: string, s: Setting): OperationCase {
   const { B = 2, E = 5, N = 4 } = s;
   return {
-    name: `step, ${name}: B ${String(B)}, E ${String(E)}, N ${String(N)}`,
+    name: `step, ${name}: B ${B}, E ${E}, N ${N}`,
     inputs: (random) => ({
       state: normal(random, [B, E, N]),
       uz: normal(random, [B, 2 * E]),

@@ -1,4 +1,4 @@
-import { ArgumentError, describeProblem } from '../../util/errors.js';
+import { ArgumentError } from '../../util/errors.js';
 import { empty, expectShape, launch, operation, record, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, scanOperands, type ScanOptions } from './arguments.js';
@@ -39,14 +39,12 @@ export function selectiveScanStep(
     const { batch, channels, stateSize } = checkScanOperands(name, { u, delta, A, B, C }, options, 'B');
     expectShape(name, 'state', state.shape, [batch, channels, stateSize], '[B,E,N]');
     if (!state.dense) {
-      throw new ArgumentError(
-        describeProblem({
-          operation: name,
-          argument: 'state',
-          expected: 'a dense tensor, to be moved in place',
-          got: `a tensor with ${String(state.pitch)} elements from row to row of ${String(state.columns)}`,
-        }),
-      );
+      throw new ArgumentError({
+        operation: name,
+        argument: 'state',
+        expected: 'a dense tensor, to be moved in place',
+        got: `a tensor with ${state.pitch} elements from row to row of ${state.columns}`,
+      });
     }
     const y = empty(u.backend, u.shape, u.dtype as FloatDType);
     const denseA = contiguous(A);

@@ -7,7 +7,7 @@ const operations = { softmax, logSoftmax };
 
 export const cases: readonly OperationCase[] = Object.entries(operations).flatMap(([name, operation]): OperationCase[] => [
   ...[1, 2, 7, 63, 64, 65, 97, 256, 1000].map((columns): OperationCase => ({
-    name: `${name} of ${String(columns)}`,
+    name: `${name} of ${columns}`,
     inputs: (random) => ({ x: normal(random, [2, 3, columns], 3) }),
     run: (input) => [operation(input('x'))],
     half: ['x'],
@@ -28,7 +28,7 @@ export const cases: readonly OperationCase[] = Object.entries(operations).flatMa
     large: true,
   },
   ...[1e4, -1e4].map((shift): OperationCase => ({
-    name: `${name} of logits near ${String(shift)}`,
+    name: `${name} of logits near ${shift}`,
     inputs: (random) => ({ x: normal(random, [4, 37], 2, shift) }),
     run: (input) => [operation(input('x'))],
     reductionLength: 37,

@@ -14,7 +14,7 @@ function forward(launch: GpuLaunch<'x' | 'y', Rows | 'xPitch'>, name: string, re
   return {
     dispatches: [
       perRow({
-        variant: `${name}/${String(items)}`,
+        variant: `${name}/${items}`,
         gpu,
         rows,
         items,
@@ -24,7 +24,7 @@ function forward(launch: GpuLaunch<'x' | 'y', Rows | 'xPitch'>, name: string, re
         ],
         functions: normaliserCode(lanes),
         reductions: [normaliser],
-        values: { value: [vectorOf(lanes), `${vectorOf(lanes)}(x[p.x_at + row * (p.xPitch / ${String(lanes)}u) + c])`] },
+        values: { value: [vectorOf(lanes), `${vectorOf(lanes)}(x[p.x_at + row * (p.xPitch / ${lanes}u) + c])`] },
         hold: wideRowHold(dtype('x')),
         body: (pass) => `
           var own = ${normaliserStart};
@@ -32,7 +32,7 @@ function forward(launch: GpuLaunch<'x' | 'y', Rows | 'xPitch'>, name: string, re
           let all = normaliser(thread, own);
           let log_sum = log(all.y);
           let share = 1.0 / all.y;
-          ${pass(`y[p.y_at + row * ${String(items)}u + c] = ${y}(${result});`)}`,
+          ${pass(`y[p.y_at + row * ${items}u + c] = ${y}(${result});`)}`,
       }),
     ],
   };
@@ -56,7 +56,7 @@ function backward(
   return {
     dispatches: [
       perRow({
-        variant: `${name}/${String(items)}`,
+        variant: `${name}/${items}`,
         gpu,
         rows,
         items,
@@ -67,14 +67,14 @@ function backward(
         ],
         reductions: [sumOf('team_sum')],
         values: {
-          value: [v, `${v}(y[p.y_at + row * ${String(items)}u + c])`],
-          slope: [v, `${v}(dy[p.dy_at + row * (p.dyPitch / ${String(lanes)}u) + c])`],
+          value: [v, `${v}(y[p.y_at + row * ${items}u + c])`],
+          slope: [v, `${v}(dy[p.dy_at + row * (p.dyPitch / ${lanes}u) + c])`],
         },
         body: (pass) => `
           var own = ${v}(0.0);
           ${pass(`own += ${term};`)}
           let total = team_sum(thread, ${across('own', lanes)});
-          ${pass(`dx[p.dx_at + row * ${String(items)}u + c] = ${dx}(${result});`)}`,
+          ${pass(`dx[p.dx_at + row * ${items}u + c] = ${dx}(${result});`)}`,
       }),
     ],
   };

@@ -1,5 +1,5 @@
 import { copyRows, copyRowsI32, fill } from '../../backend/memory/kernels.js';
-import { describeProblem, describeValue, DTypeError, ShapeError } from '../../util/errors.js';
+import { describeValue, DTypeError, ShapeError } from '../../util/errors.js';
 import { checkedShape, empty, expectTensors, formatShape, launch, operation, record, sizeOf, type DType, type FloatDType, type Shape, type Tensor } from '../../tensor/index.js';
 
 /**
@@ -11,7 +11,7 @@ export function copyInto(source: Tensor, destination: Tensor): void {
   expectTensors('copyInto', { source: [source, kind], destination: [destination, kind] });
   if (source.rows !== destination.rows || source.columns !== destination.columns) {
     const [expected, got] = [`the shape of source, ${formatShape(source.shape)}`, formatShape(destination.shape)];
-    throw new ShapeError(describeProblem({ operation: 'copyInto', argument: 'destination', expected, got }));
+    throw new ShapeError({ operation: 'copyInto', argument: 'destination', expected, got });
   }
   const kernel = source.dtype === 'i32' ? copyRowsI32 : copyRows;
   launch(
@@ -41,7 +41,7 @@ export function contiguous<D extends DType>(x: Tensor<D>): Tensor<D> {
 export function cast<D extends FloatDType>(x: Tensor, dtype: D): Tensor<D> {
   if (!(['f32', 'f16'] as readonly unknown[]).includes(dtype)) {
     const [expected, got] = ["'f32' or 'f16'", describeValue(dtype)];
-    throw new DTypeError(describeProblem({ operation: 'cast', argument: 'dtype', expected, got }));
+    throw new DTypeError({ operation: 'cast', argument: 'dtype', expected, got });
   }
   return operation('cast', { x: [x, 'float'] }, () => {
     if (x.dtype === dtype) return x.retain() as Tensor<D>;
@@ -64,14 +64,12 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> 
     const known = sizeOf(asked.filter((extent) => extent !== -1));
     const to = asked.map((extent) => (extent === -1 ? x.size / known : extent));
     if (sizeOf(to) !== x.size || !to.every(Number.isInteger)) {
-      throw new ShapeError(
-        describeProblem({
-          operation: 'reshape',
-          argument: 'shape',
-          expected: `${String(x.size)} elements, as in ${formatShape(x.shape)}`,
-          got: formatShape(shape),
-        }),
-      );
+      throw new ShapeError({
+        operation: 'reshape',
+        argument: 'shape',
+        expected: `${x.size} elements, as in ${formatShape(x.shape)}`,
+        got: formatShape(shape),
+      });
     }
     // Rows with gaps can only be regrouped: the last extent must stay.
     const source = x.dense || to.at(-1) === x.columns ? x.retain() : contiguous(x);
@@ -98,14 +96,12 @@ export function split<D extends DType>(x: Tensor<D>, sizes: readonly number[]): 
   return operation('split', { x: [x, 'any'] }, () => {
     const widths = checkedShape('split', sizes, { argument: 'sizes' });
     if (widths.reduce((sum, size) => sum + size, 0) !== x.columns || x.rank === 0) {
-      throw new ShapeError(
-        describeProblem({
-          operation: 'split',
-          argument: 'sizes',
-          expected: `parts of the last extent of ${formatShape(x.shape)}`,
-          got: formatShape(widths),
-        }),
-      );
+      throw new ShapeError({
+        operation: 'split',
+        argument: 'sizes',
+        expected: `parts of the last extent of ${formatShape(x.shape)}`,
+        got: formatShape(widths),
+      });
     }
     const outer = x.shape.slice(0, -1);
     const starts = widths.map((_, i) => widths.slice(0, i).reduce((sum, size) => sum + size, 0));

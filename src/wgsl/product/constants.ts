@@ -14,7 +14,7 @@ export function withConstants(work: GpuWork, parameters: Readonly<Record<string,
       const literal = (read: string, name: string) => (values.has(name) ? `${String(values.get(name))}u` : read);
       return {
         ...dispatch,
-        variant: `${dispatch.variant} ${[...values].map(([name, value]) => `${name}=${String(value)}`).join(' ')}`,
+        variant: `${dispatch.variant} ${[...values].map(([name, value]) => `${name}=${value}`).join(' ')}`,
         code: () => dispatch.code().replace(/\bp\.(\w+)/g, literal),
       };
     }),

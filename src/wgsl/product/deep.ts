@@ -42,7 +42,7 @@ export function deepProduct(product: Product, size: number): GpuWork {
   return {
     dispatches: [
       {
-        variant: `deep ${String(rows)} ${String(ahead)} ${String(size)} ${a.variant} ${b.variant} ${store.variant}`,
+        variant: `deep ${rows} ${ahead} ${size} ${a.variant} ${b.variant} ${store.variant}`,
         buffers: [a.binding, b.binding, ...store.buffers],
         workgroups: fold(tilesM * tilesN * batch),
         numbers: { tilesM, tilesN, batches: batch },
@@ -61,7 +61,7 @@ function deepCode({ a, b, result }: Product, rows: number, ahead: number, size: 
     { factor: b, name: 'right', first: 'first_column', start: rows, count: (side * vectors) / size },
   ] as const;
   const each = (statement: (part: (typeof parts)[number], vector: string, row: string) => string) =>
-    parts.flatMap((part) => range(part.count).map((i) => statement(part, `${part.name}_${String(i)}`, `${u((i * size) / vectors)} + lane / ${u(vectors)}`)));
+    parts.flatMap((part) => range(part.count).map((i) => statement(part, `${part.name}_${i}`, `${u((i * size) / vectors)} + lane / ${u(vectors)}`)));
   const whole = (factor: Factor) => {
     if (factor.whole === null) throw new RangeError('a deep product reads whole vectors');
     return factor.whole;
@@ -71,8 +71,8 @@ function deepCode({ a, b, result }: Product, rows: number, ahead: number, size: 
   return `
   ${storeResult(result).code}
   // What each subgroup multiplies; at the end its sums.
-  var<workgroup> memory: array<vec4<u32>, ${String(memoryOf(rows))}>;
-  @compute @workgroup_size(${String(subgroups * size)})
+  var<workgroup> memory: array<vec4<u32>, ${memoryOf(rows)}>;
+  @compute @workgroup_size(${subgroups * size})
   fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
     let flat = flat_workgroup(workgroup, workgroups);
@@ -87,28 +87,28 @@ function deepCode({ a, b, result }: Product, rows: number, ahead: number, size: 
     let begin = subgroup * share;
     // Rows and columns beyond the end take the last ones instead: what comes of them is not stored.
     ${each(({ factor, first }, vector, row) => `let ${vector}_at = ${whole(factor).at('batch', `min(${first} + ${row}, ${whole(factor).last})`, `begin + lane % ${u(vectors)} * ${u(lanes)}`)};`).join('\n    ')}
-    ${matrices.map((i) => `var sum_${String(i)} = subgroup_matrix_result<f32, 16, 16>();`).join(' ')}
+    ${matrices.map((i) => `var sum_${i} = subgroup_matrix_result<f32, 16, 16>();`).join(' ')}
     for (var at = 0u; at < share; at += ${u(ahead * depth)}) {
       ${range(ahead)
-        .flatMap((s) => each(({ factor }, vector) => `let ${vector}_${String(s)} = ${whole(factor).vector(`${vector}_at + at + ${u(s * depth)}`)};`))
+        .flatMap((s) => each(({ factor }, vector) => `let ${vector}_${s} = ${whole(factor).vector(`${vector}_at + at + ${u(s * depth)}`)};`))
         .join('\n      ')}
       ${range(ahead)
         .map(
           (s) => `
       workgroupBarrier();
-      ${each(({ start }, vector, row) => `memory[own + (${u(start)} + ${row}) * ${u(pitch)} + lane % ${u(vectors)}] = ${vector}_${String(s)};`).join('\n      ')}
+      ${each(({ start }, vector, row) => `memory[own + (${u(start)} + ${row}) * ${u(pitch)} + lane % ${u(vectors)}] = ${vector}_${s};`).join('\n      ')}
       workgroupBarrier();
       ${range(depth / side)
         .map(
           (step) => `{ let right = ${matrix('right', rows, step)};
-        ${matrices.map((i) => `sum_${String(i)} = subgroupMatrixMultiplyAccumulate(${matrix('left', i * side, step)}, right, sum_${String(i)});`).join('\n        ')} }`,
+        ${matrices.map((i) => `sum_${i} = subgroupMatrixMultiplyAccumulate(${matrix('left', i * side, step)}, right, sum_${i});`).join('\n        ')} }`,
         )
         .join('\n      ')}`,
         )
         .join('')}
     }
     workgroupBarrier();
-    ${matrices.map((i) => `subgroupMatrixStore<row_major>(&memory, (${u(i * subgroups)} + subgroup) * ${u(sumVectors)}, sum_${String(i)}, ${u(side / 4)});`).join('\n    ')}
+    ${matrices.map((i) => `subgroupMatrixStore<row_major>(&memory, (${u(i * subgroups)} + subgroup) * ${u(sumVectors)}, sum_${i}, ${u(side / 4)});`).join('\n    ')}
     workgroupBarrier();
     for (var v = thread; v < ${u(matrices.length * sumVectors)}; v += ${u(subgroups * size)}) {
       let matrix = v / ${u(sumVectors)};

@@ -92,7 +92,7 @@ export function matrixFactor({ name, dtype = 'f32', along, outer, depth, pitch, 
     binding: { name, as: lanes === 1 ? dtype : direct ? 'vec4<u32>' : vector },
     along,
     threadsAlong: along,
-    variant: `${name}-${along}${String(lanes)}${halves ? 'h' : ''}`,
+    variant: `${name}-${along}${lanes}${halves ? 'h' : ''}`,
     four,
     eight,
     whole:
@@ -102,9 +102,9 @@ export function matrixFactor({ name, dtype = 'f32', along, outer, depth, pitch, 
             vector: (index) =>
               direct
                 ? `${name}[(${index}) / 8u]`
-                : `vec4<u32>(${[0, 1].flatMap((i) => ['xy', 'zw'].map((pair) => `pack2x16float(vec4<f32>(${name}[(${index}) / 4u + ${String(i)}u]).${pair})`)).join(', ')})`,
+                : `vec4<u32>(${[0, 1].flatMap((i) => ['xy', 'zw'].map((pair) => `pack2x16float(vec4<f32>(${name}[(${index}) / 4u + ${i}u]).${pair})`)).join(', ')})`,
             at: (b, o, d) =>
-              `p.${name}_at * ${String(direct ? 8 : 4)}u + (${b}) * ${stride} + ${along === 'depth' ? `(${o}) * ${pitch} + ${d}` : `(${d}) * ${pitch} + ${o}`}`,
+              `p.${name}_at * ${direct ? 8 : 4}u + (${b}) * ${stride} + ${along === 'depth' ? `(${o}) * ${pitch} + ${d}` : `(${d}) * ${pitch} + ${o}`}`,
             step: along === 'depth' ? '1u' : pitch,
             last: along === 'depth' ? `${outer} - 1u` : `${outer} - 8u`,
           },

@@ -27,7 +27,7 @@ export function fewRowsProduct(gpu: GpuFeatures, product: Product, form: FewRows
   return {
     dispatches: [
       {
-        variant: `few ${Object.values(form).join('x')} ${String(subgroup)} ${a.variant} ${b.variant} ${store.variant}`,
+        variant: `few ${Object.values(form).join('x')} ${subgroup} ${a.variant} ${b.variant} ${store.variant}`,
         buffers: [a.binding, b.binding, ...store.buffers],
         workgroups: fold(rowBlocks * tilesN * batch),
         numbers: { rowBlocks, tilesN, batches: batch },
@@ -39,13 +39,13 @@ export function fewRowsProduct(gpu: GpuFeatures, product: Product, form: FewRows
 
 function fewRowsCode({ a, b, result }: Product, { rows, lanes, ahead }: FewRows, subgroup: number): string {
   const step = 4 * lanes;
-  const sum = (i: number) => `vec4<f32>(${range(outputs).map((r) => `sum_${String(i)}_${String(r)}`).join(', ')})`;
+  const sum = (i: number) => `vec4<f32>(${range(outputs).map((r) => `sum_${i}_${r}`).join(', ')})`;
   const parts = lanes / subgroup;
   const add = (v: string) => (subgroup > 1 ? `subgroupAdd(${v})` : v);
   return `
   ${a.four} ${b.four} ${storeResult(result).code}
-  ${parts > 1 ? `var<workgroup> parts: array<vec4<f32>, ${String((rows * threads) / subgroup)}>;` : ''}
-  @compute @workgroup_size(${String(threads)})
+  ${parts > 1 ? `var<workgroup> parts: array<vec4<f32>, ${(rows * threads) / subgroup}>;` : ''}
+  @compute @workgroup_size(${threads})
   fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
     let flat = flat_workgroup(workgroup, workgroups);
@@ -55,16 +55,16 @@ function fewRowsCode({ a, b, result }: Product, { rows, lanes, ahead }: FewRows,
     let batch = flat / p.rowBlocks / p.tilesN;
     let lane = thread % ${u(lanes)};
     let first_column = (tile * ${u(threads / lanes)} + thread / ${u(lanes)}) * ${u(outputs)};
-    ${range(rows).flatMap((i) => range(outputs).map((r) => `var sum_${String(i)}_${String(r)} = 0.0;`)).join(' ')}
+    ${range(rows).flatMap((i) => range(outputs).map((r) => `var sum_${i}_${r} = 0.0;`)).join(' ')}
     for (var depth = lane * 4u; depth < p.k; depth += ${u(step * ahead)}) {
-      ${range(ahead).flatMap((s) => range(outputs).map((r) => `let right_${String(s)}_${String(r)} = ${b.binding.name}_four(batch, first_column + ${u(r)}, depth + ${u(s * step)});`)).join('\n      ')}
+      ${range(ahead).flatMap((s) => range(outputs).map((r) => `let right_${s}_${r} = ${b.binding.name}_four(batch, first_column + ${u(r)}, depth + ${u(s * step)});`)).join('\n      ')}
       ${range(ahead)
         .flatMap((s) =>
           range(rows).map(
             (i) =>
               `{ let left = ${a.binding.name}_four(batch, first_row + ${u(i)}, depth + ${u(s * step)}); ` +
               range(outputs)
-                .map((r) => `sum_${String(i)}_${String(r)} += dot(left, right_${String(s)}_${String(r)});`)
+                .map((r) => `sum_${i}_${r} += dot(left, right_${s}_${r});`)
                 .join(' ') +
               ' }',
           ),
@@ -72,7 +72,7 @@ function fewRowsCode({ a, b, result }: Product, { rows, lanes, ahead }: FewRows,
         .join('\n      ')}
     }
     ${range(rows)
-      .flatMap((i) => range(outputs).map((r) => (subgroup > 1 ? `sum_${String(i)}_${String(r)} = ${add(`sum_${String(i)}_${String(r)}`)};` : '')))
+      .flatMap((i) => range(outputs).map((r) => (subgroup > 1 ? `sum_${i}_${r} = ${add(`sum_${i}_${r}`)};` : '')))
       .join(' ')}
     ${
       parts === 1

@@ -31,9 +31,9 @@ function halve(name: string, { factor, outer, extent }: Side, k: number): GpuDis
     buffers: [factor.binding, { name, as: 'vec4<u32>' }],
     functions: factor.eight,
     body: `
-        let vectors = ${columns} / ${String(lanes)}u;
+        let vectors = ${columns} / ${lanes}u;
         let ${row} = i / vectors;
-        let ${column} = i % vectors * ${String(lanes)}u;
+        let ${column} = i % vectors * ${lanes}u;
         ${name}[p.${name}_at + i] = ${factor.binding.name}_eight(0u, outer, depth);`,
   });
 }

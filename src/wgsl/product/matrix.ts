@@ -43,7 +43,7 @@ export function matrixProduct(gpu: GpuFeatures, product: Product, tile: MatrixTi
     splits,
     mostWork: Infinity,
     groupRows: tile.groupRows,
-    variant: `matrix ${Object.values(tile).join('x')} ${String(size)} ${exactFactors(product, tile).join()}`,
+    variant: `matrix ${Object.values(tile).join('x')} ${size} ${exactFactors(product, tile).join()}`,
     code: (prologue, store) => matrixCode(product, tile, size, prologue, store),
   });
 }
@@ -99,10 +99,10 @@ function matrixCode(product: Product, tile: MatrixTile, size: number, prologue: 
   const perRow = tile.columns / tile.subgroupColumns;
   return `
   ${a.eight} ${b.eight} ${store.code}
-  var<workgroup> tile_${left.name}: array<vec4<u32>, ${String(left.vectors)}>;
-  var<workgroup> tile_${right.name}: array<vec4<u32>, ${String(right.vectors)}>;
-  var<workgroup> sums: array<vec4<f32>, ${String(subgroups * sumVectors)}>;
-  @compute @workgroup_size(${String(threads)})
+  var<workgroup> tile_${left.name}: array<vec4<u32>, ${left.vectors}>;
+  var<workgroup> tile_${right.name}: array<vec4<u32>, ${right.vectors}>;
+  var<workgroup> sums: array<vec4<f32>, ${subgroups * sumVectors}>;
+  @compute @workgroup_size(${threads})
   fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
     ${prologue}
@@ -133,7 +133,7 @@ function matrixCode(product: Product, tile: MatrixTile, size: number, prologue: 
 }
 
 /** The names of a thread's vectors of a side. */
-const vectorsOf = ({ name, count }: Side, threads: number): string[] => range(Math.ceil(count / threads)).map((i) => `next_${name}_${String(i)}`);
+const vectorsOf = ({ name, count }: Side, threads: number): string[] => range(Math.ceil(count / threads)).map((i) => `next_${name}_${i}`);
 
 const declareVectors = (one: Side, threads: number): string =>
   vectorsOf(one, threads).map((vector) => `var ${vector} = vec4<u32>(); var ${vector}_at = 0u;`).join(' ');
@@ -197,11 +197,11 @@ function multiply([left, right]: readonly [Side, Side], tile: MatrixTile): strin
   return range(tile.depth / side)
     .map(
       (s) => `{
-          ${rows.map((i) => `let left_${String(i)} = ${loadMatrix(left, 'left', i, s)};`).join('\n          ')}
+          ${rows.map((i) => `let left_${i} = ${loadMatrix(left, 'left', i, s)};`).join('\n          ')}
           ${columns
             .map(
               (j) => `{ let right = ${loadMatrix(right, 'right', j, s)};
-            ${rows.map((i) => `sum_${String(i)}_${String(j)} = subgroupMatrixMultiplyAccumulate(left_${String(i)}, right, sum_${String(i)}_${String(j)});`).join(' ')} }`,
+            ${rows.map((i) => `sum_${i}_${j} = subgroupMatrixMultiplyAccumulate(left_${i}, right, sum_${i}_${j});`).join(' ')} }`,
             )
             .join('\n          ')}
         }`,
@@ -214,7 +214,7 @@ function eachSum(tile: MatrixTile, statement: (sum: string, position: string) =>
   const [rows, columns] = matricesOf(tile);
   const position = (i: number, j: number) =>
     `let row = first_row + subgroup_row + ${u(i * side)}; let column = first_column + subgroup_column + ${u(j * side)};`;
-  return rows.flatMap((i) => columns.map((j) => statement(`sum_${String(i)}_${String(j)}`, position(i, j)))).join('\n      ');
+  return rows.flatMap((i) => columns.map((j) => statement(`sum_${i}_${j}`, position(i, j)))).join('\n      ');
 }
 
 /** A matrix at a time goes through workgroup memory to where something is added, converted, or left out at an edge. */

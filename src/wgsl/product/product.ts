@@ -65,11 +65,11 @@ const prologue = ({ rows, columns }: Extents, groupRows: number, splits: number)
     let tile = flat % (p.tilesM * p.tilesN);
     let batch = flat / (p.tilesM * p.tilesN) % p.batches;
     let split = ${splits === 1 ? '0u' : 'flat / (p.tilesM * p.tilesN) / p.batches'};
-    let group = tile / (${String(groupRows)}u * p.tilesN);
-    let group_rows = min(${String(groupRows)}u, p.tilesM - group * ${String(groupRows)}u);
-    let in_group = tile - group * ${String(groupRows)}u * p.tilesN;
-    let first_row = (group * ${String(groupRows)}u + in_group % group_rows) * ${String(rows)}u;
-    let first_column = in_group / group_rows * ${String(columns)}u;
+    let group = tile / (${groupRows}u * p.tilesN);
+    let group_rows = min(${groupRows}u, p.tilesM - group * ${groupRows}u);
+    let in_group = tile - group * ${groupRows}u * p.tilesN;
+    let first_row = (group * ${groupRows}u + in_group % group_rows) * ${rows}u;
+    let first_column = in_group / group_rows * ${columns}u;
     let begin = ${splits === 1 ? '0u' : 'split * p.splitDepth'};
     let end = ${splits === 1 ? 'p.k' : 'min(p.k, begin + p.splitDepth)'};`;
 

@@ -36,7 +36,7 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
   const type = lanes === 4 ? `vec4<${dtype}>` : dtype;
   const converted = (of: 1 | 4, value: string) => (saturate ? saturated(of, dtype, value) : `${vectorOf(of, dtype)}(${value})`);
   const added = bias
-    ? letters.map((letter, i) => `if (column + ${String(i)}u < p.n) { v.${letter} += bias[p.bias_at + column + ${String(i)}u]; }`).join('\n    ')
+    ? letters.map((letter, i) => `if (column + ${i}u < p.n) { v.${letter} += bias[p.bias_at + column + ${i}u]; }`).join('\n    ')
     : '';
   const put =
     lanes === 4
@@ -46,8 +46,8 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
     ${name}[to] = ${converted(4, 'all')};`
       : letters
           .map((letter, i) => {
-            const to = `${name}[p.${name}_at + at + ${String(i)}u]`;
-            return `if (column + ${String(i)}u < p.n) { let all = ${accumulate ? `f32(${to}) + ` : ''}v.${letter}; ${to} = ${converted(1, 'all')}; }`;
+            const to = `${name}[p.${name}_at + at + ${i}u]`;
+            return `if (column + ${i}u < p.n) { let all = ${accumulate ? `f32(${to}) + ` : ''}v.${letter}; ${to} = ${converted(1, 'all')}; }`;
           })
           .join('\n    ');
   const code = `
@@ -65,7 +65,7 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
     whole:
       dtype === 'f32' || lanes === 4
         ? {
-            ...{ name, at: `p.${name}_at + (batch * ${stride} + row * ${pitch} + column) / ${String(lanes)}u`, pitch: `${pitch} / ${String(lanes)}u` },
+            ...{ name, at: `p.${name}_at + (batch * ${stride} + row * ${pitch} + column) / ${lanes}u`, pitch: `${pitch} / ${lanes}u` },
             asTheyAre: dtype === 'f32' && !bias && !accumulate,
           }
         : null,
@@ -80,7 +80,7 @@ export const storeParts: Store = {
   fn store(split: u32, batch: u32, row: u32, column: u32, v: vec4<f32>) {
     if (row >= p.m) { return; }
     let at = p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column;
-    ${letters.map((letter, i) => `if (column + ${String(i)}u < p.n) { parts[at + ${String(i)}u] = v.${letter}; }`).join('\n    ')}
+    ${letters.map((letter, i) => `if (column + ${i}u < p.n) { parts[at + ${i}u] = v.${letter}; }`).join('\n    ')}
   }`,
   whole: { name: 'parts', at: 'p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column', pitch: 'p.n', asTheyAre: true },
 };
@@ -89,8 +89,8 @@ export const storeParts: Store = {
 export function addParts(result: Result, { m, n, batch }: { m: number; n: number; batch: number }, splits: number): GpuDispatch {
   const { name, dtype = 'f32', pitch, stride, lanes, bias, accumulate, saturate } = result;
   const type = vectorOf(lanes, 'f32');
-  const each = `${String(lanes)}u`;
-  const biases = gather(lanes, (lane) => `bias[p.bias_at + column + ${String(lane)}u]`);
+  const each = `${lanes}u`;
+  const biases = gather(lanes, (lane) => `bias[p.bias_at + column + ${lane}u]`);
   return perElement({
     variant: `add parts${bias ? ' b' : ''}${accumulate ? ' +' : ''}${saturate ? ' s' : ''}`,
     count: (batch * m * n) / lanes,

@@ -27,7 +27,7 @@ export function tiledProduct(gpu: GpuFeatures, product: Product, tile: Tile, spl
     splits,
     mostWork,
     groupRows: 8,
-    variant: `tiled ${Object.values(tile).join('x')} ${String(buffers)}`,
+    variant: `tiled ${Object.values(tile).join('x')} ${buffers}`,
     code: (prologue, store) => tiledCode(product, tile, buffers, prologue, store),
   });
 }
@@ -69,13 +69,13 @@ function tiledCode(product: Product, tile: Tile, buffers: number, prologue: stri
   const columnParts = range(tile.threadColumns / 4);
   return `
   ${product.a.four} ${product.b.four} ${store.code}
-  var<workgroup> tile_${left.name}: array<vec4<f32>, ${String(buffers * left.size)}>;
-  var<workgroup> tile_${right.name}: array<vec4<f32>, ${String(buffers * right.size)}>;
-  @compute @workgroup_size(${String(threads)})
+  var<workgroup> tile_${left.name}: array<vec4<f32>, ${buffers * left.size}>;
+  var<workgroup> tile_${right.name}: array<vec4<f32>, ${buffers * right.size}>;
+  @compute @workgroup_size(${threads})
   fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
     ${prologue}
-    ${turns.flatMap((i) => range(4).map((c) => `var block_${String(i)}_${String(c)} = vec4<f32>();`)).join(' ')}
+    ${turns.flatMap((i) => range(4).map((c) => `var block_${i}_${c} = vec4<f32>();`)).join(' ')}
     ${range(tile.threadRows).flatMap((row) => columnParts.map((c) => `var ${sumOf(row, c)} = vec4<f32>();`)).join(' ')}
     var before = 0u;
     // A step asks for a tile, multiplies the one before it, and stages what has come.
@@ -120,7 +120,7 @@ const fetch = (sides: readonly [Side, Side], tile: Tile, i: number): string =>
     range(4)
       .map((c) => {
         const [outer, depth] = factor.along === 'depth' ? [`outer + ${u(c)}`, 'depth'] : ['outer', `depth + ${u(c)}`];
-        return `block_${String(i)}_${String(c)} = ${name}_four(batch, ${first} + ${outer}, at + ${depth});`;
+        return `block_${i}_${c} = ${name}_four(batch, ${first} + ${outer}, at + ${depth});`;
       })
       .join(' '),
   );
@@ -130,7 +130,7 @@ const stage = (sides: readonly [Side, Side], tile: Tile, i: number): string =>
   eachBlock(sides, tile, i, ({ name, factor, pitch, size }) =>
     range(4)
       .map((c) => {
-        const block = (r: number) => `block_${String(i)}_${String(r)}`;
+        const block = (r: number) => `block_${i}_${r}`;
         const value = factor.along === 'outer' ? block(c) : `vec4<f32>(${range(4).map((r) => `${block(r)}.${letters[c] ?? 'x'}`).join(', ')})`;
         return `tile_${name}[side * ${u(size)} + (depth + ${u(c)}) * ${u(pitch)} + outer / 4u] = ${value};`;
       })
@@ -141,19 +141,19 @@ const stage = (sides: readonly [Side, Side], tile: Tile, i: number): string =>
 const perRow = (tile: Tile) => tile.columns / tile.threadColumns;
 const rowOf = (tile: Tile, part: number) => `${u((part * tile.rows) / tile.threadRows)} + thread / ${u(perRow(tile))}`;
 const columnOf = (tile: Tile, part: number) => `${u(part * perRow(tile))} + thread % ${u(perRow(tile))}`;
-const sumOf = (row: number, part: number) => `sum_${String(row)}_${String(part)}`;
+const sumOf = (row: number, part: number) => `sum_${row}_${part}`;
 
 /** Adds the product of the tiles in workgroup memory to the sums. */
 function multiply([left, right]: readonly [Side, Side], tile: Tile): string {
   const rowParts = range(tile.threadRows / 4);
   const columnParts = range(tile.threadColumns / 4);
   const load = (name: string, { name: factor, size, pitch }: Side, r: number, at: string) =>
-    `let ${name}_${String(r)} = tile_${factor}[before * ${u(size)} + depth * ${u(pitch)} + ${at}];`;
+    `let ${name}_${r} = tile_${factor}[before * ${u(size)} + depth * ${u(pitch)} + ${at}];`;
   return `for (var depth = 0u; depth < ${u(tile.depth)}; depth++) {
           ${rowParts.map((r) => load('left', left, r, rowOf(tile, r))).join(' ')}
           ${columnParts.map((c) => load('right', right, c, columnOf(tile, c))).join(' ')}
           ${rowParts
-            .flatMap((r) => range(4).flatMap((i) => columnParts.map((c) => `${sumOf(4 * r + i, c)} += left_${String(r)}.${letters[i] ?? 'x'} * right_${String(c)};`)))
+            .flatMap((r) => range(4).flatMap((i) => columnParts.map((c) => `${sumOf(4 * r + i, c)} += left_${r}.${letters[i] ?? 'x'} * right_${c};`)))
             .join('\n        ')}
         }`;
 }

@@ -53,19 +53,19 @@ function enterCode(launch: BlockLaunch): string {
       ${wgslMath}
       ${teamSum(gpu, 'total', team, threads)}
       // Normed rows in halves; then the sums of all subgroups.
-      var<workgroup> memory: array<vec4<u32>, ${String(Math.max(side * pitchOf(width), sumVectors))}>;
+      var<workgroup> memory: array<vec4<u32>, ${Math.max(side * pitchOf(width), sumVectors)}>;
       // x and z [sequence, channel], and u in halves.
-      var<workgroup> xz: array<vec4<f32>, ${String(ownVectors)}>;
-      var<workgroup> u: array<f16, ${String(side * side)}>;
-      @compute @workgroup_size(${String(threads)})
+      var<workgroup> xz: array<vec4<f32>, ${ownVectors}>;
+      var<workgroup> u: array<f16, ${side * side}>;
+      @compute @workgroup_size(${threads})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-        let subgroup = thread / ${String(size)}u;
-        let sequence = thread / ${String(team)}u;
-        let member = thread % ${String(team)}u;
+        let subgroup = thread / ${size}u;
+        let sequence = thread / ${team}u;
+        let member = thread % ${team}u;
         // Threads beyond the last sequence norm that one again.
-        let live = id.y * ${String(side)}u + sequence < p.batch;
-        let b = min(id.y * ${String(side)}u + sequence, p.batch - 1u);
-        let channel = id.x * ${String(side)}u;
+        let live = id.y * ${side}u + sequence < p.batch;
+        let b = min(id.y * ${side}u + sequence, p.batch - 1u);
+        let channel = id.x * ${side}u;
         ${project.ahead}
 
         // The norm.
@@ -97,24 +97,24 @@ function norm({ parameters: { width, xParts }, has }: BlockLaunch): string {
         ${repeat(
           turns,
           (t) => `
-        let octet${String(t)} = member + ${String(t * team)}u;
-        let at${String(t)} = (b * ${String(octets)}u + octet${String(t)}) * 2u;
-        var low${String(t)} = ${has('residual') ? `vec4<f32>(residual[p.residual_at + at${String(t)}])` : 'vec4<f32>()'};
-        var high${String(t)} = ${has('residual') ? `vec4<f32>(residual[p.residual_at + at${String(t)} + 1u])` : 'vec4<f32>()'};
+        let octet${t} = member + ${t * team}u;
+        let at${t} = (b * ${octets}u + octet${t}) * 2u;
+        var low${t} = ${has('residual') ? `vec4<f32>(residual[p.residual_at + at${t}])` : 'vec4<f32>()'};
+        var high${t} = ${has('residual') ? `vec4<f32>(residual[p.residual_at + at${t} + 1u])` : 'vec4<f32>()'};
         ${repeat(xParts, (part) => {
-          const index = `p.x_at + ${String(part * 2 * octets)}u * p.batch + at${String(t)}`;
-          return `low${String(t)} += vec4<f32>(x[${index}]); high${String(t)} += vec4<f32>(x[${index} + 1u]);`;
+          const index = `p.x_at + ${part * 2 * octets}u * p.batch + at${t}`;
+          return `low${t} += vec4<f32>(x[${index}]); high${t} += vec4<f32>(x[${index} + 1u]);`;
         })}
-        ${has('sum') ? `if (id.x == 0u && live) { sum[p.sum_at + at${String(t)}] = low${String(t)}; sum[p.sum_at + at${String(t)} + 1u] = high${String(t)}; }` : ''}
-        squares += dot(low${String(t)}, low${String(t)}) + dot(high${String(t)}, high${String(t)});`,
+        ${has('sum') ? `if (id.x == 0u && live) { sum[p.sum_at + at${t}] = low${t}; sum[p.sum_at + at${t} + 1u] = high${t}; }` : ''}
+        squares += dot(low${t}, low${t}) + dot(high${t}, high${t});`,
         )}
-        let scale = inverseSqrt(total(thread, squares) / ${String(width)}.0 + p.epsilon);
+        let scale = inverseSqrt(total(thread, squares) / ${width}.0 + p.epsilon);
         ${repeat(
           turns,
           (t) => `{
-          let low = low${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet${String(t)}];
-          let high = high${String(t)} * scale * normWeight[p.normWeight_at + 2u * octet${String(t)} + 1u];
-          memory[sequence * ${String(pitchOf(width))}u + octet${String(t)}] =
+          let low = low${t} * scale * normWeight[p.normWeight_at + 2u * octet${t}];
+          let high = high${t} * scale * normWeight[p.normWeight_at + 2u * octet${t} + 1u];
+          memory[sequence * ${pitchOf(width)}u + octet${t}] =
             vec4<u32>(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
         }`,
         )}`;
@@ -123,25 +123,25 @@ function norm({ parameters: { width, xParts }, has }: BlockLaunch): string {
 /** `xz`, the product of in_proj, to whose depth each subgroup adds a part; the weights are asked for first. */
 function projection(width: number): { ahead: string; product: string } {
   const steps = width / subgroups / side;
-  const depth = (s: number) => `subgroup * ${String(steps * side)}u + ${String(s * side)}u`;
+  const depth = (s: number) => `subgroup * ${steps * side}u + ${s * side}u`;
   return {
     ahead: repeat(steps, (s) => `
-        let x_weight${String(s)} = ${right('inProj', 'channel', depth(s), `${String(width)}u`)};
-        let z_weight${String(s)} = ${right('inProj', 'p.channels + channel', depth(s), `${String(width)}u`)};`),
+        let x_weight${s} = ${right('inProj', 'channel', depth(s), `${width}u`)};
+        let z_weight${s} = ${right('inProj', 'p.channels + channel', depth(s), `${width}u`)};`),
     product: `var x_sum = subgroup_matrix_result<f32, 16, 16>();
         var z_sum = subgroup_matrix_result<f32, 16, 16>();
         ${repeat(steps, (s) => `{
-          let left = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&memory, (${depth(s)}) / 8u, ${String(pitchOf(width))}u);
-          x_sum = subgroupMatrixMultiplyAccumulate(left, x_weight${String(s)}, x_sum);
-          z_sum = subgroupMatrixMultiplyAccumulate(left, z_weight${String(s)}, z_sum);
+          let left = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&memory, (${depth(s)}) / 8u, ${pitchOf(width)}u);
+          x_sum = subgroupMatrixMultiplyAccumulate(left, x_weight${s}, x_sum);
+          z_sum = subgroupMatrixMultiplyAccumulate(left, z_weight${s}, z_sum);
         }`)}
         workgroupBarrier();
-        subgroupMatrixStore<row_major>(&memory, subgroup * ${String(ownVectors)}u, x_sum, ${String(side / 4)}u);
-        subgroupMatrixStore<row_major>(&memory, subgroup * ${String(ownVectors)}u + ${String(matrixVectors)}u, z_sum, ${String(side / 4)}u);
+        subgroupMatrixStore<row_major>(&memory, subgroup * ${ownVectors}u, x_sum, ${side / 4}u);
+        subgroupMatrixStore<row_major>(&memory, subgroup * ${ownVectors}u + ${matrixVectors}u, z_sum, ${side / 4}u);
         workgroupBarrier();
-        if (thread < ${String(ownVectors)}u) {
+        if (thread < ${ownVectors}u) {
           var all = bitcast<vec4<f32>>(memory[thread]);
-          ${repeat(subgroups - 1, (s) => `all += bitcast<vec4<f32>>(memory[thread + ${String((s + 1) * ownVectors)}u]);`)}
+          ${repeat(subgroups - 1, (s) => `all += bitcast<vec4<f32>>(memory[thread + ${(s + 1) * ownVectors}u]);`)}
           xz[thread] = all;
         }`,
   };
@@ -157,18 +157,18 @@ function convolve(launch: BlockLaunch): string {
           ${conv.move}
           u[thread] = ${saturated(1, 'f16', 'value')};
           inner[p.inner_at + b * 2u * p.channels + e] = value;
-          inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = xz[(${String(side * side)}u + thread) / 4u][thread % 4u];
+          inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = xz[(${side * side}u + thread) / 4u][thread % 4u];
         }`;
 }
 
 /** The part of x_proj of the workgroup's channels: subgroups take tiles of 16 rows in turn. */
 function select({ parameters: { rank, stateSize } }: BlockLaunch): string {
   const selected = rank + 2 * stateSize;
-  return `let u_matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&u, 0u, ${String(side)}u);
-        for (var tile = subgroup; tile < ${String(selected / side)}u; tile += ${String(subgroups)}u) {
-          let weight = ${right('xProj', `tile * ${String(side)}u`, 'channel', 'p.channels')};
+  return `let u_matrix = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&u, 0u, ${side}u);
+        for (var tile = subgroup; tile < ${selected / side}u; tile += ${subgroups}u) {
+          let weight = ${right('xProj', `tile * ${side}u`, 'channel', 'p.channels')};
           let product = subgroupMatrixMultiplyAccumulate(u_matrix, weight, subgroup_matrix_result<f32, 16, 16>());
-          let place = 2u * p.channels * p.batch + (id.x * p.padded + id.y * ${String(side)}u) * ${String(selected)}u + tile * ${String(side)}u;
-          subgroupMatrixStore<row_major>(&inner, p.inner_at + place, product, ${String(selected)}u);
+          let place = 2u * p.channels * p.batch + (id.x * p.padded + id.y * ${side}u) * ${selected}u + tile * ${side}u;
+          subgroupMatrixStore<row_major>(&inner, p.inner_at + place, product, ${selected}u);
         }`;
 }

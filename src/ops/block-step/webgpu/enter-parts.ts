@@ -21,15 +21,15 @@ export const enterBuffers = ({ dtype, has }: BlockLaunch): (string | GpuBinding)
 /** WGSL that makes `value`, u of channel `e` of sequence `b`, from `newest`; `move` puts that into the state, the oldest out. */
 export const convolution = ({ parameters: { taps }, has }: BlockLaunch): { readonly value: string; readonly move: string } => ({
   value: `
-          var pre = newest * convWeight[p.convWeight_at + e * ${String(taps)}u + ${String(taps - 1)}u];
+          var pre = newest * convWeight[p.convWeight_at + e * ${taps}u + ${taps - 1}u];
           ${has('convBias') ? 'pre += convBias[p.convBias_at + e];' : ''}
           ${repeat(
             taps - 1,
             (tap) => `
-          let state${String(tap)} = p.convState_at + (b * ${String(taps - 1)}u + ${String(tap)}u) * p.channels + e;
-          let x${String(tap)} = convState[state${String(tap)}];
-          pre += x${String(tap)} * convWeight[p.convWeight_at + e * ${String(taps)}u + ${String(tap)}u];`,
+          let state${tap} = p.convState_at + (b * ${taps - 1}u + ${tap}u) * p.channels + e;
+          let x${tap} = convState[state${tap}];
+          pre += x${tap} * convWeight[p.convWeight_at + e * ${taps}u + ${tap}u];`,
           )}
           let value = silu(pre);`,
-  move: repeat(taps - 1, (tap) => `convState[state${String(tap)}] = ${tap + 2 < taps ? `x${String(tap + 1)}` : 'newest'};`),
+  move: repeat(taps - 1, (tap) => `convState[state${tap}] = ${tap + 2 < taps ? `x${tap + 1}` : 'newest'};`),
 });

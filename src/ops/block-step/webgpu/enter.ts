@@ -49,19 +49,19 @@ function enterCode(launch: BlockLaunch, own: number, sequences: number): string 
       ${teamSum(gpu, 'total', threads, threads, type)}
       ${teamSum(gpu, 'shared_total', shares, threads, type)}
       // Of each sequence the vectors that go with the first four of eight weights, then those that go with the others: no banks are shared.
-      var<workgroup> normed: array<vec4<f32>, ${String((sequences * width) / 4)}>;
+      var<workgroup> normed: array<vec4<f32>, ${(sequences * width) / 4}>;
       // Of the channels, for each sequence.
-      var<workgroup> xz: array<${type}, ${String(2 * own)}>;
-      var<workgroup> u_of: array<f32, ${String(sequences * own)}>;
-      @compute @workgroup_size(${String(threads)})
+      var<workgroup> xz: array<${type}, ${2 * own}>;
+      var<workgroup> u_of: array<f32, ${sequences * own}>;
+      @compute @workgroup_size(${threads})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-        let first = id.y * ${String(sequences)}u;
+        let first = id.y * ${sequences}u;
         let last_sequence = p.batch - 1u;
-        let channel = id.x * ${String(own)}u;
-        let output = thread / ${String(shares)}u;
-        let share = thread % ${String(shares)}u;
-        let row = channel + output + select(0u, p.channels - ${String(own)}u, output >= ${String(own)}u);
-        let at = p.inProj_at + row * ${String(width / lanes)}u;
+        let channel = id.x * ${own}u;
+        let output = thread / ${shares}u;
+        let share = thread % ${shares}u;
+        let row = channel + output + select(0u, p.channels - ${own}u, output >= ${own}u);
+        let at = p.inProj_at + row * ${width / lanes}u;
         ${project.ahead}
         ${select.ahead}
 
@@ -91,17 +91,17 @@ function projection({ parameters: { width }, dtype }: BlockLaunch, shares: numbe
   const chunks = Math.ceil(loads / ahead);
   const chunk = Math.ceil(loads / chunks);
   /** Index of the vector that is load i of a row. */
-  const vector = (i: number) => `share + ${String(i * shares)}u`;
+  const vector = (i: number) => `share + ${i * shares}u`;
   const exact = width % (lanes * shares) === 0;
-  const last = `${String(width / lanes - 1)}u`;
+  const last = `${width / lanes - 1}u`;
   const chunkOf = (k: number) => Array.from({ length: Math.min(chunk, loads - k * chunk) }, (_, i) => k * chunk + i);
   const load = (k: number) =>
-    chunkOf(k).map((i) => `let w${String(i)} = inProj[at + ${exact ? vector(i) : `min(${vector(i)}, ${last})`}];`).join('\n');
+    chunkOf(k).map((i) => `let w${i} = inProj[at + ${exact ? vector(i) : `min(${vector(i)}, ${last})`}];`).join('\n');
   const multiply = (k: number) =>
     chunkOf(k)
       .map((i) => {
-        const values = (s: number) => (j: number) => `normed[${String(s * quads + (j * width) / lanes)}u + ${vector(i)}]`;
-        const terms = repeat(sequences, (s) => `${laneOf(sequences, 'product', s)} += ${wideDot(weight, `w${String(i)}`, values(s))};`);
+        const values = (s: number) => (j: number) => `normed[${s * quads + (j * width) / lanes}u + ${vector(i)}]`;
+        const terms = repeat(sequences, (s) => `${laneOf(sequences, 'product', s)} += ${wideDot(weight, `w${i}`, values(s))};`);
         return exact ? terms : `if (${vector(i)} <= ${last}) { ${terms} }`;
       })
       .join('\n');
@@ -118,32 +118,32 @@ function norm({ parameters: { width, xParts }, has }: BlockLaunch, sequences: nu
   const turns = Math.ceil(quads / threads);
   const of = (name: string, s: number) => laneOf(sequences, name, s);
   const add = (s: number, t: number) => `
-        var n${String(s)}_${String(t)} = vec4<f32>();
+        var n${s}_${t} = vec4<f32>();
         {
-          let quad = thread + ${String(t * threads)}u;
-          let b = min(first + ${String(s)}u, last_sequence);
-          if (quad < ${String(quads)}u) {
-            ${repeat(xParts, (part) => `let part${String(part)} = vec4<f32>(x[p.x_at + (${String(part)}u * p.batch + b) * ${String(quads)}u + quad]);`)}
-            ${has('residual') ? `let before = vec4<f32>(residual[p.residual_at + b * ${String(quads)}u + quad]);` : ''}
+          let quad = thread + ${t * threads}u;
+          let b = min(first + ${s}u, last_sequence);
+          if (quad < ${quads}u) {
+            ${repeat(xParts, (part) => `let part${part} = vec4<f32>(x[p.x_at + (${part}u * p.batch + b) * ${quads}u + quad]);`)}
+            ${has('residual') ? `let before = vec4<f32>(residual[p.residual_at + b * ${quads}u + quad]);` : ''}
             var added = part0;
-            ${repeat(xParts - 1, (part) => `added += part${String(part + 1)};`)}
+            ${repeat(xParts - 1, (part) => `added += part${part + 1};`)}
             ${has('residual') ? 'added += before;' : ''}
-            ${has('sum') ? `if (id.x == 0u && first + ${String(s)}u <= last_sequence) { sum[p.sum_at + b * ${String(quads)}u + quad] = added; }` : ''}
-            n${String(s)}_${String(t)} = added;
+            ${has('sum') ? `if (id.x == 0u && first + ${s}u <= last_sequence) { sum[p.sum_at + b * ${quads}u + quad] = added; }` : ''}
+            n${s}_${t} = added;
             ${of('squares', s)} += dot(added, added);
           }
         }`;
   return `var squares = ${typeOf(sequences)}();
         ${repeat(sequences, (s) => repeat(turns, (t) => add(s, t)))}
-        let scale = inverseSqrt(total(thread, squares) / ${String(width)}.0 + p.epsilon);
+        let scale = inverseSqrt(total(thread, squares) / ${width}.0 + p.epsilon);
         ${repeat(
           turns,
           (t) => `
-        if (thread + ${String(t * threads)}u < ${String(quads)}u) {
-          let quad = thread + ${String(t * threads)}u;
+        if (thread + ${t * threads}u < ${quads}u) {
+          let quad = thread + ${t * threads}u;
           let gain = normWeight[p.normWeight_at + quad];
-          let place = ${lanes === 4 ? 'quad' : `quad / 2u + quad % 2u * ${String(quads / 2)}u`};
-          ${repeat(sequences, (s) => `normed[${String(s * quads)}u + place] = n${String(s)}_${String(t)} * ${of('scale', s)} * gain;`)}
+          let place = ${lanes === 4 ? 'quad' : `quad / 2u + quad % 2u * ${quads / 2}u`};
+          ${repeat(sequences, (s) => `normed[${s * quads}u + place] = n${s}_${t} * ${of('scale', s)} * gain;`)}
         }`,
         )}`;
 }
@@ -154,15 +154,15 @@ function convolve(launch: BlockLaunch, own: number, sequences: number): string {
   return repeat(
     sequences,
     (s) => `
-        if (thread < ${String(own)}u && first + ${String(s)}u <= last_sequence) {
-          let b = first + ${String(s)}u;
+        if (thread < ${own}u && first + ${s}u <= last_sequence) {
+          let b = first + ${s}u;
           let e = channel + thread;
           let newest = ${laneOf(sequences, 'xz[thread]', s)};
           ${conv.value}
           ${conv.move}
           inner[p.inner_at + b * 2u * p.channels + e] = value;
-          inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = ${laneOf(sequences, `xz[${String(own)}u + thread]`, s)};
-          u_of[${String(s * own)}u + thread] = value;
+          inner[p.inner_at + (b * 2u + 1u) * p.channels + e] = ${laneOf(sequences, `xz[${own}u + thread]`, s)};
+          u_of[${s * own}u + thread] = value;
         }`,
   );
 }
@@ -174,15 +174,15 @@ function selection({ dtype }: BlockLaunch, own: number, sequences: number): { ah
   const loads = own / lanes;
   return {
     ahead: `let selects = min(thread, p.selected - 1u);
-        let xProj_row = p.xProj_at + (selects * p.channels + channel) / ${String(lanes)}u;
-        ${repeat(loads, (i) => `let v${String(i)} = xProj[xProj_row + ${String(i)}u];`)}`,
+        let xProj_row = p.xProj_at + (selects * p.channels + channel) / ${lanes}u;
+        ${repeat(loads, (i) => `let v${i} = xProj[xProj_row + ${i}u];`)}`,
     product: `if (thread < p.selected) {
           ${repeat(sequences, (s) => {
-            const values = (i: number) => (j: number) => gather(4, (lane) => `u_of[${String(s * own + i * lanes + 4 * j + lane)}u]`);
+            const values = (i: number) => (j: number) => gather(4, (lane) => `u_of[${s * own + i * lanes + 4 * j + lane}u]`);
             return `
-          if (first + ${String(s)}u <= last_sequence) {
-            let place = 2u * p.channels * p.batch + (id.x * p.padded + first + ${String(s)}u) * p.selected + thread;
-            inner[p.inner_at + place] = ${Array.from({ length: loads }, (_, i) => wideDot(weight, `v${String(i)}`, values(i))).join(' + ')};
+          if (first + ${s}u <= last_sequence) {
+            let place = 2u * p.channels * p.batch + (id.x * p.padded + first + ${s}u) * p.selected + thread;
+            inner[p.inner_at + place] = ${Array.from({ length: loads }, (_, i) => wideDot(weight, `v${i}`, values(i))).join(' + ')};
           }`;
           })}
         }`,

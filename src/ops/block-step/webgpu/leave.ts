@@ -22,10 +22,10 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
   const perLoop = slicesAhead * teams;
   const lanes = rank % 4 === 0 ? 4 : 1;
   const dtLoads = Math.ceil(rank / lanes / group);
-  const dtIndex = (i: number) => `share + ${String(i * group)}u`;
-  const dtValues = (i: number) => gather(lanes, (lane) => `chosen[${String(lanes)}u * (${dtIndex(i)}) + ${String(lane)}u]`);
+  const dtIndex = (i: number) => `share + ${i * group}u`;
+  const dtValues = (i: number) => gather(lanes, (lane) => `chosen[${lanes}u * (${dtIndex(i)}) + ${lane}u]`);
   /** B or C of the thread's states. */
-  const ofStates = (start: number) => gather(4, (lane) => `chosen[${String(start)}u + 4u * share + ${String(lane)}u]`);
+  const ofStates = (start: number) => gather(4, (lane) => `chosen[${start}u + 4u * share + ${lane}u]`);
   const out = has('outProj') ? outProduct(width, dtype('outProj')) : null;
   return {
     variant: `leave ${[width, channels, rank].join(' ')}`,
@@ -44,18 +44,18 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
     code: () => `
       ${wgslMath}
       ${teamSum(gpu, 'total', group, threads)}
-      var<workgroup> sums: array<f32, ${String(teams * selected)}>;
+      var<workgroup> sums: array<f32, ${teams * selected}>;
       // dt, B and C of this sequence.
-      var<workgroup> chosen: array<f32, ${String(selected)}>;
+      var<workgroup> chosen: array<f32, ${selected}>;
       ${out?.declarations ?? ''}
-      @compute @workgroup_size(${String(threads)})
+      @compute @workgroup_size(${threads})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
         let b = id.y;
-        let share = thread % ${String(group)}u;
-        let e = id.x * ${String(channelsOut)}u + thread / ${String(group)}u;
+        let share = thread % ${group}u;
+        let e = id.x * ${channelsOut}u + thread / ${group}u;
         ${out?.ahead ?? ''}
-        let dtProj_row = p.dtProj_at + e * ${String(rank / lanes)}u;
-        ${repeat(dtLoads, (i) => `let w${String(i)} = ${vectorOf(lanes)}(dtProj[dtProj_row + min(${dtIndex(i)}, ${String(rank / lanes - 1)}u)]);`)}
+        let dtProj_row = p.dtProj_at + e * ${rank / lanes}u;
+        ${repeat(dtLoads, (i) => `let w${i} = ${vectorOf(lanes)}(dtProj[dtProj_row + min(${dtIndex(i)}, ${rank / lanes - 1}u)]);`)}
         let place = p.ssmState_at + (b * p.channels + e) * 4u + share;
         let before = ssmState[place];
         let A4 = A[p.A_at + e * 4u + share];
@@ -64,30 +64,30 @@ export function leave({ gpu, parameters, dtype, has }: BlockLaunch): GpuDispatch
         let bias = dtBias[p.dtBias_at + e];
         let skip = D[p.D_at + e];
 
-        if (thread < ${String(teams * selected)}u) {
-          let at = p.inner_at + 2u * p.channels * p.batch + b * ${String(selected)}u + thread % ${String(selected)}u;
-          let pitch = p.padded * ${String(selected)}u;
+        if (thread < ${teams * selected}u) {
+          let at = p.inner_at + 2u * p.channels * p.batch + b * ${selected}u + thread % ${selected}u;
+          let pitch = p.padded * ${selected}u;
           var sum = 0.0;
-          for (var slice = thread / ${String(selected)}u; slice < ${String(slices)}u; slice += ${String(perLoop)}u) {
+          for (var slice = thread / ${selected}u; slice < ${slices}u; slice += ${perLoop}u) {
             ${repeat(slicesAhead, (i) => {
-              const index = `slice + ${String(i * teams)}u`;
+              const index = `slice + ${i * teams}u`;
               return slices % perLoop === 0
-                ? `let v${String(i)} = inner[at + (${index}) * pitch];`
-                : `let v${String(i)} = select(0.0, inner[at + min(${index}, ${String(slices - 1)}u) * pitch], ${index} < ${String(slices)}u);`;
+                ? `let v${i} = inner[at + (${index}) * pitch];`
+                : `let v${i} = select(0.0, inner[at + min(${index}, ${slices - 1}u) * pitch], ${index} < ${slices}u);`;
             })}
-            sum += ${Array.from({ length: slicesAhead }, (_, i) => `v${String(i)}`).join(' + ')};
+            sum += ${Array.from({ length: slicesAhead }, (_, i) => `v${i}`).join(' + ')};
           }
           sums[thread] = sum;
         }
         workgroupBarrier();
-        if (thread < ${String(selected)}u) {
-          chosen[thread] = ${Array.from({ length: teams }, (_, i) => `sums[thread + ${String(i * selected)}u]`).join(' + ')};
+        if (thread < ${selected}u) {
+          chosen[thread] = ${Array.from({ length: teams }, (_, i) => `sums[thread + ${i * selected}u]`).join(' + ')};
         }
         workgroupBarrier();
         var dt = 0.0;
         ${repeat(dtLoads, (i) => {
-          const term = lanes === 1 ? `w${String(i)} * ${dtValues(i)}` : `dot(w${String(i)}, ${dtValues(i)})`;
-          return (i + 1) * group * lanes <= rank ? `dt += ${term};` : `if (${dtIndex(i)} < ${String(rank / lanes)}u) { dt += ${term}; }`;
+          const term = lanes === 1 ? `w${i} * ${dtValues(i)}` : `dot(w${i}, ${dtValues(i)})`;
+          return (i + 1) * group * lanes <= rank ? `dt += ${term};` : `if (${dtIndex(i)} < ${rank / lanes}u) { dt += ${term}; }`;
         })}
         let delta = softplus(total(thread, dt) + bias);
         // Below −100 the exponential is zero in float32 anyway.
@@ -117,40 +117,40 @@ function outProduct(width: number, dtype: string | undefined): { declarations: s
     Array.from({ length: Math.min(turnsOfChunk, turns - chunk * turnsOfChunk) }, (_, i) => chunk * turnsOfChunk + i);
   const load = (chunk: number) =>
     turnsOf(chunk).map((turn) => {
-      const row = `out_row + ${String(turn * rowsOfTurn)}u`;
-      const clamped = (turn + 1) * rowsOfTurn <= width ? `(${row})` : `min(${row}, ${String(width - 1)}u)`;
-      return `let o${String(turn)} = outProj[out_at + ${clamped} * (p.channels / ${String(lanes)}u)];`;
+      const row = `out_row + ${turn * rowsOfTurn}u`;
+      const clamped = (turn + 1) * rowsOfTurn <= width ? `(${row})` : `min(${row}, ${width - 1}u)`;
+      return `let o${turn} = outProj[out_at + ${clamped} * (p.channels / ${lanes}u)];`;
     }).join('\n');
   const multiply = (chunk: number) => `
         ${chunk < chunksAhead ? '' : load(chunk)}
         ${chunk === 0 ? '' : 'workgroupBarrier();'}
         ${turnsOf(chunk)
           .map((turn, i) => {
-            const values = (j: number) => `own${String(j)}`;
-            return `products[out_lane * ${String(pitch)}u + ${String(i * rowsOfTurn)}u + out_row] = ${wideDot(dtype, `o${String(turn)}`, values)};`;
+            const values = (j: number) => `own${j}`;
+            return `products[out_lane * ${pitch}u + ${i * rowsOfTurn}u + out_row] = ${wideDot(dtype, `o${turn}`, values)};`;
           })
           .join('\n')}
         workgroupBarrier();
-        for (var row = thread; row < ${String(Math.min(rowsOfChunk, width - chunk * rowsOfChunk))}u; row += ${String(threads)}u) {
+        for (var row = thread; row < ${Math.min(rowsOfChunk, width - chunk * rowsOfChunk)}u; row += ${threads}u) {
           var sum = products[row];
-          ${repeat(rowLanes - 1, (lane) => `sum += products[${String((lane + 1) * pitch)}u + row];`)}
-          y[p.y_at + (id.x * p.batch + b) * p.width + ${String(chunk * rowsOfChunk)}u + row] = sum;
+          ${repeat(rowLanes - 1, (lane) => `sum += products[${(lane + 1) * pitch}u + row];`)}
+          y[p.y_at + (id.x * p.batch + b) * p.width + ${chunk * rowsOfChunk}u + row] = sum;
         }`;
   return {
     declarations: `
-      var<workgroup> gates: array<f32, ${String(channelsOut)}>;
-      var<workgroup> products: array<f32, ${String(rowLanes * pitch)}>;`,
+      var<workgroup> gates: array<f32, ${channelsOut}>;
+      var<workgroup> products: array<f32, ${rowLanes * pitch}>;`,
     ahead: `
-        let out_lane = thread % ${String(rowLanes)}u;
-        let out_row = thread / ${String(rowLanes)}u;
-        let out_at = p.outProj_at + id.x * ${String(rowLanes)}u + out_lane;
+        let out_lane = thread % ${rowLanes}u;
+        let out_row = thread / ${rowLanes}u;
+        let out_at = p.outProj_at + id.x * ${rowLanes}u + out_lane;
         ${Array.from({ length: Math.min(chunks, chunksAhead) }, (_, chunk) => load(chunk)).join('\n')}`,
     body: `
-        if (share == 0u) { gates[thread / ${String(group)}u] = gated; }
+        if (share == 0u) { gates[thread / ${group}u] = gated; }
         workgroupBarrier();
         ${repeat(lanes / 4, (j) => {
-          const values = gather(4, (lane) => `gates[out_lane * ${String(lanes)}u + ${String(4 * j + lane)}u]`);
-          return `let own${String(j)} = ${values};`;
+          const values = gather(4, (lane) => `gates[out_lane * ${lanes}u + ${4 * j + lane}u]`);
+          return `let own${j} = ${values};`;
         })}
         ${Array.from({ length: chunks }, (_, chunk) => multiply(chunk)).join('\n')}`,
   };

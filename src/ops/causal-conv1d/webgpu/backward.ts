@@ -23,7 +23,7 @@ export const causalConv1dBackwardGpu: GpuKernel<Buffers, Parameters> = (launch) 
 /** `slope(pre)`, the activation's derivative, and `final_part(b, s, e)`, what the final state's cotangent gives position s. */
 function gradientCode({ has }: Launch, lanes: 1 | 4): string {
   const type = vectorOf(lanes);
-  const cotangents = Array.from({ length: lanes }, (_, lane) => `dfinalState[at + ${String(lane)}]`).join(', ');
+  const cotangents = Array.from({ length: lanes }, (_, lane) => `dfinalState[at + ${lane}]`).join(', ');
   return `
     fn slope(pre: ${type}) -> ${type} {
       if (p.silu == 0) { return ${type}(1.0); }
@@ -82,7 +82,7 @@ function withWindow(launch: Launch): GpuWork {
     scratch: sums ? { parts: { dtype: 'f32', size: batch * runs * (taps + 1) * channels } } : {},
     dispatches: [
       {
-        variant: `taps${String(taps)}`,
+        variant: `taps${taps}`,
         buffers: [
           { name: 'x', as: stored('x') },
           'weight',
@@ -112,22 +112,22 @@ function windowCode(launch: Launch, lanes: Lanes, sums: boolean): string {
   const starts = has('sequenceStarts');
   const last = taps - 1;
   const each = (from: number, code: (j: number) => string) => eachTap(taps, from, code);
-  const forget = `age = 0; ${each(1, (j) => `x${String(j)} = ${type}(0.0);`)}`;
+  const forget = `age = 0; ${each(1, (j) => `x${j} = ${type}(0.0);`)}`;
   const shift = (name: string, value: string) =>
     Array.from({ length: last }, (_, i) => last - i)
-      .map((j) => `${name}${String(j)} = ${j === 1 ? value : `${name}${String(j - 1)}`};`)
+      .map((j) => `${name}${j} = ${j === 1 ? value : `${name}${j - 1}`};`)
       .join(' ');
   return `
           ${activationCode(lanes)}
           ${inputCode(launch, lanes)}
           ${gradientCode(launch, lanes)}
-          @compute @workgroup_size(${String(workgroupSize)})
+          @compute @workgroup_size(${workgroupSize})
           fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
-            let i = flat_workgroup(id, count) * ${String(workgroupSize)} + thread;
+            let i = flat_workgroup(id, count) * ${workgroupSize} + thread;
             if (i >= p.invocations) { return; }
-            let vectors = p.channels / ${String(lanes)};
-            let e = i % vectors * ${String(lanes)};
+            let vectors = p.channels / ${lanes};
+            let e = i % vectors * ${lanes};
             let run = i / vectors;
             let b = run / p.runs;
             let first = i32(run % p.runs * p.span);
@@ -135,29 +135,29 @@ function windowCode(launch: Launch, lanes: Lanes, sums: boolean): string {
             let end = min(length, first + i32(p.span));
             let bias0 = bias_at(e);
             // Of tap j, counted back: weight, input, unfinished gradient, the weight's gradient.
-            ${each(0, (j) => `let w${String(j)} = tap(e, ${String(last - j)}); var dw${String(j)} = ${type}(0.0);`)}
-            ${each(1, (j) => `var x${String(j)} = ${type}(0.0); var dx${String(j)} = ${type}(0.0);`)}
+            ${each(0, (j) => `let w${j} = tap(e, ${last - j}); var dw${j} = ${type}(0.0);`)}
+            ${each(1, (j) => `var x${j} = ${type}(0.0); var dx${j} = ${type}(0.0);`)}
             var db = ${type}(0.0);
             // Positions since the document's start: taps beyond it see nothing.
-            var age = ${String(taps)};
+            var age = ${taps};
             ${repeat(last, (n) => {
-              const t = `first - ${String(last - n)}`;
+              const t = `first - ${last - n}`;
               return `${starts ? `if (starts_at(b, ${t})) { ${forget} } age++;` : ''} { let v = input_at(b, ${t}, e); ${shift('x', 'v')} }`;
             })}
-            for (var t = first; t < end + ${String(last)}; t++) {
+            for (var t = first; t < end + ${last}; t++) {
               ${starts ? `if (t < length && starts_at(b, t)) { ${forget} }` : ''}
               let at = min(t, length - 1);
               let x0 = input_at(b, at, e);
-              let pre = bias0${each(0, (j) => ` + w${String(j)} * x${String(j)}`)};
-              var g = ${has('dy') ? `${type}(dy[p.dy_at + ((b * p.length + u32(at)) * p.dyPitch + e) / ${String(lanes)}]) * slope(pre)` : `${type}(0.0)`};
+              let pre = bias0${each(0, (j) => ` + w${j} * x${j}`)};
+              var g = ${has('dy') ? `${type}(dy[p.dy_at + ((b * p.length + u32(at)) * p.dyPitch + e) / ${lanes}]) * slope(pre)` : `${type}(0.0)`};
               if (t >= length) { g = ${type}(0.0); }
-              if (t < end) { db += g; ${each(0, (j) => `dw${String(j)} += g * x${String(j)};`)} }
+              if (t < end) { db += g; ${each(0, (j) => `dw${j} += g * x${j};`)} }
               let dx0 = w0 * g;
-              ${each(1, (j) => `${starts ? `if (${String(j)} <= age) ` : ''}{ dx${String(j)} += w${String(j)} * g; }`)}
+              ${each(1, (j) => `${starts ? `if (${j} <= age) ` : ''}{ dx${j} += w${j} * g; }`)}
               ${storeInputGradient(launch, lanes)}
               ${shift('x', 'x0')}
               ${shift('dx', 'dx0')}
-              ${starts ? `age = min(age + 1, ${String(taps)});` : ''}
+              ${starts ? `age = min(age + 1, ${taps});` : ''}
             }
             ${sums ? storeParts(taps, lanes) : ''}
           }`;
@@ -169,14 +169,14 @@ function storeInputGradient({ parameters: { taps }, has, dtype }: Launch, lanes:
   const gradient = `dx${last} + final_part(b, s, e)`;
   return `let s = t - ${last};
               if (s >= first) {
-                ${has('dx') ? `dx[p.dx_at + ((b * p.length + u32(s)) * p.channels + e) / ${String(lanes)}] = ${vectorOf(lanes, dtype('dx') ?? 'f32')}(${gradient});` : ''}
+                ${has('dx') ? `dx[p.dx_at + ((b * p.length + u32(s)) * p.channels + e) / ${lanes}] = ${vectorOf(lanes, dtype('dx') ?? 'f32')}(${gradient});` : ''}
               }
               ${
                 has('dinitialState') && taps > 1
                   ? `else if (s < 0) {
                        let value = ${gradient};
                        let to = p.dinitialState_at + (b * ${last} + u32(t)) * p.channels + e;
-                       ${repeat(lanes, (lane) => `dinitialState[to + ${String(lane)}] = value${lanes === 1 ? '' : `[${String(lane)}]`};`)}
+                       ${repeat(lanes, (lane) => `dinitialState[to + ${lane}] = value${lanes === 1 ? '' : `[${lane}]`};`)}
                      }`
                   : ''
               }`;
@@ -184,11 +184,11 @@ function storeInputGradient({ parameters: { taps }, has, dtype }: Launch, lanes:
 
 /** Stores what a span of positions adds to dweight and dbias. */
 function storeParts(taps: number, lanes: Lanes): string {
-  return `let to = p.parts_at + run * ${String(taps + 1)} * p.channels + e;
+  return `let to = p.parts_at + run * ${taps + 1} * p.channels + e;
                    ${repeat(lanes, (lane) => {
-                     const element = lanes === 1 ? '' : `[${String(lane)}]`;
-                     return `${eachTap(taps, 0, (j) => `parts[to + ${String(taps - 1 - j)} * p.channels + ${String(lane)}] = dw${String(j)}${element};`)}
-                       parts[to + ${String(taps)} * p.channels + ${String(lane)}] = db${element};`;
+                     const element = lanes === 1 ? '' : `[${lane}]`;
+                     return `${eachTap(taps, 0, (j) => `parts[to + ${taps - 1 - j} * p.channels + ${lane}] = dw${j}${element};`)}
+                       parts[to + ${taps} * p.channels + ${lane}] = db${element};`;
                    })}`;
 }
 
@@ -248,9 +248,9 @@ function withAnyTaps(launch: Launch): GpuWork {
               body: `
                 let e = i % p.channels;
                 let k = i / p.channels % (p.taps + 1);
-                let first = i / p.channels / (p.taps + 1) * ${String(partLength)};
+                let first = i / p.channels / (p.taps + 1) * ${partLength};
                 var total = 0.0;
-                for (var row = first; row < min(first + ${String(partLength)}, p.batch * p.length); row++) {
+                for (var row = first; row < min(first + ${partLength}, p.batch * p.length); row++) {
                   let b = row / p.length;
                   let t = i32(row % p.length);
                   let seen = t - i32(p.taps - 1 - min(k, p.taps - 1));

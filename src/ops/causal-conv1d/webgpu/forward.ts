@@ -28,7 +28,7 @@ export function inputCode({ has, dtype }: Pick<GpuLaunch<InputBuffers>, 'has' | 
   const type = vectorOf(lanes);
   const state = has('initialState')
     ? `let at = p.initialState_at + (b * (p.taps - 1) + u32(t + i32(p.taps) - 1)) * p.statePitch + e;
-       return ${gather(lanes, (lane) => `initialState[at + ${String(lane)}]`)};`
+       return ${gather(lanes, (lane) => `initialState[at + ${lane}]`)};`
     : `return ${type}(0.0);`;
   const scalar = dtype('x') ?? 'f32';
   return `
@@ -41,13 +41,13 @@ export function inputCode({ has, dtype }: Pick<GpuLaunch<InputBuffers>, 'has' | 
     }
     fn input_at(b: u32, t: i32, e: u32) -> ${type} {
       if (t < 0) { ${state} }
-      return ${type}(${vectorOf(lanes, scalar)}(x[p.x_at + ((b * p.length + u32(t)) * p.xPitch + e) / ${String(lanes)}]));
+      return ${type}(${vectorOf(lanes, scalar)}(x[p.x_at + ((b * p.length + u32(t)) * p.xPitch + e) / ${lanes}]));
     }
     fn tap(e: u32, k: u32) -> ${type} {
-      return ${gather(lanes, (lane) => `weight[p.weight_at + (e + ${String(lane)}) * p.weightPitch + k]`)};
+      return ${gather(lanes, (lane) => `weight[p.weight_at + (e + ${lane}) * p.weightPitch + k]`)};
     }
     fn bias_at(e: u32) -> ${type} {
-      return ${has('bias') ? gather(lanes, (lane) => `bias[p.bias_at + e + ${String(lane)}]`) : `${type}(0.0)`};
+      return ${has('bias') ? gather(lanes, (lane) => `bias[p.bias_at + e + ${lane}]`) : `${type}(0.0)`};
     }`;
 }
 
@@ -118,7 +118,7 @@ function withWindow(launch: Launch): GpuWork {
   return {
     dispatches: [
       {
-        variant: `taps${String(taps)}`,
+        variant: `taps${taps}`,
         buffers: [{ name: 'x', as: stored }, 'weight', ...givenOf(has), { name: 'y', as: stored }, ...(finals > 0 ? ['finalState'] : [])],
         numbers: { runs, invocations, elements: invocations + finals },
         workgroups: fold(Math.ceil((invocations + finals) / workgroupSize)),
@@ -135,7 +135,7 @@ function windowCode(launch: Launch, lanes: Lanes, finals: boolean): string {
   const { parameters, has, dtype } = launch;
   const { taps } = parameters;
   const [type, stored] = [vectorOf(lanes), vectorOf(lanes, dtype('x') ?? 'f32')];
-  const window = Array.from({ length: taps - 1 }, (_, j) => `x${String(j + 1)}`);
+  const window = Array.from({ length: taps - 1 }, (_, j) => `x${j + 1}`);
   const shift = (value: string) => [...window.slice(1).map((name, j) => [name, window[j] ?? ''] as const).reverse(), [window[0], value] as const]
     .filter(([name]) => name !== undefined)
     .map(([name, from]) => `${name ?? ''} = ${from};`)
@@ -146,38 +146,38 @@ function windowCode(launch: Launch, lanes: Lanes, finals: boolean): string {
           ${activationCode(lanes)}
           ${inputCode(launch, lanes)}
           ${finals ? `fn final_state(i: u32) { ${storeFinalState(lanes === 1 ? 'input_at(b, t, e)' : 'input_at(b, t, e & ~3u)[e & 3]')} }` : ''}
-          @compute @workgroup_size(${String(workgroupSize)})
+          @compute @workgroup_size(${workgroupSize})
           fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
-            let i = flat_workgroup(id, count) * ${String(workgroupSize)} + thread;
+            let i = flat_workgroup(id, count) * ${workgroupSize} + thread;
             if (i >= p.elements) { return; }
             if (i >= p.invocations) {
               ${finals ? 'final_state(i - p.invocations);' : ''}
               return;
             }
-            let vectors = p.channels / ${String(lanes)};
-            let e = i % vectors * ${String(lanes)};
+            let vectors = p.channels / ${lanes};
+            let e = i % vectors * ${lanes};
             let b = i / vectors / p.runs;
-            let first = i32(i / vectors % p.runs * ${String(run)});
+            let first = i32(i / vectors % p.runs * ${run});
             let last = i32(p.length) - 1;
             let bias0 = bias_at(e);
-            ${repeat(taps, (j) => `let w${String(j)} = tap(e, ${String(taps - 1 - j)});`)}
+            ${repeat(taps, (j) => `let w${j} = tap(e, ${taps - 1 - j});`)}
             ${window.map((name) => `var ${name} = ${type}(0.0);`).join(' ')}
             ${repeat(taps - 1, (n) => {
-              const t = `first - ${String(taps - 1 - n)}`;
+              const t = `first - ${taps - 1 - n}`;
               return `${forget(t)} { let v = input_at(b, ${t}, e); ${shift('v')} }`;
             })}
-            for (var n = 0; n < ${String(run)}; n += ${String(together)}) {
+            for (var n = 0; n < ${run}; n += ${together}) {
               let t = first + n;
               if (t > last) { break; }
-              ${repeat(together, (n) => `let v${String(n)} = input_at(b, min(t + ${String(n)}, last), e);`)}
+              ${repeat(together, (n) => `let v${n} = input_at(b, min(t + ${n}, last), e);`)}
               ${repeat(together, (n) => {
-                const v = `v${String(n)}`;
+                const v = `v${n}`;
                 return `
-                  if (t + ${String(n)} <= last) {
-                    ${forget(`t + ${String(n)}`)}
-                    let pre = bias0 + w0 * ${v}${window.map((name, j) => ` + w${String(j + 1)} * ${name}`).join('')};
-                    y[p.y_at + ((b * p.length + u32(t + ${String(n)})) * p.channels + e) / ${String(lanes)}] = ${stored}(activate(pre));
+                  if (t + ${n} <= last) {
+                    ${forget(`t + ${n}`)}
+                    let pre = bias0 + w0 * ${v}${window.map((name, j) => ` + w${j + 1} * ${name}`).join('')};
+                    y[p.y_at + ((b * p.length + u32(t + ${n})) * p.channels + e) / ${lanes}] = ${stored}(activate(pre));
                   }
                   ${shift(v)}`;
               })}

@@ -22,7 +22,7 @@ export function fewRowsPacked(dtype: PackedDType, options: { m: number; n: numbe
   const rowBlocks = Math.ceil(m / rows);
   const panels = Math.ceil(n / panelRows);
   return {
-    variant: `few ${String(rows)} ${a.variant} ${store.variant}`,
+    variant: `few ${rows} ${a.variant} ${store.variant}`,
     buffers: [a.binding, { name: 'weight', as: 'vec4<u32>' }, ...store.buffers],
     workgroups: fold(rowBlocks * panels),
     numbers: { rowBlocks, panels },
@@ -34,8 +34,8 @@ export function fewRowsPacked(dtype: PackedDType, options: { m: number; n: numbe
 const decode = {
   bf16: (j: number) => `bitcast<vec4<f32>>(${j === 0 ? 'words << vec4<u32>(16u)' : 'words & vec4<u32>(0xffff0000u)'})`,
   // An integer in the last bits of 2²³ is a float without a conversion, of which GPUs do few at a time.
-  int8: (j: number) => `(bitcast<vec4<f32>>(((words >> vec4<u32>(${String(8 * j)}u)) & vec4<u32>(0xffu)) ^ vec4<u32>(0x4b000080u)) - 8388736.0)`,
-  int4: (j: number) => `cubic(bitcast<vec4<f32>>(((words >> vec4<u32>(${String(4 * j)}u)) & vec4<u32>(0xfu)) ^ vec4<u32>(0x4b000008u)) - 8388616.0)`,
+  int8: (j: number) => `(bitcast<vec4<f32>>(((words >> vec4<u32>(${8 * j}u)) & vec4<u32>(0xffu)) ^ vec4<u32>(0x4b000080u)) - 8388736.0)`,
+  int4: (j: number) => `cubic(bitcast<vec4<f32>>(((words >> vec4<u32>(${4 * j}u)) & vec4<u32>(0xfu)) ^ vec4<u32>(0x4b000008u)) - 8388616.0)`,
 };
 
 function code(dtype: PackedDType, rows: number, a: Factor, store: string): string {
@@ -51,10 +51,10 @@ function code(dtype: PackedDType, rows: number, a: Factor, store: string): strin
   };
   return `
   ${a.four} ${store}
-  var<workgroup> shared_rows: array<vec4<f32>, ${String(rows * vectors)}>;
-  var<workgroup> parts: array<vec4<f32>, ${String(rows * threads)}>;
+  var<workgroup> shared_rows: array<vec4<f32>, ${rows * vectors}>;
+  var<workgroup> parts: array<vec4<f32>, ${rows * threads}>;
   ${dtype === 'int4' ? 'fn cubic(c: vec4<f32>) -> vec4<f32> { return c * (c * c + 160.0); }' : ''}
-  @compute @workgroup_size(${String(threads)})
+  @compute @workgroup_size(${threads})
   fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
     let flat = flat_workgroup(workgroup, workgroups);
@@ -65,11 +65,11 @@ function code(dtype: PackedDType, rows: number, a: Factor, store: string): strin
     let units = (p.k + ${u(unitDepth[dtype] - 1)}) / ${u(unitDepth[dtype])};
     let lines = units * ${u(linesPerUnit)};
     let panel_at = p.weight_at + panel * units * ${u(unitWords(dtype) / 4)};
-    ${range(rows).map((i) => `var sum_${String(i)} = vec4<f32>();`).join(' ')}
+    ${range(rows).map((i) => `var sum_${i} = vec4<f32>();`).join(' ')}
     for (var begin = 0u; begin < p.k; begin += ${u(depth)}) {
       ${range(turns)
         .map((turn) => {
-          const [t, line] = [String(turn), `line_${String(turn)}`];
+          const [t, line] = [String(turn), `line_${turn}`];
           const unit = `panel_at + ${line} / ${u(linesPerUnit)} * ${u(unitWords(dtype) / 4)}`;
           const block = `${line} % ${u(linesPerUnit)} / ${u(linesPerUnit / 2)}`;
           return `
@@ -93,7 +93,7 @@ function code(dtype: PackedDType, rows: number, a: Factor, store: string): strin
       {
         let line_in_part = thread / ${u(quads)} + ${u(turn * lines)};
         let words = words_${t};
-        ${range(inputs).map((j) => `let weights_${String(j)} = ${decode[dtype](j)};`).join('\n        ')}
+        ${range(inputs).map((j) => `let weights_${j} = ${decode[dtype](j)};`).join('\n        ')}
         ${
           scaled
             ? `let pairs = select(scales_${t}.xy, scales_${t}.zw, quad % 2u == 1u);
@@ -102,8 +102,8 @@ function code(dtype: PackedDType, rows: number, a: Factor, store: string): strin
         }
         ${range(rows)
           .map((i) => {
-            const terms = range(inputs).map((j) => `weights_${String(j)} * ${x(i, j)}`);
-            return `sum_${String(i)} += ${scaled ? `scale * (${terms.join(' + ')})` : terms.join(' + ')};`;
+            const terms = range(inputs).map((j) => `weights_${j} * ${x(i, j)}`);
+            return `sum_${i} += ${scaled ? `scale * (${terms.join(' + ')})` : terms.join(' + ')};`;
           })
           .join('\n        ')}
       }`;
@@ -111,7 +111,7 @@ function code(dtype: PackedDType, rows: number, a: Factor, store: string): strin
         .join('')}
       workgroupBarrier();
     }
-    ${range(rows).map((i) => `parts[${u(i * threads)} + thread] = sum_${String(i)};`).join(' ')}
+    ${range(rows).map((i) => `parts[${u(i * threads)} + thread] = sum_${i};`).join(' ')}
     workgroupBarrier();
     if (thread < ${u(rows * quads)}) {
       let at = thread / ${u(quads)} * ${u(threads)} + quad;

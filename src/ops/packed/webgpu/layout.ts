@@ -15,24 +15,24 @@ export const headWords = (dtype: PackedDType): number => (dtype === 'bf16' ? 0 :
  */
 export function packedFunctions(dtype: PackedDType, columns: string): string {
   const [rows, depth, words] = [String(panelRows), String(unitDepth[dtype]), String(unitWords(dtype))];
-  const unit = `(row / ${rows}u * ((${columns} + ${String(unitDepth[dtype] - 1)}u) / ${depth}u) + column / ${depth}u) * ${words}u`;
+  const unit = `(row / ${rows}u * ((${columns} + ${unitDepth[dtype] - 1}u) / ${depth}u) + column / ${depth}u) * ${words}u`;
   const word = `
   fn packed_word(row: u32, column: u32) -> u32 {
-    return p.weight_at + ${unit} + ${String(headWords(dtype))}u + column % ${depth}u / ${String(perWord[dtype])}u * ${rows}u + row % ${rows}u;
+    return p.weight_at + ${unit} + ${headWords(dtype)}u + column % ${depth}u / ${perWord[dtype]}u * ${rows}u + row % ${rows}u;
   }`;
   if (dtype === 'bf16') {
     return `${word}
   fn packed_values(word: u32) -> vec2<f32> { return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u)); }`;
   }
   const bits = 32 / perWord[dtype];
-  const shifts = [0, 1, 2, 3].map((i) => `${String(32 - bits * (i + 1))}u`).join(', ');
+  const shifts = [0, 1, 2, 3].map((i) => `${32 - bits * (i + 1)}u`).join(', ');
   return `${word}
   fn packed_scale(row: u32, column: u32) -> f32 {
-    let pair = weight[p.weight_at + ${unit} + column % ${depth}u / ${String(blockDepth)}u * ${String(panelRows / 2)}u + row % ${rows}u / 2u];
+    let pair = weight[p.weight_at + ${unit} + column % ${depth}u / ${blockDepth}u * ${panelRows / 2}u + row % ${rows}u / 2u];
     return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, row % 2u == 1u));
   }
   fn packed_values(word: u32) -> vec4<f32> {
-    let codes = (vec4<i32>(bitcast<i32>(word)) << vec4<u32>(${shifts})) >> vec4<u32>(${String(32 - bits)}u);
+    let codes = (vec4<i32>(bitcast<i32>(word)) << vec4<u32>(${shifts})) >> vec4<u32>(${32 - bits}u);
     return vec4<f32>(${dtype === 'int4' ? 'codes * (codes * codes + 160)' : 'codes'});
   }`;
 }
@@ -40,7 +40,7 @@ export function packedFunctions(dtype: PackedDType, columns: string): string {
 /** `packed_four(row, column) -> vec4<f32>`: four weights of an output, from a multiple of 4 on. */
 export function packedFour(dtype: PackedDType, columns: string): string {
   const values = {
-    bf16: `vec4<f32>(packed_values(weight[word]), packed_values(weight[word + ${String(panelRows)}u]))`,
+    bf16: `vec4<f32>(packed_values(weight[word]), packed_values(weight[word + ${panelRows}u]))`,
     int8: 'packed_values(weight[word]) * packed_scale(row, column)',
     int4: 'packed_values(weight[word] >> (column % 8u * 4u)) * packed_scale(row, column)',
   }[dtype];

@@ -28,35 +28,35 @@ function packCode(dtype: PackedDType): string {
   const wordsPerBlock = blockDepth / perWord[dtype];
   return `
   ${toBf16} ${dtype === 'bf16' ? bf16Block : quantizing(dtype)}
-  var<private> weights: array<f32, ${String(blockDepth)}>;
-  var<private> codes: array<u32, ${String(blockDepth)}>;
-  @compute @workgroup_size(${String(threads)})
+  var<private> weights: array<f32, ${blockDepth}>;
+  var<private> codes: array<u32, ${blockDepth}>;
+  @compute @workgroup_size(${threads})
   fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
-    let i = flat_workgroup(id, workgroups) * ${String(threads)}u + thread;
+    let i = flat_workgroup(id, workgroups) * ${threads}u + thread;
     if (i >= p.count) { return; }
-    let pair = i % ${String(panelRows / 2)}u;
-    let block = i / ${String(panelRows / 2)}u % p.blocks;
-    let panel = i / ${String(panelRows / 2)}u / p.blocks;
-    let unit = p.packed_at + (panel * (p.blocks / ${String(blocksPerUnit)}u) + block / ${String(blocksPerUnit)}u) * ${String(unitWords(dtype))}u;
-    let in_unit = block % ${String(blocksPerUnit)}u;
+    let pair = i % ${panelRows / 2}u;
+    let block = i / ${panelRows / 2}u % p.blocks;
+    let panel = i / ${panelRows / 2}u / p.blocks;
+    let unit = p.packed_at + (panel * (p.blocks / ${blocksPerUnit}u) + block / ${blocksPerUnit}u) * ${unitWords(dtype)}u;
+    let in_unit = block % ${blocksPerUnit}u;
     var scales = 0u;
     for (var half = 0u; half < 2u; half++) {
       let lane = 2u * pair + half;
-      let row = panel * ${String(panelRows)}u + lane;
-      let first = block * ${String(blockDepth)}u;
-      for (var j = 0u; j < ${String(blockDepth)}u; j++) {
+      let row = panel * ${panelRows}u + lane;
+      let first = block * ${blockDepth}u;
+      for (var j = 0u; j < ${blockDepth}u; j++) {
         weights[j] = 0.0;
         if (row < p.rows && first + j < p.columns) { weights[j] = weight[p.weight_at + row * p.weightPitch + first + j]; }
       }
       scales |= pack_block() << (16u * half);
-      for (var w = 0u; w < ${String(wordsPerBlock)}u; w++) {
+      for (var w = 0u; w < ${wordsPerBlock}u; w++) {
         var word = 0u;
-        for (var j = 0u; j < ${String(perWord[dtype])}u; j++) { word |= codes[w * ${String(perWord[dtype])}u + j] << (${String(32 / perWord[dtype])}u * j); }
-        packed[unit + ${String(headWords(dtype))}u + (in_unit * ${String(wordsPerBlock)}u + w) * ${String(panelRows)}u + lane] = word;
+        for (var j = 0u; j < ${perWord[dtype]}u; j++) { word |= codes[w * ${perWord[dtype]}u + j] << (${32 / perWord[dtype]}u * j); }
+        packed[unit + ${headWords(dtype)}u + (in_unit * ${wordsPerBlock}u + w) * ${panelRows}u + lane] = word;
       }
     }
-    ${dtype === 'bf16' ? '' : `packed[unit + in_unit * ${String(panelRows / 2)}u + pair] = scales;`}
+    ${dtype === 'bf16' ? '' : `packed[unit + in_unit * ${panelRows / 2}u + pair] = scales;`}
   }`;
 }
 
@@ -69,7 +69,7 @@ const toBf16 = `
 
 const bf16Block = `
   fn pack_block() -> u32 {
-    for (var j = 0u; j < ${String(blockDepth)}u; j++) { codes[j] = to_bf16(weights[j]); }
+    for (var j = 0u; j < ${blockDepth}u; j++) { codes[j] = to_bf16(weights[j]); }
     return 0u;
   }`;
 
@@ -99,29 +99,29 @@ const quantizing = (dtype: 'int8' | 'int4'): string => `
   ${dtype === 'int8' ? int8Block : int4Block}
   fn pack_block() -> u32 {
     var largest = 0.0;
-    for (var j = 0u; j < ${String(blockDepth)}u; j++) {
+    for (var j = 0u; j < ${blockDepth}u; j++) {
       if ((bitcast<u32>(weights[j]) & 0x7fffffffu) > (bitcast<u32>(largest) & 0x7fffffffu)) { largest = weights[j]; }
       codes[j] = 0u;
     }
     let magnitude = bitcast<u32>(largest) & 0x7fffffffu;
     if (magnitude >= 0x7f800000u) { return 0x7fc0u; }
-    if (magnitude < ${String((127 - 90) << 23)}u) { return 0u; }
+    if (magnitude < ${(127 - 90) << 23}u) { return 0u; }
     let scale = to_bf16(scale_of(largest));
     let step = bitcast<f32>(scale << 16u);
-    for (var j = 0u; j < ${String(blockDepth)}u; j++) { codes[j] = code_of(signed_quotient(weights[j], step)); }
+    for (var j = 0u; j < ${blockDepth}u; j++) { codes[j] = code_of(signed_quotient(weights[j], step)); }
     return scale;
   }`;
 
 const int8Block = `
-  fn scale_of(largest: f32) -> f32 { return abs(largest) * ${String(Math.fround(1 / 127))}f; }
+  fn scale_of(largest: f32) -> f32 { return abs(largest) * ${Math.fround(1 / 127)}f; }
   fn code_of(value: f32) -> u32 { return bitcast<u32>(i32(round(value))) & 0xffu; }`;
 
 const int4Block = `
   fn int4_value(code: i32) -> i32 { return code * (160 + code * code); }
   // The scale with the least squared error, the first of equals; weights and levels in 2048ths of the largest weight.
   fn scale_of(largest: f32) -> f32 {
-    var whole: array<i32, ${String(blockDepth)}>;
-    for (var j = 0u; j < ${String(blockDepth)}u; j++) { whole[j] = i32(round(signed_quotient(weights[j], -largest) * 2048.0)); }
+    var whole: array<i32, ${blockDepth}>;
+    for (var j = 0u; j < ${blockDepth}u; j++) { whole[j] = i32(round(signed_quotient(weights[j], -largest) * 2048.0)); }
     var best = 0x7fffffff;
     var chosen = 0;
     for (var i = 0; i < 16; i++) {
@@ -133,7 +133,7 @@ const int4Block = `
         levels[code] = nearest - select(0, 1, shifted % 28 == 0 && nearest % 2 == 1) - 4096;
       }
       var error = 0;
-      for (var j = 0u; j < ${String(blockDepth)}u; j++) {
+      for (var j = 0u; j < ${blockDepth}u; j++) {
         var least = 0x7fffffff;
         for (var code = 0; code < 16; code++) { let d = whole[j] - levels[code]; least = min(least, d * d); }
         error += least;
@@ -141,7 +141,7 @@ const int4Block = `
       if (error < best) { best = error; chosen = i; }
     }
     // The scales tried, rounded to float32 once: WGSL's division might not be exact.
-    var scales = array<f32, 16>(${Array.from({ length: 16 }, (_, i) => `${String(Math.fround((26 + i) / 57344))}f`).join(', ')});
+    var scales = array<f32, 16>(${Array.from({ length: 16 }, (_, i) => `${Math.fround((26 + i) / 57344)}f`).join(', ')});
     return -largest * scales[chosen];
   }
   // Codes' values are whole, the bounds between them whole or halves.

@@ -9,7 +9,7 @@ import { dotCode, eachVector, rowVector, transposingSums, type WalkOptions } fro
  * Vector i of the states before step t of the tile, in variables of their own where loops are unrolled: compilers put an array
  * of that size into memory.
  */
-const state = ({ unrolled }: Geometry, i: number, t: Index): string => (unrolled ? `h${String(i)}_${String(t)}` : `h${String(i)}[${String(t)}]`);
+const state = ({ unrolled }: Geometry, i: number, t: Index): string => (unrolled ? `h${i}_${String(t)}` : `h${i}[${String(t)}]`);
 
 /** Declares the states of a tile; those before its first step are the kept ones. */
 export function declareStates(geometry: Geometry): string {
@@ -18,8 +18,8 @@ export function declareStates(geometry: Geometry): string {
   const declare = (i: number) =>
     unrolled
       ? Array.from({ length: tile + 1 }, (_, t) => `var ${state(geometry, i, t)} = ${type}(0.0);`).join(' ')
-      : `var h${String(i)}: array<${type}, ${String(tile + 1)}>;`;
-  return eachVector(geometry, (i) => `${declare(i)} ${state(geometry, i, 0)} = kept${String(i)};`);
+      : `var h${i}: array<${type}, ${tile + 1}>;`;
+  return eachVector(geometry, (i) => `${declare(i)} ${state(geometry, i, 0)} = kept${i};`);
 }
 
 /** The states of a tile, from the first to the last. */
@@ -31,11 +31,11 @@ function stepForward(options: WalkOptions, t: Index): string {
   const { geometry, hasStarts, hold } = options;
   return `{
     let t = u32(${String(t)});
-    let d = tile[t * ${String(geometry.channels)} + channel];
+    let d = tile[t * ${geometry.channels} + channel];
     ${eachVector(geometry, (i) => {
       const before = state(geometry, i, t);
       const past = hasStarts ? `select(${before}, ${vectorOf(geometry.width)}(0.0), resets[t] != 0.0)` : before;
-      const x2 = `a${String(i)} * d.x`;
+      const x2 = `a${i} * d.x`;
       const gain = hold ? `(gain(${x2}, d.x) * d.y)` : '(d.x * d.y)';
       return `${state(geometry, i, plus(t, 1))} = decay(${x2}) * ${past} + ${gain} * ${rowVector(options, 'B', 't', i)};`;
     })}
@@ -71,13 +71,13 @@ function stepBack(adjoint: Adjoint, first: Index, j: number): string {
   const { options, given } = adjoint;
   const { geometry, hasStarts, hold } = options;
   const zero = `${vectorOf(geometry.width)}(0.0)`;
-  const name = (letter: string, i: number) => `${letter}_${String(i)}`;
+  const name = (letter: string, i: number) => `${letter}_${i}`;
   const before = (i: number) => state(geometry, i, plus(first, j));
   return `
-      var y${String(j)} = 0.0; var e${String(j)} = 0.0; var f${String(j)} = 0.0;
+      var y${j} = 0.0; var e${j} = 0.0; var f${j} = 0.0;
       {
-        let t = first + r + ${String(j)};
-        let d = tile[t * ${String(geometry.channels)} + channel];
+        let t = first + r + ${j};
+        let d = tile[t * ${geometry.channels} + channel];
         ${hasStarts ? 'let reset = resets[t] != 0.0;' : ''}
         ${eachVector(
           geometry,
@@ -85,20 +85,20 @@ function stepBack(adjoint: Adjoint, first: Index, j: number): string {
             let ${name('b', i)} = ${rowVector(options, 'B', 't', i)};
             let ${name('c', i)} = ${rowVector(options, 'C', 't', i)};
             let ${name('v', i)} = ${state(geometry, i, plus(first, j + 1))};
-            let ${name('x', i)} = a${String(i)} * d.x;
+            let ${name('x', i)} = a${i} * d.x;
             let ${name('k', i)} = decay(${name('x', i)});
-            let ${name('l', i)} = ${name('c', i)} * d.z + carry${String(i)};
+            let ${name('l', i)} = ${name('c', i)} * d.z + carry${i};
             let ${name('g', i)} = ${hold ? `gain(${name('x', i)}, d.x) * ${name('l', i)}` : `d.x * ${name('l', i)}`};
             let ${name('m', i)} = ${name('k', i)} * ${name('l', i)};
             let ${name('w', i)} = ${name('m', i)} * ${hasStarts ? `select(${before(i)}, ${zero}, reset)` : before(i)};
-            carry${String(i)} = ${hasStarts ? `select(${name('m', i)}, ${zero}, reset)` : name('m', i)};
-            dA${String(i)} += d.x * ${name('w', i)}${hold ? ` + gain_slope(${name('x', i)}, d.x) * ${name('l', i)} * ${name('b', i)} * d.y` : ''};
-            let db_${String(i)} = ${name('g', i)} * d.y;
-            let dc_${String(i)} = d.z * ${name('v', i)};`,
+            carry${i} = ${hasStarts ? `select(${name('m', i)}, ${zero}, reset)` : name('m', i)};
+            dA${i} += d.x * ${name('w', i)}${hold ? ` + gain_slope(${name('x', i)}, d.x) * ${name('l', i)} * ${name('b', i)} * d.y` : ''};
+            let db_${i} = ${name('g', i)} * d.y;
+            let dc_${i} = d.z * ${name('v', i)};`,
         )}
-        y${String(j)} = ${dotCode(geometry, (i) => name('c', i), (i) => name('v', i))};
-        e${String(j)} = ${dotCode(geometry, (i) => name('g', i), (i) => name('b', i))};
-        f${String(j)} = ${dotCode(geometry, (i) => name('w', i), (i) => `rate${String(i)}`)}
+        y${j} = ${dotCode(geometry, (i) => name('c', i), (i) => name('v', i))};
+        e${j} = ${dotCode(geometry, (i) => name('g', i), (i) => name('b', i))};
+        f${j} = ${dotCode(geometry, (i) => name('w', i), (i) => `rate${i}`)}
           + d.y * (${dotCode(geometry, (i) => name(hold ? 'm' : 'l', i), (i) => name('b', i))});
         ${given.sequence ? sumOverChannels(adjoint, j) : ''}
       }`;
@@ -114,9 +114,9 @@ function sumOverChannels({ options: { geometry }, across, channelParts }: Adjoin
   return `${code}
                ${sums
                  .map((total, i) => {
-                   const value = across === 1 ? String(i) : `(channel % ${String(across)} * ${String(own)} + ${String(i)})`;
-                   const column = `select(${String(paddedStates - states)} + share * ${String(states)} + ${value}, share * ${String(states)} + ${value}, ${value} < ${String(states)})`;
-                   return `rowSums[((r + ${String(j)}) * ${String(channelParts)} + channel / ${String(across)}) * ${String(2 * paddedStates)} + ${column}] = ${total};`;
+                   const value = across === 1 ? String(i) : `(channel % ${across} * ${own} + ${i})`;
+                   const column = `select(${paddedStates - states} + share * ${states} + ${value}, share * ${states} + ${value}, ${value} < ${states})`;
+                   return `rowSums[((r + ${j}) * ${channelParts} + channel / ${across}) * ${2 * paddedStates} + ${column}] = ${total};`;
                  })
                  .join('\n')}`;
 }

@@ -59,8 +59,8 @@ export const batchFor = (gpu: GpuFeatures, geometry: Geometry): number =>
 
 /** Workgroup memory for the sums of a batch of steps: y, e and f of each channel; dB and dC of each state. */
 export function declareSums({ options: { geometry }, given: { batch, sequence }, channelParts }: Adjoint): string {
-  return `var<workgroup> sums: array<f32, ${String(3 * batch * sumsPitch(geometry))}>;
-      ${sequence ? `var<workgroup> rowSums: array<f32, ${String(batch * channelParts * 2 * geometry.paddedStates)}>;` : ''}`;
+  return `var<workgroup> sums: array<f32, ${3 * batch * sumsPitch(geometry)}>;
+      ${sequence ? `var<workgroup> rowSums: array<f32, ${batch * channelParts * 2 * geometry.paddedStates}>;` : ''}`;
 }
 
 /** The shares of y, e and f of neighbouring steps into workgroup memory, summed over neighbours where they fit a subgroup. */
@@ -69,10 +69,10 @@ export function keepSums({ options: { geometry }, given: { batch } }: Adjoint): 
   const pitch = sumsPitch(geometry);
   return ['y', 'e', 'f']
     .map((letter, kind) => {
-      const { code, sums } = transposingSums(Array.from({ length: folded }, (_, j) => `${letter}${String(j)}`), folded, 1, 'share', `s${letter}`);
-      const step = folded === 1 ? 'r' : `(r + share % ${String(folded)})`;
+      const { code, sums } = transposingSums(Array.from({ length: folded }, (_, j) => `${letter}${j}`), folded, 1, 'share', `s${letter}`);
+      const step = folded === 1 ? 'r' : `(r + share % ${folded})`;
       return `${code}
-        sums[${String(kind * batch * pitch)} + ${step} * ${String(pitch)} + channel * ${String(sharers / folded)} + share / ${String(folded)}] = ${sums[0] ?? ''};`;
+        sums[${kind * batch * pitch} + ${step} * ${pitch} + channel * ${sharers / folded} + share / ${folded}] = ${sums[0] ?? ''};`;
     })
     .join('\n');
 }
@@ -96,19 +96,19 @@ function storeActivations({ options, given, rowsAtOnce }: Adjoint, k: Index): st
   const pitch = sumsPitch(geometry);
   const loaded = vectorOf(lanes);
   const total = (kind: number, lane: number) =>
-    Array.from({ length: parts }, (_, part) => `sums[${String(kind * batch * pitch)} + r * ${String(pitch)} + (loadChannel + ${String(lane)}) * ${String(parts)} + ${String(part)}]`).join(' + ');
+    Array.from({ length: parts }, (_, part) => `sums[${kind * batch * pitch} + r * ${pitch} + (loadChannel + ${lane}) * ${parts} + ${part}]`).join(' + ');
   const store = (name: (typeof outputNames)[number], value: string) =>
     given.outputs.includes(name)
-      ? `${name}[p.${name}_at + (row * p.channels + loadE) / ${String(lanes)}] = ${vectorOf(lanes, dtype(name))}(${value});`
+      ? `${name}[p.${name}_at + (row * p.channels + loadE) / ${lanes}] = ${vectorOf(lanes, dtype(name))}(${value});`
       : '';
   return `{
-        let r = loadRow + ${String(k)} * ${String(rowsAtOnce)};
+        let r = loadRow + ${String(k)} * ${rowsAtOnce};
         let step = start + first + r;
-        if (r < ${String(batch)} && loads && step < segmentEnd) {
+        if (r < ${batch} && loads && step < segmentEnd) {
           var gradientU = ${loaded}(0.0); var gradientDelta = ${loaded}(0.0); var gradientZ = ${loaded}(0.0);
-          let at = (first + r) * ${String(channels)} + loadChannel;
+          let at = (first + r) * ${channels} + loadChannel;
           ${perLane(lanes, (lane, of) => `{
-            let d = tile[at + ${String(lane)}];
+            let d = tile[at + ${lane}];
             ${of('gradientU')} = ${of('skip')} * d.z + ${total(1, lane)};
             var slope = 1.0;
             if (p.softplus == 1) { slope = softplus_slope(d.x); }
@@ -129,11 +129,11 @@ function storeActivations({ options, given, rowsAtOnce }: Adjoint, k: Index): st
 function storeSequenceParts({ options: { geometry }, given: { batch }, channelParts }: Adjoint): string {
   const { threads, paddedStates } = geometry;
   const columns = String(2 * paddedStates);
-  return `for (var i = thread; i < ${String(batch * 2 * paddedStates)}; i += ${String(threads)}) {
+  return `for (var i = thread; i < ${batch * 2 * paddedStates}; i += ${threads}) {
              let r = i / ${columns};
              let column = i % ${columns};
              var total = 0.0;
-             ${repeat(channelParts, (part) => `total += rowSums[(r * ${String(channelParts)} + ${String(part)}) * ${columns} + column];`)}
+             ${repeat(channelParts, (part) => `total += rowSums[(r * ${channelParts} + ${part}) * ${columns} + column];`)}
              let step = start + first + r;
              if (step < segmentEnd) {
                parts[p.parts_at + (group * p.roundRows + sequence + step - p.firstRow) * ${columns} + column] = total;

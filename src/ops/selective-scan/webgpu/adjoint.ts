@@ -62,9 +62,9 @@ function adjointCode(adjoint: Adjoint): string {
       }
       ${sharedCode(options)}
       // Δ, u, dy·silu(z), dy·silu′(z).
-      var<workgroup> tile: array<vec4<f32>, ${String(tile * channels)}>;
+      var<workgroup> tile: array<vec4<f32>, ${tile * channels}>;
       ${declareSums(adjoint)}
-      @compute @workgroup_size(${String(threads)})
+      @compute @workgroup_size(${threads})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
         ${whoCode(options)}
@@ -73,18 +73,18 @@ function adjointCode(adjoint: Adjoint): string {
         var dSkip = ${vectorOf(lanes)}(0.0);
         var dBias = ${vectorOf(lanes)}(0.0);
         ${startCode(options, 'carry', 'backward')}
-        ${eachVector(geometry, (i) => `let rate${String(i)} = a${String(i)} * ${String(Math.LN2)}; var dA${String(i)} = ${type}(0.0); var nextKept${String(i)} = ${type}(0.0);`)}
+        ${eachVector(geometry, (i) => `let rate${i} = a${i} * ${Math.LN2}; var dA${i} = ${type}(0.0); var nextKept${i} = ${type}(0.0);`)}
         ${nextVariables(options, activations)}
-        let tiles = (segmentEnd - segmentStart + ${String(tile - 1)}) / ${String(tile)};
-        ${fetchCode(options, activations, `(segmentStart + (tiles - 1) * ${String(tile)})`)}
-        ${fetchKept(adjoint, `segmentStart + (tiles - 1) * ${String(tile)}`)}
+        let tiles = (segmentEnd - segmentStart + ${tile - 1}) / ${tile};
+        ${fetchCode(options, activations, `(segmentStart + (tiles - 1) * ${tile})`)}
+        ${fetchKept(adjoint, `segmentStart + (tiles - 1) * ${tile}`)}
         for (var i = tiles; i > 0; i--) {
-          let start = segmentStart + (i - 1) * ${String(tile)};
+          let start = segmentStart + (i - 1) * ${tile};
           ${placeRows(options)}
           ${placeActivations(adjoint)}
-          ${eachVector(geometry, (i) => `let kept${String(i)} = nextKept${String(i)};`)}
+          ${eachVector(geometry, (i) => `let kept${i} = nextKept${i};`)}
           if (i > 1) {
-            let next = start - ${String(tile)};
+            let next = start - ${tile};
             ${fetchCode(options, activations, 'next')}
             ${fetchKept(adjoint, 'next')}
           }
@@ -107,7 +107,7 @@ const fetchKept = ({ options: { geometry } }: Adjoint, start: string): string =>
 /** Puts what the steps need of the tile asked for into workgroup memory, zeros where there is no such step. */
 function placeActivations({ options: { geometry }, given, rowsAtOnce }: Adjoint): string {
   const { lanes, channels, tile } = geometry;
-  return `${rowsAtOnce > tile ? `if (loadRow < ${String(tile)})` : ''} {
+  return `${rowsAtOnce > tile ? `if (loadRow < ${tile})` : ''} {
             ${eachPass(geometry, (k) => {
               const next = (name: string) => `${vectorOf(lanes)}(next_${name}[${k}])`;
               return `{
@@ -115,7 +115,7 @@ function placeActivations({ options: { geometry }, given, rowsAtOnce }: Adjoint)
                 let inputs = ${next('u')};
                 let dys = ${given.dy ? next('dy') : `${vectorOf(lanes)}(0.0)`};
                 ${given.z ? `let gates = ${next('z')};` : ''}
-                let at = (loadRow + ${k} * ${String(rowsAtOnce)}) * ${String(channels)} + loadChannel;
+                let at = (loadRow + ${k} * ${rowsAtOnce}) * ${channels} + loadChannel;
                 ${perLane(lanes, (lane, of) => `{
                   var delta_t = ${of('rawDelta')};
                   if (p.softplus == 1) { delta_t = softplus(delta_t); }
@@ -125,7 +125,7 @@ function placeActivations({ options: { geometry }, given, rowsAtOnce }: Adjoint)
                          let value = vec4<f32>(delta_t, ${of('inputs')}, ${of('dys')} * ${of('gates')} * s, ${of('dys')} * s * (1.0 + ${of('gates')} * (1.0 - s)));`
                       : `let value = vec4<f32>(delta_t, ${of('inputs')}, ${of('dys')}, 0.0);`
                   }
-                  tile[at + ${String(lane)}] = select(vec4<f32>(0.0), value, loaded[${k}]);
+                  tile[at + ${lane}] = select(vec4<f32>(0.0), value, loaded[${k}]);
                 }`)}
               }`;
             })}
@@ -135,27 +135,27 @@ function placeActivations({ options: { geometry }, given, rowsAtOnce }: Adjoint)
 /** Stores what the segment adds to dA, dD, dDeltaBias, and to the initial state's gradient. */
 function storeChannelParts({ options: { geometry }, given, rowsAtOnce }: Adjoint): string {
   const { lanes, channels, tile, paddedStates } = geometry;
-  return `${rowsAtOnce > tile ? `if (loadRow < ${String(tile)})` : ''} {
-          ${perLane(lanes, (lane, of) => `tile[loadRow * ${String(channels)} + loadChannel + ${String(lane)}] = vec4<f32>(${of('dSkip')}, ${of('dBias')}, 0.0, 0.0);`)}
+  return `${rowsAtOnce > tile ? `if (loadRow < ${tile})` : ''} {
+          ${perLane(lanes, (lane, of) => `tile[loadRow * ${channels} + loadChannel + ${lane}] = vec4<f32>(${of('dSkip')}, ${of('dBias')}, 0.0, 0.0);`)}
         }
         workgroupBarrier();
-        let to = p.parts_at + p.channelPartsAt + unit * ${String(paddedStates + 2)} * p.channels;
+        let to = p.parts_at + p.channelPartsAt + unit * ${paddedStates + 2} * p.channels;
         if (present) {
           ${eachState(geometry, (n, of) => `parts[to + (${n}) * p.channels + e] = ${of('dA')};`)}
           ${
             given.initial
               ? `if (segment == 0) {
-                   let first = p.parts_at + p.initialAt + b * ${String(paddedStates)} * p.channels + e;
+                   let first = p.parts_at + p.initialAt + b * ${paddedStates} * p.channels + e;
                    ${eachState(geometry, (n, of) => `parts[first + (${n}) * p.channels] = ${of('carry')};`)}
                  }`
               : ''
           }
         }
-        let last = group * ${String(channels)} + thread;
-        if (thread < ${String(channels)} && last < p.channels) {
+        let last = group * ${channels} + thread;
+        if (thread < ${channels} && last < p.channels) {
           var total = vec4<f32>(0.0);
-          for (var r = 0u; r < ${String(loadersOf(geometry))}; r++) { total += tile[r * ${String(channels)} + thread]; }
-          parts[to + ${String(paddedStates)} * p.channels + last] = total.x;
-          parts[to + ${String(paddedStates + 1)} * p.channels + last] = total.y;
+          for (var r = 0u; r < ${loadersOf(geometry)}; r++) { total += tile[r * ${channels} + thread]; }
+          parts[to + ${paddedStates} * p.channels + last] = total.x;
+          parts[to + ${paddedStates + 1} * p.channels + last] = total.y;
         }`;
 }

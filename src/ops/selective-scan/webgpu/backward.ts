@@ -128,19 +128,19 @@ function sequenceSums({ has, dtype }: GpuLaunch<Buffers, Parameters>, { paddedSt
   const store = (name: 'dB' | 'dC') =>
     has(name) ? `${name}[p.${name}_at + row * p.stateSize + n] = ${dtype(name) ?? 'f32'}(total);` : '';
   return columnSums({
-    variant: `sequence${String(paddedStates)}`,
+    variant: `sequence${paddedStates}`,
     parts: 'parts',
     rows: groups,
     columns: round.rows * 2 * paddedStates,
     numbers: { firstRow: round.firstRow },
     buffers: (['dB', 'dC'] as const).filter((name) => has(name)),
     store: `
-      let n = column % ${String(paddedStates)};
+      let n = column % ${paddedStates};
       if (n < p.stateSize) {
-        let position = p.firstRow + column / ${String(2 * paddedStates)};
+        let position = p.firstRow + column / ${2 * paddedStates};
         let step = position % p.length;
         let row = position - step + select(step, p.length - 1 - step, p.reverse == 1);
-        if (column / ${String(paddedStates)} % 2 == 0) { ${store('dB')} } else { ${store('dC')} }
+        if (column / ${paddedStates} % 2 == 0) { ${store('dB')} } else { ${store('dC')} }
       }`,
   });
 }

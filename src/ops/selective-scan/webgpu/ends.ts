@@ -61,39 +61,39 @@ function endsCode(options: WalkOptions, given: EndsGiven): string {
   return `
       ${discretizationCode(width, hold && forward)}
       ${sharedCode(options)}
-      var<workgroup> tile: array<vec2<f32>, ${String(tile * channels)}>;
-      @compute @workgroup_size(${String(threads)})
+      var<workgroup> tile: array<vec2<f32>, ${tile * channels}>;
+      @compute @workgroup_size(${threads})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
         ${whoCode(options)}
         let bias = ${channelCoefficients(geometry, 'bias')};
-        ${eachVector(geometry, (i) => `var h${String(i)} = ${vectorOf(width)}(0.0);`)}
+        ${eachVector(geometry, (i) => `var h${i} = ${vectorOf(width)}(0.0);`)}
         var total = 0.0;
         var dropped = 0.0;
         ${nextVariables(options, activations)}
-        let tiles = (segmentEnd - segmentStart + ${String(tile - 1)}) / ${String(tile)};
-        let first = segmentStart${forward ? '' : ` + (tiles - 1) * ${String(tile)}`};
+        let tiles = (segmentEnd - segmentStart + ${tile - 1}) / ${tile};
+        let first = segmentStart${forward ? '' : ` + (tiles - 1) * ${tile}`};
         ${fetchCode(options, activations, 'first')}
         for (var i = 0u; i < tiles; i++) {
-          let start = ${forward ? `segmentStart + i * ${String(tile)}` : `segmentStart + (tiles - 1 - i) * ${String(tile)}`};
+          let start = ${forward ? `segmentStart + i * ${tile}` : `segmentStart + (tiles - 1 - i) * ${tile}`};
           if (i > 0) { workgroupBarrier(); }
           ${placeRows(options)}
           ${placeActivations(options, given)}
           if (i + 1 < tiles) {
-            let next = ${forward ? `start + ${String(tile)}` : `start - ${String(tile)}`};
+            let next = ${forward ? `start + ${tile}` : `start - ${tile}`};
             ${fetchCode(options, activations, 'next')}
           }
           workgroupBarrier();
-          for (var n = 0u; n < ${String(tile)}; n++) {
+          for (var n = 0u; n < ${tile}; n++) {
             ${step(options, forward)}
           }
         }
         if (present) {
-          let to = p.${ends}_at + p.endsAt + (b * p.segmentCount + segment) * ${String(paddedStates + 2)} * p.channels + e;
+          let to = p.${ends}_at + p.endsAt + (b * p.segmentCount + segment) * ${paddedStates + 2} * p.channels + e;
           ${eachState(geometry, (n, of) => `${ends}[to + (${n}) * p.channels] = ${of('h')};`)}
-          if (share == ${String(sharers - 1)}) {
-            ${ends}[to + ${String(paddedStates)} * p.channels] = total;
-            ${ends}[to + ${String(paddedStates + 1)} * p.channels] = dropped;
+          if (share == ${sharers - 1}) {
+            ${ends}[to + ${paddedStates} * p.channels] = total;
+            ${ends}[to + ${paddedStates + 1} * p.channels] = dropped;
           }
         }
       }`;
@@ -105,7 +105,7 @@ function placeActivations({ geometry, hold }: WalkOptions, { direction, z, dy }:
   const forward = direction === 'forward';
   const rowsAtOnce = (threads * lanes) / channels;
   const zero = `${vectorOf(lanes)}(0.0)`;
-  return `${rowsAtOnce > tile ? `if (loadRow < ${String(tile)})` : ''} {
+  return `${rowsAtOnce > tile ? `if (loadRow < ${tile})` : ''} {
             ${eachPass(geometry, (k) => {
               const next = (name: string) => `${vectorOf(lanes)}(next_${name}[${k}])`;
               return `{
@@ -115,8 +115,8 @@ function placeActivations({ geometry, hold }: WalkOptions, { direction, z, dy }:
                 ${!forward && z ? `let gate = ${next('z')}; ${perLane(lanes, (_, of) => `${of('other')} *= silu(${of('gate')});`)}` : ''}
                 ${forward && !hold ? 'other *= step;' : ''}
                 if (!loaded[${k}]) { step = ${zero}; other = ${zero}; }
-                let at = (loadRow + ${k} * ${String(rowsAtOnce)}) * ${String(channels)} + loadChannel;
-                ${repeat(lanes, (lane) => `tile[at + ${String(lane)}] = vec2<f32>(${laneOf(lanes, 'step', lane)}, ${laneOf(lanes, 'other', lane)});`)}
+                let at = (loadRow + ${k} * ${rowsAtOnce}) * ${channels} + loadChannel;
+                ${repeat(lanes, (lane) => `tile[at + ${lane}] = vec2<f32>(${laneOf(lanes, 'step', lane)}, ${laneOf(lanes, 'other', lane)});`)}
               }`;
             })}
           }`;
@@ -126,16 +126,16 @@ function placeActivations({ geometry, hold }: WalkOptions, { direction, z, dy }:
 function step(options: WalkOptions, forward: boolean): string {
   const { geometry, hasStarts, hold } = options;
   const { width, channels, tile } = geometry;
-  const forget = `if (resets[t] != 0.0) { dropped = 1.0; ${eachVector(geometry, (i) => `h${String(i)} = ${vectorOf(width)}(0.0);`)} }`;
-  return `let t = ${forward ? 'n' : `${String(tile - 1)} - n`};
-            let d = tile[t * ${String(channels)} + channel];
+  const forget = `if (resets[t] != 0.0) { dropped = 1.0; ${eachVector(geometry, (i) => `h${i} = ${vectorOf(width)}(0.0);`)} }`;
+  return `let t = ${forward ? 'n' : `${tile - 1} - n`};
+            let d = tile[t * ${channels} + channel];
             total += d.x;
             ${hasStarts && forward ? forget : ''}
             ${eachVector(geometry, (i) =>
               forward
-                ? `{ let x2 = a${String(i)} * d.x;
-                     h${String(i)} = decay(x2) * h${String(i)} + ${hold ? '(gain(x2, d.x) * d.y)' : 'd.y'} * ${rowVector(options, 'B', 't', i)}; }`
-                : `h${String(i)} = decay(a${String(i)} * d.x) * (h${String(i)} + d.y * ${rowVector(options, 'C', 't', i)});`,
+                ? `{ let x2 = a${i} * d.x;
+                     h${i} = decay(x2) * h${i} + ${hold ? '(gain(x2, d.x) * d.y)' : 'd.y'} * ${rowVector(options, 'B', 't', i)}; }`
+                : `h${i} = decay(a${i} * d.x) * (h${i} + d.y * ${rowVector(options, 'C', 't', i)});`,
             )}
             ${hasStarts && !forward ? forget : ''}`;
 }

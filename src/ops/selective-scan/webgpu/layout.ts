@@ -134,7 +134,7 @@ export function packCoefficients(
         var value = 0.0;
         if (i < p.firstAt) {
           let n = i % ${padded};
-          if (n < p.stateSize) { value = A[p.A_at + i / ${padded} * p.stateSize + n] * ${String(Math.LOG2E)}; }
+          if (n < p.stateSize) { value = A[p.A_at + i / ${padded} * p.stateSize + n] * ${Math.LOG2E}; }
         } else if (i < p.rowsAt) {
           let j = i - p.firstAt;
           let n = j % ${padded};

@@ -5,11 +5,11 @@ import { repeat } from '../../../wgsl/vectors.js';
 export type Index = number | string;
 
 /** `index + more`. */
-export const plus = (index: Index, more: number): Index => (typeof index === 'number' ? index + more : `(${index} + ${String(more)})`);
+export const plus = (index: Index, more: number): Index => (typeof index === 'number' ? index + more : `(${index} + ${more})`);
 
 /** `from − index·step`. */
 export const minus = (from: number, index: Index, step: number): Index =>
-  typeof index === 'number' ? from - index * step : `(${String(from)} - ${index} * ${String(step)})`;
+  typeof index === 'number' ? from - index * step : `(${from} - ${index} * ${step})`;
 
 /** `a + b`. */
 export const sum = (a: Index, b: Index): Index =>
@@ -17,4 +17,4 @@ export const sum = (a: Index, b: Index): Index =>
 
 /** Runs `body` for each of 0 … count − 1. */
 export const loop = (unrolled: boolean, name: string, count: number, body: (at: Index) => string): string =>
-  unrolled ? repeat(count, body) : `for (var ${name} = 0u; ${name} < ${String(count)}; ${name}++) { ${body(name)} }`;
+  unrolled ? repeat(count, body) : `for (var ${name} = 0u; ${name} < ${count}; ${name}++) { ${body(name)} }`;

@@ -27,12 +27,12 @@ export function discretizationCode(lanes: number, hold: boolean): string {
     ${
       hold
         ? `fn ${names[0] ?? ''}(x2: f32, delta: f32) -> f32 {
-             let x = x2 * ${String(Math.LN2)};
+             let x = x2 * ${Math.LN2};
              if (abs(x) < 0.75) { return delta * (${polynomial(10, (k) => 1 / factorial(k + 1))}); }
              return delta * ((exp2(x2) - 1.0) / x);
            }
            fn ${names[1] ?? ''}(x2: f32, delta: f32) -> f32 {
-             let x = x2 * ${String(Math.LN2)};
+             let x = x2 * ${Math.LN2};
              if (abs(x) < 0.75) { return delta * delta * (${polynomial(11, (k) => 1 / (factorial(k) * (k + 2)))}); }
              let e = exp2(x2);
              return delta * delta * (((x - 1.0) * e + 1.0) / (x * x));

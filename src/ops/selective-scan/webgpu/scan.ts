@@ -75,9 +75,9 @@ function scanCode(options: WalkOptions, given: ScanGiven): string {
       ${discretizationCode(width, hold)}
       ${sharedCode(options)}
       // Δ, and Δ·u (u where the hold has its own gain).
-      var<workgroup> tile: array<vec2<f32>, ${String(tile * channels)}>;
-      var<workgroup> sums: array<f32, ${String(tile * sumsPitch(geometry))}>;
-      @compute @workgroup_size(${String(threads)})
+      var<workgroup> tile: array<vec2<f32>, ${tile * channels}>;
+      var<workgroup> sums: array<f32, ${tile * sumsPitch(geometry)}>;
+      @compute @workgroup_size(${threads})
       fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) thread: u32) {
         ${whoCode(options)}
@@ -88,13 +88,13 @@ function scanCode(options: WalkOptions, given: ScanGiven): string {
         ${activations.filter((name) => name !== 'delta').map((name) => `var ${name}_now: array<${vectorOf(lanes)}, ${passes}>;`).join('\n')}
         ${nextVariables(options, activations)}
         ${fetchCode(options, activations, 'segmentStart')}
-        for (var start = segmentStart; start < segmentEnd; start += ${String(tile)}) {
+        for (var start = segmentStart; start < segmentEnd; start += ${tile}) {
           ${placeRows(options)}
           ${placeActivations(options, given)}
-          let next = start + ${String(tile)};
+          let next = start + ${tile};
           ${fetchCode(options, activations, 'next')}
           workgroupBarrier();
-          for (var t = 0u; t < ${String(tile)}; t += ${String(together)}) {
+          for (var t = 0u; t < ${tile}; t += ${together}) {
             ${given.states ? keepStates(geometry) : ''}
             ${repeat(together, (j) => step(options, j))}
             ${keepSums(geometry)}
@@ -119,13 +119,13 @@ function placeActivations({ geometry, hold }: WalkOptions, { z }: ScanGiven): st
               u_now[${k}] = ${next('u')};
               ${z ? `z_now[${k}] = ${next('z')};` : ''}
               here[${k}] = loaded[${k}];
-              ${surplus ? `if (loadRow < ${String(tile)})` : ''} {
+              ${surplus ? `if (loadRow < ${tile})` : ''} {
                 var delta_t = ${next('delta')} + bias;
                 ${perLane(lanes, (_, of) => `if (p.softplus == 1) { ${of('delta_t')} = softplus(${of('delta_t')}); }`)}
                 var input = u_now[${k}]${hold ? '' : ' * delta_t'};
                 if (!here[${k}]) { delta_t = ${loaded}(0.0); input = ${loaded}(0.0); }
-                let at = (loadRow + ${k} * ${String(rowsAtOnce(geometry))}) * ${String(channels)} + loadChannel;
-                ${repeat(lanes, (lane) => `tile[at + ${String(lane)}] = vec2<f32>(${laneOf(lanes, 'delta_t', lane)}, ${laneOf(lanes, 'input', lane)});`)}
+                let at = (loadRow + ${k} * ${rowsAtOnce(geometry)}) * ${channels} + loadChannel;
+                ${repeat(lanes, (lane) => `tile[at + ${lane}] = vec2<f32>(${laneOf(lanes, 'delta_t', lane)}, ${laneOf(lanes, 'input', lane)});`)}
               }`;
   });
 }
@@ -139,18 +139,18 @@ const keepStates = (geometry: Geometry): string => `if (present && (start + t) %
 /** The state after step t + j, and y{j}, this invocation's share of the output there. */
 function step(options: WalkOptions, j: number): string {
   const { geometry, hasStarts, hold } = options;
-  const d = `d${String(j)}`;
-  const row = (kind: 'B' | 'C', i: number) => rowVector(options, kind, `t + ${String(j)}`, i);
-  const forget = eachVector(geometry, (i) => `h${String(i)} = ${vectorOf(geometry.width)}(0.0);`);
+  const d = `d${j}`;
+  const row = (kind: 'B' | 'C', i: number) => rowVector(options, kind, `t + ${j}`, i);
+  const forget = eachVector(geometry, (i) => `h${i} = ${vectorOf(geometry.width)}(0.0);`);
   return `
-    let ${d} = tile[(t + ${String(j)}) * ${String(geometry.channels)} + channel];
-    ${hasStarts ? `if (resets[t + ${String(j)}] != 0.0) { ${forget} }` : ''}
+    let ${d} = tile[(t + ${j}) * ${geometry.channels} + channel];
+    ${hasStarts ? `if (resets[t + ${j}] != 0.0) { ${forget} }` : ''}
     ${eachVector(geometry, (i) =>
       hold
-        ? `{ let x2 = a${String(i)} * ${d}.x; h${String(i)} = decay(x2) * h${String(i)} + (gain(x2, ${d}.x) * ${d}.y) * ${row('B', i)}; }`
-        : `h${String(i)} = decay(a${String(i)} * ${d}.x) * h${String(i)} + ${d}.y * ${row('B', i)};`,
+        ? `{ let x2 = a${i} * ${d}.x; h${i} = decay(x2) * h${i} + (gain(x2, ${d}.x) * ${d}.y) * ${row('B', i)}; }`
+        : `h${i} = decay(a${i} * ${d}.x) * h${i} + ${d}.y * ${row('B', i)};`,
     )}
-    let y${String(j)} = ${dotCode(geometry, (i) => `h${String(i)}`, (i) => row('C', i))};`;
+    let y${j} = ${dotCode(geometry, (i) => `h${i}`, (i) => row('C', i))};`;
 }
 
 /** The shares of the outputs of steps t, t + 1, … into workgroup memory, summed over neighbours where they fit a subgroup. */
@@ -158,12 +158,12 @@ function keepSums(geometry: Geometry): string {
   const { sharers, folded } = geometry;
   const pitch = sumsPitch(geometry);
   const together = stepsTogether(geometry);
-  if (folded === 1) return repeat(together, (j) => `sums[(t + ${String(j)}) * ${String(pitch)} + thread] = y${String(j)};`);
+  if (folded === 1) return repeat(together, (j) => `sums[(t + ${j}) * ${pitch} + thread] = y${j};`);
   return repeat(together / folded, (group) => {
-    const values = Array.from({ length: folded }, (_, j) => `y${String(group * folded + j)}`);
-    const { code, sums } = transposingSums(values, folded, 1, 'share', `s${String(group)}_`);
+    const values = Array.from({ length: folded }, (_, j) => `y${group * folded + j}`);
+    const { code, sums } = transposingSums(values, folded, 1, 'share', `s${group}_`);
     return `${code}
-            sums[(t + ${String(group * folded)} + share % ${String(folded)}) * ${String(pitch)} + channel * ${String(sharers / folded)} + share / ${String(folded)}] = ${sums[0] ?? ''};`;
+            sums[(t + ${group * folded} + share % ${folded}) * ${pitch} + channel * ${sharers / folded} + share / ${folded}] = ${sums[0] ?? ''};`;
   });
 }
 
@@ -175,15 +175,15 @@ function storeOutputs({ geometry, dtype }: WalkOptions, { z }: ScanGiven): strin
   return eachPass(
     geometry,
     (k) => `if (here[${k}]) {
-              let r = loadRow + ${k} * ${String(rowsAtOnce(geometry))};
+              let r = loadRow + ${k} * ${rowsAtOnce(geometry)};
               var value = skip * u_now[${k}];
               ${perLane(lanes, (lane, of) =>
-                repeat(parts, (part) => `${of('value')} += sums[r * ${String(pitch)} + (loadChannel + ${String(lane)}) * ${String(parts)} + ${String(part)}];`),
+                repeat(parts, (part) => `${of('value')} += sums[r * ${pitch} + (loadChannel + ${lane}) * ${parts} + ${part}];`),
               )}
               ${z ? `let gate = z_now[${k}]; ${perLane(lanes, (_, of) => `${of('value')} *= silu(${of('gate')});`)}` : ''}
               let at = start + r;
               let row = sequence + select(at, p.length - 1 - at, p.reverse == 1);
-              y[p.y_at + (row * p.channels + loadE) / ${String(lanes)}] = ${saturated(lanes, dtype('y'), 'value')};
+              y[p.y_at + (row * p.channels + loadE) / ${lanes}] = ${saturated(lanes, dtype('y'), 'value')};
             }`,
   );
 }

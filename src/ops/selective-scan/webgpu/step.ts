@@ -17,11 +17,11 @@ export const selectiveScanStepGpu: GpuKernel<
   const sharers = Math.min(workgroupSize, 2 ** Math.ceil(Math.log2(stateSize / lanes)));
   const type = lanes === 4 ? 'vec4<f32>' : 'f32';
   const row = (name: 'B' | 'C') =>
-    gather(lanes, (lane) => `f32(${name}[p.${name}_at + b * p.${name.toLowerCase()}Pitch + n * ${String(lanes)} + ${String(lane)}])`);
+    gather(lanes, (lane) => `f32(${name}[p.${name}_at + b * p.${name.toLowerCase()}Pitch + n * ${lanes} + ${lane}])`);
   return {
     dispatches: [
       {
-        variant: `lanes${String(lanes)} sharers${String(sharers)}${hold === 1 ? ' hold' : ''}`,
+        variant: `lanes${lanes} sharers${sharers}${hold === 1 ? ' hold' : ''}`,
         buffers: [
           { name: 'state', as: type },
           ...['u', 'delta'],
@@ -34,13 +34,13 @@ export const selectiveScanStepGpu: GpuKernel<
         workgroups: fold(Math.ceil((batch * channels * sharers) / workgroupSize)),
         code: () => `
           ${discretizationCode(lanes, hold === 1)}
-          var<workgroup> shares: array<f32, ${String(workgroupSize)}>;
-          @compute @workgroup_size(${String(workgroupSize)})
+          var<workgroup> shares: array<f32, ${workgroupSize}>;
+          @compute @workgroup_size(${workgroupSize})
           fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
-            let element = (flat_workgroup(id, count) * ${String(workgroupSize)} + thread) / ${String(sharers)};
+            let element = (flat_workgroup(id, count) * ${workgroupSize} + thread) / ${sharers};
             let present = element < p.elements;
-            let share = thread % ${String(sharers)};
+            let share = thread % ${sharers};
             let b = element / p.channels;
             let e = element % p.channels;
             var input = 0.0;
@@ -49,9 +49,9 @@ export const selectiveScanStepGpu: GpuKernel<
               input = f32(u[p.u_at + b * p.uPitch + e]);
               var step = f32(delta[p.delta_at + b * p.deltaPitch + e])${has('deltaBias') ? ' + deltaBias[p.deltaBias_at + e]' : ''};
               if (p.softplus == 1) { step = softplus(step); }
-              let vectors = p.stateSize / ${String(lanes)};
-              for (var n = share; n < vectors; n += ${String(sharers)}) {
-                let x2 = step * ${String(Math.LOG2E)} * A[p.A_at + e * vectors + n];
+              let vectors = p.stateSize / ${lanes};
+              for (var n = share; n < vectors; n += ${sharers}) {
+                let x2 = step * ${Math.LOG2E} * A[p.A_at + e * vectors + n];
                 let at = p.state_at + element * vectors + n;
                 let h = decay(x2) * state[at] + ${hold === 1 ? 'gain(x2, step)' : 'step'} * input * ${row('B')};
                 state[at] = h;
@@ -61,7 +61,7 @@ export const selectiveScanStepGpu: GpuKernel<
             shares[thread] = sum;
             workgroupBarrier();
             if (present && share == 0) {
-              for (var i = 1u; i < ${String(sharers)}; i++) { sum += shares[thread + i]; }
+              for (var i = 1u; i < ${sharers}; i++) { sum += shares[thread + i]; }
               ${has('D') ? 'sum += D[p.D_at + e] * input;' : ''}
               ${has('z') ? 'sum *= silu(f32(z[p.z_at + b * p.zPitch + e]));' : ''}
               y[p.y_at + element] = ${saturated(1, dtype('y') ?? 'f32', 'sum')};

@@ -24,7 +24,7 @@ export const eachVector = (geometry: Geometry, statement: (i: number) => string)
 /** Statements for each of an invocation's states: `n`, WGSL of its number among the channel's, and its element of vectors h0, h1, … */
 export const eachState = ({ states, width }: Geometry, statement: (n: string, of: (vectors: string) => string) => string): string =>
   repeat(states, (i) =>
-    statement(`share * ${String(states)} + ${String(i)}`, (vectors) => laneOf(width, `${vectors}${String(Math.floor(i / width))}`, i % width)),
+    statement(`share * ${states} + ${i}`, (vectors) => laneOf(width, `${vectors}${Math.floor(i / width)}`, i % width)),
   );
 
 /** Times that all invocations together load a tile's activations, and its vectors of B and C. */
@@ -35,8 +35,8 @@ const rowPasses = ({ tile, paddedStates, width, threads }: Geometry): number => 
 export function eachPass(geometry: Geometry, statements: (k: string) => string): string {
   const passes = activationPasses(geometry);
   return passes === 1 || (geometry.unrolled && passes <= 4)
-    ? repeat(passes, (k) => statements(`${String(k)}u`))
-    : `for (var k = 0u; k < ${String(passes)}; k++) { ${statements('k')} }`;
+    ? repeat(passes, (k) => statements(`${k}u`))
+    : `for (var k = 0u; k < ${passes}; k++) { ${statements('k')} }`;
 }
 
 /** Declares `coefficient(i)` and workgroup memory for B and C of a tile and its resets. */
@@ -44,10 +44,10 @@ export function sharedCode({ geometry, hasStarts }: WalkOptions): string {
   const { width, tile, paddedStates, direct } = geometry;
   return `
     fn coefficient(i: u32) -> f32 {
-      return coefficients[p.coefficients_at + i / ${String(width)}]${width === 1 ? '' : `[i % ${String(width)}]`};
+      return coefficients[p.coefficients_at + i / ${width}]${width === 1 ? '' : `[i % ${width}]`};
     }
-    ${direct ? '' : `var<workgroup> rows: array<${vectorOf(width)}, ${String((tile * 2 * paddedStates) / width)}>;`}
-    ${hasStarts ? `var<workgroup> resets: array<f32, ${String(tile)}>;` : ''}`;
+    ${direct ? '' : `var<workgroup> rows: array<${vectorOf(width)}, ${(tile * 2 * paddedStates) / width}>;`}
+    ${hasStarts ? `var<workgroup> resets: array<f32, ${tile}>;` : ''}`;
 }
 
 /** Bytes of what `sharedCode` declares. */
@@ -66,43 +66,43 @@ export function whoCode({ geometry }: WalkOptions): string {
     let segment = unit % p.unitsOfSequence + p.firstSegment;
     let segmentStart = segment * p.segmentLength;
     let segmentEnd = min(p.length, segmentStart + p.segmentLength);
-    let channel = thread / ${String(sharers)};
-    let share = thread % ${String(sharers)};
-    let e = group * ${String(channels)} + channel;
+    let channel = thread / ${sharers};
+    let share = thread % ${sharers};
+    let e = group * ${channels} + channel;
     let present = e < p.channels;
     let some = min(e, p.channels - 1);
-    ${repeat(stateVectors(geometry), (q) => `let a${String(q)} = coefficients[p.coefficients_at + (some * ${String(paddedStates)} + share * ${String(states)}) / ${String(width)} + ${String(q)}];`)}
-    let loadRow = thread / ${String(loadersOfRow)};
-    let loadChannel = thread % ${String(loadersOfRow)} * ${String(lanes)};
-    let loadE = group * ${String(channels)} + loadChannel;
-    let loads = loadE < p.channels${threads / loadersOfRow > tile ? ` && loadRow < ${String(tile)}` : ''};
+    ${repeat(stateVectors(geometry), (q) => `let a${q} = coefficients[p.coefficients_at + (some * ${paddedStates} + share * ${states}) / ${width} + ${q}];`)}
+    let loadRow = thread / ${loadersOfRow};
+    let loadChannel = thread % ${loadersOfRow} * ${lanes};
+    let loadE = group * ${channels} + loadChannel;
+    let loads = loadE < p.channels${threads / loadersOfRow > tile ? ` && loadRow < ${tile}` : ''};
     let sequence = b * p.length;`;
 }
 
 /** D, or the bias of Δ, of the channels that an invocation loads. */
 export const channelCoefficients = ({ lanes }: Geometry, which: 'skip' | 'bias'): string =>
-  gather(lanes, (lane) => `coefficient(p.channelAt + min(loadE + ${String(lane)}, p.channels - 1) * 2${which === 'bias' ? ' + 1' : ''})`);
+  gather(lanes, (lane) => `coefficient(p.channelAt + min(loadE + ${lane}, p.channels - 1) * 2${which === 'bias' ? ' + 1' : ''})`);
 
 /** The segment's first state h0, h1, …: from `first`, and the ends of the segments before it in the walk's direction. */
 export function startCode({ geometry, hasFirst, segmented, ends }: WalkOptions, name: string, direction: 'forward' | 'backward'): string {
   const { states, width, paddedStates } = geometry;
   const vectors = stateVectors(geometry);
-  const start = `(p.firstAt + (b * p.channels + some) * ${String(paddedStates)} + share * ${String(states)}) / ${String(width)}`;
+  const start = `(p.firstAt + (b * p.channels + some) * ${paddedStates} + share * ${states}) / ${width}`;
   const loop =
     direction === 'forward'
       ? 'for (var s = 0u; s < segment; s++)'
       : 'for (var s = p.segmentCount - 1; s > segment; s--)';
   return `
-    ${repeat(vectors, (q) => `var ${name}${String(q)} = ${hasFirst ? `coefficients[p.coefficients_at + ${start} + ${String(q)}]` : `${vectorOf(width)}(0.0)`};`)}
+    ${repeat(vectors, (q) => `var ${name}${q} = ${hasFirst ? `coefficients[p.coefficients_at + ${start} + ${q}]` : `${vectorOf(width)}(0.0)`};`)}
     ${
       segmented
         ? `${loop} {
-             let end = p.${ends}_at + p.endsAt + (b * p.segmentCount + s) * ${String(paddedStates + 2)} * p.channels + some;
-             let total = ${ends}[end + ${String(paddedStates)} * p.channels];
-             let dropped = ${ends}[end + ${String(paddedStates + 1)} * p.channels] != 0.0;
+             let end = p.${ends}_at + p.endsAt + (b * p.segmentCount + s) * ${paddedStates + 2} * p.channels + some;
+             let total = ${ends}[end + ${paddedStates} * p.channels];
+             let dropped = ${ends}[end + ${paddedStates + 1} * p.channels] != 0.0;
              ${repeat(vectors, (q) => {
-               const own = gather(width, (lane) => `${ends}[end + (share * ${String(states)} + ${String(q * width + lane)}) * p.channels]`);
-               return `${name}${String(q)} = select(exp2(a${String(q)} * total) * ${name}${String(q)}, ${vectorOf(width)}(0.0), dropped) + ${own};`;
+               const own = gather(width, (lane) => `${ends}[end + (share * ${states} + ${q * width + lane}) * p.channels]`);
+               return `${name}${q} = select(exp2(a${q} * total) * ${name}${q}, ${vectorOf(width)}(0.0), dropped) + ${own};`;
              })}
            }`
         : ''
@@ -116,7 +116,7 @@ export function nextVariables({ geometry, dtype, hasStarts }: WalkOptions, activ
   return `
     var loaded: array<bool, ${passes}>;
     ${activations.map((name) => `var next_${name}: array<${vectorOf(lanes, dtype(name))}, ${passes}>;`).join('\n')}
-    ${direct ? '' : repeat(rowPasses(geometry), (k) => `var next_row${String(k)} = ${vectorOf(width)}(0.0);`)}
+    ${direct ? '' : repeat(rowPasses(geometry), (k) => `var next_row${k} = ${vectorOf(width)}(0.0);`)}
     ${hasStarts ? 'var next_reset = 0.0;' : ''}`;
 }
 
@@ -129,11 +129,11 @@ export function fetchCode({ geometry, hasStarts }: WalkOptions, activations: rea
     ${eachPass(
       geometry,
       (k) => `{
-        let step = ${start} + loadRow + ${k} * ${String(rowsAtOnce)};
+        let step = ${start} + loadRow + ${k} * ${rowsAtOnce};
         loaded[${k}] = loads && step < segmentEnd;
         if (loaded[${k}]) {
           let row = sequence + select(step, p.length - 1 - step, p.reverse == 1);
-          ${activations.map((name) => `next_${name}[${k}] = ${name}[p.${name}_at + (row * p.${name}Pitch + loadE) / ${String(lanes)}];`).join('\n')}
+          ${activations.map((name) => `next_${name}[${k}] = ${name}[p.${name}_at + (row * p.${name}Pitch + loadE) / ${lanes}];`).join('\n')}
         }
       }`,
     )}
@@ -141,18 +141,18 @@ export function fetchCode({ geometry, hasStarts }: WalkOptions, activations: rea
       direct
         ? ''
         : repeat(rowPasses(geometry), (k) => {
-            const at = `thread + ${String(k * threads)}`;
-            const within = (k + 1) * threads > tile * vectors ? ` && ${at} < ${String(tile * vectors)}` : '';
-            return `next_row${String(k)} = ${vectorOf(width)}(0.0);
-              if (${start} + (${at}) / ${String(vectors)} < segmentEnd${within}) {
-                next_row${String(k)} = coefficients[p.coefficients_at + p.rowsAt / ${String(width)} + (sequence + ${start}) * ${String(vectors)} + ${at}];
+            const at = `thread + ${k * threads}`;
+            const within = (k + 1) * threads > tile * vectors ? ` && ${at} < ${tile * vectors}` : '';
+            return `next_row${k} = ${vectorOf(width)}(0.0);
+              if (${start} + (${at}) / ${vectors} < segmentEnd${within}) {
+                next_row${k} = coefficients[p.coefficients_at + p.rowsAt / ${width} + (sequence + ${start}) * ${vectors} + ${at}];
               }`;
           })
     }
     ${
       hasStarts
         ? `next_reset = 0.0;
-           if (thread < ${String(tile)} && ${start} + thread < segmentEnd) { next_reset = coefficient(p.resetsAt + sequence + ${start} + thread); }`
+           if (thread < ${tile} && ${start} + thread < segmentEnd) { next_reset = coefficient(p.resetsAt + sequence + ${start} + thread); }`
         : ''
     }`;
 }
@@ -166,20 +166,20 @@ export function placeRows({ geometry, hasStarts }: WalkOptions): string {
       direct
         ? ''
         : repeat(rowPasses(geometry), (k) => {
-            const at = `thread + ${String(k * threads)}`;
-            return `${(k + 1) * threads > vectors ? `if (${at} < ${String(vectors)}) ` : ''}{ rows[${at}] = next_row${String(k)}; }`;
+            const at = `thread + ${k * threads}`;
+            return `${(k + 1) * threads > vectors ? `if (${at} < ${vectors}) ` : ''}{ rows[${at}] = next_row${k}; }`;
           })
     }
-    ${hasStarts ? `if (thread < ${String(tile)}) { resets[thread] = next_reset; }` : ''}`;
+    ${hasStarts ? `if (thread < ${tile}) { resets[thread] = next_reset; }` : ''}`;
 }
 
 /** Vector q of B (or C) at step `t` of the tile that begins at `start`. */
 export function rowVector({ geometry }: WalkOptions, kind: 'B' | 'C', t: string, q: number): string {
   const { states, width, paddedStates, direct } = geometry;
-  const own = `${String(((kind === 'C' ? paddedStates : 0) / width) + q)} + share * ${String(states / width)}`;
+  const own = `${((kind === 'C' ? paddedStates : 0) / width) + q} + share * ${states / width}`;
   const vectors = String((2 * paddedStates) / width);
   return direct
-    ? `coefficients[p.coefficients_at + p.rowsAt / ${String(width)} + (sequence + min(start + ${t}, segmentEnd - 1)) * ${vectors} + ${own}]`
+    ? `coefficients[p.coefficients_at + p.rowsAt / ${width} + (sequence + min(start + ${t}, segmentEnd - 1)) * ${vectors} + ${own}]`
     : `rows[(${t}) * ${vectors} + ${own}]`;
 }
 
@@ -201,11 +201,11 @@ export function transposingSums(
   let current = [...values];
   for (let bit = over / 2; bit >= 1; bit /= 2) {
     const half = current.length / 2;
-    const upper = `(${index} & ${String(bit)}u) != 0u`;
+    const upper = `(${index} & ${bit}u) != 0u`;
     current = Array.from({ length: half }, (_, i) => {
       const [low, high] = [current[i] ?? '', current[i + half] ?? ''];
-      const name = `${prefix}${String(bit)}_${String(i)}`;
-      code += `let ${name} = select(${low}, ${high}, ${upper}) + subgroupShuffleXor(select(${high}, ${low}, ${upper}), ${String(bit * stride)}u);\n`;
+      const name = `${prefix}${bit}_${i}`;
+      code += `let ${name} = select(${low}, ${high}, ${upper}) + subgroupShuffleXor(select(${high}, ${low}, ${upper}), ${bit * stride}u);\n`;
       return name;
     });
   }
