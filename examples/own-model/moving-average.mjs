@@ -37,7 +37,7 @@ export const movingAverageFamily = {
   read: (json) => movingAverageFamily.configOf(json),
   write: (config) => ({ ...config, model_type: 'moving-average' }),
   problemOf: ({ dModel, layers }) => (dModel > 0 && layers > 0 ? undefined : 'dModel and layers must be positive'),
-  facts: ({ dModel, layers }) => [['layers', `${String(layers)} moving averages of ${String(dModel)} channels`]],
+  facts: ({ dModel, layers }) => [['layers', `${layers} moving averages of ${dModel} channels`]],
   build(parameters, { vocabularySize, dModel, layers }) {
     const backbone = parameters.at('backbone');
     const norm = (at) => new nn.Norm(at, { size: dModel, kind: 'rms', epsilon: 1e-5 });
