@@ -1,7 +1,7 @@
 import { platform } from '#platform';
 import * as v from 'valibot';
 import { taskLayers, taskNames } from '../tasks/index.js';
-import { trainingCheckpointName } from '../train/index.js';
+import { trainingCheckpointName } from '../train/training-checkpoint.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { checked } from '../util/schema.js';
 

@@ -1,7 +1,8 @@
 import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import type { DocumentDataset, TokenDataset } from '../../data/index.js';
-import { defaultFamily, familyNamed, familyNames, LanguageModel } from '../../models/index.js';
+import { familyNamed, familyNames, LanguageModel } from '../../models/index.js';
+import { defaultFamily } from '../../models/registry.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
 import { defaultTrainingOptions, describeDivergence, DivergenceError, runTraining, Trainer, type TrainingOptions } from '../../train/index.js';
