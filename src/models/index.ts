@@ -8,5 +8,5 @@ export * from './mamba/index.js';
 export { packagedModel, packagedModels } from './packaged-models.js';
 export { weightDTypes, type WeightDType } from './packing.js';
 export type { Prepared } from './prepared.js';
-export { familyNamed, familyNames, publishedModel, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
+export { familyNamed, familyNames, publishedModel, publishedNames, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
 export { State } from './state.js';
