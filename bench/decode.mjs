@@ -4,8 +4,9 @@
 //
 // Formats take turns, with the read of a large buffer before each, so that what else the machine does meets all alike; medians.
 import { parseArgs } from 'node:util';
-import { mambaConfig, LanguageModel, openBackend, packedParameters, scope, sum, tensor, portableWeightDTypes, mambaFamily } from '../dist/index.js';
+import { LanguageModel, mambaConfig, mambaFamily, openBackend, scope, sum, tensor } from '../dist/index.js';
 import { Decoder } from '../dist/generate/index.js';
+import { packedParameters, portableWeightDTypes } from '../dist/models/packing.js';
 import { initialParameters } from '../dist/nn/index.js';
 
 const { values } = parseArgs({

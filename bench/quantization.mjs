@@ -4,8 +4,9 @@
 //   node bench/quantization.mjs MODEL TEXT [--limit TOKENS] [--decode TOKENS] [--threads N]
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { loadModel, openBackend, portableWeightDTypes } from '../dist/index.js';
+import { loadModel, openBackend } from '../dist/index.js';
 import { Decoder } from '../dist/generate/index.js';
+import { portableWeightDTypes } from '../dist/models/packing.js';
 import { loadTokenizer } from '../dist/tokenizer/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../dist/train/index.js';
 

@@ -3,7 +3,17 @@
  * are in `elapid/io`, `elapid/tokenizer`, `elapid/generate`, `elapid/data` and `elapid/train`; the paper's synthetic tasks in
  * `elapid/tasks`.
  */
-export * from './util/errors.js';
+export {
+  ArgumentError,
+  BackendError,
+  CheckpointError,
+  DisposedError,
+  DTypeError,
+  ElapidError,
+  FileError,
+  ShapeError,
+  type CheckpointLocation,
+} from './util/errors.js';
 export { Random } from './util/random.js';
 export {
   empty,

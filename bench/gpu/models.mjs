@@ -1,6 +1,7 @@
 // Whole models on the GPU: prefill, decoding, training. Rows: name, unit, ours.
-import { LanguageModel, mambaConfig, mambaFamily, packedParameters, scope, tensor } from '../../dist/index.js';
+import { LanguageModel, mambaConfig, mambaFamily, scope, tensor } from '../../dist/index.js';
 import { fill } from '../../dist/backend/memory/kernels.js';
+import { packedParameters } from '../../dist/models/packing.js';
 import { empty, launch } from '../../dist/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../dist/train/index.js';
 

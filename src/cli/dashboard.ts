@@ -1,5 +1,5 @@
 import { platform } from '#platform';
-import { metricsName } from '../train/index.js';
+import { metricsName } from '../train/metrics.js';
 import { ArgumentError } from '../util/errors.js';
 
 /** Tried first, so that the address is the same for every run. */

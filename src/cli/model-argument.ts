@@ -1,20 +1,23 @@
 import { platform } from '#platform';
-import { packagedModel, packagedModels } from '../models/index.js';
+import { packagedModel, packagedModels, publishedNames } from '../models/index.js';
 import { ArgumentError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 
 /** What an argument that names a model may be. */
-export const modelArgument = `folder of a checkpoint (of transformers, or Mamba’s official one) or of a training run, or a model of the package: ${packagedModels.join(', ')}`;
+export const modelArgument = `folder of a checkpoint (config.json and weights) or of a training run; or a model of the package: ${packagedModels.join(', ')}`;
 
 /**
  * The folder that `model` names: itself where there is one, else that of the package's model of this name.
- * @throws ArgumentError where there is neither, and the name is almost that of a model of the package
+ * @param more names that the command takes besides, for hints
+ * @throws ArgumentError where there is neither, and the name is almost one that is known, or that of a published model
  */
-export async function modelFolder(model: string): Promise<string> {
+export async function modelFolder(model: string, more: readonly string[] = []): Promise<string> {
   if ((await platform.pathKind(model)) !== undefined) return model;
   const name = packagedModels.find((one) => one === model);
   if (name !== undefined) return packagedModel(name);
-  const hint = didYouMean(model, packagedModels);
+  const hint = publishedNames().includes(model)
+    ? `. Hint: the package has no weights of this model; download a checkpoint of it, then give the folder`
+    : didYouMean(model, [...packagedModels, ...more]);
   if (hint !== '') throw new ArgumentError(`${model}: no such file or folder${hint}`);
   return model;
 }

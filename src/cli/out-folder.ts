@@ -1,7 +1,9 @@
 import { platform } from '#platform';
-import { shardIndexName } from '../data/index.js';
+import { shardIndexName } from '../data/token-shards.js';
 import { readJsonObject } from '../io/json-file.js';
-import { metricsName, removeTemporaries, trainingCheckpointName } from '../train/index.js';
+import { metricsName } from '../train/metrics.js';
+import { removeTemporaries } from '../train/run.js';
+import { trainingCheckpointName } from '../train/training-checkpoint.js';
 import { ArgumentError } from '../util/errors.js';
 import { finishReplacing, replaceWith, replacementName } from './folder-replacement.js';
 import { lockFolder } from './folder-lock.js';

@@ -13,7 +13,7 @@ import { exitCodes } from './options.js';
 
 function makeProgram(): Command {
   const program = new Command('elapid')
-    .description('Mamba language models, whose memory does not grow with the text: generate with them, train and measure them.')
+    .description('State space language models (Mamba and its family): generate with them, train and measure them. Their memory does not grow with the text.')
     .version(packageVersion())
     .option('--debug', 'show stack traces')
     .showHelpAfterError('(elapid <command> --help shows all options)')

@@ -2,7 +2,7 @@ import { platform } from '#platform';
 import * as v from 'valibot';
 import { readJsonFile } from '../io/json-file.js';
 import { taskLayers, taskNames } from '../tasks/index.js';
-import { trainingCheckpointName } from '../train/index.js';
+import { trainingCheckpointName } from '../train/training-checkpoint.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { checked } from '../util/schema.js';
 

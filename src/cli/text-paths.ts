@@ -1,5 +1,5 @@
 import { platform } from '#platform';
-import { shardIndexName } from '../data/index.js';
+import { shardIndexName } from '../data/token-shards.js';
 import { ArgumentError } from '../util/errors.js';
 
 /** What the names of files of text end in. */

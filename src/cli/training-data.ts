@@ -1,6 +1,8 @@
 import { platform } from '#platform';
 import type { Command } from 'commander';
-import { isJsonLines, loadTextFile, openTextDocuments, openTokenShards, shardIndexName, splitDocuments, splitText } from '../data/index.js';
+import { loadTextFile, openTextDocuments, openTokenShards, splitDocuments, splitText } from '../data/index.js';
+import { isJsonLines } from '../data/text-documents.js';
+import { shardIndexName } from '../data/token-shards.js';
 import type { DocumentDataset, DocumentSource, TokenDataset } from '../data/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import { ArgumentError } from '../util/errors.js';

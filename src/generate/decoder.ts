@@ -1,4 +1,5 @@
-import type { LanguageModel, State, StateUse } from '../models/index.js';
+import type { LanguageModel, State } from '../models/index.js';
+import type { StateUse } from '../models/state.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { disposeSymbol } from '../util/disposal.js';

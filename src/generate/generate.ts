@@ -1,5 +1,5 @@
 import type { LanguageModel, State } from '../models/index.js';
-import { expectFiniteWeights } from '../nn/index.js';
+import { expectFiniteWeights } from '../nn/finite.js';
 import { ByteTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError } from '../util/errors.js';

@@ -1,4 +1,5 @@
+/** Reading prompts, decoding and sampling: `elapid/generate`. */
 export { Decoder, prefill, type PrefillOptions } from './decoder.js';
-export * from './generate.js';
-export * from './sampling.js';
-export * from './stop.js';
+export { generateText, generateTokens, type GenerateOptions, type GenerateTextOptions } from './generate.js';
+export { argmax, Sampler, type SamplingOptions } from './sampling.js';
+export { StopMatcher } from './stop.js';

@@ -5,9 +5,7 @@ export { parseSafetensors, verifySafetensors, type SafetensorsContent, type Stor
 export { checksummedChunks, safetensorsChunks, type SafetensorsSource } from './safetensors-writer.js';
 export {
   fromFloat32,
-  isStoredDType,
   storedDTypes,
-  storedItemSizeBytes,
   toFloat32,
   toInt32,
   type StoredDType,

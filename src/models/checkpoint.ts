@@ -51,7 +51,7 @@ interface StoredParameter {
  * Loads a language model of any family that is known from a folder: transformers' `config.json` + `model.safetensors`, or the
  * official `config.json` + `pytorch_model.bin` of Mamba; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
  * of files of 64 MiB and more are mapped, not copied, where the platform can (`mapped`). With `dtype`, or from a checkpoint with packed weights, the large matrices
- * are in a format for inference (`weightFormat` tells which).
+ * are in a format for inference; small parameters and those of the dynamics stay in float32.
  * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape,
  *   packed in another format than `dtype`, or beyond the numbers of the format
  * @throws ArgumentError when dtype is unknown

@@ -1,11 +1,12 @@
-export * from './checkpoint.js';
+/** What users have of language models. What the package's other folders need besides is imported by its path. */
+export { loadModel, saveModel, type LoadOptions } from './checkpoint.js';
 export type { OnWarning } from './config-keys.js';
 export { falconMambaFamily, type FalconMambaConfig } from './falcon-mamba/family.js';
 export type { BaseConfig, ConfigJson, Fact, FamilyOptions, ModelFamily, Parts } from './family.js';
-export * from './language-model.js';
+export { LanguageModel, type ForwardOptions } from './language-model.js';
 export * from './mamba/index.js';
 export { packagedModel, packagedModels } from './packaged-models.js';
-export * from './packing.js';
+export { weightDTypes, type WeightDType } from './packing.js';
 export type { Prepared } from './prepared.js';
-export { defaultFamily, familyNamed, familyNames, publishedModel, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
-export { State, type StateUse } from './state.js';
+export { familyNamed, familyNames, publishedModel, publishedNames, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
+export { State } from './state.js';

@@ -1,6 +1,6 @@
 import { PlanBackend } from '../backend/plan/plan-backend.js';
-import { expectTargets } from '../ops/cross-entropy/cross-entropy.js';
-import { crossEntropy, linear, linearCrossEntropy, logitLosses, reshape, tokenLosses } from '../ops/index.js';
+import { expectTargets, logitLosses } from '../ops/cross-entropy/cross-entropy.js';
+import { crossEntropy, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
 import { countParameters, initialParameters, ParameterStore, type Block, type Embedding, type Linear, type Memory, type Mixer, type Norm } from '../nn/index.js';
 import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
 import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';

@@ -47,7 +47,10 @@ export function familyNamed(name: string): ModelFamily {
 /** The names of the families that are known. */
 export const familyNames = (): string[] => families.map(({ name }) => name);
 
-/** A published model by its family's name and its size's, as `mamba-130m`, without weights; undefined where there is none. */
+/** The names of the published models whose sizes are known: the family's and the size's, as `mamba-130m`. */
+export const publishedNames = (): string[] => families.flatMap(({ name, sizes = [] }) => sizes.map((size) => `${name}-${size}`));
+
+/** A published model by its name (`publishedNames`), without weights; undefined where there is none. */
 export function publishedModel(name: string): DescribedModel | undefined {
   for (const family of families) {
     const size = family.sizes?.find((one) => name === `${family.name}-${one}`);

@@ -1,5 +1,4 @@
 export * from './block.js';
-export { expectFiniteWeights } from './finite.js';
 export * from './initialisers.js';
 export * from './layers.js';
 export * from './mixer.js';

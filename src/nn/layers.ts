@@ -1,4 +1,5 @@
-import { add, causalConv1d, embedding, layerNorm, linear, reshape, rmsNorm, rmsNormLinear, type CausalConv1dOptions } from '../ops/index.js';
+import { add, causalConv1d, embedding, layerNorm, linear, reshape, rmsNorm, type CausalConv1dOptions } from '../ops/index.js';
+import { rmsNormLinear } from '../ops/norm-linear/norm-linear.js';
 import { scope, type FloatDType, type Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
 import type { Packing, Parameter, ParameterStore } from './parameters.js';

@@ -1,12 +1,10 @@
 /** The operations that users call: checked, and recorded for gradients where they have any. What they are made of is imported by its path. */
 export { adamwStep, globalNorm, type AdamwSettings, type AdamwTensors } from './adamw/adamw.js';
-export { blockStep, type BlockStepOptions, type BlockStepWeights } from './block-step/block-step.js';
-export type { MixerStepState } from './block-step/mixer-step.js';
 export type { ConvActivation } from './causal-conv1d/arguments.js';
 export { causalConv1d, type CausalConv1dOptions } from './causal-conv1d/causal-conv1d.js';
 export { causalConv1dStep } from './causal-conv1d/step.js';
 export { full, zeros } from './create.js';
-export { crossEntropy, ignoredTarget, logitLosses } from './cross-entropy/cross-entropy.js';
+export { crossEntropy, ignoredTarget } from './cross-entropy/cross-entropy.js';
 export { linearCrossEntropy, tokenLosses, type LinearCrossEntropyOptions } from './cross-entropy/linear-cross-entropy.js';
 export {
   add,
@@ -30,7 +28,6 @@ export { embedding, type EmbeddingOptions } from './embedding/embedding.js';
 export { layerNorm } from './layer-norm/layer-norm.js';
 export { linear } from './matmul/linear.js';
 export { matmul } from './matmul/matmul.js';
-export { rmsNormLinear, type NormLinearOptions } from './norm-linear/norm-linear.js';
 export { packWeight, unpackWeight } from './packed/packed.js';
 export { max } from './reduction/max.js';
 export { mean, sum } from './reduction/reduction.js';

@@ -1,4 +1,5 @@
-import { defaultFamily, familyNamed, type DescribedModel } from '../models/index.js';
+import { familyNamed, type DescribedModel } from '../models/index.js';
+import { defaultFamily } from '../models/registry.js';
 import { defaultTrainingOptions, type TrainingOptions } from '../train/index.js';
 import { inductionHeads } from './induction-heads.js';
 import { selectiveCopying } from './selective-copying.js';

@@ -1,6 +1,6 @@
 import { ignoredTarget, type Batch, type BatchShape } from '../data/index.js';
 import type { LanguageModel, State } from '../models/index.js';
-import { expectFiniteWeights } from '../nn/index.js';
+import { expectFiniteWeights } from '../nn/finite.js';
 import { scope, tensor } from '../tensor/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError } from '../util/errors.js';

@@ -1,10 +1,11 @@
+/** Training and measuring: `elapid/train`. */
 export * from './divergence.js';
-export * from './evaluate.js';
-export { LossWatch, type LossSpike } from './loss-watch.js';
-export * from './metrics.js';
+export { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from './evaluate.js';
+export type { LossSpike } from './loss-watch.js';
+export { readMetrics, type DivergenceMetrics, type EvaluationMetrics, type Metrics, type MetricsLine, type SampleMetrics, type StepMetrics } from './metrics.js';
 export * from './objective.js';
 export * from './optimiser.js';
-export * from './run.js';
+export { runTraining, type RunOptions, type RunResult, type RunTiming } from './run.js';
 export * from './schedule.js';
 export * from './trainer.js';
-export * from './training-checkpoint.js';
+export { restoreTraining, saveTraining } from './training-checkpoint.js';

@@ -1,5 +1,6 @@
 import type { Batch } from '../data/index.js';
-import { stageModel, type LanguageModel, type State } from '../models/index.js';
+import { stageModel } from '../models/checkpoint.js';
+import type { LanguageModel, State } from '../models/index.js';
 import type { Parameter } from '../nn/index.js';
 import type { StagedFile } from '../platform/platform.js';
 import { scope, tensor, type Backend, type Tensor } from '../tensor/index.js';

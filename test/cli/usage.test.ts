@@ -74,6 +74,9 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['trian'], message: "unknown command 'trian'" },
     { args: ['inspect'], message: "missing required argument 'model'" },
     { args: ['inspect', model, 'more'], message: 'too many arguments' },
+    { args: ['train', 'text', '--out', 'run', '--size', '13m'], message: "'13m' is invalid. Allowed choices for mamba are 130m, 370m, 790m, 1.4b, 2.8b." },
+    { args: ['train', 'text', '--out', 'run', '--model', 'falcon-mamba', '--size', '130m'], message: "'130m' is invalid. No size of falcon-mamba has a name; give --d-model and --layers." },
+    { args: ['train', 'text', '--out', 'run', '--size', '130m', '--layers', '3'], message: "option '--size <name>' cannot be used with option '--layers <n>'" },
     { args: ['eval', model, 'text', '--chunk', '0'], message: "argument '0' is invalid. expected an integer ≥ 1" },
     { args: ['eval', model, 'text', '--limit', '1'], message: 'expected an integer ≥ 2' },
     { args: ['generate', model, '--top-q', '1'], message: "unknown option '--top-q'" },
@@ -119,6 +122,8 @@ describe('a failure exits with 1 and one line', () => {
   };
 
   test.each<{ name: string; args: () => string[]; message: RegExp }>([
+    { name: 'a published model’s name, misspelt', args: () => ['inspect', 'mamba-13b'], message: /mamba-13b: no such file or folder\. Hint: did you mean 'mamba-130m'\?/ },
+    { name: 'a published model where weights are needed', args: () => ['generate', 'mamba-2.8b', 'x'], message: /mamba-2\.8b: no such file or folder\. Hint: the package has no weights of this model; download a checkpoint of it, then give the folder/ },
     { name: 'no model', args: () => ['inspect', path('nowhere')], message: /nowhere: no such file or folder/ },
     { name: 'no weights', args: () => ['generate', path(), 'x'], message: /the folder has no weights/ },
     { name: 'no text', args: () => ['eval', model, path('no.txt')], message: /no tokenizer\.json, and the model has 97 ids/ },

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { fromFloat32, storedDTypes, storedItemSizeBytes, toFloat32, toInt32 } from '../../src/io/index.js';
+import { fromFloat32, storedDTypes, toFloat32, toInt32 } from '../../src/io/index.js';
+import { storedItemSizeBytes } from '../../src/io/stored-dtype.js';
 import { ArgumentError, DTypeError } from '../../src/util/errors.js';
 
 function bytesOf(array: ArrayBufferView): Uint8Array {

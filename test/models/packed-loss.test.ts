@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
-import { mambaConfig, LanguageModel, packedParameters, portableWeightDTypes, mambaFamily } from '../../src/models/index.js';
+import { mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
+import { packedParameters, portableWeightDTypes } from '../../src/models/packing.js';
 import type { Tensor } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, evaluateSequence, Trainer } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';

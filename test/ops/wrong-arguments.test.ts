@@ -4,8 +4,10 @@ import { openBackend } from '../../src/backend/open.js';
 import { ReferenceBackend } from '../../src/backend/reference/reference-backend.js';
 import type { LanguageModel, State } from '../../src/models/index.js';
 import * as nn from '../../src/nn/index.js';
+import { blockStep } from '../../src/ops/block-step/block-step.js';
 import { accumulateInto } from '../../src/ops/elementwise/elementwise.js';
 import * as ops from '../../src/ops/index.js';
+import { rmsNormLinear } from '../../src/ops/norm-linear/norm-linear.js';
 import { copyInto } from '../../src/ops/view/view.js';
 import { empty, scope, sizeOf, tensor, Tensor, type Backend, type DType, type Shape } from '../../src/tensor/index.js';
 import { ArgumentError, BackendError, DisposedError, DTypeError, ShapeError } from '../../src/util/errors.js';
@@ -61,7 +63,7 @@ const calls: Readonly<Record<string, Call>> = {
   layerNorm: call({ x: [[2, 3]], weight: [[3]], 'bias?': [[3]], 'residual?': [[2, 3]] }, (t) =>
     ops.layerNorm(t['x'] as Tensor, t['weight'] as Tensor, t['bias?'] as Tensor, { residual: t['residual?'] })),
   rmsNormLinear: call({ x: [[2, 3]], normWeight: [[3]], weight: [[4, 3]], 'bias?': [[4]], 'residual?': [[2, 3]] }, (t) =>
-    ops.rmsNormLinear(t['x'] as Tensor, t['normWeight'] as Tensor, t['weight'] as Tensor, { bias: t['bias?'] ?? null, residual: t['residual?'] ?? null })),
+    rmsNormLinear(t['x'] as Tensor, t['normWeight'] as Tensor, t['weight'] as Tensor, { bias: t['bias?'] ?? null, residual: t['residual?'] ?? null })),
   crossEntropy: call({ logits: [[2, 5]], targets: [[2], 'i32'] }, (t) => ops.crossEntropy(t['logits'] as Tensor, t['targets'] as Tensor)),
   ...Object.fromEntries(
     (['linearCrossEntropy', 'tokenLosses'] as const).map((name) => [
@@ -109,7 +111,7 @@ const calls: Readonly<Record<string, Call>> = {
     (t) => {
       const { norm, inProj, convWeight, xProj, dtProj, dtBias, A, D, outProj } = t as Record<'norm' | 'inProj' | 'convWeight' | 'xProj' | 'dtProj' | 'dtBias' | 'A' | 'D' | 'outProj', Tensor>;
       const weights = { norm, inProj, convWeight, convBias: t['convBias?'] ?? null, xProj, dtProj, dtBias, A, D, outProj };
-      return ops.blockStep(t['x'] as Tensor, { conv: t['state.conv'] as Tensor, ssm: t['state.ssm'] as Tensor }, weights, { residual: t['residual?'] ?? null });
+      return blockStep(t['x'] as Tensor, { conv: t['state.conv'] as Tensor, ssm: t['state.ssm'] as Tensor }, weights, { residual: t['residual?'] ?? null });
     },
   ),
   backward: call({ 'outputs[0]': [[2, 3]], 'cotangents[0]': [[2, 3]], 'by[0]': [[2, 3]] }, (t) =>

@@ -1,6 +1,6 @@
 import type { MambaMixer } from '../../src/mixers/index.js';
 import { LanguageModel, mambaConfig, mambaFamily, type MambaConfig, type MambaConfigOptions, type State } from '../../src/models/index.js';
-import type { MixerStepState } from '../../src/ops/index.js';
+import type { MixerStepState } from '../../src/ops/block-step/mixer-step.js';
 import { copyInto } from '../../src/ops/view/view.js';
 import { empty, scope, tensor, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { LossWatch } from '../../src/train/index.js';
+import { LossWatch } from '../../src/train/loss-watch.js';
 import { Random } from '../../src/util/random.js';
 
 function watching(losses: readonly number[]): LossWatch {

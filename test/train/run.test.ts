@@ -1,6 +1,8 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { metricsName, runTraining, trainingCheckpointName, type RunOptions } from '../../src/train/index.js';
+import { runTraining, type RunOptions } from '../../src/train/index.js';
+import { metricsName } from '../../src/train/metrics.js';
+import { trainingCheckpointName } from '../../src/train/training-checkpoint.js';
 import { ElapidError } from '../../src/util/errors.js';
 import { useBackend } from '../support/backends.js';
 import { useFolder } from '../support/folders.js';

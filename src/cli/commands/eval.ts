@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { isJsonLines, loadTextFile, packedPass, type TokenArray } from '../../data/index.js';
+import { loadTextFile, packedPass, type TokenArray } from '../../data/index.js';
+import { isJsonLines } from '../../data/text-documents.js';
 import { loadModel, type LanguageModel, type WeightDType } from '../../models/index.js';
 import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';

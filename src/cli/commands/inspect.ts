@@ -3,7 +3,9 @@ import type { Command } from 'commander';
 import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { Decoder } from '../../generate/index.js';
 import { openCheckpoint } from '../../io/index.js';
-import { LanguageModel, packedParameters, publishedModel, readCheckpoint, readConfigFile, State, type BaseConfig, type DescribedModel, type Fact, type WeightDType } from '../../models/index.js';
+import { LanguageModel, publishedModel, publishedNames, readConfigFile, State, type BaseConfig, type DescribedModel, type Fact, type WeightDType } from '../../models/index.js';
+import { packedParameters } from '../../models/packing.js';
+import { readCheckpoint } from '../../models/checkpoint.js';
 import { countParameters, initialParameters } from '../../nn/index.js';
 import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
 import { ArgumentError } from '../../util/errors.js';
@@ -38,13 +40,13 @@ export function addInspect(program: Command): void {
     .summary('show what a model is made of')
     .description(
       'Shows a model’s config, its parameters by part, the size of its state, and what a decoded token costs: kernel ' +
-        'launches, bytes moved and floating-point operations. Computes nothing and reads no weights, but for --verify.',
+        'launches, bytes moved and floating-point operations. It computes nothing, and reads weights only for --verify.',
     )
-    .argument('<model>', `${modelArgument}; or a config.json, or a published model’s name for its sizes, as mamba-130m`)
+    .argument('<model>', `${modelArgument}; or a config.json; or a published model whose sizes are known: ${publishedNames().join(', ')}`)
     .addOption(dtypeOption())
     .addOption(verifyOption())
     .option('--json', 'print one JSON object')
-    .addHelpText('after', '\nExamples:\n  elapid inspect stories\n  elapid inspect runs/austen')
+    .addHelpText('after', `\nExamples:\n  elapid inspect stories\n  elapid inspect runs/austen\n  elapid inspect ${publishedNames()[0] ?? ''}`)
     .action(run);
 }
 
@@ -55,8 +57,8 @@ async function run(model: string, options: { readonly dtype?: WeightDType; reado
 }
 
 async function readModel(name: string, verify: boolean): Promise<DescribedModel & { readonly dtype: WeightDType }> {
-  const path = await modelFolder(name);
-  const published = (await platform.pathKind(path)) === undefined ? publishedModel(name) : undefined;
+  const published = (await platform.pathKind(name)) === undefined ? publishedModel(name) : undefined;
+  const path = published === undefined ? await modelFolder(name, publishedNames()) : name;
   if (published !== undefined || path.endsWith('.json')) {
     if (verify) throw new ArgumentError({ operation: 'inspect', argument: '--verify', expected: 'a model with weights', got: `given with ${name}` });
     return { ...(published ?? (await readConfigFile(path, printWarning))), dtype: 'f32' };
@@ -98,8 +100,9 @@ function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspec
   return { family: family.name, config, dtype, parameters: { total, bytes, parts }, stateBytes: State.sizeBytes(model), decodeStep };
 }
 
-function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspection, facts: readonly Fact[]): string {
+function describe({ family, config, dtype, parameters, stateBytes, decodeStep }: Inspection, facts: readonly Fact[]): string {
   const rows: Fact[] = [
+    ['family', family],
     ...facts,
     ['vocabulary', `${grouped(config.vocabularySize)} (${config.tiedHead ? 'tied' : 'untied'} head)`],
     ['', ''],
@@ -111,7 +114,7 @@ function describe({ config, dtype, parameters, stateBytes, decodeStep }: Inspect
     ['', ''],
     ['state', `${byteSize(stateBytes)} a sequence, whatever its length`],
     ['', ''],
-    ['a token', `${decodeStep.launches} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations)}FLOP`],
+    ['a token', `${decodeStep.launches} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations).replace(/[kMGT]?$/, ' $&FLOP')}`],
     ...Object.entries(decodeStep.kernels).map(([kernel, count]): Fact => [`  ${kernel}`, grouped(count).padStart(13)]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));

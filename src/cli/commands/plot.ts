@@ -1,6 +1,7 @@
 import { platform } from '#platform';
 import { Option, type Command } from 'commander';
-import { readMetrics, removeTemporaries, type Metrics } from '../../train/index.js';
+import { readMetrics, type Metrics } from '../../train/index.js';
+import { removeTemporaries } from '../../train/run.js';
 import { ArgumentError } from '../../util/errors.js';
 import { readLengths } from '../lengths-file.js';
 import { lineChart, type Curve } from '../line-chart.js';

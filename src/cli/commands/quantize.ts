@@ -2,7 +2,7 @@ import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import { openCheckpoint } from '../../io/index.js';
 import { loadModel, saveModel } from '../../models/index.js';
-import { expectFiniteWeights } from '../../nn/index.js';
+import { expectFiniteWeights } from '../../nn/finite.js';
 import { packedDTypes, type PackedDType } from '../../tensor/index.js';
 import { byteSize } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';

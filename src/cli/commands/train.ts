@@ -1,7 +1,8 @@
 import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import type { DocumentDataset, TokenDataset } from '../../data/index.js';
-import { defaultFamily, familyNamed, familyNames, LanguageModel } from '../../models/index.js';
+import { familyNamed, familyNames, LanguageModel } from '../../models/index.js';
+import { defaultFamily } from '../../models/registry.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
 import { defaultTrainingOptions, describeDivergence, DivergenceError, runTraining, Trainer, type TrainingOptions } from '../../train/index.js';
@@ -72,11 +73,11 @@ export function addTrain(program: Command): void {
       .argument('[text...]', `${textsArgument}, or one folder of token shards`)
       .option('-o, --out <folder>', 'folder of the run')
       .addOption(overwriteOption('replace the model, run or shards in the folder, when the new run has its first checkpoint'))
-      .option('--resume <folder>', 'go on with the run in this folder, with its settings but for --steps, --learning-rate, --on-divergence, --sample-every')
+      .option('--resume <folder>', 'go on with the run in this folder; only --steps, --learning-rate, --on-divergence and --sample-every may be given anew')
       .option('--tokenizer <folder>', 'folder with a tokenizer.json; for texts (default: bytes, 256 ids)')
-      .option('--steps <n>', 'optimiser steps; with --resume, in all: the learning rate is from then on that of a run of so many', integer(1), 1000)
-      .addOption(new Option('--model <family>', 'kind of model').choices(familyNames()).default(defaultFamily))
-      .addOption(new Option('--size <name>', 'sizes of a published model of the family, as 130m').conflicts(['dModel', 'layers', 'dState', 'dConv', 'expand']))
+      .option('--steps <n>', 'optimiser steps; with --resume, the new total, which the learning rate follows from then on', integer(1), 1000)
+      .addOption(new Option('--model <family>', 'family of the model').choices(familyNames()).default(defaultFamily))
+      .addOption(new Option('--size <name>', `sizes of a published model, in place of the next five options (${describeSizes()})`).conflicts(['dModel', 'layers', 'dState', 'dConv', 'expand']))
       .option('--d-model <n>', 'width of the residual stream, numbers a token', integer(1), 128)
       .option('--layers <n>', 'blocks', integer(1), 4)
       .option('--d-state <n>', 'numbers of state a channel', integer(1), 16)
@@ -118,7 +119,10 @@ async function run(text: readonly string[], options: Options, command: Command):
     command.error("error: '--resume' takes the text and all settings from the run's folder");
   }
   if (resume) refuseFixed(command, changeable);
-  else await checkDataOptions(text, options, command);
+  else {
+    checkSize(options, command);
+    await checkDataOptions(text, options, command);
+  }
   if (options.validationShare === 0 && options.validation === undefined && options.evaluateEvery !== undefined) {
     command.error("error: '--evaluate-every' needs something that is held out, and '--validation-share 0' holds nothing out");
   }
@@ -142,6 +146,21 @@ async function run(text: readonly string[], options: Options, command: Command):
   } finally {
     stop();
   }
+}
+
+/** The published sizes by family: `mamba: 130m, …`. */
+const describeSizes = (): string =>
+  familyNames()
+    .map(familyNamed)
+    .flatMap(({ name, sizes }) => (sizes === undefined ? [] : [`${name}: ${sizes.join(', ')}`]))
+    .join('; ');
+
+/** Ends with a usage error where the family has no published model of the size. */
+function checkSize({ model, size }: Options, command: Command): void {
+  const { sizes = [] } = familyNamed(model);
+  if (size === undefined || sizes.includes(size)) return;
+  const expected = sizes.length === 0 ? `No size of ${model} has a name; give --d-model and --layers` : `Allowed choices for ${model} are ${sizes.join(', ')}`;
+  command.error(`error: option '--size <name>' argument '${size}' is invalid. ${expected}.`);
 }
 
 /** Ends with a usage error where an option about the data would have no effect. */

@@ -1,5 +1,6 @@
 import { mixerStep, type MixerStepState } from '../../ops/block-step/mixer-step.js';
-import { blockStep, exp, negate, selectiveScan, split } from '../../ops/index.js';
+import { exp, negate, selectiveScan, split } from '../../ops/index.js';
+import { blockStep } from '../../ops/block-step/block-step.js';
 import { CausalConv1d, fanIn, Linear } from '../../nn/index.js';
 import type { FusedStep, Memory, Mixer, Norm, Normed, Parameter, ParameterStore, Pass, Slot, StepPass } from '../../nn/index.js';
 import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';

@@ -1,5 +1,6 @@
 import * as v from 'valibot';
-import { MambaMixer, largestMixerSizes, mambaMixerConfig, mixerMatrixSize, sizeProblem, type MambaMixerConfig } from '../../mixers/index.js';
+import { MambaMixer, mambaMixerConfig, type MambaMixerConfig } from '../../mixers/index.js';
+import { largestMixerSizes, mixerMatrixSize, sizeProblem } from '../../mixers/mamba/config.js';
 import { Block, Embedding, Linear, Norm, normal, type ParameterStore } from '../../nn/index.js';
 import { checked } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';

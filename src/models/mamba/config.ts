@@ -1,4 +1,5 @@
-import { largestMixerSizes, mambaMixerConfig, mixerMatrixSize, sizeProblem, type MambaInitialisation, type MambaMixerConfig, type MambaMixerOptions } from '../../mixers/index.js';
+import { mambaMixerConfig, type MambaInitialisation, type MambaMixerConfig, type MambaMixerOptions } from '../../mixers/index.js';
+import { largestMixerSizes, mixerMatrixSize, sizeProblem } from '../../mixers/mamba/config.js';
 import { ArgumentError } from '../../util/errors.js';
 import { endOfTextProblem, parameterProblem, type BaseConfig } from '../family.js';
 
