@@ -1,7 +1,6 @@
-import type { LanguageModel, State } from '../models/index.js';
+import type { LanguageModel, ReadOptions, State } from '../models/index.js';
 import type { StateUse } from '../models/state.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
-import type { AbortSignalLike } from '../util/abort-signal.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError } from '../util/errors.js';
 import { CapturedStep } from './captured-step.js';
@@ -15,7 +14,7 @@ import { CapturedStep } from './captured-step.js';
  * @throws ArgumentError when there is no id, or one is outside of the vocabulary; when the state is another model's, or in use
  * @throws DisposedError when model, state or backend are disposed, meanwhile too
  */
-export async function prefill(model: LanguageModel, ids: ArrayLike<number>, state: State, options: PrefillOptions = {}): Promise<Float32Array> {
+export async function prefill(model: LanguageModel, ids: ArrayLike<number>, state: State, options: ReadOptions = {}): Promise<Float32Array> {
   state.expectOf('prefill', model, 1);
   const use = state.take('prefill', 'a prefill');
   try {
@@ -25,36 +24,13 @@ export async function prefill(model: LanguageModel, ids: ArrayLike<number>, stat
   }
 }
 
-export interface PrefillOptions {
-  readonly chunkLength?: number;
-  readonly signal?: AbortSignalLike | undefined;
-}
-
 /** `prefill` for one that has taken the state. */
-export async function readPrompt(model: LanguageModel, ids: ArrayLike<number>, state: State, options: PrefillOptions): Promise<Float32Array> {
-  const { chunkLength = 512, signal } = options;
-  if (ids.length === 0) {
-    throw new ArgumentError({ operation: 'prefill', argument: 'ids', expected: 'at least one id', got: 'empty' });
-  }
-  model.checkIds('prefill', ids);
-  const all = Int32Array.from(ids);
-  const prepared = model.prepare();
-  let logits: Tensor | undefined;
+export async function readPrompt(model: LanguageModel, ids: ArrayLike<number>, state: State, options: ReadOptions): Promise<Float32Array> {
+  const logits = await model.read(ids, state, options);
   try {
-    for (let start = 0; start < all.length; start += chunkLength) {
-      signal?.throwIfAborted();
-      logits?.dispose();
-      const chunk = all.subarray(start, start + chunkLength);
-      logits = withoutScope(() =>
-        scope(() => model.forwardLast(tensor(model.backend, chunk, [1, chunk.length], 'i32'), { state, prepared })),
-      );
-      // One chunk in flight: an abort takes effect within a chunk, and the queue stays short.
-      await model.backend.synchronize();
-    }
-    return Float32Array.from((await logits?.data()) ?? []);
+    return Float32Array.from(await logits.data());
   } finally {
-    prepared.dispose();
-    logits?.dispose();
+    logits.dispose();
   }
 }
 

@@ -1,5 +1,5 @@
 /** Reading prompts, decoding and sampling: `elapid/generate`. */
-export { Decoder, prefill, type PrefillOptions } from './decoder.js';
+export { Decoder, prefill } from './decoder.js';
 export { generateText, generateTokens, type GenerateOptions, type GenerateTextOptions } from './generate.js';
 export { argmax, Sampler, type SamplingOptions } from './sampling.js';
 export { StopMatcher } from './stop.js';

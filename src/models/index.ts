@@ -3,7 +3,7 @@ export { loadModel, saveModel, type LoadOptions } from './checkpoint.js';
 export type { OnWarning } from './config-keys.js';
 export { falconMambaFamily, type FalconMambaConfig } from './falcon-mamba/family.js';
 export type { BaseConfig, ConfigJson, Fact, FamilyOptions, ModelFamily, Parts } from './family.js';
-export { LanguageModel, type ForwardOptions } from './language-model.js';
+export { LanguageModel, type ForwardOptions, type ReadOptions } from './language-model.js';
 export * from './mamba/index.js';
 export { packagedModel, packagedModels } from './packaged-models.js';
 export { weightDTypes, type WeightDType } from './packing.js';

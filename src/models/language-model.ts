@@ -3,8 +3,9 @@ import { expectTargets, logitLosses } from '../ops/cross-entropy/cross-entropy.j
 import { crossEntropy, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
 import { countParameters, initialParameters, ParameterStore, type Block, type Embedding, type Linear, type Memory, type Mixer, type Norm } from '../nn/index.js';
 import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
-import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';
+import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, tensor, withoutScope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';
 import { platform } from '#platform';
+import type { AbortSignalLike } from '../util/abort-signal.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, DisposedError } from '../util/errors.js';
 import type { BaseConfig, ModelFamily } from './family.js';
@@ -23,6 +24,13 @@ export interface ForwardOptions {
   readonly sequenceStarts?: Tensor;
   /** What `prepare()` gave, which saves working it out at every call; no gradient goes through it. */
   readonly prepared?: Prepared;
+}
+
+/** How `LanguageModel.read` goes about it. */
+export interface ReadOptions {
+  /** Positions a pass; default 512. */
+  readonly chunkLength?: number;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 const idsHint = 'is this the tokenizer of this model?';
@@ -146,6 +154,41 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       const rows = reshape(hidden, [batch, length * dModel]);
       return this.#logits(rows.aliased([batch, dModel], (length - 1) * dModel, rows.pitch));
     });
+  }
+
+  /**
+   * Reads one sequence into a state, a chunk at a time: memory does not grow with the sequence.
+   * @param ids at least one, in [0, V)
+   * @param state for one sequence; afterwards the state after the last id
+   * @returns logits [1,V] after the last id, for the caller to dispose
+   * @throws ArgumentError when there is no id, or one is outside of the vocabulary; when the state is another model's
+   * @throws DisposedError when model, state or backend are disposed, meanwhile too
+   */
+  async read(ids: ArrayLike<number>, state: State, { chunkLength = 512, signal }: ReadOptions = {}): Promise<Tensor<FloatDType>> {
+    if (ids.length === 0) throw new ArgumentError({ operation: 'read', argument: 'ids', expected: 'at least one id', got: 'empty' });
+    if (!Number.isInteger(chunkLength) || chunkLength < 1) {
+      throw new ArgumentError({ operation: 'read', argument: 'chunkLength', expected: 'an integer ≥ 1', got: String(chunkLength) });
+    }
+    this.checkIds('read', ids);
+    const all = Int32Array.from(ids);
+    const prepared = this.prepare();
+    let logits: Tensor<FloatDType> | undefined;
+    try {
+      for (let start = 0; start < all.length; start += chunkLength) {
+        signal?.throwIfAborted();
+        logits?.dispose();
+        const chunk = all.subarray(start, start + chunkLength);
+        logits = withoutScope(() => scope(() => this.forwardLast(tensor(this.backend, chunk, [1, chunk.length], 'i32'), { state, prepared })));
+        // One chunk in flight: an abort takes effect within a chunk, and the queue stays short.
+        await this.backend.synchronize();
+      }
+      return logits as Tensor<FloatDType>;
+    } catch (error) {
+      logits?.dispose();
+      throw error;
+    } finally {
+      prepared.dispose();
+    }
   }
 
   /**

@@ -155,7 +155,7 @@ describe('what cannot be generated', () => {
   const backend = useBackend('cpu');
 
   test.each([
-    { name: 'an empty prompt', ids: [], options: {}, message: /prefill: ids is empty; expected at least one id/ },
+    { name: 'an empty prompt', ids: [], options: {}, message: /read: ids is empty; expected at least one id/ },
     { name: 'an id beyond the vocabulary', ids: [1, 2, 23], options: {}, message: /ids\[2\] is 23; .*\[0, 23\).*Hint: is this the tokenizer of this model\?/ },
     { name: 'a negative id', ids: [-1], options: {}, message: /ids\[0\] is -1; expected an integer in \[0, V\)/ },
     { name: 'half an id', ids: [1, 0.5], options: {}, message: /ids\[1\] is 0\.5/ },
