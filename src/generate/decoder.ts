@@ -2,7 +2,6 @@ import type { LanguageModel, ReadOptions, State } from '../models/index.js';
 import type { StateUse } from '../models/state.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError } from '../util/errors.js';
 import { CapturedStep } from './captured-step.js';
 
 /**

@@ -1,5 +1,4 @@
 /** What the readers of all families' config.json share. */
-import * as v from 'valibot';
 import { platform } from '#platform';
 import { readJsonObject } from '../io/json-file.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
@@ -7,13 +6,6 @@ import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 import { unreadKey, type OnWarning } from './config-keys.js';
 import type { BaseConfig, FamilyOptions } from './family.js';
-
-/** Schema of a size: an integer from 1 to the largest there may be. */
-export const size = (largest: number) => v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largest)));
-export const ratio = v.optional(v.pipe(v.number(), v.gtValue(0)));
-export const real = v.optional(v.pipe(v.number(), v.finite()));
-export const epsilon = v.optional(v.pipe(v.number(), v.minValue(0), v.finite()));
-export const flag = v.optional(v.boolean());
 
 /**
  * Throws where a config.json says that the weights are quantized.

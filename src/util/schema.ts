@@ -3,6 +3,13 @@ import * as v from 'valibot';
 import { CheckpointError, type CheckpointLocation } from './errors.js';
 import { didYouMean } from './nearest.js';
 
+/** A key that may be left out: a size, an integer from 1 to the largest there may be. */
+export const size = (largest: number) => v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largest)));
+export const ratio = v.optional(v.pipe(v.number(), v.gtValue(0)));
+export const real = v.optional(v.pipe(v.number(), v.finite()));
+export const epsilon = v.optional(v.pipe(v.number(), v.minValue(0), v.finite()));
+export const flag = v.optional(v.boolean());
+
 /**
  * `value`, as the schema gives it back.
  * @param location the file; a `key` in it is where `value` stands

@@ -1,10 +1,11 @@
 import * as v from 'valibot';
 import { MambaMixer, mambaMixerConfig, type MambaMixerConfig } from '../../mixers/index.js';
+import { mixerSchema, mixerWords } from '../../mixers/mamba/config-words.js';
 import { largestMixerSizes, mixerMatrixSize, sizeProblem } from '../../mixers/mamba/config.js';
 import { Block, Embedding, Linear, Norm, normal, type ParameterStore } from '../../nn/index.js';
-import { checked } from '../../util/schema.js';
+import { checked, epsilon, flag, real, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
-import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, epsilon, expectOptions, flag, ratio, real, refuseQuantized, size, warnOfUnread } from '../config-reading.js';
+import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, refuseQuantized, warnOfUnread } from '../config-reading.js';
 import { endOfTextProblem, parameterProblem, type BaseConfig, type ConfigJson, type FamilyOptions, type ModelFamily, type Parts } from '../family.js';
 import { ArgumentError } from '../../util/errors.js';
 
@@ -24,24 +25,11 @@ const schema = v.object({
   vocab_size: v.nonOptional(size(largestSizes.vocabularySize)),
   hidden_size: v.nonOptional(size(largestSizes.dModel)),
   num_hidden_layers: v.nonOptional(size(largestSizes.layers)),
-  state_size: size(largestSizes.dState),
-  conv_kernel: size(largestSizes.dConv),
-  expand: ratio,
-  intermediate_size: size(largestSizes.dInner),
-  time_step_rank: v.optional(v.union([v.literal('auto'), v.nonOptional(size(largestSizes.dtRank))])),
+  ...mixerSchema,
   layer_norm_epsilon: epsilon,
   mixer_rms_eps: epsilon,
-  use_bias: flag,
-  use_conv_bias: flag,
-  hidden_act: v.optional(v.picklist(['silu', 'swish'])),
   tie_word_embeddings: flag,
   initializer_range: real,
-  time_step_scale: real,
-  time_step_min: real,
-  time_step_max: real,
-  time_step_init_scheme: v.optional(v.picklist(['random', 'uniform', 'constant'])),
-  time_step_floor: real,
-  rescale_prenorm_residual: flag,
   residual_in_fp32: flag,
   use_falcon_mambapy: flag,
 });
@@ -88,16 +76,11 @@ function read(json: ConfigJson, file: string, onWarning: OnWarning): FalconMamba
 }
 
 function write(config: FalconMambaConfig): Record<string, unknown> {
-  const { initialisation: i } = config;
   return {
     ...{ architectures: ['FalconMambaForCausalLM'], model_type: 'falcon_mamba' },
-    ...{ vocab_size: config.vocabularySize, hidden_size: config.dModel, num_hidden_layers: config.layers },
-    ...{ state_size: config.dState, conv_kernel: config.dConv, expand: config.dInner / config.dModel, intermediate_size: config.dInner },
-    ...{ time_step_rank: config.dtRank, layer_norm_epsilon: config.normEpsilon, mixer_rms_eps: config.selectionNormEpsilon },
-    ...{ use_bias: config.projectionBias, use_conv_bias: config.convBias, hidden_act: 'silu', tie_word_embeddings: config.tiedHead },
-    ...{ [endOfTextKey]: endOfTextValue(config.endOfText), residual_in_fp32: true, initializer_range: config.embeddingDeviation },
-    ...{ time_step_scale: i.dtScale, time_step_min: i.dtMin, time_step_max: i.dtMax, time_step_init_scheme: i.dtInit },
-    ...{ time_step_floor: i.dtFloor, rescale_prenorm_residual: i.rescaleOutput, dtype: 'float32' },
+    ...{ vocab_size: config.vocabularySize, hidden_size: config.dModel, num_hidden_layers: config.layers, ...mixerWords(config) },
+    ...{ layer_norm_epsilon: config.normEpsilon, mixer_rms_eps: config.selectionNormEpsilon, tie_word_embeddings: config.tiedHead },
+    ...{ [endOfTextKey]: endOfTextValue(config.endOfText), residual_in_fp32: true, initializer_range: config.embeddingDeviation, dtype: 'float32' },
   };
 }
 

@@ -1,13 +1,12 @@
 /** config.json of Mamba, read and written. */
 import * as v from 'valibot';
+import { mixerSchema, mixerWords, rankSchema } from '../../mixers/mamba/config-words.js';
 import { ArgumentError, CheckpointError } from '../../util/errors.js';
-import { checked } from '../../util/schema.js';
+import { checked, epsilon, flag, ratio, real, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
-import { agreement, configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, epsilon, flag, ratio, real, refuseQuantized, size, warnOfUnread } from '../config-reading.js';
+import { agreement, configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, refuseQuantized, warnOfUnread } from '../config-reading.js';
 import type { ConfigJson } from '../family.js';
 import { largestSizes, mambaConfig, type MambaConfig, type MambaConfigOptions } from './config.js';
-
-const rank = v.optional(v.union([v.literal('auto'), v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largestSizes.dtRank))]));
 
 /** The `model_type` of LTI models, which transformers does not have: other programs refuse it by name. */
 export const ltiType = 'elapid-mamba-lti';
@@ -19,7 +18,7 @@ const ssmSchema = v.nullish(
     d_state: size(largestSizes.dState),
     d_conv: size(largestSizes.dConv),
     expand: ratio,
-    dt_rank: rank,
+    dt_rank: rankSchema,
     dt_min: real,
     dt_max: real,
     dt_init: v.optional(v.picklist(['random', 'constant'])),
@@ -58,25 +57,12 @@ const schema = v.object({
   d_model: size(largestSizes.dModel),
   num_hidden_layers: size(largestSizes.layers),
   n_layer: size(largestSizes.layers),
-  state_size: size(largestSizes.dState),
-  conv_kernel: size(largestSizes.dConv),
-  expand: ratio,
-  intermediate_size: size(largestSizes.dInner),
+  ...mixerSchema,
   d_inner: size(largestSizes.dInner),
-  time_step_rank: rank,
   layer_norm_epsilon: epsilon,
-  use_bias: flag,
-  use_conv_bias: flag,
-  hidden_act: v.optional(v.picklist(['silu', 'swish'])),
   tie_word_embeddings: flag,
   tie_embeddings: flag,
   initializer_range: real,
-  time_step_scale: real,
-  time_step_min: real,
-  time_step_max: real,
-  time_step_init_scheme: v.optional(v.picklist(['random', 'uniform', 'constant'])),
-  time_step_floor: real,
-  rescale_prenorm_residual: flag,
   rms_norm: flag,
   ssm_cfg: ssmSchema,
   attn_cfg: attentionSchema,
@@ -176,31 +162,17 @@ export function writeMambaConfig(config: MambaConfig): Record<string, unknown> {
   if (config.norm !== 'rms') {
     throw new ArgumentError({ operation: 'saveModel', argument: 'norm', expected: "'rms', the only one of transformers' Mamba", got: "'layer'" });
   }
-  const { initialisation: i, endOfText } = config;
   return {
     ...(config.ssm === 's6' ? { architectures: ['MambaForCausalLM'], model_type: 'mamba' } : { model_type: ltiType }),
     vocab_size: config.vocabularySize,
     hidden_size: config.dModel,
     num_hidden_layers: config.layers,
-    state_size: config.dState,
-    conv_kernel: config.dConv,
-    expand: config.dInner / config.dModel,
-    intermediate_size: config.dInner,
-    time_step_rank: config.dtRank,
+    ...mixerWords(config),
     layer_norm_epsilon: config.normEpsilon,
-    use_bias: config.projectionBias,
-    use_conv_bias: config.convBias,
-    hidden_act: 'silu',
     tie_word_embeddings: config.tiedHead,
-    [endOfTextKey]: endOfTextValue(endOfText),
+    [endOfTextKey]: endOfTextValue(config.endOfText),
     residual_in_fp32: true,
-    initializer_range: i.embeddingDeviation,
-    time_step_scale: i.dtScale,
-    time_step_min: i.dtMin,
-    time_step_max: i.dtMax,
-    time_step_init_scheme: i.dtInit,
-    time_step_floor: i.dtFloor,
-    rescale_prenorm_residual: i.rescaleOutput,
+    initializer_range: config.initialisation.embeddingDeviation,
     dtype: 'float32',
   };
 }
