@@ -13,6 +13,7 @@ export {
   FileError,
   ShapeError,
   type CheckpointLocation,
+  type Problem,
 } from './util/errors.js';
 export { Random } from './util/random.js';
 export {
