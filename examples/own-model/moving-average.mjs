@@ -36,7 +36,7 @@ export const movingAverageFamily = {
   configOf: (options) => ({ vocabularySize: 256, dModel: 64, layers: 2, tiedHead: true, endOfText: [], ...options }),
   read: (json) => movingAverageFamily.configOf(json),
   write: (config) => ({ ...config, model_type: 'moving-average' }),
-  problemOf: ({ dModel, layers }) => (dModel > 0 && layers > 0 ? undefined : 'dModel and layers must be positive'),
+  problemOf: ({ dModel, layers }) => (dModel > 0 && layers > 0 ? undefined : { argument: '[dModel, layers]', expected: 'positive numbers', got: `[${dModel}, ${layers}]` }),
   facts: ({ dModel, layers }) => [['layers', `${layers} moving averages of ${dModel} channels`]],
   build(parameters, { vocabularySize, dModel, layers }) {
     const backbone = parameters.at('backbone');

@@ -1,4 +1,5 @@
 import type { Block, Embedding, Linear, Norm, ParameterStore } from '../nn/index.js';
+import { describeValue, type ArgumentProblem } from '../util/errors.js';
 import type { OnWarning } from './config-keys.js';
 
 /** What the config of every language model has. */
@@ -63,7 +64,7 @@ export interface ModelFamily<C extends BaseConfig = BaseConfig> {
    */
   configOf(options: FamilyOptions): C;
   /** What is wrong with a config: it is asked before anything of its sizes is made. */
-  problemOf(config: C): string | undefined;
+  problemOf(config: C): ArgumentProblem | undefined;
   /** Makes the modules, asking the store for their parameters. */
   build(parameters: ParameterStore, config: C): Parts;
   /** What `elapid inspect` says of a config. */
@@ -74,14 +75,14 @@ export interface ModelFamily<C extends BaseConfig = BaseConfig> {
 const mostParameters = 2 ** 40;
 
 /** What is wrong with a number of parameters. */
-export function parameterProblem(parameters: number): string | undefined {
+export function parameterProblem(parameters: number): ArgumentProblem | undefined {
   if (parameters <= mostParameters) return undefined;
-  return `the parameters would be ${parameters.toPrecision(3)}; expected at most ${mostParameters.toPrecision(3)}`;
+  return { argument: 'the number of parameters', expected: `at most ${mostParameters.toPrecision(3)}`, got: parameters.toPrecision(3) };
 }
 
 /** What is wrong with the ids that end a text. */
-export function endOfTextProblem({ endOfText, vocabularySize }: BaseConfig): string | undefined {
+export function endOfTextProblem({ endOfText, vocabularySize }: BaseConfig): ArgumentProblem | undefined {
   const stranger = endOfText.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabularySize));
   if (stranger < 0) return undefined;
-  return `endOfText[${stranger}] is ${String(endOfText[stranger])}; expected an id in [0, V) = [0, ${vocabularySize})`;
+  return { argument: `endOfText[${stranger}]`, expected: `an id in [0, V) = [0, ${vocabularySize})`, got: describeValue(endOfText[stranger]) };
 }

@@ -375,7 +375,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
 
 function expectSound<C extends BaseConfig>(operation: string, family: ModelFamily<C>, config: C): void {
   const problem = family.problemOf(config);
-  if (problem !== undefined) throw new ArgumentError(`${operation}: ${problem}`);
+  if (problem !== undefined) throw new ArgumentError({ operation, ...problem });
 }
 
 /** Throws when the parameters would take more memory than the machine has: making them would end in swapping, or in death. */

@@ -17,6 +17,9 @@ export interface Problem {
   readonly hint?: string | undefined;
 }
 
+/** The same of what several operations look at, such as a config: each says its own name. */
+export type ArgumentProblem = Omit<Problem, 'operation'>;
+
 /**
  * Base class: `instanceof ElapidError` tells errors of this package from errors of the program.
  *

@@ -171,7 +171,7 @@ describe('sizes beyond all models are refused before anything of their size is m
   });
 
   test('sizes that are each possible, but not together', async () => {
-    expect((await refusal({ ...transformers, hidden_size: 2 ** 20 })).message).toMatch(/the parameters would be .*e\+\d+; expected at most 1\.10e\+12/);
+    expect((await refusal({ ...transformers, hidden_size: 2 ** 20 })).message).toMatch(/the number of parameters is .*e\+\d+; expected at most 1\.10e\+12/);
   });
 
   test.each(['vocabularySize', 'dModel', 'layers', 'dState', 'dConv', 'dInner', 'dtRank'] as const)('mambaConfig and LanguageModel: %s', (key) => {

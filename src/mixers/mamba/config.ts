@@ -1,5 +1,6 @@
 import { mostTaps } from '../../ops/causal-conv1d/arguments.js';
 import { largestState } from '../../ops/selective-scan/plan.js';
+import { describeValue, type ArgumentProblem } from '../../util/errors.js';
 
 /** What a Mamba mixer looks like. */
 export interface MambaMixerConfig {
@@ -76,10 +77,10 @@ export const largestMixerSizes = {
 } as const satisfies Partial<Record<keyof MambaMixerConfig, number>>;
 
 /** What is wrong with the sizes of a config: the first that is no integer from 1 to the largest there may be. */
-export function sizeProblem<K extends string>(config: NoInfer<Readonly<Record<K, number>>>, largest: Readonly<Record<K, number>>): string | undefined {
+export function sizeProblem<K extends string>(config: NoInfer<Readonly<Record<K, number>>>, largest: Readonly<Record<K, number>>): ArgumentProblem | undefined {
   for (const key of Object.keys(largest) as K[]) {
     if (Number.isInteger(config[key]) && config[key] > 0 && config[key] <= largest[key]) continue;
-    return `${key} is ${String(config[key])}; expected an integer from 1 to ${String(largest[key])}`;
+    return { argument: key, expected: `an integer from 1 to ${String(largest[key])}`, got: describeValue(config[key]) };
   }
   return undefined;
 }

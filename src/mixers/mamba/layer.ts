@@ -35,7 +35,7 @@ export class Mamba {
   constructor({ seed = 0, ...sizes }: MambaOptions, backend: Backend) {
     const config = mambaMixerConfig({ layers: 1, ...sizes });
     const problem = sizeProblem(config, largestMixerSizes);
-    if (problem !== undefined) throw new ArgumentError(`Mamba: ${problem}`);
+    if (problem !== undefined) throw new ArgumentError({ operation: 'Mamba', ...problem });
     const store = new ParameterStore(initialParameters(backend, seed));
     this.backend = backend;
     this.#mixer = new MambaMixer(store, config);

@@ -7,7 +7,7 @@ import { checked, epsilon, flag, real, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
 import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, refuseQuantized, warnOfUnread } from '../config-reading.js';
 import { endOfTextProblem, parameterProblem, type BaseConfig, type ConfigJson, type FamilyOptions, type ModelFamily, type Parts } from '../family.js';
-import { ArgumentError } from '../../util/errors.js';
+import { ArgumentError, type ArgumentProblem } from '../../util/errors.js';
 
 /** What a Falcon-Mamba looks like: a Mamba whose Δ, B and C are normed before use. */
 export interface FalconMambaConfig extends BaseConfig, MambaMixerConfig {
@@ -44,11 +44,11 @@ function falconMambaConfig({ vocabularySize, ...options }: Options): FalconMamba
   const mixer = mambaMixerConfig({ ...rest, selectionNormEpsilon, initialisation });
   const config = { ...mixer, vocabularySize, normEpsilon, selectionNormEpsilon, tiedHead, endOfText, embeddingDeviation };
   const problem = problemOf(config);
-  if (problem !== undefined) throw new ArgumentError(`falconMambaConfig: ${problem}`);
+  if (problem !== undefined) throw new ArgumentError({ operation: 'falconMambaConfig', ...problem });
   return config;
 }
 
-function problemOf(config: FalconMambaConfig): string | undefined {
+function problemOf(config: FalconMambaConfig): ArgumentProblem | undefined {
   const { vocabularySize, dModel, layers, tiedHead } = config;
   const parameters = () => (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * mixerMatrixSize(config);
   return sizeProblem(config, largestSizes) ?? parameterProblem(parameters()) ?? endOfTextProblem(config);

@@ -1,6 +1,6 @@
 import { mambaMixerConfig, type MambaInitialisation, type MambaMixerConfig, type MambaMixerOptions } from '../../mixers/index.js';
 import { largestMixerSizes, mixerMatrixSize, sizeProblem } from '../../mixers/mamba/config.js';
-import { ArgumentError } from '../../util/errors.js';
+import { ArgumentError, type ArgumentProblem } from '../../util/errors.js';
 import { endOfTextProblem, parameterProblem, type BaseConfig } from '../family.js';
 
 /** What a Mamba language model looks like. */
@@ -56,7 +56,7 @@ export function mambaConfig(options: MambaConfigOptions | MambaSize): MambaConfi
     initialisation: { embeddingDeviation: 0.02, ...initialisation, ...mixer.initialisation },
   };
   const problem = problemOf(config);
-  if (problem !== undefined) throw new ArgumentError(`mambaConfig: ${problem}`);
+  if (problem !== undefined) throw new ArgumentError({ operation: 'mambaConfig', ...problem });
   return config;
 }
 
@@ -67,7 +67,7 @@ export function publishedSize(name: string): Pick<MambaConfig, 'vocabularySize' 
 }
 
 /** What is wrong with a config. */
-export function problemOf(config: MambaConfig): string | undefined {
+export function problemOf(config: MambaConfig): ArgumentProblem | undefined {
   const { vocabularySize, dModel, layers, tiedHead } = config;
   const size = () => (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * mixerMatrixSize(config);
   return sizeProblem(config, largestSizes) ?? parameterProblem(size()) ?? endOfTextProblem(config);
