@@ -12,6 +12,7 @@ export {
   ElapidError,
   FileError,
   ShapeError,
+  type ArgumentProblem,
   type CheckpointLocation,
   type Problem,
 } from './util/errors.js';
