@@ -1,6 +1,6 @@
 import type { LanguageModel, Prepared, State } from '../models/index.js';
 import type { Program } from '../tensor/index.js';
-import { DisposedError } from '../util/errors.js';
+import { ArgumentError, DisposedError } from '../util/errors.js';
 
 /** A step of a model on a state, captured, and what was worked out from the weights for it: what decoders replay. */
 export class CapturedStep {
@@ -9,6 +9,8 @@ export class CapturedStep {
   readonly #batch: number;
   readonly #prepared: Prepared;
   readonly #program: Program;
+  /** What was added to each linear layer when the step was captured. */
+  readonly #added: readonly unknown[];
   #disposed = false;
 
   /**
@@ -21,6 +23,7 @@ export class CapturedStep {
     this.#model = model;
     this.#state = state;
     this.#batch = state.batch;
+    this.#added = additionsOf(model);
     this.#prepared = model.prepare();
     try {
       this.#program = model.backend.capture(() => {
@@ -36,11 +39,18 @@ export class CapturedStep {
     return this.#program.launches;
   }
 
-  /** @throws DisposedError when the decoder, the model or the state was disposed */
+  /**
+   * @throws DisposedError when the decoder, the model or the state was disposed
+   * @throws ArgumentError when an adapter was attached or taken off since
+   */
   expectLive(operation: string): void {
     if (this.#disposed) throw new DisposedError(`${operation}: the decoder was disposed`);
     this.#model.expectLive(operation);
     this.#state.expectOf(operation, this.#model, this.#batch);
+    const added = additionsOf(this.#model);
+    if (added.every((one, i) => one === this.#added[i])) return;
+    const [expected, got] = ['linear layers as they were when the decoder was made', 'changed: something was added to one, or taken off'];
+    throw new ArgumentError({ operation, argument: 'model', expected, got, hint: 'make a decoder anew; its state may stay' });
   }
 
   /**
@@ -62,3 +72,5 @@ export class CapturedStep {
     this.#prepared.dispose();
   }
 }
+
+const additionsOf = (model: LanguageModel): unknown[] => Array.from(model.linears.values(), ({ added }) => added);

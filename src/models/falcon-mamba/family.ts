@@ -98,9 +98,15 @@ function build(parameters: ParameterStore, config: FalconMambaConfig): Parts {
   return { embeddings, blocks, finalNorm, head: tiedHead ? null : new Linear(parameters.at('lm_head'), options) };
 }
 
+/** Of tiiuae/falcon-mamba-7b. */
+const sizesOf7b = { vocabularySize: 65024, dModel: 4096, layers: 64, tiedHead: false };
+
 function configOf(options: FamilyOptions): FalconMambaConfig {
-  expectOptions('falcon-mamba', options, ['vocabularySize', 'dModel', 'layers', 'dState', 'dConv', 'expand', 'dtRank', 'embeddingDeviation']);
-  return falconMambaConfig(options as unknown as Options);
+  const known = ['vocabularySize', 'size', 'dModel', 'layers', 'dState', 'dConv', 'expand', 'dtRank', 'embeddingDeviation'];
+  expectOptions('falcon-mamba', options, known);
+  const { size: name, ...sizes } = options;
+  if (name !== undefined && name !== '7b') throw new ArgumentError({ operation: 'configOf (falcon-mamba)', argument: 'size', expected: "'7b'", got: `'${String(name)}'` });
+  return falconMambaConfig({ ...(name === undefined ? {} : sizesOf7b), ...(sizes as unknown as Options) });
 }
 
 /**
@@ -111,6 +117,7 @@ export const falconMambaFamily: ModelFamily<FalconMambaConfig> = {
   name: 'falcon-mamba',
   modelTypes: ['falcon_mamba'],
   recognises: ({ architectures }) => Array.isArray(architectures) && architectures.includes('FalconMambaForCausalLM'),
+  sizes: ['7b'],
   ...{ read, write, problemOf, build, configOf },
   facts: ({ layers, dModel, dInner, dState, dConv, dtRank }) => [
     ['layers', `${layers} Mamba blocks with norms on Δ, B and C, RMS norm`],
