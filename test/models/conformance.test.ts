@@ -33,7 +33,8 @@ describe.each(runs)('on $name', ({ kind, options }) => {
       describe('gradients', () => { checkGradients(subject); });
       describe('adapters', () => { checkAdapters(subject); });
       describe('checkpoints', () => { checkCheckpoints(subject); });
-      describe('training', () => { checkTraining(subject); });
+      // The reference backend takes long for it, and its gradients are those of all.
+      if (kind !== 'reference') describe('training', () => { checkTraining(subject); });
     });
   });
 });

@@ -55,7 +55,7 @@ const mamba: FamilyRow = {
     },
     { options: { ssm: 'lti' } },
     // Extents that a GPU's fused step takes.
-    { options: { dModel: 64, dState: 16, dConv: 4, dtRank: 4 } },
+    { options: { dModel: 32, dState: 16, dConv: 4, dtRank: 4 } },
   ],
   otherState: { dState: 4 },
   golden: 'hf-mamba',
