@@ -5,7 +5,7 @@ import { expectClose } from '../../support/compare.js';
 import { lossAndGradients, type LossAndGradients } from '../../support/gradients.js';
 import { leftPadded, packed, type Layout } from '../../support/layouts.js';
 import { read } from '../../support/models.js';
-import { ids, limit, rowsOf, vocabulary, type Subject } from './subject.js';
+import { ids, limit, rowsOf, type Subject } from './subject.js';
 
 const padding = 4;
 

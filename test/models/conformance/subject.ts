@@ -18,12 +18,12 @@ export interface Subject {
   readonly row: FamilyRow;
   readonly variant: Variant;
   readonly kind: 'reference' | 'cpu' | 'webgpu';
-  backend(): Backend;
-  reference(): Backend;
+  readonly backend: () => Backend;
+  readonly reference: () => Backend;
   /** Runs `body` with a model, and frees it. */
-  withModel(body: (model: LanguageModel) => Promise<void>): Promise<void>;
+  readonly withModel: (body: (model: LanguageModel) => Promise<void>) => Promise<void>;
   /** Ids on the backend. @param shape default: one sequence */
-  input(ids: ArrayLike<number>, shape?: readonly number[]): Tensor<'i32'>;
+  readonly input: (ids: ArrayLike<number>, shape?: readonly number[]) => Tensor<'i32'>;
 }
 
 export const subjectOf = (given: Omit<Subject, 'withModel' | 'input'>): Subject => ({
