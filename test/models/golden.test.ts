@@ -61,7 +61,7 @@ describe.each(runs)('on $on', ({ kind, options, limit }) => {
           const piece = Array.from({ length: rows }, (_, row) => [...ids.subarray(row * length + start, row * length + end)]);
           const logits = await read(() => model.forward(input(piece.flat(), [rows, end - start]), { state }));
           const wanted = piece.flatMap((_, row) => [...expected.subarray(row * width + (start * width) / length, row * width + (end * width) / length)]);
-          expectClose(logits, wanted, limit, `logits of positions ${String(start)} to ${String(end)}`);
+          expectClose(logits, wanted, limit, `logits of positions ${start} to ${end}`);
         }
         state.dispose();
       }));
@@ -72,7 +72,7 @@ describe.each(runs)('on $on', ({ kind, options, limit }) => {
         const states = scope(() => model.hiddenStates(input()));
         expect(states.length).toBe(model.config.layers + 1);
         for (const [i, state] of states.entries()) {
-          expectClose(await state.exactData(), golden.floats(`hidden.${String(i)}`), limit, `hidden.${String(i)}`);
+          expectClose(await state.exactData(), golden.floats(`hidden.${i}`), limit, `hidden.${i}`);
           state.dispose();
         }
       }));

@@ -35,22 +35,23 @@ export function checkAdapters({ backend, withModel, input }: Subject): void {
     const decoder = new Decoder(model, state);
     const steps: number[] = [];
     for (const id of text) steps.push(...(await decoder.step([id])));
-    const read1 = model.newState(1);
-    const last = await prefill(model, text, read1, { chunkLength: 4 });
-    for (const one of [decoder, state, read1]) one.dispose();
+    const other = model.newState(1);
+    const last = await prefill(model, text, other, { chunkLength: 4 });
+    for (const one of [decoder, state, other]) one.dispose();
     const losses = await read(() => model.tokenLosses(input(text), input(next)));
-    const { loss, gradients } = await lossAndGradients(model, () => model.loss(input(text), input(next)));
-    return { logits, steps, last, losses, loss, gradients };
+    const loss = await read(() => lossOf(model));
+    return { logits, steps, last, losses, loss };
   }
+
+  const lossOf = (model: LanguageModel) => model.loss(input(text), input(next));
 
   test('zeros on every linear layer change nothing', () =>
     withModel(async (model) => {
-      const plain = await everyPath(model);
+      const [plain, { gradients }] = [await everyPath(model), await lossAndGradients(model, () => lossOf(model))];
       for (const linear of model.linears.values()) adaptByZeros(linear);
-      const adapted = await everyPath(model);
-      for (const path of ['logits', 'steps', 'last', 'losses'] as const) expectClose(adapted[path], plain[path], limit, path);
-      expectClose([adapted.loss], [plain.loss], limit, 'loss');
-      for (const [key, gradient] of plain.gradients) expectClose(adapted.gradients.get(key) ?? [], gradient, 4 * limit, `gradient of ${key}`);
+      const [adapted, after] = [await everyPath(model), await lossAndGradients(model, () => lossOf(model))];
+      for (const path of ['logits', 'steps', 'last', 'losses', 'loss'] as const) expectClose(adapted[path], plain[path], limit, path);
+      for (const [key, gradient] of gradients) expectClose(after.gradients.get(key) ?? [], gradient, 4 * limit, `gradient of ${key}`);
     }));
 
   test('an adapter of each layer has its effect, the same on every path', () =>
@@ -63,9 +64,9 @@ export function checkAdapters({ backend, withModel, input }: Subject): void {
         expect(relativeError(logits, plain), `effect of ${key}`).toBeGreaterThan(10 * limit);
         expectClose(steps, logits, limit, `steps, ${key}`);
         expectClose(last, rowsOf(logits, text.length - 1, text.length), limit, `prompt, ${key}`);
-        const expected = Float64Array.from(text, (_, t) => lossOf(rowsOf(logits, t, t + 1), next[t] ?? 0));
+        const expected = Float64Array.from(text, (_, t) => crossEntropyOf(rowsOf(logits, t, t + 1), next[t] ?? 0));
         expectClose(losses, expected, limit, `token losses, ${key}`);
-        expectClose([loss], [expected.reduce((sum, value) => sum + value, 0) / text.length], limit, `loss, ${key}`);
+        expectClose(loss, [expected.reduce((sum, value) => sum + value, 0) / text.length], limit, `loss, ${key}`);
         linear.added = null;
         weight.dispose();
       }
@@ -88,7 +89,7 @@ export function checkAdapters({ backend, withModel, input }: Subject): void {
 }
 
 /** Cross-entropy of a target under logits. */
-function lossOf(logits: Float64Array, target: number): number {
+function crossEntropyOf(logits: Float64Array, target: number): number {
   expect(logits).toHaveLength(vocabulary);
   const largest = Math.max(...logits);
   return largest + Math.log(logits.reduce((sum, value) => sum + Math.exp(value - largest), 0)) - (logits[target] ?? NaN);

@@ -40,7 +40,7 @@ export function checkDocuments({ withModel, input }: Subject): void {
       const logits = await read(() => model.forward(input(all, shape), { sequenceStarts: input(starts, shape) }));
       for (const { ids: document, at } of documents) {
         const alone = await read(() => model.forward(input(document)));
-        expectClose(rowsOf(logits, at, at + document.length), alone, limit, `logits of the document at ${String(at)}`);
+        expectClose(rowsOf(logits, at, at + document.length), alone, limit, `logits of the document at ${at}`);
       }
       const [together, apart] = [await lossOf(model, layout), await documentByDocument(model, layout)];
       expectClose([together.loss], [apart.loss], limit, 'loss');
@@ -56,14 +56,14 @@ export function checkDocuments({ withModel, input }: Subject): void {
       const [batch, singles] = [model.newState(rows.length), rows.map(() => model.newState(1))];
       const last = await read(() => model.forwardLast(input(all, shape), { state: batch, sequenceStarts: input(starts, shape) }));
       for (const [i, state] of singles.entries()) {
-        expectClose(rowsOf(last, i, i + 1), await prefill(model, rows[i] ?? [], state), limit, `after prompt ${String(i)}`);
+        expectClose(rowsOf(last, i, i + 1), await prefill(model, rows[i] ?? [], state), limit, `after prompt ${i}`);
       }
       const [together, apart] = [new Decoder(model, batch), singles.map((state) => new Decoder(model, state))];
       for (let t = 20; t < 23; t++) {
         const next = rows.map((_, i) => ids[t + 3 * i] ?? 0);
         const logits = Float64Array.from(await together.step(next));
         for (const [i, decoder] of apart.entries()) {
-          expectClose(rowsOf(logits, i, i + 1), await decoder.step([next[i] ?? 0]), limit, `row ${String(i)}, id ${String(t)}`);
+          expectClose(rowsOf(logits, i, i + 1), await decoder.step([next[i] ?? 0]), limit, `row ${i}, id ${t}`);
         }
       }
       for (const one of [together, ...apart, batch, ...singles]) one.dispose();

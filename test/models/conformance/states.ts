@@ -71,7 +71,7 @@ export function checkStates({ row, kind, backend, withModel }: Subject): void {
 function firstDifference(model: LanguageModel, other: LanguageModel): [slot: string, shape: Shape] | [] {
   for (const [i, { slots }] of other.mixers.entries()) {
     for (const [name, { shape }] of Object.entries(slots)) {
-      if (!sameShape(shape, model.mixers[i]?.slots[name]?.shape ?? [])) return [`${String(i)}.${name}`, shape];
+      if (!sameShape(shape, model.mixers[i]?.slots[name]?.shape ?? [])) return [`${i}.${name}`, shape];
     }
   }
   return [];
