@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
-import { loadModel, LanguageModel, saveModel, mambaFamily } from '../../src/models/index.js';
-import { packedParameters, portableWeightDTypes } from '../../src/models/packing.js';
+import { loadModel, type LanguageModel, saveModel } from '../../src/models/index.js';
+import { portableWeightDTypes } from '../../src/models/packing.js';
 import { packedDTypes, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
 import { ArgumentError } from '../../src/util/errors.js';
