@@ -55,7 +55,7 @@ const gradientLaunches = {
   // The gradient the scalar loss begins with.
   fill: 1,
   // Gradients of what is used twice: each layer's convolved input, the residual stream, the tied embedding.
-  binary: 4,
+  accumulate: 4,
   // Gradients of the parts of in_proj's and x_proj's outputs, put together.
   copy_rows: 10,
 };
@@ -122,7 +122,7 @@ describe('launches of a model of two layers', () => {
       copy_rows: 10 + run.trainer.model.parameters.length - 9,
       scale_into: 1,
       multiply_in_place: 1,
-      binary: 3,
+      accumulate: 3,
       global_norm: 1,
     });
     // The step waits for loss and norm, which a plan has none of, before it updates.
