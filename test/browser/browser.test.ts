@@ -10,6 +10,7 @@ import { useBackend } from '../support/backends.js';
 import { expectClose, tolerance } from '../support/compare.js';
 import { goldenPath } from '../support/goldens.js';
 import { idTensor, read } from '../support/models.js';
+import { isNight } from '../support/rare-cases.js';
 import { listCases } from '../webgpu/agreement.js';
 import { serve } from './serve.js';
 
@@ -26,8 +27,6 @@ interface Agreements {
   checked: number;
   failures: string[];
 }
-
-const nightly = process.env['ELAPID_NIGHTLY'] === '1';
 
 const executable = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => existsSync(path));
 if (executable === undefined && process.env['CI'] === 'true') throw new Error('CI must test in a browser: no chromium found');
@@ -87,7 +86,7 @@ describe.skipIf(executable === undefined)(`Chromium${note}`, () => {
   });
 
   // One thread of a page compiles all of a software GPU's kernels: a test of the night. Node's tests run the cases on the same WebGPU.
-  test.runIf(nightly)('every webgpu kernel agrees with the reference', { timeout: 1_800_000 }, async () => {
+  test.runIf(isNight)('every webgpu kernel agrees with the reference', { timeout: 1_800_000 }, async () => {
     const { description, checked, failures } = await inBrowser<Agreements>('agreement', false);
     expect(description).toMatch(/^webgpu \(/);
     expect(failures).toEqual([]);

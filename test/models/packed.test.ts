@@ -1,10 +1,8 @@
 import { mkdirSync, writeFileSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { splitText } from '../../src/data/index.js';
-import { Decoder } from '../../src/generate/index.js';
-import { loadModel, LanguageModel, saveModel, mambaFamily } from '../../src/models/index.js';
-import { packedParameters, portableWeightDTypes } from '../../src/models/packing.js';
-import { initialParameters } from '../../src/nn/index.js';
+import { loadModel, type LanguageModel, saveModel } from '../../src/models/index.js';
+import { portableWeightDTypes } from '../../src/models/packing.js';
 import { packedDTypes, type Backend, type Tensor } from '../../src/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
 import { ArgumentError } from '../../src/util/errors.js';
@@ -13,7 +11,7 @@ import { checkpointErrorOf, rewriteSafetensors, type EditableContent } from '../
 import { expectClose, relativeError } from '../support/compare.js';
 import { useFolder } from '../support/folders.js';
 import { Goldens, goldenPath } from '../support/goldens.js';
-import { idTensor, randomIds, read, smallConfig } from '../support/models.js';
+import { idTensor, read } from '../support/models.js';
 
 const golden = new Goldens(goldenPath('hf-mamba/golden.safetensors'));
 const ids = golden.integers('input_ids');
@@ -42,21 +40,6 @@ describe.each(compiledKernels)('goldens in every format, %s kernels', (kernels) 
     expectClose(await logitsOf(backend(), model), golden.floats('logits'), limits[dtype], 'logits');
     model.dispose();
     expect(backend().statistics().liveBuffers).toBe(0);
-  });
-
-  test.each(packedDTypes)('%s: captured steps give what the whole sequence gives', async (dtype) => {
-    const config = smallConfig({ initialisation: { embeddingDeviation: 0.5 } });
-    const model = new LanguageModel(mambaFamily, config, backend(), packedParameters(initialParameters(backend(), 3), dtype));
-    const sequences = [randomIds(9, 23, 1), randomIds(9, 23, 2), randomIds(9, 23, 3)];
-    const state = model.newState(3);
-    const decoder = new Decoder(model, state);
-    let stepped: Float32Array = new Float32Array();
-    for (let t = 0; t < 9; t++) stepped = await decoder.step(sequences.map((sequence) => sequence[t] ?? 0));
-    const all = Int32Array.from(sequences.flatMap((sequence) => [...sequence]));
-    expectClose(stepped, await read(() => model.forwardLast(idTensor(backend(), all, [3, 9]))), 1e-5, 'logits');
-    decoder.dispose();
-    state.dispose();
-    model.dispose();
   });
 });
 

@@ -13,10 +13,11 @@ const compiledForLong = [
   /^selective-scan \/ (channels|every position|zero-order hold: |lengths: B 2, L 1,|states: B 1, L 4, E 17, N (1|8|16|64)\b|z: |initial state|through )/,
 ];
 
-const nightly = process.env['ELAPID_NIGHTLY'] === '1';
+/** Whether tests of the night run too. */
+export const isNight = process.env['ELAPID_NIGHTLY'] === '1';
 
 /** Whether a case, `folder / name`, is left to the night on a CPU. */
-export const isRareOnCpu = (name: string): boolean => !nightly && wide.test(name);
+export const isRareOnCpu = (name: string): boolean => !isNight && wide.test(name);
 
 /** Whether a case, `folder / name`, is left to the night on a software GPU. */
-export const isRareOnGpu = (name: string): boolean => !nightly && compiledForLong.some((pattern) => pattern.test(name));
+export const isRareOnGpu = (name: string): boolean => !isNight && compiledForLong.some((pattern) => pattern.test(name));

@@ -10,6 +10,7 @@ import { empty, scope, type Backend } from '../../src/tensor/index.js';
 import { gpuIsHere, useBackend, useChangedGpu } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
 import { randomIds, smallModel } from '../support/models.js';
+import { isNight } from '../support/rare-cases.js';
 import { TinyRun } from '../support/training.js';
 import { checkCase, listCases } from './agreement.js';
 
@@ -31,7 +32,6 @@ const everySuite = [
   // Half a minute each of a software GPU, the training below more than a minute: tests of the night.
   { nightly: true, bytes: 300_000, filter: /^selective-scan \/ (model: B 3, L 200.*16 |step, model)/ },
 ];
-const isNight = process.env['ELAPID_NIGHTLY'] === '1';
 const suites = everySuite.filter(({ nightly = false }) => !nightly || isNight);
 
 describe.runIf(gpuIsHere).each(suites)('operations where $bytes bytes can be bound', ({ bytes, filter }) => {

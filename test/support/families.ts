@@ -1,0 +1,80 @@
+/** The model families that the conformance suite and the goldens run: a family more is a row more. */
+import { falconMambaFamily, LanguageModel, mambaFamily, type BaseConfig, type ModelFamily } from '../../src/models/index.js';
+import { initialParameters } from '../../src/nn/index.js';
+import type { Backend } from '../../src/tensor/index.js';
+import { Random } from '../../src/util/random.js';
+import { smallConfig } from './models.js';
+
+/** Another form of a family's small model. */
+export interface Variant {
+  /** For `make`. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** The error of `saveModel`, where no config.json of the family can describe the model. */
+  readonly unsaved?: RegExp;
+}
+
+/** What a family is tested with. */
+export interface FamilyRow {
+  readonly name: string;
+  /** A small model with random weights and a vocabulary of 23. Odd sizes everywhere, so that nothing fits the kernels' widths by luck. */
+  readonly make: (backend: Backend, options?: Variant['options']) => LanguageModel;
+  readonly variants: readonly Variant[];
+  /** What makes a model whose state has other sizes. */
+  readonly otherState: Variant['options'];
+  /** Folder of a model of transformers', with what it computes in float64. */
+  readonly golden: string;
+  /** Whether that folder has a left-padded batch, `padded.safetensors`. */
+  readonly padded: boolean;
+  /** Folders of the same weights in other dialects. */
+  readonly dialects: readonly string[];
+}
+
+/**
+ * A model whose parameters are away from where they start: norms are not 1, biases not 0, and step sizes large enough for every path to
+ * have an effect that is far above rounding.
+ */
+function lively<C extends BaseConfig>(family: ModelFamily<C>, config: C, backend: Backend): LanguageModel<C> {
+  const source = initialParameters(backend, 3);
+  let made = 0;
+  return new LanguageModel(family, config, backend, (key, request) => {
+    const random = new Random(100 + made++);
+    const deviation = Math.min(0.3, request.shape.length < 2 ? 1 : (request.shape.at(-1) ?? 1) ** -0.5);
+    const initialiser: typeof request.initialiser = (...about) => request.initialiser(...about).map((value) => value + deviation * random.normal());
+    return source(key, { ...request, initialiser });
+  });
+}
+
+const mamba: FamilyRow = {
+  name: 'mamba',
+  make: (backend, options) => lively(mambaFamily, smallConfig(options), backend),
+  variants: [
+    { options: {} },
+    {
+      options: { norm: 'layer', projectionBias: true, convBias: false, tiedHead: false, dConv: 1 },
+      unsaved: /norm is 'layer'; expected 'rms'/,
+    },
+    { options: { ssm: 'lti' } },
+    // Extents that a GPU's fused step takes.
+    { options: { dModel: 32, dState: 16, dConv: 4, dtRank: 4 } },
+  ],
+  otherState: { dState: 4 },
+  golden: 'hf-mamba',
+  padded: true,
+  dialects: ['state-spaces-mamba'],
+};
+
+const falconMamba: FamilyRow = {
+  name: 'falcon-mamba',
+  make(backend, options = {}) {
+    const sizes = { vocabularySize: 23, dModel: 20, layers: 2, dState: 5, dConv: 3, dtRank: 3, embeddingDeviation: 0.5 };
+    return lively(falconMambaFamily, { ...falconMambaFamily.configOf(sizes), ...options }, backend);
+  },
+  // In the second, what Δ is made of is wider than B and C.
+  variants: [{ options: {} }, { options: { tiedHead: false, projectionBias: true, convBias: false, dtRank: 7 } }],
+  otherState: { dState: 4 },
+  golden: 'hf-falcon-mamba',
+  padded: false,
+  dialects: [],
+};
+
+export const families: readonly FamilyRow[] = [mamba, falconMamba];
