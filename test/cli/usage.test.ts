@@ -75,7 +75,7 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['inspect'], message: "missing required argument 'model'" },
     { args: ['inspect', model, 'more'], message: 'too many arguments' },
     { args: ['train', 'text', '--out', 'run', '--size', '13m'], message: "'13m' is invalid. Allowed choices for mamba are 130m, 370m, 790m, 1.4b, 2.8b." },
-    { args: ['train', 'text', '--out', 'run', '--model', 'falcon-mamba', '--size', '130m'], message: "'130m' is invalid. No size of falcon-mamba has a name; give --d-model and --layers." },
+    { args: ['train', 'text', '--out', 'run', '--model', 'falcon-mamba', '--size', '130m'], message: "'130m' is invalid. Allowed choices for falcon-mamba are 7b." },
     { args: ['train', 'text', '--out', 'run', '--size', '130m', '--layers', '3'], message: "option '--size <name>' cannot be used with option '--layers <n>'" },
     { args: ['eval', model, 'text', '--chunk', '0'], message: "argument '0' is invalid. expected an integer ≥ 1" },
     { args: ['eval', model, 'text', '--limit', '1'], message: 'expected an integer ≥ 2' },
