@@ -17,7 +17,7 @@ const next = ids.subarray(1, 10);
 export function checkAdapters({ backend, withModel, input }: Subject): void {
   const adaptByZeros = (linear: Linear): void => {
     const outputs = linear.weight.tensor.shape[0] ?? 0;
-    linear.added = (x) => zeros(backend(), [...x.shape.slice(0, -1), outputs]) as Tensor<'f32'>;
+    linear.added = (x) => zeros(backend(), [...x.shape.slice(0, -1), outputs]);
   };
   /** @returns the adapter's weight, for the caller to dispose */
   const adaptAtRandom = (linear: Linear): Tensor => {
