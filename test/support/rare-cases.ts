@@ -5,12 +5,11 @@
 const wide = /^block-step \/ \[B,D,E,K,R,N\] = \[(1,2056|2,776),/;
 
 const compiledForLong = [
-  wide,
-  /^cross-entropy \/ linear, (V 1,|V 256,|V 97, D 1|no bias)/,
-  /^matmul \/ (linear, (300|3|33|64|7|1000|15|17) rows|matmul, a batch of some size)/,
-  /^packed \/ linear, (bf16|int8|int4), ([3-7]|36) rows(?!.*int4, 3 rows)/,
-  /^packed \/ (token losses, (bf16|int8)|linear, (bf16|int8), no bias)/,
-  /^selective-scan \/ (channels|every position|zero-order hold: |lengths: B 2, L 1,|states: B 1, L 4, E 17, N (1|8|16|64)\b|z: |initial state|through )/,
+  /^block-step \/ \[B,D,E,K,R,N\] = \[(1,2056|2,776|3,32|9,40),/,
+  /^cross-entropy \/ linear, (V (?!97, D (5|32)\b)|no bias)/,
+  /^matmul \/ (linear, (300|3|33|64|7|1000|15|17|264|75) rows|linear, (1 rows, 300|130 rows, 64)|matmul, (a batch of some size|one right factor))/,
+  /^packed \/ (linear, \w+, ([3-7]|9|36) rows|linear, (bf16|int8), 8 rows|linear, (bf16|int4), 40 rows|linear, \w+, no bias|token losses)/,
+  /^selective-scan \/ (?!everything|model|documents: B 3|reverse, documents|step|a step)/,
 ];
 
 /** Whether tests of the night run too. */
