@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { runCli } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 
@@ -44,7 +45,7 @@ const model = goldenPath('hf-mamba');
 
 describe('help', () => {
   test.each(Object.entries(commands))('of %s has its arguments, all its options and an example', async (name, expected) => {
-    const { code, stdout, stderr } = await runCli(name, '--help');
+    const { code, stdout, stderr } = await runHere(name, '--help');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`Usage: elapid ${name} [options] ${expected.arguments.join(' ')}`);
     const listed = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)(.*)$/gm)];
@@ -100,7 +101,7 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['task', 'induction-heads', '--resume', 'runs/x'], message: "'--resume' takes the task and all settings from the run's folder" },
     { args: ['task', 'induction-heads', '--out', 'runs/x', '--ssm', 's4'], message: 'Allowed choices are s6, lti' },
   ])('$args', async ({ args, message }) => {
-    const { code, stdout, stderr } = await runCli(...args);
+    const { code, stdout, stderr } = await runHere(...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toContain(message);
     expect(stderr).toMatch(/elapid .*--help/);
@@ -137,10 +138,20 @@ describe('a failure exits with 1 and one line', () => {
     { name: 'no UTF-8', args: () => ['train', textOf('latin', Uint8Array.of(0xe9, 0x20)), '--out', path('c')], message: /not UTF-8.*expected a file of UTF-8 text/ },
     { name: 'no file', args: () => ['train', path('no.txt'), '--out', path('d')], message: /no\.txt is unreadable \(ENOENT/ },
   ])('$name', async ({ args, message }) => {
-    const { code, stdout, stderr } = await runCli(...args());
+    const { code, stdout, stderr } = await runHere(...args());
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(/^elapid: [^\n]+\n$/);
     expect(stderr).toMatch(message);
+  });
+
+  test.each([
+    { name: 'no model', args: () => ['inspect', path('nowhere')], message: /nowhere: no such file or folder/ },
+    { name: 'no run', args: () => ['train', '--resume', path('nowhere')], message: /train: there is no folder/ },
+    { name: 'more tokens than places', args: () => ['task', 'selective-copying', '--length', '3', '--out', path('f')], message: /tokens is \d+/ },
+  ])('$name, as a process; --debug shows the stack', async ({ args, message }) => {
+    const { code, stdout, stderr } = await runCli(...args());
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/^elapid: [^\n]+\n$/);
 
     const debugged = await runCli(...args(), '--debug');
     expect(debugged.code).toBe(1);
