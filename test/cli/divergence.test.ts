@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { readMetrics, runCli, stepsOf, tinyModel, tinyRun, trainingText } from '../support/cli.js';
+import { readMetrics, stepsOf, tinyModel, tinyRun, trainingText } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { rewriteSafetensors } from '../support/checkpoints.js';
 import { useFolder } from '../support/folders.js';
 
@@ -23,7 +24,7 @@ describe('elapid train where a step diverges', () => {
   beforeAll(async () => {
     writeFileSync(path('text.txt'), trainingText);
     writeFileSync(path('documents.txt'), trainingText.split('\n\n').filter((text) => text !== '').join('\n<|endoftext|>\n'));
-    const make = (text: string, out: string, ...more: readonly string[]) => runCli('train', path(text), '--out', path(out), ...tinyRun, ...more);
+    const make = (text: string, out: string, ...more: readonly string[]) => runHere('train', path(text), '--out', path(out), ...tinyRun, ...more);
     for (const name of ['weight', 'state']) {
       const text = name === 'weight' ? ['text.txt'] : ['documents.txt'];
       const separator = name === 'weight' ? [] : ['--document-separator', '<|endoftext|>'];
@@ -38,7 +39,7 @@ describe('elapid train where a step diverges', () => {
   test('stops with what happened, where, and what to type next; the checkpoint stays', async () => {
     spoil('weight', 'weight.backbone.layers.1.mixer.D');
     const checkpoint = readFileSync(path('weight', 'training.safetensors'));
-    const { code, stdout, stderr } = await runCli('train', '--resume', path('weight'), '--threads', '1');
+    const { code, stdout, stderr } = await runHere('train', '--resume', path('weight'), '--threads', '1');
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     const what = 'step 7 has loss NaN and gradient norm NaN; NaN was there before the step: backbone.layers.1.mixer.D, which selectiveScan in layers.1.mixer reads';
     const folder = path('weight');
@@ -47,11 +48,11 @@ describe('elapid train where a step diverges', () => {
     expect(readFileSync(path('weight', 'training.safetensors')).equals(checkpoint)).toBe(true);
     expect(readMetrics(path('weight', 'metrics.jsonl')).at(-1)).toMatchObject({ step: 7, divergence: what, skipped: false });
     // Plots and resumed runs know the line for none of a step.
-    expect((await runCli('plot', path('weight'), '--out', path('plot.svg'))).code).toBe(0);
+    expect((await runHere('plot', path('weight'), '--out', path('plot.svg'))).code).toBe(0);
     expect(readFileSync(path('plot.svg'), 'utf8')).not.toMatch(/NaN/);
     expect(stepsOf(path('weight', 'metrics.jsonl')).map(([step]) => step)).toEqual([1, 2, 3, 4, 5, 6]);
 
-    const skipping = await runCli('train', '--resume', path('weight'), '--on-divergence', 'skip', '--learning-rate', '0.005', '--threads', '1');
+    const skipping = await runHere('train', '--resume', path('weight'), '--on-divergence', 'skip', '--learning-rate', '0.005', '--threads', '1');
     expect(skipping.code).toBe(1);
     expect(skipping.stderr).toMatch(/With such a weight no step can be right\. The checkpoint of step 6 is untouched\. Hint: elapid train --resume \S+ --learning-rate 0\.0025\n$/);
     expect(settings('weight').training).toMatchObject({ onDivergence: 'skip', learningRate: 0.005 });
@@ -60,7 +61,7 @@ describe('elapid train where a step diverges', () => {
   test('goes on without the step where asked', async () => {
     // The first of two rows.
     spoil('state', 'state.1.ssm', 10);
-    const { code, stderr } = await runCli('train', '--resume', path('state'), '--on-divergence', 'skip', '--threads', '1');
+    const { code, stderr } = await runHere('train', '--resume', path('state'), '--on-divergence', 'skip', '--threads', '1');
     expect(code, stderr).toBe(0);
     const what = 'step 7 has loss NaN and gradient norm NaN; NaN was there before the step: the carried state, which selectiveScan in layers.1.mixer reads';
     expect(stderr).toContain(`left out: ${what}\n`);
@@ -70,7 +71,7 @@ describe('elapid train where a step diverges', () => {
   });
 
   test('settings that cannot change are refused by --resume, by name', async () => {
-    const { code, stderr } = await runCli('train', '--resume', path('state'), '--threads', '1', '--d-model', '16');
+    const { code, stderr } = await runHere('train', '--resume', path('state'), '--threads', '1', '--d-model', '16');
     expect(code).toBe(2);
     expect(stderr).toContain("error: '--resume' takes '--d-model' from the run's folder");
   });
@@ -80,7 +81,7 @@ describe('elapid train --sample-every', () => {
   const path = useFolder();
   const samplesOf = (folder: string) => readMetrics(path(folder, 'metrics.jsonl')).flatMap(({ step, prompt, sample }) => (sample === undefined ? [] : [{ step, prompt, sample }]));
   const train = async (out: string, ...more: readonly string[]) => {
-    const { code, stderr } = await runCli('train', path('text.txt'), '--out', path(out), ...(more.includes('--validation') ? tinyModel : tinyRun), '--steps', '6', ...more);
+    const { code, stderr } = await runHere('train', path('text.txt'), '--out', path(out), ...(more.includes('--validation') ? tinyModel : tinyRun), '--steps', '6', ...more);
     expect(code, stderr).toBe(0);
   };
 
@@ -114,7 +115,7 @@ describe('elapid train --sample-every', () => {
     const documents = trainingText.split('\n\n').filter((text) => text !== '');
     writeFileSync(path('documents.jsonl'), documents.map((text) => `${JSON.stringify({ text })}\n`).join(''));
     await train('bpe', '--tokenizer', path(), '--sample-every', '3', '--validation', path('held.txt'));
-    const { code, stderr } = await runCli('train', path('documents.jsonl'), '--out', path('documents'), ...tinyModel, '--steps', '6', '--sample-every', '6', '--validation-share', '0.5');
+    const { code, stderr } = await runHere('train', path('documents.jsonl'), '--out', path('documents'), ...tinyModel, '--steps', '6', '--sample-every', '6', '--validation-share', '0.5');
     expect(code, stderr).toBe(0);
     const samples = samplesOf('bpe');
     expect(samples.map(({ step }) => step)).toEqual([3, 6]);

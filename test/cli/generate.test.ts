@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { runCli, runCliWithInput, runShell, startCli, tinyRun, trainingText } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 
 describe('elapid generate', () => {
@@ -9,12 +10,12 @@ describe('elapid generate', () => {
 
   beforeAll(async () => {
     writeFileSync(path('text.txt'), trainingText);
-    const { code, stderr } = await runCli('train', path('text.txt'), '--out', run(), ...tinyRun, '--steps', '150');
+    const { code, stderr } = await runHere('train', path('text.txt'), '--out', run(), ...tinyRun, '--steps', '150');
     expect(code, stderr).toBe(0);
   });
 
   const generate = async (...args: readonly string[]): Promise<string> => {
-    const { code, stdout, stderr } = await runCli('generate', run(), ...args);
+    const { code, stdout, stderr } = await runHere('generate', run(), ...args);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     return stdout;
   };
@@ -86,7 +87,7 @@ describe('elapid generate', () => {
     expect(begun.length).toBeGreaterThan(10);
     expect(await generate('', '-t', '0', '-n', '20')).toBe(begun);
     // Standard input is /dev/null here, as under cron.
-    expect(await generate('-t', '0', '-n', '20')).toBe(begun);
+    expect(await runCli('generate', run(), '-t', '0', '-n', '20')).toMatchObject({ code: 0, stdout: begun, stderr: '' });
     for (const input of ['', new Uint8Array(0)]) {
       expect(await runCliWithInput(input, 'generate', run(), '-', '-t', '0', '-n', '20')).toMatchObject({ code: 0, stdout: begun, stderr: '' });
     }
@@ -113,6 +114,6 @@ describe('elapid generate', () => {
     const latin = await runCliWithInput(Uint8Array.of(0x4f, 0xf9, 0x20), 'generate', run(), '-');
     expect(latin).toMatchObject({ code: 1, stdout: '' });
     expect(latin.stderr).toMatch(/^elapid: standard input is not UTF-8 \(byte 1 is 0xf9\); expected a prompt as UTF-8 text\. Hint: iconv /);
-    expect(await runCli('generate', path('nowhere'), 'Once')).toMatchObject({ code: 1, stdout: '' });
+    expect(await runHere('generate', path('nowhere'), 'Once')).toMatchObject({ code: 1, stdout: '' });
   });
 });

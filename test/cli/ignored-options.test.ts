@@ -7,7 +7,7 @@ import { addQuantize } from '../../src/cli/commands/quantize.js';
 import { addTask } from '../../src/cli/commands/task.js';
 import { addTokenize } from '../../src/cli/commands/tokenize.js';
 import { addTrain } from '../../src/cli/commands/train.js';
-import { runCli } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 
@@ -39,7 +39,7 @@ describe('an option that would have no effect is wrong usage', () => {
   beforeAll(async () => {
     writeFileSync(text(), 'a\n');
     writeFileSync(lines(), '{"text":"a"}\n');
-    expect((await runCli('tokenize', lines(), '--out', path('shards'))).code).toBe(0);
+    expect((await runHere('tokenize', lines(), '--out', path('shards'))).code).toBe(0);
   });
 
   test.each<{ args: () => string[]; message: string }>([
@@ -70,7 +70,7 @@ describe('an option that would have no effect is wrong usage', () => {
   });
 
   test('it exits with 2 before anything is done', async () => {
-    const { code, stdout, stderr } = await runCli('train', text(), '--out', path('x'), '--validation', text(), '--validation-share', '0.5');
+    const { code, stdout, stderr } = await runHere('train', text(), '--out', path('x'), '--validation', text(), '--validation-share', '0.5');
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toMatch(/^error: option '--validation-share' has no effect .*\n+\(elapid <command> --help/);
     expect(existsSync(path('x'))).toBe(false);
@@ -85,7 +85,7 @@ describe('an option that would have no effect is wrong usage', () => {
   });
 
   test('with mixed files an option is for some of them', async () => {
-    const { code, stderr } = await runCli('tokenize', text(), lines(), '--out', path('mixed'), '--document-separator', '---', '--text-field', 'text');
+    const { code, stderr } = await runHere('tokenize', text(), lines(), '--out', path('mixed'), '--document-separator', '---', '--text-field', 'text');
     expect(code, stderr).toBe(0);
   });
 });

@@ -5,7 +5,8 @@ import { loadModel, State } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import { bitsPerByte, evaluateSequence, perplexity } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
-import { runCli, startCli, tinyRun, trainingText } from '../support/cli.js';
+import { startCli, tinyRun, trainingText } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 
@@ -20,12 +21,12 @@ describe('elapid eval and elapid inspect', () => {
   beforeAll(async () => {
     writeFileSync(path('text.txt'), trainingText);
     writeFileSync(path('other.txt'), text);
-    const { code, stderr } = await runCli('train', path('text.txt'), '--out', path('run'), ...tinyRun, '--steps', '20');
+    const { code, stderr } = await runHere('train', path('text.txt'), '--out', path('run'), ...tinyRun, '--steps', '20');
     expect(code, stderr).toBe(0);
   });
 
   const evaluate = async (...args: readonly string[]) => {
-    const { code, stdout, stderr } = await runCli('eval', path('run'), path('other.txt'), '--json', '--threads', '1', ...args);
+    const { code, stdout, stderr } = await runHere('eval', path('run'), path('other.txt'), '--json', '--threads', '1', ...args);
     expect(code, stderr).toBe(0);
     return JSON.parse(stdout) as Record<'loss' | 'perplexity' | 'bitsPerByte' | 'tokens' | 'bytes' | 'tokensPerSecond', number>;
   };
@@ -64,21 +65,21 @@ describe('elapid eval and elapid inspect', () => {
     model.dispose();
     const options = ['--json', '--threads', '1', '--chunk', '100'];
     for (const args of [[path('documents.txt'), '--document-separator', '<|end|>'], [path('documents.jsonl'), '--text-field', 'story']]) {
-      const { code, stdout, stderr } = await runCli('eval', path('run'), ...args, ...options);
+      const { code, stdout, stderr } = await runHere('eval', path('run'), ...args, ...options);
       expect(code, stderr).toBe(0);
       const result = JSON.parse(stdout) as Record<string, number>;
       expect(result).toMatchObject({ tokens: count, bytes: count });
       expect(result['loss']).toBeCloseTo(sum / count, 5);
       expect(result['bitsPerByte']).toBeCloseTo(sum / count / Math.LN2, 5);
     }
-    const refused = await runCli('eval', path('run'), path('documents.txt'), '--document-separator', '<|end|>', '--limit', '10');
+    const refused = await runHere('eval', path('run'), path('documents.txt'), '--document-separator', '<|end|>', '--limit', '10');
     expect(refused).toMatchObject({ code: 2, stdout: '' });
     expect(refused.stderr).toContain("'--limit' is for a text that is one sequence");
   });
 
   test('eval prints the same for people', async () => {
     const { loss, bitsPerByte: bits } = await evaluate();
-    const { code, stdout } = await runCli('eval', path('run'), path('other.txt'), '--threads', '1');
+    const { code, stdout } = await runHere('eval', path('run'), path('other.txt'), '--threads', '1');
     expect(code).toBe(0);
     expect(stdout).toContain(`loss         ${loss.toFixed(4)} nats a token (mean −ln of the probability of the right one)\n`);
     expect(stdout).toContain(`bits a byte  ${bits.toFixed(4)}\n`);
@@ -94,7 +95,7 @@ describe('elapid eval and elapid inspect', () => {
   });
 
   test('inspect --json of transformers’ tiny Mamba', async () => {
-    const { code, stdout, stderr } = await runCli('inspect', goldenPath('hf-mamba'), '--json');
+    const { code, stdout, stderr } = await runHere('inspect', goldenPath('hf-mamba'), '--json');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const inspection = JSON.parse(stdout) as {
       config: unknown;
@@ -118,7 +119,7 @@ describe('elapid eval and elapid inspect', () => {
 
   test('inspect prints the same for people, of a folder, a weight file and a config alone', async () => {
     const [folder, file, config] = await Promise.all(
-      ['hf-mamba', 'hf-mamba/model.safetensors', 'hf-mamba/config.json'].map((name) => runCli('inspect', goldenPath(name))),
+      ['hf-mamba', 'hf-mamba/model.safetensors', 'hf-mamba/config.json'].map((name) => runHere('inspect', goldenPath(name))),
     );
     expect(folder?.stdout).toMatch(/^layers +3 Mamba blocks, RMS norm$/m);
     expect(folder?.stdout).toMatch(/^ +layers\.\*\.mixer\.in_proj +12,288 +\d+\.\d %$/m);
@@ -128,13 +129,13 @@ describe('elapid eval and elapid inspect', () => {
   });
 
   test('plot draws runs as SVG', async () => {
-    const { code, stdout, stderr } = await runCli('plot', path('run'), '--out', path('loss.svg'));
+    const { code, stdout, stderr } = await runHere('plot', path('run'), '--out', path('loss.svg'));
     expect({ code, stderr, stdout }).toEqual({ code: 0, stderr: '', stdout: `${path('loss.svg')}\n` });
     const svg = readFileSync(path('loss.svg'), 'utf8');
     expect(svg).toMatch(/^<svg [^]*<\/svg>\s*$/);
     expect(svg).toContain('nats a token');
     expect(svg).not.toMatch(/NaN|undefined/);
-    const refused = await runCli('plot', path('run'), '--x', 'length', '--out', path('lengths.svg'));
+    const refused = await runHere('plot', path('run'), '--x', 'length', '--out', path('lengths.svg'));
     expect(refused).toMatchObject({ code: 1, stdout: '' });
     expect(refused.stderr).toContain('lengths.json: is missing; expected a folder that a finished elapid task induction-heads made');
   });

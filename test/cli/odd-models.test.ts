@@ -5,7 +5,7 @@ import { saveModel } from '../../src/models/index.js';
 import { sharedCase } from '../fixtures.js';
 import { useBackend } from '../support/backends.js';
 import { rewriteSafetensors } from '../support/checkpoints.js';
-import { runCli } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 import { goldenPath } from '../support/goldens.js';
 import { smallModel } from '../support/models.js';
@@ -49,7 +49,7 @@ describe('models with faults', () => {
     { name: 'NaN in what is evaluated', args: () => ['eval', path('nan'), path('text.txt'), '--json'], message: /evaluate: the weight 'backbone\.layers\.1\.mixer\.A_log' holds 1 value that is not finite \(of 200\), the first NaN at \[1,2\]/ },
     { name: 'NaN in what is quantized', args: () => ['quantize', path('nan'), '--out', path('out')], message: /quantize: the weight 'backbone\.layers\.1\.mixer\.A_log' holds 1 value that is not finite/ },
   ])('$name', async ({ args, message }) => {
-    const { code, stdout, stderr } = await runCli(...args());
+    const { code, stdout, stderr } = await runHere(...args());
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(/^elapid: [^\n]+\n$/);
     expect(stderr).toMatch(message);
@@ -57,7 +57,7 @@ describe('models with faults', () => {
   });
 
   test('warnings are printed, and the work is done', async () => {
-    const { code, stdout, stderr } = await runCli('inspect', withConfig('strange', { hidden_sise: 3, eos_token_id: [0, 5] }), '--json');
+    const { code, stdout, stderr } = await runHere('inspect', withConfig('strange', { hidden_sise: 3, eos_token_id: [0, 5] }), '--json');
     expect(code).toBe(0);
     expect(stderr).toMatch(/^elapid: warning: \S+config\.json, key 'hidden_sise': is not a key that is known here, and has no effect\. Hint: did you mean 'hidden_size'\?\n$/);
     expect(JSON.parse(stdout)).toMatchObject({ config: { endOfText: [0, 5] }, parameters: { total: expect.any(Number) as number } });
@@ -66,7 +66,7 @@ describe('models with faults', () => {
   test('quantize takes generation_config.json along', async () => {
     const folder = withConfig('ends', {});
     writeFileSync(path('ends', 'generation_config.json'), '{"eos_token_id": [3, 4]}');
-    const { code, stderr } = await runCli('quantize', folder, '--out', path('quantized'));
+    const { code, stderr } = await runHere('quantize', folder, '--out', path('quantized'));
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(readFileSync(path('quantized', 'generation_config.json'), 'utf8')).toBe('{"eos_token_id": [3, 4]}');
     expect(JSON.parse(readFileSync(path('quantized', 'config.json'), 'utf8'))).toMatchObject({ eos_token_id: [3, 4] });
@@ -83,7 +83,7 @@ describe('cases from elsewhere', () => {
   test.skipIf(nan === '')(note('nan-weight'), async () => {
     writeFileSync(path('text.txt'), 'Call me Ishmael. ');
     for (const args of [['eval', nan, path('text.txt'), '--json'], ['quantize', nan, '--out', path('out')], ['generate', nan, 'x', '-n', '3']]) {
-      const { code, stderr } = await runCli(...args);
+      const { code, stderr } = await runHere(...args);
       expect(code).toBe(1);
       expect(stderr).toContain("'backbone.layers.0.mixer.in_proj.weight'");
       expect(stderr).toContain('holds 1 value that is not finite');
@@ -92,11 +92,11 @@ describe('cases from elsewhere', () => {
   });
 
   test.skipIf(ends === '')(note('eos-in-generation-config'), async () => {
-    expect(await runCli('generate', ends, 'hello', '-n', '4', '-t', '0')).toMatchObject({ code: 0, stdout: 'hello\n', stderr: '' });
+    expect(await runHere('generate', ends, 'hello', '-n', '4', '-t', '0')).toMatchObject({ code: 0, stdout: 'hello\n', stderr: '' });
   });
 
   test.skipIf(unknown === '')(note('ssm-cfg-unknown-key'), async () => {
-    const { code, stderr } = await runCli('inspect', unknown);
+    const { code, stderr } = await runHere('inspect', unknown);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^elapid: \S+config\.json, key 'ssm_cfg\.device': is not a key that is known here\n$/);
   });

@@ -2,7 +2,7 @@ import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { packagedModel } from '../../src/models/index.js';
-import { runCli } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 
 describe('the model of the package', () => {
@@ -14,7 +14,7 @@ describe('the model of the package', () => {
 
   test('tells a story in words, the same on every kernel', async () => {
     const tell = async (...args: readonly string[]) => {
-      const { code, stdout, stderr } = await runCli('generate', 'stories', 'Once upon a time', '-t', '0', '-n', '120', ...args);
+      const { code, stdout, stderr } = await runHere('generate', 'stories', 'Once upon a time', '-t', '0', '-n', '120', ...args);
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
       return stdout;
     };
@@ -31,7 +31,7 @@ describe('the model of the package', () => {
         'have worked in it since you were a boy." To the second he gave the donkey. "And what is left for me?" asked the youngest. ' +
         'The old man looked about the room. On the hearth lay the cat, asleep, with her tail round her feet.\n',
     );
-    const { code, stdout, stderr } = await runCli('eval', 'stories', path('tale.txt'), '--json');
+    const { code, stdout, stderr } = await runHere('eval', 'stories', path('tale.txt'), '--json');
     expect(code, stderr).toBe(0);
     const { bitsPerByte, bytes } = JSON.parse(stdout) as { bitsPerByte: number; bytes: number };
     expect(bytes).toBeGreaterThan(300);
@@ -39,7 +39,7 @@ describe('the model of the package', () => {
   });
 
   test('inspect knows it by name', async () => {
-    const { code, stdout, stderr } = await runCli('inspect', 'stories', '--json');
+    const { code, stdout, stderr } = await runHere('inspect', 'stories', '--json');
     expect(code, stderr).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ dtype: 'int8', parameters: { total: 17_083_904 } });
   });

@@ -4,7 +4,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { loadModel, saveModel, LanguageModel, mambaConfig, mambaFamily } from '../../src/models/index.js';
 import { evaluateSequence } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
-import { runCli, tinyModel, tinyRun, trainingText } from '../support/cli.js';
+import { tinyModel, tinyRun, trainingText } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 
 const path = useFolder();
@@ -47,7 +48,7 @@ describe('elapid eval', () => {
     const [only = ''] = Object.keys(files);
     const text = Object.keys(files).length === 1 && name.length % 2 === 0 ? `${folder}/${only}` : folder;
     const { loss, tokens } = await expected(documents);
-    const { code, stdout, stderr } = await runCli('eval', path('model'), text, '--threads', '1', '--json', ...options);
+    const { code, stdout, stderr } = await runHere('eval', path('model'), text, '--threads', '1', '--json', ...options);
     expect({ code, stderr: stderr.replace(/^[\d,]+ of ([\d,]+) tokens .*\n/gm, (_, total: string) => (total === String(tokens) ? '' : total)) }).toEqual({ code: 0, stderr: '' });
     const result = JSON.parse(stdout) as Record<string, number>;
     expect(Object.keys(result)).toEqual(['loss', 'perplexity', 'bitsPerByte', 'tokens', 'bytes', 'tokensPerSecond']);
@@ -70,7 +71,7 @@ describe('elapid eval', () => {
     await saveModel(model, path('words'));
     model.dispose();
     writeFileSync(path('words.jsonl'), '{"text":"the cat sat"}\n{"text":""}\n{"text":"sat"}\n');
-    const { code, stdout, stderr } = await runCli('eval', path('words'), path('words.jsonl'), '--threads', '1', '--json');
+    const { code, stdout, stderr } = await runHere('eval', path('words'), path('words.jsonl'), '--threads', '1', '--json');
     expect(code, stderr).toBe(0);
     // "cat sat" with the blank between, and the two ends.
     expect(JSON.parse(stdout)).toMatchObject({ tokens: 4, bytes: 7 });
@@ -82,7 +83,7 @@ describe('elapid eval', () => {
     ftruncateSync(file, 600_000_000);
     closeSync(file);
     const { tokens, loss } = await expected([trainingText.slice(0, 500)]);
-    const { code, stdout, stderr } = await runCli('eval', path('model'), path('huge.txt'), '--limit', '500', '--json', '--threads', '1');
+    const { code, stdout, stderr } = await runHere('eval', path('model'), path('huge.txt'), '--limit', '500', '--json', '--threads', '1');
     expect(code, stderr).toBe(0);
     const result = JSON.parse(stdout) as Record<string, number>;
     expect(result['tokens']).toBe(tokens);
@@ -97,10 +98,10 @@ describe('elapid train and elapid tokenize', () => {
     parts.forEach((part, i) => writeFileSync(path('novel', `part-${i}.txt`), part));
     writeFileSync(path('novel', 'cover.png'), Uint8Array.of(0x89, 0x50));
     writeFileSync(path('novel', '.hidden.txt'), 'hidden');
-    const { code, stderr } = await runCli('train', path('novel'), '--out', path('novel-run'), ...tinyModel, '--steps', '2', '--validation-share', '0.5');
+    const { code, stderr } = await runHere('train', path('novel'), '--out', path('novel-run'), ...tinyModel, '--steps', '2', '--validation-share', '0.5');
     expect(code, stderr).toBe(0);
     expect(stderr).toMatch(/ 2 training and 1 held-out documents, /);
-    const tokenized = await runCli('tokenize', path('novel'), '--out', path('novel-shards'));
+    const tokenized = await runHere('tokenize', path('novel'), '--out', path('novel-shards'));
     expect(tokenized.stderr).toMatch(/^3 documents of 6,000 tokens in 1 shard, in /);
   });
 
@@ -144,7 +145,7 @@ describe('elapid train and elapid tokenize', () => {
     const text = make((file) => `${folder}/${file}`);
     const commands = [['train', text, '--out', `${folder}-out`, ...tinyRun], ['tokenize', text, '--out', `${folder}-out`], ['eval', path('model'), text]];
     // In turn: that all of them read texts the same way is their code, and a process takes its time.
-    const { code, stdout, stderr } = await runCli(...(commands[name.length % 3] ?? []));
+    const { code, stdout, stderr } = await runHere(...(commands[name.length % 3] ?? []));
     expect({ code, stdout }, stderr).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(/^elapid: [^\n]+\n$/);
     expect(stderr).toMatch(message);
@@ -153,7 +154,7 @@ describe('elapid train and elapid tokenize', () => {
   test('say that a folder has no tokenizer', async () => {
     writeFileSync(path('some.txt'), trainingText);
     for (const args of [['tokenize', path('some.txt'), '--out', path('no')], ['train', path('some.txt'), '--out', path('no'), ...tinyRun]]) {
-      const { code, stderr } = await runCli(...args, '--tokenizer', path('novel'));
+      const { code, stderr } = await runHere(...args, '--tokenizer', path('novel'));
       expect(code).toBe(1);
       expect(stderr).toMatch(/^elapid: .*novel: there is no tokenizer\.json in it\. Hint: /);
     }

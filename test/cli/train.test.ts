@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { readMetrics, runCli, stepsOf, tinyRun, trainingText } from '../support/cli.js';
+import { readMetrics, stepsOf, tinyRun, trainingText } from '../support/cli.js';
+import { runHere } from '../support/run-here.js';
 import { useFolder } from '../support/folders.js';
 
 const runFiles = ['config.json', 'metrics.jsonl', 'model.safetensors', 'run.json', 'training.safetensors'];
@@ -12,7 +13,7 @@ describe('elapid train', () => {
     writeFileSync(path('text.txt'), trainingText);
   });
 
-  const train = (folder: string, ...more: readonly string[]) => runCli('train', path('text.txt'), '--out', path(folder), ...tinyRun, ...more);
+  const train = (folder: string, ...more: readonly string[]) => runHere('train', path('text.txt'), '--out', path(folder), ...tinyRun, ...more);
 
   test('makes a run’s folder, says what it did on stderr and nothing on stdout', async () => {
     const { code, stdout, stderr } = await train('run', '--steps', '6', '--evaluate-every', '3');
@@ -46,7 +47,7 @@ describe('elapid train', () => {
 
   test('resuming a run that is done leaves its model as it is', async () => {
     const model = readFileSync(path('run', 'model.safetensors'));
-    const { code, stderr } = await runCli('train', '--resume', path('run'), '--threads', '1');
+    const { code, stderr } = await runHere('train', '--resume', path('run'), '--threads', '1');
     expect(code).toBe(0);
     expect(stderr).toContain('done in');
     expect(readFileSync(path('run', 'model.safetensors')).equals(model)).toBe(true);
@@ -70,7 +71,7 @@ describe('elapid train', () => {
 
   test('a text that has changed is refused by --resume', async () => {
     writeFileSync(path('text.txt'), `${trainingText.slice(1)}!`);
-    const { code, stderr } = await runCli('train', '--resume', path('run'));
+    const { code, stderr } = await runHere('train', '--resume', path('run'));
     writeFileSync(path('text.txt'), trainingText);
     expect(code).toBe(1);
     expect(stderr).toMatch(/^elapid: .*training\.safetensors: was made with another text\. Hint: /m);
@@ -84,7 +85,7 @@ describe('elapid train', () => {
       [good.slice(0, -10), /run\.json, byte 0: the text is not valid JSON/],
     ] as const) {
       writeFileSync(path('run', 'run.json'), bad);
-      const { code, stderr } = await runCli('train', '--resume', path('run'));
+      const { code, stderr } = await runHere('train', '--resume', path('run'));
       expect(code).toBe(1);
       expect(stderr).toMatch(message);
     }

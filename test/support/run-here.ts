@@ -8,8 +8,19 @@ export interface HereResult {
   readonly stderr: string;
 }
 
-/** Runs `elapid` with these arguments in this process: what tests need that run it a hundred times. */
-export async function runHere(...args: readonly string[]): Promise<HereResult> {
+let last: Promise<unknown> = Promise.resolve();
+
+/**
+ * Runs `elapid` with these arguments in this process, which takes milliseconds where a process of its own takes most of a second. Runs
+ * that are begun at once follow one another, since they print to the same streams.
+ */
+export function runHere(...args: readonly string[]): Promise<HereResult> {
+  const run = last.then(() => runNow(args));
+  last = run;
+  return run;
+}
+
+async function runNow(args: readonly string[]): Promise<HereResult> {
   const printed = { stdout: '', stderr: '' };
   const spies = (['stdout', 'stderr'] as const).map((name) =>
     vi.spyOn(process[name], 'write').mockImplementation((text) => {
