@@ -1,0 +1,40 @@
+import { describe, expect, test } from 'vitest';
+import { familyNamed, familyNames, falconMambaFamily, mambaFamily, publishedModel, registerFamily } from '../../src/models/index.js';
+
+describe('the registry of families', () => {
+  test('has the families of the package, by name', () => {
+    expect(familyNames()).toEqual(expect.arrayContaining(['mamba', 'falcon-mamba']));
+    expect(familyNamed('falcon-mamba')).toBe(falconMambaFamily);
+  });
+
+  test.each([
+    [{ ...mambaFamily, modelTypes: ['another'] }, /registerFamily: name is 'mamba', which is known; expected a new one/],
+    [{ ...mambaFamily, name: 'another', modelTypes: ['another', 'falcon_mamba'] }, /modelTypes is 'falcon_mamba', a type of the family 'falcon-mamba'; expected a new one/],
+    [{ ...falconMambaFamily, modelTypes: [] }, /name is 'falcon-mamba', which is known/],
+  ])('refuses what is known already', (family, message) => {
+    const names = familyNames();
+    expect(() => {
+      registerFamily(family);
+    }).toThrow(message);
+    expect(familyNames()).toEqual(names);
+  });
+
+  test.each([
+    ['mambo', /familyNamed: name is 'mambo'; expected one of mamba, falcon-mamba.*did you mean 'mamba'/],
+    ['transformer', /familyNamed: name is 'transformer'; expected one of mamba, falcon-mamba/],
+  ])('has no family %s', (name, message) => {
+    expect(() => familyNamed(name)).toThrow(message);
+  });
+
+  test.each([
+    ['mamba-130m', 768, 24, 50280],
+    ['mamba-2.8b', 2560, 64, 50280],
+    ['falcon-mamba-7b', 4096, 64, 65024],
+  ])('knows the sizes of %s', (name, dModel, layers, vocabularySize) => {
+    expect(publishedModel(name)?.config).toMatchObject({ dModel, layers, vocabularySize });
+  });
+
+  test.each(['mamba-131m', 'falcon-mamba', '130m'])('knows no sizes of %s', (name) => {
+    expect(publishedModel(name)).toBeUndefined();
+  });
+});
