@@ -4,6 +4,7 @@ import { evaluateAnswers, inductionByLength, inductionHeads, selectiveCopying, T
 import { defaultTrainingOptions, Trainer } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
 import { smallModel } from '../support/models.js';
+import { isNight } from '../support/rare-cases.js';
 
 describe('tasks', () => {
   const backend = useBackend('cpu');
@@ -24,7 +25,8 @@ describe('tasks', () => {
     return accuracy;
   }
 
-  test('selective copying is learnt by S6 and not by a time-invariant layer', async () => {
+  // Half a minute of training: a test of the night.
+  test.runIf(isNight)('selective copying is learnt by S6 and not by a time-invariant layer', async () => {
     expect(await accuracyAfterTraining('s6', 1200)).toBeGreaterThan(0.96);
     expect(await accuracyAfterTraining('lti', 1200)).toBeLessThan(0.85);
   });
