@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { familyNamed, familyNames, falconMambaFamily, mambaFamily, publishedModel, registerFamily } from '../../src/models/index.js';
+import { familyNamed, familyNames, falconMambaFamily, mambaFamily, publishedModel, registerFamily, type ModelFamily } from '../../src/models/index.js';
 
 describe('the registry of families', () => {
   test('has the families of the package, by name', () => {
@@ -7,7 +7,7 @@ describe('the registry of families', () => {
     expect(familyNamed('falcon-mamba')).toBe(falconMambaFamily);
   });
 
-  test.each([
+  test.each<[ModelFamily, RegExp]>([
     [{ ...mambaFamily, modelTypes: ['another'] }, /registerFamily: name is 'mamba', which is known; expected a new one/],
     [{ ...mambaFamily, name: 'another', modelTypes: ['another', 'falcon_mamba'] }, /modelTypes is 'falcon_mamba', a type of the family 'falcon-mamba'; expected a new one/],
     [{ ...falconMambaFamily, modelTypes: [] }, /name is 'falcon-mamba', which is known/],
