@@ -9,7 +9,7 @@ const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
 /** The files that take minutes come first, so that no worker is left with one of them at the end. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const isLong = ({ moduleId }: TestSpecification) => /[/\\]test[/\\](webgpu|browser)[/\\]/.test(moduleId);
+    const isLong = ({ moduleId }: TestSpecification) => /[/\\]test[/\\](webgpu[/\\]|browser[/\\]|cli[/\\](interruption|faults)|ops[/\\](divisions|operations)|models[/\\](conformance|golden))/.test(moduleId);
     const sorted = await super.sort(files);
     return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
   }
