@@ -22,7 +22,8 @@ async function run() {
   const text = Uint8Array.from({ length: 2000 }, (_, i) => (i * i + 3 * i) % 16);
   const trainer = new Trainer(trained, splitText(text), { ...defaultTrainingOptions(10), batchSize: 2, length: 32 });
   const losses = [];
-  for (let step = 0; step < 10; step++) losses.push((await trainer.trainStep()).loss);
+  const steps = Number(new URL(location.href).searchParams.get('steps'));
+  for (let step = 0; step < steps; step++) losses.push((await trainer.trainStep()).loss);
   trainer.dispose();
   trained.dispose();
 
