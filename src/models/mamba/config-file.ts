@@ -132,9 +132,8 @@ export function readMambaConfig(json: ConfigJson, file: string, onWarning: OnWar
 const isTransformers = (json: ConfigJson): boolean => 'model_type' in json || !('d_model' in json);
 
 /** Whether a config.json without a `model_type` is Mamba's. */
-export function isMambaConfig(json: ConfigJson): boolean {
-  const { architectures } = json;
-  return 'd_model' in json || (Array.isArray(architectures) && architectures.includes('MambaForCausalLM'));
+export function isMambaConfig({ d_model: width, architectures }: ConfigJson): boolean {
+  return width !== undefined || (Array.isArray(architectures) && architectures.includes('MambaForCausalLM'));
 }
 
 /** E: said outright, or as a multiple of D, rounded down. */
