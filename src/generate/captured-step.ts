@@ -9,8 +9,8 @@ export class CapturedStep {
   readonly #batch: number;
   readonly #prepared: Prepared;
   readonly #program: Program;
-  /** What was added to each linear layer when the step was captured. */
-  readonly #added: readonly unknown[];
+  /** The linear layers, each with what was added to it when the step was captured. */
+  readonly #linears: readonly { readonly linear: { readonly added: unknown }; readonly added: unknown }[];
   #disposed = false;
 
   /**
@@ -23,7 +23,7 @@ export class CapturedStep {
     this.#model = model;
     this.#state = state;
     this.#batch = state.batch;
-    this.#added = additionsOf(model);
+    this.#linears = Array.from(model.linears.values(), (linear) => ({ linear, added: linear.added }));
     this.#prepared = model.prepare();
     try {
       this.#program = model.backend.capture(() => {
@@ -47,8 +47,7 @@ export class CapturedStep {
     if (this.#disposed) throw new DisposedError(`${operation}: the decoder was disposed`);
     this.#model.expectLive(operation);
     this.#state.expectOf(operation, this.#model, this.#batch);
-    const added = additionsOf(this.#model);
-    if (added.every((one, i) => one === this.#added[i])) return;
+    if (this.#linears.every(({ linear, added }) => linear.added === added)) return;
     const [expected, got] = ['linear layers as they were when the decoder was made', 'changed: something was added to one, or taken off'];
     throw new ArgumentError({ operation, argument: 'model', expected, got, hint: 'make a decoder anew; its state may stay' });
   }
@@ -72,5 +71,3 @@ export class CapturedStep {
     this.#prepared.dispose();
   }
 }
-
-const additionsOf = (model: LanguageModel): unknown[] => Array.from(model.linears.values(), ({ added }) => added);

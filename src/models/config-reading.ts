@@ -70,7 +70,7 @@ export function warnOfUnread(json: object, { file, known, onWarning }: { file: s
 }
 
 /**
- * The config with what a generation_config.json beside it says: the ids that end a text, instead of those of config.json.
+ * The config, with the ids that end a text taken from the generation_config.json beside it, if that names any.
  * @param configName the path of config.json
  * @throws CheckpointError when the file is damaged, or names ids that are not in the vocabulary
  */

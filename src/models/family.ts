@@ -30,7 +30,7 @@ export type ConfigJson = Readonly<Record<string, unknown>>;
 /** Sizes and kinds of a model by name. */
 export type FamilyOptions = Readonly<Record<string, number | string | boolean>>;
 
-/** A line of what `elapid inspect` shows. */
+/** A line that `elapid inspect` prints. */
 export type Fact = readonly [label: string, value: string];
 
 /**

@@ -1,5 +1,4 @@
-import type { OnWarning } from './config-keys.js';
-import { warnOnConsole } from './config-keys.js';
+import { warnOnConsole, type OnWarning } from './config-keys.js';
 import { withGenerationConfig } from './config-reading.js';
 import { readJsonObject } from '../io/json-file.js';
 import { falconMambaFamily } from './falcon-mamba/family.js';
@@ -9,7 +8,7 @@ import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 
-/** The families of the package, and those that were registered. */
+/** All known families: the package's own, then the registered ones. */
 const families: ModelFamily[] = [mambaFamily, falconMambaFamily];
 
 /** A model without weights. */

@@ -45,6 +45,7 @@ export class State implements Disposable {
   /** Slots of one name and shape lie together, [mixers, B, …slot]: a copy is one launch for all. */
   readonly #groups: readonly Tensor<'f32'>[];
   readonly #owner: StateOwner;
+  readonly #slots: readonly SlotGroup[];
   #taken: { readonly use: StateUse; readonly user: string } | null = null;
   #disposed = false;
 
@@ -53,10 +54,11 @@ export class State implements Disposable {
     owner: StateOwner,
     batch: number,
     public position: number,
+    slots: readonly SlotGroup[] = groupsOf(layoutOf(owner)),
   ) {
-    const layout = layoutOf(owner);
-    const layers: Record<string, Tensor>[] = layout.map(() => ({}));
-    this.#groups = groupsOf(layout).map(({ name, shape, members }) => {
+    const layers: Record<string, Tensor>[] = owner.mixers.map(() => ({}));
+    this.#slots = slots;
+    this.#groups = slots.map(({ name, shape, members }) => {
       const all = empty(owner.backend, [members.length, batch, ...shape], 'f32');
       const part = [batch, ...shape];
       for (const [i, member] of members.entries()) (layers[member] as Record<string, Tensor>)[name] = all.aliased(part, i * sizeOf(part));
@@ -101,7 +103,7 @@ export class State implements Disposable {
   /** A state of the same position whose values are undefined, for a pass to write. It belongs to the current scope. */
   like(): State {
     this.#expectLive('State.like');
-    return new State(this.#owner, this.#batch, this.position);
+    return new State(this.#owner, this.#batch, this.position, this.#slots);
   }
 
   /** An independent state of the same values. */

@@ -1,7 +1,7 @@
 import type { FloatDType, Shape, Tensor } from '../tensor/index.js';
 import type { Linear, Norm } from './layers.js';
 
-/** One part of what a mixer remembers of a sequence. */
+/** A tensor of a mixer's memory. */
 export interface Slot {
   /** Of one sequence, without the batch axis; float32. */
   readonly shape: Shape;

@@ -1,13 +1,12 @@
 import * as v from 'valibot';
-import { MambaMixer, mambaMixerConfig, type MambaMixerConfig } from '../../mixers/index.js';
+import { mambaMixerConfig, type MambaMixerConfig } from '../../mixers/index.js';
 import { mixerSchema, mixerWords } from '../../mixers/mamba/config-words.js';
-import { largestMixerSizes, mixerMatrixSize, sizeProblem } from '../../mixers/mamba/config.js';
-import { Block, Embedding, Linear, Norm, normal, type ParameterStore } from '../../nn/index.js';
 import { checked, epsilon, flag, real, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
 import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, refuseQuantized, warnOfUnread } from '../config-reading.js';
-import { endOfTextProblem, parameterProblem, type BaseConfig, type ConfigJson, type FamilyOptions, type ModelFamily, type Parts } from '../family.js';
-import { ArgumentError, type ArgumentProblem } from '../../util/errors.js';
+import type { BaseConfig, ConfigJson, FamilyOptions, ModelFamily } from '../family.js';
+import { build, largestSizes, problemOf, sizesFact } from '../mamba-layers.js';
+import { ArgumentError } from '../../util/errors.js';
 
 /** What a Falcon-Mamba looks like: a Mamba whose Δ, B and C are normed before use. */
 export interface FalconMambaConfig extends BaseConfig, MambaMixerConfig {
@@ -16,8 +15,6 @@ export interface FalconMambaConfig extends BaseConfig, MambaMixerConfig {
   /** Standard deviation of the embeddings. */
   readonly embeddingDeviation: number;
 }
-
-const largestSizes = { vocabularySize: 2 ** 24, ...largestMixerSizes } as const;
 
 /** The keys of a config.json that are read. */
 const schema = v.object({
@@ -46,12 +43,6 @@ function falconMambaConfig({ vocabularySize, ...options }: Options): FalconMamba
   const problem = problemOf(config);
   if (problem !== undefined) throw new ArgumentError({ operation: 'falconMambaConfig', ...problem });
   return config;
-}
-
-function problemOf(config: FalconMambaConfig): ArgumentProblem | undefined {
-  const { vocabularySize, dModel, layers, tiedHead } = config;
-  const parameters = () => (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * mixerMatrixSize(config);
-  return sizeProblem(config, largestSizes) ?? parameterProblem(parameters()) ?? endOfTextProblem(config);
 }
 
 function read(json: ConfigJson, file: string, onWarning: OnWarning): FalconMambaConfig {
@@ -84,20 +75,6 @@ function write(config: FalconMambaConfig): Record<string, unknown> {
   };
 }
 
-function build(parameters: ParameterStore, config: FalconMambaConfig): Parts {
-  const { vocabularySize, dModel, layers, normEpsilon, tiedHead, embeddingDeviation } = config;
-  const backbone = parameters.at('backbone');
-  const norm = { size: dModel, kind: 'rms', epsilon: normEpsilon } as const;
-  const embeddings = new Embedding(backbone.at('embeddings'), { count: vocabularySize, size: dModel, deviation: embeddingDeviation });
-  const blocks = Array.from({ length: layers }, (_, i) => {
-    const layer = backbone.at('layers').at(String(i));
-    return new Block([{ name: 'mixer', mixer: new MambaMixer(layer.at('mixer'), config), norm: new Norm(layer.at('norm'), norm) }]);
-  });
-  const finalNorm = new Norm(backbone.at('norm_f'), norm);
-  const options = { inputs: dModel, outputs: vocabularySize, bias: false, initialiser: normal(embeddingDeviation) };
-  return { embeddings, blocks, finalNorm, head: tiedHead ? null : new Linear(parameters.at('lm_head'), options) };
-}
-
 /** Of tiiuae/falcon-mamba-7b. */
 const sizesOf7b = { vocabularySize: 65024, dModel: 4096, layers: 64, tiedHead: false };
 
@@ -118,9 +95,7 @@ export const falconMambaFamily: ModelFamily<FalconMambaConfig> = {
   modelTypes: ['falcon_mamba'],
   recognises: ({ architectures }) => Array.isArray(architectures) && architectures.includes('FalconMambaForCausalLM'),
   sizes: ['7b'],
-  ...{ read, write, problemOf, build, configOf },
-  facts: ({ layers, dModel, dInner, dState, dConv, dtRank }) => [
-    ['layers', `${layers} Mamba blocks with norms on Δ, B and C, RMS norm`],
-    ['sizes', `d_model ${dModel}, d_inner ${dInner}, d_state ${dState}, d_conv ${dConv}, dt_rank ${dtRank}`],
-  ],
+  ...{ read, write, problemOf, configOf },
+  build: (parameters, config) => build(parameters, config, { kind: 'rms', epsilon: config.normEpsilon, deviation: config.embeddingDeviation }),
+  facts: (config) => [['layers', `${config.layers} Mamba blocks with norms on Δ, B and C, RMS norm`], sizesFact(config)],
 };

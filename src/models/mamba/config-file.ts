@@ -6,7 +6,8 @@ import { checked, epsilon, flag, ratio, real, size } from '../../util/schema.js'
 import type { OnWarning } from '../config-keys.js';
 import { agreement, configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, refuseQuantized, warnOfUnread } from '../config-reading.js';
 import type { ConfigJson } from '../family.js';
-import { largestSizes, mambaConfig, type MambaConfig, type MambaConfigOptions } from './config.js';
+import { largestSizes } from '../mamba-layers.js';
+import { mambaConfig, type MambaConfig, type MambaConfigOptions } from './config.js';
 
 /** The `model_type` of LTI models, which transformers does not have: other programs refuse it by name. */
 export const ltiType = 'elapid-mamba-lti';

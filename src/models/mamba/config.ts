@@ -1,7 +1,7 @@
 import { mambaMixerConfig, type MambaInitialisation, type MambaMixerConfig, type MambaMixerOptions } from '../../mixers/index.js';
-import { largestMixerSizes, mixerMatrixSize, sizeProblem } from '../../mixers/mamba/config.js';
-import { ArgumentError, type ArgumentProblem } from '../../util/errors.js';
-import { endOfTextProblem, parameterProblem, type BaseConfig } from '../family.js';
+import { ArgumentError } from '../../util/errors.js';
+import type { BaseConfig } from '../family.js';
+import { problemOf } from '../mamba-layers.js';
 
 /** What a Mamba language model looks like. */
 export interface MambaConfig extends BaseConfig, MambaMixerConfig {
@@ -36,9 +36,6 @@ export type MambaSize = keyof typeof publishedSizes;
 /** The names of the published sizes, the smallest first. */
 export const mambaSizes = Object.keys(publishedSizes) as MambaSize[];
 
-/** The largest sizes that a config may have. */
-export const largestSizes = { vocabularySize: 2 ** 24, ...largestMixerSizes } as const;
-
 /**
  * A config with the published defaults: d_state 16, d_conv 4, expand 2, dt_rank ⌈D/16⌉, RMS norm, tied head, and no ids that end a
  * text beside the tokenizer's.
@@ -64,11 +61,4 @@ export function mambaConfig(options: MambaConfigOptions | MambaSize): MambaConfi
 export function publishedSize(name: string): Pick<MambaConfig, 'vocabularySize' | 'dModel' | 'layers'> {
   if (Object.hasOwn(publishedSizes, name)) return { vocabularySize: 50280, ...publishedSizes[name as MambaSize] };
   throw new ArgumentError({ operation: 'mambaConfig', argument: 'the size', expected: `one of ${mambaSizes.join(', ')}`, got: `'${name}'` });
-}
-
-/** What is wrong with a config. */
-export function problemOf(config: MambaConfig): ArgumentProblem | undefined {
-  const { vocabularySize, dModel, layers, tiedHead } = config;
-  const size = () => (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * mixerMatrixSize(config);
-  return sizeProblem(config, largestSizes) ?? parameterProblem(size()) ?? endOfTextProblem(config);
 }

@@ -1,9 +1,8 @@
-import { Block, Embedding, Linear, Norm, normal } from '../../nn/index.js';
-import { MambaMixer } from '../../mixers/index.js';
 import { expectOptions } from '../config-reading.js';
 import type { ModelFamily } from '../family.js';
+import { build, problemOf, sizesFact } from '../mamba-layers.js';
 import { isMambaConfig, ltiType, readMambaConfig, writeMambaConfig } from './config-file.js';
-import { mambaConfig, mambaSizes, problemOf, publishedSize, type MambaConfig, type MambaConfigOptions } from './config.js';
+import { mambaConfig, mambaSizes, publishedSize, type MambaConfig, type MambaConfigOptions } from './config.js';
 
 /**
  * Mamba ("Mamba: Linear-Time Sequence Modeling with Selective State Spaces"). Keys as in transformers' `MambaForCausalLM`; its
@@ -16,27 +15,8 @@ export const mambaFamily: ModelFamily<MambaConfig> = {
   read: readMambaConfig,
   write: writeMambaConfig,
   problemOf,
-  build(parameters, config) {
-    const { vocabularySize, dModel, layers, norm, normEpsilon, tiedHead, initialisation } = config;
-    const backbone = parameters.at('backbone');
-    const { embeddingDeviation } = initialisation;
-    const embeddings = new Embedding(backbone.at('embeddings'), { count: vocabularySize, size: dModel, deviation: embeddingDeviation });
-    const blocks = Array.from({ length: layers }, (_, i) => {
-      const layer = backbone.at('layers').at(String(i));
-      const mixer = new MambaMixer(layer.at('mixer'), config);
-      return new Block([{ name: 'mixer', norm: new Norm(layer.at('norm'), { size: dModel, kind: norm, epsilon: normEpsilon }), mixer }]);
-    });
-    const finalNorm = new Norm(backbone.at('norm_f'), { size: dModel, kind: norm, epsilon: normEpsilon });
-    const initialiser = normal(embeddingDeviation);
-    const head = tiedHead ? null : new Linear(parameters.at('lm_head'), { inputs: dModel, outputs: vocabularySize, bias: false, initialiser });
-    return { embeddings, blocks, finalNorm, head };
-  },
-  facts({ layers, norm, dModel, dInner, dState, dConv, dtRank }) {
-    return [
-      ['layers', `${layers} Mamba blocks, ${norm === 'rms' ? 'RMS' : 'layer'} norm`],
-      ['sizes', `d_model ${dModel}, d_inner ${dInner}, d_state ${dState}, d_conv ${dConv}, dt_rank ${dtRank}`],
-    ];
-  },
+  build: (parameters, config) => build(parameters, config, { kind: config.norm, epsilon: config.normEpsilon, deviation: config.initialisation.embeddingDeviation }),
+  facts: (config) => [['layers', `${config.layers} Mamba blocks, ${config.norm === 'rms' ? 'RMS' : 'layer'} norm`], sizesFact(config)],
   sizes: mambaSizes,
   configOf(options) {
     const known = ['vocabularySize', 'size', 'dModel', 'layers', 'dState', 'dConv', 'expand', 'dtRank', 'ssm', 'embeddingDeviation'];
