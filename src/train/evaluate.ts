@@ -87,7 +87,7 @@ export async function evaluateObjective(objective: Objective, batches: Iterable<
   try {
     for await (const batch of batches) {
       if (batch.starts !== undefined) state ??= objective.newState?.() ?? null;
-      const loss = objective.loss(batch, state);
+      const loss = scope(() => objective.loss(batch, state));
       const count = objective.countTargets(batch);
       try {
         sum += (await loss.item()) * count;
