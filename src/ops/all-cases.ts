@@ -1,5 +1,6 @@
 import type { OperationCase } from './cases.js';
 import { cases as adamw } from './adamw/cases.js';
+import { cases as attention } from './attention/cases.js';
 import { cases as blockStep } from './block-step/cases.js';
 import { cases as causalConv1d } from './causal-conv1d/cases.js';
 import { cases as crossEntropy } from './cross-entropy/cases.js';
@@ -11,6 +12,7 @@ import { cases as normLinear } from './norm-linear/cases.js';
 import { cases as packed } from './packed/cases.js';
 import { cases as reduction } from './reduction/cases.js';
 import { cases as rmsNorm } from './rms-norm/cases.js';
+import { cases as rotary } from './rotary/cases.js';
 import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
@@ -18,6 +20,7 @@ import { cases as softmax } from './softmax/cases.js';
 /** Every operation's cases by folder: what tests run on every backend. */
 export const operationCases: Readonly<Record<string, readonly OperationCase[]>> = {
   adamw,
+  attention,
   'block-step': blockStep,
   'causal-conv1d': causalConv1d,
   'cross-entropy': crossEntropy,
@@ -29,6 +32,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   packed,
   reduction,
   'rms-norm': rmsNorm,
+  rotary,
   sampling,
   'selective-scan': selectiveScan,
   softmax,

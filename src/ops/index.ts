@@ -1,5 +1,6 @@
 /** The operations that users call: checked, and recorded for gradients where they have any. What they are made of is imported by its path. */
 export { adamwStep, globalNorm, type AdamwSettings, type AdamwTensors } from './adamw/adamw.js';
+export { attention, documentBegins, type AttentionCache, type AttentionOptions } from './attention/attention.js';
 export type { ConvActivation } from './causal-conv1d/arguments.js';
 export { causalConv1d, type CausalConv1dOptions } from './causal-conv1d/causal-conv1d.js';
 export { causalConv1dStep } from './causal-conv1d/step.js';
@@ -33,6 +34,7 @@ export { max } from './reduction/max.js';
 export { mean, sum } from './reduction/reduction.js';
 export type { NormOptions, NormResult } from './rms-norm/arguments.js';
 export { rmsNorm } from './rms-norm/rms-norm.js';
+export { rotary, rotaryTable, type RotaryOptions } from './rotary/rotary.js';
 export { sampleTokens, type SampledTokens, type SampleTokensOptions } from './sampling/sampling.js';
 export type { Discretization, ScanOptions } from './selective-scan/arguments.js';
 export { selectiveScanStep } from './selective-scan/selective-scan-step.js';

@@ -1,6 +1,7 @@
 import type { Kernel } from '../tensor/index.js';
 import * as memory from '../backend/memory/kernels.js';
 import * as adamw from './adamw/kernels.js';
+import * as attention from './attention/kernels.js';
 import * as blockStep from './block-step/kernels.js';
 import * as causalConv1d from './causal-conv1d/kernels.js';
 import * as crossEntropy from './cross-entropy/kernels.js';
@@ -12,6 +13,7 @@ import * as normLinear from './norm-linear/kernels.js';
 import * as packed from './packed/kernels.js';
 import * as reduction from './reduction/kernels.js';
 import * as rmsNorm from './rms-norm/kernels.js';
+import * as rotary from './rotary/kernels.js';
 import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
@@ -32,6 +34,8 @@ export const kernels: readonly Kernel[] = [
   crossEntropy,
   adamw,
   sampling,
+  rotary,
+  attention,
   normLinear,
   blockStep,
 ].flatMap((module: object) => Object.values(module) as Kernel[]);
