@@ -8,13 +8,16 @@ export class CapturedStep {
   readonly #state: State;
   readonly #batch: number;
   readonly #prepared: Prepared;
-  readonly #program: Program;
+  readonly #capture: () => Program;
+  #program: Program;
+  /** Of the state, when the step was captured. */
+  #generation = 0;
   /** The linear layers, each with what was added to it when the step was captured. */
   readonly #linears: readonly { readonly linear: { readonly added: unknown }; readonly added: unknown }[];
   #disposed = false;
 
   /**
-   * @param step launches the step
+   * @param step launches the step; again whenever the state's memory has moved
    * @throws ArgumentError when the state is another model's
    */
   constructor(model: LanguageModel, state: State, step: (prepared: Prepared) => void) {
@@ -25,10 +28,21 @@ export class CapturedStep {
     this.#batch = state.batch;
     this.#linears = Array.from(model.linears.values(), (linear) => ({ linear, added: linear.added }));
     this.#prepared = model.prepare();
+    this.#capture = () => {
+      state.reserve(1);
+      this.#generation = state.generation;
+      const { position } = state;
+      try {
+        return model.backend.capture(() => {
+          step(this.#prepared);
+        });
+      } finally {
+        // Nothing was run.
+        state.position = position;
+      }
+    };
     try {
-      this.#program = model.backend.capture(() => {
-        step(this.#prepared);
-      });
+      this.#program = this.#capture();
     } catch (error) {
       this.#prepared.dispose();
       throw error;
@@ -59,6 +73,11 @@ export class CapturedStep {
   replay(operation: string, count = 1): void {
     this.expectLive(operation);
     this.#prepared.refresh();
+    this.#state.reserve(count);
+    if (this.#state.generation !== this.#generation) {
+      this.#program.dispose();
+      this.#program = this.#capture();
+    }
     for (let i = 0; i < count; i++) {
       this.#program.replay();
       this.#state.position++;

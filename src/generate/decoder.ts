@@ -40,7 +40,8 @@ export class Decoder implements Disposable {
   readonly #use: StateUse | null;
   readonly #ids: Tensor;
   readonly #step: CapturedStep;
-  readonly #logits: Tensor;
+  /** Of the step as it was captured last. */
+  readonly #logits: { of: Tensor };
   #values: Float32Array | undefined;
 
   /**
@@ -55,16 +56,17 @@ export class Decoder implements Disposable {
     const made = withoutScope(() =>
       scope(() => {
         const ids = tensor(model.backend, new Int32Array(state.batch), [state.batch], 'i32');
-        let logits: Tensor | undefined;
+        const logits = { of: undefined as Tensor | undefined };
         const step = new CapturedStep(model, state, (prepared) => {
-          logits = model.step(ids, state, prepared);
+          logits.of?.dispose();
+          logits.of = withoutScope(() => scope(() => model.step(ids, state, prepared)));
         });
-        return { ids, step, logits: logits as unknown as Tensor };
+        return { ids, step, logits };
       }),
     );
     this.#ids = made.ids;
     this.#step = made.step;
-    this.#logits = made.logits;
+    this.#logits = made.logits as { of: Tensor };
   }
 
   /** Kernel launches a step takes. */
@@ -88,7 +90,7 @@ export class Decoder implements Disposable {
     // A step that is begun before this one's logits are read has an array of its own.
     const into = this.#values;
     this.#values = undefined;
-    const logits = await this.#logits.data(into);
+    const logits = await this.#logits.of.data(into);
     this.#values = logits instanceof Float32Array ? logits : undefined;
     return this.#values ?? Float32Array.from(logits);
   }
@@ -96,7 +98,7 @@ export class Decoder implements Disposable {
   dispose(): void {
     this.#step.dispose();
     this.#ids.dispose();
-    this.#logits.dispose();
+    this.#logits.of.dispose();
   }
 
   [disposeSymbol](): void {

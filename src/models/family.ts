@@ -13,6 +13,8 @@ export interface BaseConfig {
   readonly tiedHead: boolean;
   /** Ids that end a text, beside the tokenizer's own. */
   readonly endOfText: readonly number[];
+  /** Positions of the sequences that it is trained on, where longer ones are of no use to it; none: any length. */
+  readonly contextLength?: number;
 }
 
 /** The modules of a language model. */

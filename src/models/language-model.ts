@@ -1,6 +1,6 @@
 import { PlanBackend } from '../backend/plan/plan-backend.js';
 import { expectTargets, logitLosses } from '../ops/cross-entropy/cross-entropy.js';
-import { crossEntropy, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
+import { crossEntropy, documentBegins, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
 import { countParameters, initialParameters, ParameterStore, type Block, type Embedding, type Linear, type Memory, type Mixer, type Norm } from '../nn/index.js';
 import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
 import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, tensor, withoutScope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';
@@ -11,7 +11,7 @@ import { ArgumentError, DisposedError } from '../util/errors.js';
 import type { BaseConfig, ModelFamily } from './family.js';
 import { fingerprintOf } from './fingerprint.js';
 import { Prepared } from './prepared.js';
-import { State, type StateOwner } from './state.js';
+import { State, type StateOwner, type StatePass } from './state.js';
 
 /** What a forward pass may be told besides the ids. */
 export interface ForwardOptions {
@@ -117,6 +117,11 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
    */
   fingerprint(): Promise<string> {
     return fingerprintOf(this.parameters);
+  }
+
+  /** Whether memory grows with the sequence: some mixer has an entry for each position. */
+  get remembersPositions(): boolean {
+    return this.mixers.some(({ slots }) => Object.values(slots).some(({ perPosition }) => perPosition === true));
   }
 
   /** Ids that end a text, beside the tokenizer's own. */
@@ -228,7 +233,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   /**
    * One token for each of B sequences; not recorded for gradients, fit to be captured.
    * @param ids [B] i32
-   * @param state updated in place, except `position`, which a captured step cannot count
+   * @param state updated in place
    * @param prepared what `prepare()` gave
    * @returns logits [B,V]
    */
@@ -241,10 +246,14 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     return scope(() => {
       let x = this.embeddings.forward(ids);
       let residual: Tensor | null = null;
-      const passes = this.#passes((i): StepPass => ({ memory: state.layers[i] as Memory, constants: prepared.constants[i] as Memory }));
+      state.reserve(1);
+      const { layers, places } = state;
+      const passes = this.#passes((i): StepPass => ({ memory: layers[i] as Memory, places, constants: prepared.constants[i] as Memory }));
       this.blocks.forEach((block, i) => {
         ({ x, residual } = block.step(x, residual, passes[i] as StepPass[], this.blocks[i + 1]?.takesParts ?? false));
       });
+      state.advance();
+      state.position++;
       const weight = this.#headWeight();
       if (weight === null) return this.#logits(this.finalNorm.forward(x, residual).y);
       return this.finalNorm.projectBy(x, residual, { weight, bias: null, dtype: 'f32' }).y;
@@ -343,35 +352,43 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     }
     state?.expectOf(operation, this, batch);
     return scope(() => {
-      let x = inModule('embeddings', () => this.embeddings.forward(ids));
-      let residual: Tensor | null = null;
-      // The gradient rules read the state as it was, and `state` is overwritten below: they get a copy.
-      const before = isRecording() ? state?.like() : state;
-      if (state && before !== state) before?.assign(state);
-      const after = state?.like();
-      const passes = this.#passes((i): Pass => ({
-        ...{ before: before?.layers[i], after: after?.layers[i], starts: sequenceStarts, constants: prepared?.constants[i] },
-      }));
-      for (const [i, block] of this.blocks.entries()) {
-        // A scope for each block: what only the forward pass needs is freed before the next block.
-        const result = scope(() => inModule(`layers.${i}`, () => block.forward(x, residual, passes[i] as Pass[])));
-        // What a block returns as residual is the stream after the block before it.
-        if (residual !== null) residuals?.push(keep(result.residual.retain()));
-        x.dispose();
-        residual?.dispose();
-        ({ x, residual } = result);
+      const memory = state?.pass(length, sequenceStarts, isRecording());
+      try {
+        const y = this.#through(ids, { memory, starts: sequenceStarts, prepared }, residuals);
+        memory?.end();
+        return y;
+      } finally {
+        memory?.close();
       }
-      if (state && after) {
-        after.position += length;
-        state.assign(after);
-      }
-      if (before !== state) before?.dispose();
-      const { y, residual: last } = inModule('norm_f', () => this.finalNorm.forward(x, residual));
-      residuals?.push(keep(last.retain()));
-      return y;
     });
   }
+
+  #through(
+    ids: Tensor,
+    { memory, starts, prepared }: { memory: StatePass | undefined; starts: Tensor | undefined; prepared: Prepared | undefined },
+    residuals: Tensor<FloatDType>[] | null,
+  ): Tensor<FloatDType> {
+    let x = inModule('embeddings', () => this.embeddings.forward(ids));
+    let residual: Tensor | null = null;
+    const places = memory?.places ?? (starts !== undefined && this.remembersPositions ? { begins: documentBegins(starts) } : undefined);
+    const passes = this.#passes((i): Pass => ({
+      ...{ before: memory?.before[i], after: memory?.after[i], places, starts, constants: prepared?.constants[i] },
+    }));
+    for (const [i, block] of this.blocks.entries()) {
+      // A scope for each block: what only the forward pass needs is freed before the next block.
+      const result = scope(() => inModule(`layers.${i}`, () => block.forward(x, residual, passes[i] as Pass[])));
+      // What a block returns as residual is the stream after the block before it.
+      if (residual !== null) residuals?.push(keep(result.residual.retain()));
+      x.dispose();
+      residual?.dispose();
+      ({ x, residual } = result);
+    }
+    const { y, residual: last } = inModule('norm_f', () => this.finalNorm.forward(x, residual));
+    residuals?.push(keep(last.retain()));
+    return y;
+  }
 }
+
 
 function expectSound<C extends BaseConfig>(operation: string, family: ModelFamily<C>, config: C): void {
   const problem = family.problemOf(config);

@@ -1,17 +1,17 @@
-import { fill } from '../backend/memory/kernels.js';
 import { checksummedChunks, parseSafetensors, toFloat32, verifySafetensors, type SafetensorsSource } from '../io/index.js';
-import type { Memory, Slot } from '../nn/index.js';
-import { copyInto } from '../ops/view/view.js';
-import { empty, formatShape, keep, launch, sameShape, scope, sizeOf, withoutScope, type Backend, type Shape, type Tensor } from '../tensor/index.js';
+import type { Memory, Places, Slot } from '../nn/index.js';
+import { pageLength } from '../ops/attention/reference.js';
+import { mostPositions } from '../ops/rotary/frequencies.js';
+import { formatShape, keep, sameShape, scope, sizeOf, withoutScope, type Backend, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, CheckpointError, DisposedError } from '../util/errors.js';
+import { PagedMemory } from './paged-memory.js';
+import { PagePool, pageBytes } from './page-pool.js';
+import { describeGroups, groupsOf, SlotMemory, type Layout, type SlotGroup } from './slots.js';
 import { float32Source } from './tensor-source.js';
 
 /** What serialised states are marked with; the older mark is that of Mamba's alone, in the same layout. */
 const kinds: ReadonlySet<string> = new Set(['elapid-state', 'elapid-mamba-state']);
-
-/** What each mixer of a model remembers of a sequence. */
-export type Layout = readonly Readonly<Record<string, Slot>>[];
 
 /** What a state is a state of. */
 export interface StateOwner {
@@ -26,47 +26,46 @@ export interface StateUse {
   end(): void;
 }
 
-/** Slots of one name and shape. */
-interface SlotGroup {
-  readonly name: string;
-  readonly shape: Shape;
-  /** The mixers that have them. */
-  readonly members: readonly number[];
+/** What a pass over a sequence reads of a state, and where it writes. */
+export interface StatePass {
+  /** By mixer, what came before. */
+  readonly before: readonly Memory[];
+  /** By mixer, for what is after the last position. */
+  readonly after: readonly Memory[];
+  readonly places: Places | undefined;
+  /** The state is that after the pass from here on. */
+  end(): void;
+  /** Frees what the scope does not; after `end`, or where the pass has failed. */
+  close(): void;
 }
 
 /**
- * All a model remembers of its sequences: for each mixer the slots that it declares, [B, …slot], in float32. Models update it in
- * place; `copy` forks it, `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made or restored it.
+ * All a model remembers of its sequences: for each mixer the slots that it declares, in float32. Slots of a fixed size are [B, …slot];
+ * those with an entry for each position lie in pages of 64 positions, of which a state takes more as it goes on. Models update it in
+ * place; `copy` forks it, `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made or
+ * restored it.
  */
 export class State implements Disposable {
-  /** One for each mixer: parts of the memory of all. */
-  readonly layers: readonly Memory[];
-  readonly #batch: number;
-  /** Slots of one name and shape lie together, [mixers, B, …slot]: a copy is one launch for all. */
-  readonly #groups: readonly Tensor<'f32'>[];
+  /** Tokens seen so far. */
+  position: number;
   readonly #owner: StateOwner;
   readonly #slots: readonly SlotGroup[];
+  readonly #fixed: SlotMemory;
+  readonly #paged: PagedMemory | null;
+  #layers: readonly Memory[] = [];
+  #layersOf = -1;
   #taken: { readonly use: StateUse; readonly user: string } | null = null;
   #disposed = false;
 
-  /** Values are undefined. It belongs to the current scope. @param position tokens seen so far */
-  private constructor(
-    owner: StateOwner,
-    batch: number,
-    public position: number,
-    slots: readonly SlotGroup[] = groupsOf(layoutOf(owner)),
-  ) {
-    const layers: Record<string, Tensor>[] = owner.mixers.map(() => ({}));
-    this.#slots = slots;
-    this.#groups = slots.map(({ name, shape, members }) => {
-      const all = empty(owner.backend, [members.length, batch, ...shape], 'f32');
-      const part = [batch, ...shape];
-      for (const [i, member] of members.entries()) (layers[member] as Record<string, Tensor>)[name] = all.aliased(part, i * sizeOf(part));
-      return all;
-    });
-    this.layers = layers;
-    this.#batch = batch;
+  /** Values are undefined. It belongs to the current scope. */
+  private constructor(owner: StateOwner, batch: number, position: number, pool?: PagePool) {
+    const { backend, mixers } = owner;
     this.#owner = owner;
+    this.position = position;
+    this.#slots = groupsOf(layoutOf(owner));
+    this.#fixed = new SlotMemory(backend, this.#slots.filter(({ perPosition }) => !perPosition), batch, mixers.length);
+    const growing = this.#slots.filter(({ perPosition }) => perPosition);
+    this.#paged = growing.length === 0 ? null : new PagedMemory(pool ?? new PagePool(backend, growing, mixers.length), backend, batch);
   }
 
   /** A state that is in no scope; where making it fails, its memory is freed. */
@@ -74,7 +73,7 @@ export class State implements Disposable {
     return withoutScope(() =>
       scope(() => {
         const state = make();
-        for (const tensor of state.#tensors()) keep(tensor);
+        for (const made of state.#tensors()) keep(made);
         return state;
       }),
     );
@@ -84,33 +83,90 @@ export class State implements Disposable {
   static zero(owner: StateOwner, batch: number): State {
     return State.#lasting(() => {
       const state = new State(owner, batch, 0);
-      for (const values of state.#groups) {
-        if (values.size > 0) launch(fill, { values }, { value: 0, count: values.size });
-      }
+      state.#fixed.clear();
       return state;
     });
   }
 
   /** Number of sequences. */
   get batch(): number {
-    return this.#batch;
+    return this.#fixed.batch;
   }
 
   get disposed(): boolean {
     return this.#disposed;
   }
 
-  /** A state of the same position whose values are undefined, for a pass to write. It belongs to the current scope. */
-  like(): State {
-    this.#expectLive('State.like');
-    return new State(this.#owner, this.#batch, this.position, this.#slots);
+  /** The memory of each mixer: slots [B, …slot], or [pages, 64, …slot] where there is one for each position. */
+  get layers(): readonly Memory[] {
+    const pool = this.#paged?.pool;
+    if (pool === undefined) return this.#fixed.parts;
+    if (this.#layersOf !== pool.generation) {
+      this.#layers = this.#fixed.parts.map((memory, i) => ({ ...memory, ...pool.parts[i] }));
+      this.#layersOf = pool.generation;
+    }
+    return this.#layers;
   }
 
-  /** An independent state of the same values. */
+  /** Grows whenever memory of the state has moved, or a step has to read more of it: what was captured before is of no use then. */
+  get generation(): number {
+    return this.#paged?.generation ?? 0;
+  }
+
+  /** Where the next position of each sequence is, for a step; undefined where no slot has an entry for each position. */
+  get places(): Places | undefined {
+    return this.#paged?.places;
+  }
+
+  /**
+   * Makes room for `count` positions more, so that as many steps need no memory. Passes do so themselves.
+   * @throws ArgumentError when there would be more positions than there can be
+   */
+  reserve(count: number): void {
+    this.#expectLive('State.reserve');
+    if (this.#paged === null) return;
+    if (this.position + count > mostPositions) {
+      const expected = `at most ${mostPositions} positions`;
+      throw wrongState('State.reserve', expected, `${count} after ${this.position}`);
+    }
+    this.#paged.reserve(this.position, count);
+  }
+
+  /**
+   * Begins a pass over `length` positions. Tensors that it makes belong to the current scope.
+   * @param starts [B,L] i32, nonzero where a document starts
+   * @param recorded whether gradient rules will read the memory as it was
+   */
+  pass(length: number, starts: Tensor | undefined, recorded: boolean): StatePass {
+    this.reserve(length);
+    const before = recorded ? this.#fixed.like() : this.#fixed;
+    if (recorded) before.assign(this.#fixed);
+    const after = this.#fixed.like();
+    const paged = this.#paged?.pass(this.position, length, starts, recorded);
+    const all = ({ parts }: SlotMemory) => (paged === undefined ? parts : parts.map((memory, i) => ({ ...memory, ...paged.parts[i] })));
+    return {
+      before: all(before),
+      after: all(after),
+      places: paged?.places,
+      end: () => {
+        this.#fixed.assign(after);
+        paged?.end();
+        this.position += length;
+      },
+      close: () => paged?.close(),
+    };
+  }
+
+  /** The device's count of positions goes on by one: the last launch of a step. `position` is the host's. */
+  advance(): void {
+    this.#paged?.advance();
+  }
+
+  /** An independent state of the same values. Pages of positions are shared until one of the two writes to them. */
   copy(): State {
     this.#expectLive('State.copy');
     return State.#lasting(() => {
-      const copied = this.like();
+      const copied = new State(this.#owner, this.batch, 0, this.#paged?.pool.join());
       copied.assign(this);
       return copied;
     });
@@ -124,8 +180,31 @@ export class State implements Disposable {
     const operation = 'State.assign';
     this.#expectLive(operation);
     other.expectOf(operation, this.#owner, this.batch);
-    for (const [i, group] of this.#groups.entries()) if (group.size > 0) copyInto(other.#groups[i] as Tensor, group);
+    if (other === this) return;
+    this.#fixed.assign(other.#fixed);
+    if (other.#paged !== null) this.#paged?.assign(other.#paged, other.position);
     this.position = other.position;
+  }
+
+  /**
+   * Goes back to an earlier position, where all memory is by position: what came after it is forgotten, and its pages are free again.
+   * @param position at most the state's own
+   * @throws ArgumentError when memory of a fixed size would have to go back too, or the state has read where documents start; a copy of
+   *   the state at that position, and reading on from there, does it for every model
+   */
+  truncate(position: number): void {
+    const operation = 'State.truncate';
+    this.#expectLive(operation);
+    if (!Number.isInteger(position) || position < 0 || position > this.position) {
+      throw new ArgumentError({ operation, argument: 'position', expected: `an integer from 0 to the state’s position, ${this.position}`, got: String(position) });
+    }
+    if (position === this.position) return;
+    const hint = 'keep a copy() of the state from before, and go on from that';
+    const [fixed] = this.#slots.filter(({ perPosition }) => !perPosition);
+    if (fixed !== undefined || this.#paged === null) throw wrongState(operation, 'one whose memory is all by position', `one with ${fixed?.name ?? 'none'}`, hint);
+    if (this.#paged.documents) throw wrongState(operation, 'one that has read one document a sequence', 'one that has read where documents start', hint);
+    this.#paged.truncate(position);
+    this.position = position;
   }
 
   /** The state as a safetensors file in memory, with the fingerprint of the model's weights (`LanguageModel.fingerprint`) and checksums. */
@@ -133,18 +212,26 @@ export class State implements Disposable {
     this.#expectLive('State.serialize');
     // All reads begin at once: a step that is taken meanwhile comes after them.
     const position = String(this.position);
-    const [fingerprint, ...sources] = await Promise.all([
-      this.#owner.fingerprint(),
-      ...[...this.named()].map(([key, value]): Promise<SafetensorsSource> => float32Source(key, value)),
-    ]);
-    const chunks = [...(await checksummedChunks(sources, { kind: 'elapid-state', position, fingerprint }))];
-    const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
-    let at = 0;
-    for (const chunk of chunks) {
-      bytes.set(chunk, at);
-      at += chunk.length;
+    const parts = [...this.#stored()];
+    const begins = this.#paged?.documents === true ? this.#paged.begins.data() : null;
+    try {
+      const [fingerprint, starts, ...sources] = await Promise.all([
+        this.#owner.fingerprint(),
+        begins,
+        ...parts.map(({ key, value }): Promise<SafetensorsSource> => float32Source(key, value)),
+      ]);
+      const metadata = { kind: 'elapid-state', position, fingerprint, ...(starts === null ? {} : { begins: starts.join(',') }) };
+      const chunks = [...(await checksummedChunks(sources, metadata))];
+      const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
+      let at = 0;
+      for (const chunk of chunks) {
+        bytes.set(chunk, at);
+        at += chunk.length;
+      }
+      return bytes;
+    } finally {
+      for (const { value, own } of parts) if (own) value.dispose();
     }
-    return bytes;
   }
 
   /**
@@ -156,7 +243,7 @@ export class State implements Disposable {
     const { tensors, metadata } = parseSafetensors(bytes, name);
     await verifySafetensors(bytes, name);
     const position = Number(metadata['position']);
-    if (!kinds.has(metadata['kind'] ?? '') || !Number.isSafeInteger(position) || position < 0) {
+    if (!kinds.has(metadata['kind'] ?? '') || !Number.isSafeInteger(position) || position < 0 || position > mostPositions) {
       throw new CheckpointError('not the state of a model', { file: name, key: '__metadata__' });
     }
     const layout = layoutOf(model);
@@ -164,7 +251,11 @@ export class State implements Disposable {
     const more = [...tensors.keys()].find((key) => !expected.has(key));
     if (more !== undefined) throw new CheckpointError('is no part of this model’s state', { file: name, key: more });
     const batch = [...tensors.values()][0]?.shape[0] ?? 0;
-    const values = (key: string, shape: readonly number[]): ArrayLike<number> => {
+    const begins = metadata['begins']?.split(',').map(Number);
+    if (begins !== undefined && !(begins.length === batch && begins.every((begin) => Number.isInteger(begin) && begin >= 0 && begin <= position))) {
+      throw new CheckpointError(`is ${metadata['begins'] ?? ''}; expected ${batch} positions`, { file: name, key: '__metadata__.begins' });
+    }
+    const values = (key: string, shape: readonly number[]): Float32Array => {
       const stored = tensors.get(key);
       if (stored?.dtype !== 'F32' || !sameShape(stored.shape, shape)) {
         const got = stored === undefined ? 'missing' : `${stored.dtype} ${formatShape(stored.shape)}`;
@@ -172,8 +263,13 @@ export class State implements Disposable {
       }
       return toFloat32(stored.bytes, 'F32');
     };
-    const stored = layout.flatMap((slots, i) =>
-      Object.entries(slots).map(([slot, { shape }]) => [`${i}.${slot}`, values(`${i}.${slot}`, [batch, ...shape])] as const),
+    const stored = new Map(
+      layout.flatMap((slots, i) =>
+        Object.entries(slots).map(([slot, { shape, perPosition }]) => {
+          const key = `${i}.${slot}`;
+          return [key, values(key, perPosition === true ? [batch, position, ...shape] : [batch, ...shape])] as const;
+        }),
+      ),
     );
     const { fingerprint } = metadata;
     // Last, since the wrong shape says more.
@@ -186,15 +282,29 @@ export class State implements Disposable {
     }
     return State.#lasting(() => {
       const state = new State(model, batch, position);
-      const parts = new Map(state.named());
-      for (const [key, numbers] of stored) parts.get(key)?.write(numbers);
+      for (const [i, memory] of state.#fixed.parts.entries()) {
+        for (const [slot, part] of Object.entries(memory)) part.write(stored.get(`${i}.${slot}`) as Float32Array);
+      }
+      state.#paged?.fill(position, stored, begins);
       return state;
     });
   }
 
-  /** Bytes of one sequence's state. */
-  static sizeBytes(owner: Pick<StateOwner, 'mixers'>): number {
-    return 4 * layoutOf(owner).reduce((sum, slots) => sum + Object.values(slots).reduce((size, { shape }) => size + sizeOf(shape), 0), 0);
+  /**
+   * Bytes of one sequence's state after so many positions.
+   * @param positions what is by position is counted in whole pages of 64
+   */
+  static sizeBytes(owner: Pick<StateOwner, 'mixers'>, positions = 0): number {
+    const groups = groupsOf(layoutOf(owner));
+    const fixed = groups.filter(({ perPosition }) => !perPosition);
+    const pages = Math.ceil(positions / pageLength) * pageBytes(groups.filter(({ perPosition }) => perPosition));
+    return pages + 4 * fixed.reduce((sum, { shape, members }) => sum + members.length * sizeOf(shape), 0);
+  }
+
+  /** Bytes of what the state has to itself, and of the pages that it shares with copies of it. */
+  get bytes(): { readonly own: number; readonly shared: number } {
+    const { own, shared } = this.#paged?.bytes ?? { own: 0, shared: 0 };
+    return { own: own + this.#fixed.bytes, shared };
   }
 
   /**
@@ -205,7 +315,7 @@ export class State implements Disposable {
   expectOf(operation: string, model: StateOwner, batch: number): void {
     this.#expectLive(operation);
     if (this.#owner !== model) {
-      const [expected, got] = [describeLayout(layoutOf(model)), describeLayout(layoutOf(this.#owner))];
+      const [expected, got] = [describeGroups(groupsOf(layoutOf(model))), describeGroups(this.#slots)];
       if (got !== expected) throw wrongState(operation, `a state of ${expected}, this model’s`, `a state of ${got}`);
       const { backend } = this.#owner;
       if (backend !== model.backend) {
@@ -243,19 +353,27 @@ export class State implements Disposable {
   }
 
   dispose(): void {
+    if (this.#disposed) return;
     this.#disposed = true;
-    for (const tensor of this.#tensors()) tensor.dispose();
+    for (const made of this.#fixed.tensors) made.dispose();
+    this.#paged?.dispose();
   }
 
   [disposeSymbol](): void {
     this.dispose();
   }
 
-  /** The memory of all mixers, by `3.ssm`. */
+  /** The memory of all mixers, by `3.ssm`, of slots with a fixed size. */
   *named(): Generator<[string, Tensor]> {
-    for (const [i, memory] of this.layers.entries()) {
-      for (const [slot, tensor] of Object.entries(memory)) yield [`${i}.${slot}`, tensor];
+    for (const [i, memory] of this.#fixed.parts.entries()) {
+      for (const [slot, part] of Object.entries(memory)) yield [`${i}.${slot}`, part];
     }
+  }
+
+  /** What a file holds: by position [B, position, …slot]. */
+  *#stored(): Generator<{ readonly key: string; readonly value: Tensor; readonly own: boolean }> {
+    for (const [key, value] of this.named()) yield { key, value, own: false };
+    if (this.#paged !== null) for (const [key, value] of this.#paged.gathered(this.position)) yield { key, value, own: true };
   }
 
   #expectLive(operation: string): void {
@@ -263,28 +381,11 @@ export class State implements Disposable {
   }
 
   #tensors(): Tensor[] {
-    return [...this.layers.flatMap((memory) => Object.values(memory)), ...this.#groups];
+    return [...this.#fixed.tensors, ...(this.#paged?.tensors ?? [])];
   }
 }
 
 const layoutOf = ({ mixers }: Pick<StateOwner, 'mixers'>): Layout => mixers.map(({ slots }) => slots);
-
-function groupsOf(layout: Layout): SlotGroup[] {
-  const groups = new Map<string, { name: string; shape: Shape; members: number[] }>();
-  for (const [i, slots] of layout.entries()) {
-    for (const [name, { shape }] of Object.entries(slots)) {
-      const key = `${name} ${formatShape(shape)}`;
-      const group = groups.get(key) ?? { name, shape, members: [] };
-      group.members.push(i);
-      groups.set(key, group);
-    }
-  }
-  return [...groups.values()];
-}
-
-/** `24 × conv [3,1536], 24 × ssm [1536,16]` */
-const describeLayout = (layout: Layout): string =>
-  groupsOf(layout).map(({ name, shape, members }) => `${members.length} × ${name} ${formatShape(shape)}`).join(', ');
 
 function wrongState(operation: string, expected: string, got: string, hint?: string): ArgumentError {
   return new ArgumentError({ operation, argument: 'state', expected, got, hint });

@@ -1,3 +1,4 @@
+import { add } from '../ops/index.js';
 import { inModule, scope, type FloatDType, type Tensor } from '../tensor/index.js';
 import type { Linear, Norm } from './layers.js';
 import type { FusedStep, Mixer, Normed, Pass, StepPass, Stream } from './mixer.js';
@@ -10,14 +11,23 @@ export interface Sublayer {
   readonly mixer: Mixer;
 }
 
-/** One residual sublayer after another: residual ← x + residual, x ← mixer(norm(residual)). */
+/** Sublayers that all read the same stream; what they give is added up. One, in most blocks. */
+export type Parallel = readonly [Sublayer, ...Sublayer[]];
+
+/** One residual stage after another: residual ← x + residual, x ← Σ mixer(norm(residual)) over the stage's sublayers. */
 export class Block {
-  constructor(readonly sublayers: readonly Sublayer[]) {}
+  readonly stages: readonly Parallel[];
+  /** Of all stages, in order: passes are in this order. */
+  readonly sublayers: readonly Sublayer[];
+
+  constructor(stages: readonly (Sublayer | Parallel)[]) {
+    this.stages = stages.map((stage): Parallel => ('mixer' in stage ? [stage] : stage));
+    this.sublayers = this.stages.flat();
+  }
 
   /** Whether `step` can be given an x in parts. */
   get takesParts(): boolean {
-    const [first] = this.sublayers;
-    return (first && fusedStep(first)) !== null;
+    return fusedStep(this.stages[0]) !== null;
   }
 
   /**
@@ -26,9 +36,16 @@ export class Block {
    * @param passes one for each sublayer
    */
   forward(x: Tensor, residual: Tensor | null, passes: readonly Pass[]): Stream {
-    return this.#each(x, residual, ({ name, norm, mixer }, input, stream, i) => {
-      const normed = inModule('norm', () => norm.forward(input, stream));
-      return { x: inModule(name, () => mixer.forward(normed.y, passes[i] ?? {})), residual: normed.residual };
+    return this.#each(x, residual, passes, (stage, input, stream, own) => {
+      let sum: Tensor<FloatDType> | null = null;
+      let [from, before] = [input, stream];
+      for (const [i, { name, norm, mixer }] of stage.entries()) {
+        const normed = inModule('norm', () => norm.forward(from, before));
+        const y = inModule(name, () => mixer.forward(normed.y, own[i] ?? {}));
+        sum = sum === null ? y : add(sum, y);
+        [from, before] = [normed.residual, null];
+      }
+      return { x: sum as Tensor<FloatDType>, residual: from as Tensor<FloatDType> };
     });
   }
 
@@ -39,30 +56,45 @@ export class Block {
    * @param parts whether the x it returns may be in parts: a next block takes them
    */
   step(x: Tensor, residual: Tensor | null, passes: readonly StepPass[], parts: boolean): Stream {
-    return this.#each(x, residual, (sublayer, input, stream, i) => {
-      const pass = passes[i] as StepPass;
-      const next = this.sublayers[i + 1];
-      const fused = fusedStep(sublayer);
-      if (fused !== null) return fused(input, stream, pass, next === undefined ? parts : fusedStep(next) !== null);
-      const normed = new NormedOnce(sublayer.norm, input, stream);
-      return { x: sublayer.mixer.step(normed, pass), residual: normed.residual };
+    return this.#each(x, residual, passes, (stage, input, stream, own, next) => {
+      const fused = fusedStep(stage);
+      if (fused !== null) return fused(input, stream, own[0] as StepPass, next === undefined ? parts : fusedStep(next) !== null);
+      let sum: Tensor<FloatDType> | null = null;
+      let [from, before] = [input, stream];
+      for (const [i, { norm, mixer }] of stage.entries()) {
+        const normed = new NormedOnce(norm, from, before);
+        const y = mixer.step(normed, own[i] as StepPass);
+        sum = sum === null ? y : add(sum, y);
+        [from, before] = [normed.residual, null];
+      }
+      return { x: sum as Tensor<FloatDType>, residual: from as Tensor<FloatDType> };
     });
   }
 
-  #each(
+  #each<P>(
     x: Tensor,
     residual: Tensor | null,
-    run: (sublayer: Sublayer, x: Tensor, residual: Tensor | null, i: number) => Stream,
+    passes: readonly P[],
+    run: (stage: Parallel, x: Tensor, residual: Tensor | null, passes: readonly P[], next: Parallel | undefined) => Stream,
   ): Stream {
     return scope(() => {
       let stream: { x: Tensor; residual: Tensor | null } = { x, residual };
-      for (const [i, sublayer] of this.sublayers.entries()) stream = run(sublayer, stream.x, stream.residual, i);
+      let first = 0;
+      for (const [i, stage] of this.stages.entries()) {
+        stream = run(stage, stream.x, stream.residual, passes.slice(first, first + stage.length), this.stages[i + 1]);
+        first += stage.length;
+      }
       return stream as Stream;
     });
   }
 }
 
-const fusedStep = ({ norm, mixer }: Sublayer): FusedStep | null => mixer.fuse?.(norm) ?? null;
+/** A stage's fused step. A stage of several sublayers has none. */
+function fusedStep(stage: Parallel | undefined): FusedStep | null {
+  if (stage?.length !== 1) return null;
+  const [{ norm, mixer }] = stage;
+  return mixer.fuse?.(norm) ?? null;
+}
 
 /** A norm that is worked out when it is asked for: together with the first projection, or by itself. */
 class NormedOnce implements Normed {

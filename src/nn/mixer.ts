@@ -5,17 +5,33 @@ import type { Linear, Norm } from './layers.js';
 export interface Slot {
   /** Of one sequence, without the batch axis; float32. */
   readonly shape: Shape;
+  /** Whether there is one of that shape for each position, as of keys and values: memory then grows with the sequence. */
+  readonly perPosition?: true;
 }
 
-/** A mixer's slots as tensors [B, …slot], by name; or other tensors that belong to a mixer, by name. */
+/**
+ * A mixer's slots, by name: tensors [B, …slot], or where there is one for each position [pages, 64, …slot], which `Places` says how to
+ * read; or other tensors that belong to a mixer, by name.
+ */
 export type Memory = Readonly<Record<string, Tensor>>;
+
+/** Where the positions of a pass are: what mixers need that have memory for each position. All integers are i32. */
+export interface Places {
+  /** [B], how many positions came before; none: 0. */
+  readonly positions?: Tensor | undefined;
+  /** [B,L], or [B] in a step: for each position, the one at which its document starts; none: 0. */
+  readonly begins?: Tensor | undefined;
+  /** [B,n]: the page that holds positions 64·i to 64·i + 63 of a sequence; none: nothing is remembered. */
+  readonly pages?: Tensor | undefined;
+}
 
 /** What a pass over a sequence may be told besides its input. */
 export interface Pass {
   /** The memory of what came before; none: zeros. */
   readonly before?: Memory | undefined;
-  /** Where the memory after the last position is written, other tensors than `before`'s; none: nobody wants it. */
+  /** Where the memory after the last position is written, other tensors than `before`'s, but for slots with an entry for each position; none: nobody wants it. */
   readonly after?: Memory | undefined;
+  readonly places?: Places | undefined;
   /** [B,L] i32, nonzero where a document starts: nothing of an earlier document reaches a later one. */
   readonly starts?: Tensor | undefined;
   /** What `constants()` gave: no gradient goes through it. Default: worked out anew. */
@@ -26,6 +42,8 @@ export interface Pass {
 export interface StepPass {
   /** Updated in place. */
   readonly memory: Memory;
+  /** Where the position is; of a model whose mixers have memory for each position. */
+  readonly places?: Places | undefined;
   /** What `constants()` gave. */
   readonly constants: Memory;
 }

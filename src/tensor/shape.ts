@@ -14,7 +14,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
 }
 
 /** `[2,64,128]` */
-export function formatShape(shape: Shape): string {
+export function formatShape(shape: readonly (number | string)[]): string {
   return `[${shape.join(',')}]`;
 }
 

@@ -34,8 +34,8 @@ export interface EvaluationConduct {
 }
 
 /**
- * Mean loss over batches: each row on its own (from a zero state), or, where batches are packed, going on from the batch
- * before.
+ * Mean loss over batches: each row on its own (from a zero state), or, where batches are packed and the model's memory has a fixed
+ * size, going on from the batch before.
  * @throws ArgumentError when there is nothing to predict, or the loss is not finite; when the model is trained meanwhile
  * @throws DisposedError when model or backend are disposed, meanwhile too
  */
@@ -55,7 +55,7 @@ export async function evaluate(
       version ??= model.version;
       model.expectUnchanged('evaluate', version);
       const put = (ids: Int32Array) => tensor(model.backend, ids, [batchSize, length], 'i32');
-      if (starts !== undefined) state ??= model.newState(batchSize);
+      if (starts !== undefined && !model.remembersPositions) state ??= model.newState(batchSize);
       const losses = scope(() =>
         model.tokenLosses(put(inputs), put(targets), {
           ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
@@ -110,8 +110,9 @@ export function countTargets(targets: Int32Array): number {
 }
 
 /**
- * Loss of a text as one sequence: every token is predicted from all before it, in chunks that carry the state, so that
- * memory does not grow with the text.
+ * Loss of a text as one sequence: every token is predicted from all before it, in chunks that carry the state. Where the model has a
+ * context length, memory would grow beyond what it was trained for: the text is then read in windows of that length which overlap by
+ * half, and a token counts in the window that has more before it. Memory does not grow with the text either way.
  * @throws ArgumentError when the text has fewer than two tokens, or the loss is not finite; when the model is trained meanwhile
  * @throws DisposedError when model or backend are disposed, meanwhile too
  */
@@ -123,38 +124,62 @@ export async function evaluateSequence(
   const { chunkLength = 1024, onProgress, signal } = options;
   model.checkIds('evaluate', tokens);
   const { length } = tokens;
-  // A copy of a chunk, not of the text.
-  const part = (from: number, to: number) => Int32Array.from({ length: to - from }, (_, i) => tokens[from + i] as number);
-  const state = model.newState(1);
   const { version } = model;
   let sum = 0;
   let predicted = 0;
-  try {
-    for (let start = 0; start + 1 < length; start += chunkLength) {
-      signal?.throwIfAborted();
-      model.expectUnchanged('evaluate', version);
-      const inputs = part(start, Math.min(start + chunkLength, length - 1));
-      const targets = part(start + 1, start + 1 + inputs.length);
-      const losses = scope(() =>
-        model.tokenLosses(
-          tensor(model.backend, inputs, [1, inputs.length], 'i32'),
-          tensor(model.backend, targets, [1, inputs.length], 'i32'),
-          { state },
-        ),
-      );
-      try {
-        for (const loss of await losses.data()) sum += loss;
-      } finally {
-        losses.dispose();
+  for (const { from, counted, to } of windows(length - 1, model.config.contextLength)) {
+    const state = model.newState(1);
+    try {
+      for (let start = from; start < to; start += chunkLength) {
+        signal?.throwIfAborted();
+        model.expectUnchanged('evaluate', version);
+        const end = Math.min(start + chunkLength, to);
+        const losses = await chunkLosses(model, tokens, [start, end], state);
+        const first = Math.max(0, counted - start);
+        for (const loss of losses.subarray(first)) sum += loss;
+        if (!Number.isFinite(sum)) await explainLoss(model, sum);
+        predicted += Math.max(0, losses.length - first);
+        if (predicted > 0) onProgress?.(predicted, sum / predicted);
       }
-      if (!Number.isFinite(sum)) await explainLoss(model, sum);
-      predicted += inputs.length;
-      onProgress?.(predicted, sum / predicted);
+    } finally {
+      state.dispose();
     }
-  } finally {
-    state.dispose();
   }
   return mean(sum, predicted);
+}
+
+/** A part of a text that is read from no state: positions [from, to), of which those from `counted` on are scored. */
+interface Window {
+  readonly from: number;
+  readonly counted: number;
+  readonly to: number;
+}
+
+/** The windows of a text of `length` predictions. @param context positions a window, none: one window for all */
+function* windows(length: number, context: number | undefined): Generator<Window> {
+  if (length < 1) return;
+  if (context === undefined || length <= context) {
+    yield { from: 0, counted: 0, to: length };
+    return;
+  }
+  const step = Math.max(1, Math.floor(context / 2));
+  for (let from = 0, counted = 0; counted < length; from += step) {
+    const to = Math.min(from + context, length);
+    yield { from, counted, to };
+    counted = to;
+  }
+}
+
+/** Losses of the predictions of positions [start, end), which the state has come to. */
+async function chunkLosses(model: LanguageModel, tokens: ArrayLike<number>, [start, end]: readonly [number, number], state: State): Promise<Float32Array> {
+  // A copy of a chunk, not of the text.
+  const part = (from: number) => tensor(model.backend, Int32Array.from({ length: end - start }, (_, i) => tokens[from + i] as number), [1, end - start], 'i32');
+  const losses = scope(() => model.tokenLosses(part(start), part(start + 1), { state }));
+  try {
+    return await losses.data();
+  } finally {
+    losses.dispose();
+  }
 }
 
 /**

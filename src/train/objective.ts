@@ -23,7 +23,7 @@ export interface Objective<M extends Trainable = Trainable, B = Batch> {
   loss(batch: B, state: State | null): Tensor;
   /** How many targets a batch's loss is the mean of: batches are weighed by it. */
   countTargets(batch: B): number;
-  /** The state before the first batch, for data that are continuous. */
+  /** The state before the first batch, for data that are continuous; without it every batch begins anew. */
   newState?(): State;
   /** Throws when the model was disposed. */
   expectLive?(operation: string): void;
@@ -44,7 +44,8 @@ export function nextToken<M extends LanguageModel>(model: M, { batchSize, length
         });
       }),
     countTargets: ({ targets }) => countTargets(targets),
-    newState: () => model.newState(batchSize),
+    // Keys and values of all that came before would not fit: a row is all that attention sees.
+    ...(model.remembersPositions ? {} : { newState: () => model.newState(batchSize) }),
     expectLive: (operation) => {
       model.expectLive(operation);
     },

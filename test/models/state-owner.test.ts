@@ -94,7 +94,7 @@ describe('a state of something else', () => {
     const model = smallModel(backend());
     const [state, other] = [model.newState(1), model.newState(1)];
     state.dispose();
-    for (const call of [() => state.copy(), () => state.like(), () => state.assign(other)]) expect(call).toThrow(/^State\.\w+: the state was disposed$/);
+    for (const call of [() => state.copy(), () => state.reserve(1), () => state.truncate(0), () => state.assign(other)]) expect(call).toThrow(/^State\.\w+: the state was disposed$/);
     await expect(state.serialize()).rejects.toThrow(new DisposedError('State.serialize: the state was disposed'));
     other.dispose();
     model.dispose();
