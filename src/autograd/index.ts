@@ -1,3 +1,3 @@
 export * from './norm-probe.js';
 export * from './tape.js';
-export * from './recompute.js';
+export { recompute } from './recompute.js';

@@ -1,5 +1,6 @@
 import { globalNorm } from '../ops/adamw/adamw.js';
 import { cast } from '../ops/view/view.js';
+import { recomputation } from './recompute.js';
 import { modulePath, scope, withoutScope, withRecorder, withWrappedRecorder, type RecordedOperation, type Recorder, type Tensor } from '../tensor/index.js';
 
 /** A tensor in the course of a forward and backward pass. */
@@ -34,7 +35,7 @@ export class NormProbe {
 
   /** Runs `body`, whose operations a tape records, and watches them, there and on the way back. */
   watch<T>(body: () => T): T {
-    return withWrappedRecorder((outer) => ({ record: (operation) => this.#record(outer, operation) }), body);
+    return withWrappedRecorder((outer) => this.#around(outer), body);
   }
 
   /** What was seen so far. */
@@ -49,8 +50,17 @@ export class NormProbe {
     for (const { norm } of this.#sightings.splice(0)) norm.dispose();
   }
 
+  #around(outer: Recorder): Recorder {
+    return { record: (operation) => this.#record(outer, operation), around: (inner) => this.#around(outer.around?.(inner) ?? inner) };
+  }
+
   #record<S extends Record<string, Tensor | null>>(outer: Recorder, recorded: RecordedOperation<S>): void {
     const { operation, inputs, outputs, saved } = recorded;
+    // What is within is seen by itself.
+    if (operation === recomputation) {
+      outer.record(recorded);
+      return;
+    }
     const [input, output] = [inputs[0], outputs[0]];
     if (views.has(operation) && input && output) {
       const name = this.#names.get(input.id);

@@ -36,6 +36,7 @@ const runSchema = v.strictObject({
     maxGradientNorm: real,
     seed: count,
     onDivergence: v.picklist(['stop', 'skip']),
+    recompute: v.exactOptional(v.boolean()),
   }),
   validationShare: real,
   evaluateEvery: positive,

@@ -3,6 +3,7 @@ import { expectTargets, logitLosses } from '../ops/cross-entropy/cross-entropy.j
 import { crossEntropy, documentBegins, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
 import { countParameters, initialParameters, ParameterStore, type Block, type Embedding, type Linear, type Memory, type Mixer, type Norm } from '../nn/index.js';
 import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
+import { forwardRecomputed } from '../nn/recomputed-block.js';
 import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, tensor, withoutScope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';
 import { platform } from '#platform';
 import type { AbortSignalLike } from '../util/abort-signal.js';
@@ -24,6 +25,8 @@ export interface ForwardOptions {
   readonly sequenceStarts?: Tensor;
   /** What `prepare()` gave, which saves working it out at every call; no gradient goes through it. */
   readonly prepared?: Prepared;
+  /** Keeps of each block only what goes into it: the gradients run the block again. Default false. */
+  readonly recompute?: boolean;
 }
 
 /** How `LanguageModel.read` goes about it. */
@@ -341,7 +344,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   }
 
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
-  #run(operation: string, ids: Tensor, { state, sequenceStarts, prepared }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
+  #run(operation: string, ids: Tensor, { state, sequenceStarts, prepared, recompute = false }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
     this.expectLive(operation);
     this.#checkIds(operation, ids, { sequenceStarts: [sequenceStarts, 'i32?'] });
     const [batch = 0, length = 0] = ids.shape;
@@ -354,7 +357,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     return scope(() => {
       const memory = state?.pass(length, sequenceStarts, isRecording());
       try {
-        const y = this.#through(ids, { memory, starts: sequenceStarts, prepared }, residuals);
+        const y = this.#through(ids, { memory, starts: sequenceStarts, prepared, recompute }, residuals);
         memory?.end();
         return y;
       } finally {
@@ -365,7 +368,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
 
   #through(
     ids: Tensor,
-    { memory, starts, prepared }: { memory: StatePass | undefined; starts: Tensor | undefined; prepared: Prepared | undefined },
+    { memory, starts, prepared, recompute }: { memory: StatePass | undefined; starts: Tensor | undefined; prepared: Prepared | undefined; recompute: boolean },
     residuals: Tensor<FloatDType>[] | null,
   ): Tensor<FloatDType> {
     let x = inModule('embeddings', () => this.embeddings.forward(ids));
@@ -376,7 +379,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     }));
     for (const [i, block] of this.blocks.entries()) {
       // A scope for each block: what only the forward pass needs is freed before the next block.
-      const result = scope(() => inModule(`layers.${i}`, () => block.forward(x, residual, passes[i] as Pass[])));
+      const result = scope(() => inModule(`layers.${i}`, () => (recompute ? forwardRecomputed(block, x, residual, passes[i] as Pass[]) : block.forward(x, residual, passes[i] as Pass[]))));
       // What a block returns as residual is the stream after the block before it.
       if (residual !== null) residuals?.push(keep(result.residual.retain()));
       x.dispose();
@@ -388,7 +391,6 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     return y;
   }
 }
-
 
 function expectSound<C extends BaseConfig>(operation: string, family: ModelFamily<C>, config: C): void {
   const problem = family.problemOf(config);

@@ -12,6 +12,8 @@ export {
   affine,
   divide,
   exp,
+  gelu,
+  geluTanh,
   log,
   multiply,
   negate,
@@ -25,6 +27,8 @@ export {
   subtract,
   tanh,
 } from './elementwise/elementwise.js';
+export type { GateActivation } from './elementwise/functions.js';
+export { gated } from './elementwise/gated.js';
 export { embedding, type EmbeddingOptions } from './embedding/embedding.js';
 export { layerNorm } from './layer-norm/layer-norm.js';
 export { linear } from './matmul/linear.js';

@@ -31,6 +31,8 @@ export interface RecordedOperation<Saved extends Record<string, Tensor | null>> 
 /** What records operations for the backward pass: the tape of `autograd`. */
 export interface Recorder {
   record<Saved extends Record<string, Tensor | null>>(operation: RecordedOperation<Saved>): void;
+  /** A recorder that tells `inner` of operations, and does besides what this one does to those that it is told of. Default: `inner`. */
+  around?(inner: Recorder): Recorder;
 }
 
 let current: Recorder | null = null;
@@ -71,6 +73,23 @@ export function withRecorder<T>(recorder: Recorder | null, body: () => T): T {
   } finally {
     current = outer;
   }
+}
+
+/**
+ * Gives a function that runs a body with a recorder of its own, however much later: as a part of the recorder that listens now, and of
+ * the part of the model that runs now.
+ */
+export function recordingWithin(): <T>(inner: Recorder, body: () => T) => T {
+  const outer = current;
+  const path = [...modules];
+  return (inner, body) => {
+    const before = modules.splice(0, modules.length, ...path);
+    try {
+      return withRecorder(outer?.around?.(inner) ?? inner, body);
+    } finally {
+      modules.splice(0, modules.length, ...before);
+    }
+  };
 }
 
 /** Runs `body` with a recorder that `wrap` makes around the one that listens, or none where none does. */

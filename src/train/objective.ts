@@ -31,14 +31,22 @@ export interface Objective<M extends Trainable = Trainable, B = Batch> {
   stage?(folder: string): Promise<StagedFile>;
 }
 
-/** Next-token prediction: the mean cross-entropy of a language model on batches [batchSize, length]. */
-export function nextToken<M extends LanguageModel>(model: M, { batchSize, length }: { readonly batchSize: number; readonly length: number }): Objective<M> {
+/**
+ * Next-token prediction: the mean cross-entropy of a language model on batches [batchSize, length].
+ * @param options.recompute whether the gradients run each block again, in place of keeping its activations; default false
+ */
+export function nextToken<M extends LanguageModel>(
+  model: M,
+  options: { readonly batchSize: number; readonly length: number; readonly recompute?: boolean },
+): Objective<M> {
+  const { batchSize, length, recompute = false } = options;
   return {
     model,
     loss: ({ inputs, targets, starts }, state) =>
       scope(() => {
         const put = (ids: Int32Array) => tensor(model.backend, ids, [batchSize, length], 'i32');
         return model.loss(put(inputs), put(targets), {
+          recompute,
           ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
           ...(state === null ? {} : { state }),
         });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { exp, log, sigmoid, silu, softplus, tanh } from '../../src/ops/elementwise/elementwise.js';
+import { exp, gelu, geluTanh, log, sigmoid, silu, softplus, tanh } from '../../src/ops/elementwise/elementwise.js';
 import { unaryFunctions } from '../../src/ops/elementwise/functions.js';
 import { tensor, withoutScope, type Tensor } from '../../src/tensor/index.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
@@ -24,6 +24,10 @@ const functions = [
   { name: 'silu', f: silu, inputs: grid(-80, 40), units: 5 },
   { name: 'softplus', f: softplus, inputs: grid(-80, 40), units: 6 },
   { name: 'tanh', f: tanh, inputs: grid(-10, 10), units: 4 },
+  { name: 'gelu', f: gelu, inputs: grid(-12.5, 40), units: 6 },
+  // Its tail is an e^−z: one rounding of z = 17 is 8 units of the result.
+  { name: 'geluTanh', f: geluTanh, inputs: grid(-1, 40), units: 5 },
+  { name: 'geluTanh', f: geluTanh, inputs: grid(-5, -1), units: 32 },
 ] as const;
 
 describe.each(compiledKernels)('elementary functions of the %s kernels', (kernels) => {
@@ -58,5 +62,6 @@ describe.each(compiledKernels)('elementary functions of the %s kernels', (kernel
     expect([...(await run(softplus, [-Infinity, 21, 1000]))]).toEqual([0, 21, 1000]);
     expect([...(await run(tanh, [-Infinity, 0, Infinity]))]).toEqual([-1, 0, 1]);
     expect([...(await run(sigmoid, [-Infinity, 0, Infinity]))]).toEqual([0, 0.5, 1]);
+    for (const f of [gelu, geluTanh]) expect([...(await run(f, [-1e30, -40, 0, 40, 1e30, Infinity, NaN]))]).toEqual([-0, -0, 0, 40, Math.fround(1e30), Infinity, NaN]);
   });
 });

@@ -42,10 +42,11 @@ function layer<T>(backend: Backend, make: (parameters: nn.ParameterStore) => T, 
 /** Every public operation, by the name that its errors give it. */
 const calls: Readonly<Record<string, Call>> = {
   ...Object.fromEntries(
-    (['negate', 'exp', 'log', 'square', 'sqrt', 'reciprocal', 'sigmoid', 'silu', 'softplus', 'tanh', 'relu', 'softmax', 'logSoftmax', 'sum', 'mean', 'max'] as const)
+    (['negate', 'exp', 'log', 'square', 'sqrt', 'reciprocal', 'sigmoid', 'silu', 'softplus', 'tanh', 'relu', 'gelu', 'geluTanh', 'softmax', 'logSoftmax', 'sum', 'mean', 'max'] as const)
       .map((name) => [name, call(x, (t) => ops[name](t['x'] as Tensor))]),
   ),
   ...Object.fromEntries((['add', 'subtract', 'multiply', 'divide'] as const).map((name) => [name, call(pair, (t) => ops[name](t['a'] as Tensor, t['b'] as Tensor))])),
+  gated: call({ gate: [[2, 3]], up: [[2, 3]] }, (t) => ops.gated(t['gate'] as Tensor, t['up'] as Tensor, 'silu')),
   affine: call(x, ({ x }) => ops.affine(x as Tensor, 2, 1)),
   accumulateInto: call({ x: [[2, 3]], y: [[2, 3]] }, (t) => { accumulateInto(t['x'] as Tensor, t['y'] as Tensor); }),
   globalNorm: call(x, ({ x }) => ops.globalNorm(x as Tensor)),

@@ -2,8 +2,10 @@ import type { Tensor } from '../../tensor/index.js';
 import { normal, uniform, type OperationCase } from '../cases.js';
 import { split } from '../view/view.js';
 import * as ops from './elementwise.js';
+import { gateActivations } from './functions.js';
+import { gated } from './gated.js';
 
-const everywhere = ['negate', 'exp', 'square', 'sigmoid', 'silu', 'softplus', 'tanh', 'relu'] as const;
+const everywhere = ['negate', 'exp', 'square', 'sigmoid', 'silu', 'softplus', 'tanh', 'relu', 'gelu', 'geluTanh'] as const;
 const positive = ['log', 'sqrt', 'reciprocal'] as const;
 const binary = ['add', 'subtract', 'multiply', 'divide'] as const;
 const broadcasts = { same: [2, 5, 33], rows: [33], columns: [2, 5, 1], scalar: [] };
@@ -39,5 +41,26 @@ export const cases: readonly OperationCase[] = [
       const [a, b] = split(input('x'), [20, 20]) as [Tensor, Tensor];
       return [ops.multiply(ops.silu(a), ops.affine(b, 2, -1))];
     },
+  },
+  ...gateActivations.map((activation): OperationCase => ({
+    name: `gated by ${activation}`,
+    inputs: (random) => ({ gate: normal(random, [3, 5, 24], 3), up: normal(random, [3, 5, 24]) }),
+    run: (input) => [gated(input('gate'), input('up'), activation)],
+    half: ['gate', 'up'],
+  })),
+  {
+    name: 'gated, one odd row',
+    inputs: (random) => ({ gate: normal(random, [37], 3), up: normal(random, [37]) }),
+    run: (input) => [gated(input('gate'), input('up'), 'gelu')],
+    half: ['gate', 'up'],
+  },
+  {
+    name: 'gated, parts of one projection',
+    inputs: (random) => ({ x: normal(random, [4, 46], 2) }),
+    run(input) {
+      const [gate, up] = split(input('x'), [23, 23]) as [Tensor, Tensor];
+      return [gated(gate, up, 'silu')];
+    },
+    half: ['x'],
   },
 ];

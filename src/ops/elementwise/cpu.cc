@@ -5,7 +5,7 @@ namespace elapid {
 namespace ELAPID_TARGET {
 
 // In the order of unaryFunctions and binaryFunctions in functions.ts.
-enum UnaryFunction { kNegate, kExp, kLog, kSquare, kSqrt, kReciprocal, kSigmoid, kSilu, kSoftplus, kTanh, kRelu };
+enum UnaryFunction { kNegate, kExp, kLog, kSquare, kSqrt, kReciprocal, kSigmoid, kSilu, kSoftplus, kTanh, kRelu, kGelu, kGeluTanh };
 enum BinaryFunction { kAdd, kSubtract, kMultiply, kDivide };
 
 // Calls f with a callable vf → vf for the function, so that the choice is made once, outside of the loop.
@@ -23,6 +23,8 @@ ELAPID_INLINE void with_unary(i64 function, F f) {
     case kSoftplus: return f([](vf x) { return softplus(x); });
     case kTanh: return f([](vf x) { return tanh(x); });
     case kRelu: return f([](vf x) { return max(x, vf{}); });
+    case kGelu: return f([](vf x) { return gelu(x); });
+    case kGeluTanh: return f([](vf x) { return gelu_tanh(x); });
   }
 }
 
@@ -40,6 +42,8 @@ ELAPID_INLINE void with_derivative(i64 function, F f) {
     case kSoftplus: return f([](vf x) { return sigmoid(x); });
     case kTanh: return f([](vf x) { const vf t = tanh(x); return 1.0f - t * t; });
     case kRelu: return f([](vf x) { return x > vf{} ? splat(1.0f) : vf{}; });
+    case kGelu: return f([](vf x) { return gelu_slope(x); });
+    case kGeluTanh: return f([](vf x) { return gelu_tanh_slope(x); });
   }
 }
 
@@ -95,6 +99,40 @@ void binary(const Binary& a, Pool& pool) {
     each_vector(pool, a.rows, a.columns, [&](i64 r, i64 c, i64 n) {
       const vf left = load_operand(a.a, r, c, a.aRow, a.aColumn, n), right = load_operand(a.b, r, c, a.bRow, a.bColumn, n);
       store_first(a.y + r * a.columns + c, value(left, right), n);
+    });
+  });
+}
+
+// Calls f with a callable (x, slope) → value for a function that gates; it sets slope to the derivative. What both share is computed once.
+template <class F>
+ELAPID_INLINE void with_gate(i64 function, F f) {
+  switch (function) {
+    case kSilu: return f([](vf x, vf& slope) { const vf s = sigmoid(x); slope = s + x * s * (1.0f - s); return silu(x); });
+    case kGelu: return f([](vf x, vf& slope) { slope = gelu_slope(x); return gelu(x); });
+    case kGeluTanh: return f([](vf x, vf& slope) { slope = gelu_tanh_slope(x); return gelu_tanh(x); });
+    case kSigmoid: return f([](vf x, vf& slope) { const vf s = sigmoid(x); slope = s * (1.0f - s); return s; });
+    case kRelu: return f([](vf x, vf& slope) { slope = x > vf{} ? splat(1.0f) : vf{}; return max(x, vf{}); });
+  }
+}
+
+void gated(const Gated& a, Pool& pool) {
+  with_gate(a.function, [&](auto value) {
+    each_vector(pool, a.rows, a.columns, [&](i64 r, i64 c, i64 n) {
+      vf slope;
+      const vf gate = value(load_first(a.gate + r * a.gatePitch + c, n), slope);
+      store_first(a.y + r * a.columns + c, gate * load_first(a.up + r * a.upPitch + c, n), n);
+    });
+  });
+}
+
+void gated_backward(const GatedBackward& a, Pool& pool) {
+  with_gate(a.function, [&](auto value) {
+    each_vector(pool, a.rows, a.columns, [&](i64 r, i64 c, i64 n) {
+      vf slope;
+      const vf gate = value(load_first(a.gate + r * a.gatePitch + c, n), slope);
+      const vf dy = load_first(a.dy + r * a.dyPitch + c, n);
+      store_first(a.dgate + r * a.columns + c, dy * load_first(a.up + r * a.upPitch + c, n) * slope, n);
+      store_first(a.dup + r * a.columns + c, dy * gate, n);
     });
   });
 }

@@ -2,16 +2,15 @@ import { ShapeError } from '../../util/errors.js';
 import { empty, expectNumber, expectTensors, formatShape, launch, operation, record, sameShape, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { sum } from '../reduction/reduction.js';
 import { reshape } from '../view/view.js';
-import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
+import { binaryFunctions, unaryNumber, type BinaryFunction, type UnaryFunction } from './functions.js';
 import * as kernels from './kernels.js';
 
-const unaryNumbers = Object.keys(unaryFunctions) as UnaryFunction[];
 const binaryNumbers = Object.keys(binaryFunctions) as BinaryFunction[];
 
 function unary(name: UnaryFunction, x: Tensor): Tensor<FloatDType> {
   return operation(name, { x: [x, 'float'] }, () => {
     const y = empty(x.backend, x.shape, x.dtype as FloatDType);
-    const number = unaryNumbers.indexOf(name);
+    const number = unaryNumber(name);
     const { rows, columns } = x;
     launch(kernels.unary, { x, y }, { function: number, rows, columns, xPitch: x.pitch });
     record({
@@ -53,6 +52,10 @@ export const softplus = (x: Tensor): Tensor<FloatDType> => unary('softplus', x);
 export const tanh = (x: Tensor): Tensor<FloatDType> => unary('tanh', x);
 /** max(x, 0) */
 export const relu = (x: Tensor): Tensor<FloatDType> => unary('relu', x);
+/** x·Φ(x) = ½·x·(1 + erf(x/√2)), exact (Hendrycks and Gimpel 2016) */
+export const gelu = (x: Tensor): Tensor<FloatDType> => unary('gelu', x);
+/** ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the approximation that transformers calls gelu_new and gelu_pytorch_tanh */
+export const geluTanh = (x: Tensor): Tensor<FloatDType> => unary('geluTanh', x);
 
 /**
  * scale·x + shift with numbers for both.

@@ -17,6 +17,18 @@ export const unaryFunctions = {
   softplus: { value: softplus, derivative: (x: number) => sigmoid(x) },
   tanh: { value: Math.tanh, derivative: (_x: number, y: number) => 1 - y * y },
   relu: { value: (x: number) => Math.max(x, 0), derivative: (x: number) => (x > 0 ? 1 : 0) },
+  gelu: {
+    value: (x: number) => x * normalDistribution(x),
+    derivative: (x: number) => normalDistribution(x) + x * normalDensity(x),
+  },
+  geluTanh: {
+    // 1 + tanh(z) = 2·sigmoid(2z), which loses no digits where tanh is near −1.
+    value: (x: number) => x * sigmoid(geluTanhArgument(x)),
+    derivative(x: number, y: number) {
+      const s = sigmoid(geluTanhArgument(x));
+      return s + y * (1 - s) * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x * x);
+    },
+  },
 } as const;
 
 export type UnaryFunction = keyof typeof unaryFunctions;
@@ -31,6 +43,28 @@ export function softplus(x: number): number {
   return x > 20 ? x : Math.log1p(Math.exp(x));
 }
 
+/** e^(−x²/2) / √(2π) */
+function normalDensity(x: number): number {
+  return Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
+}
+
+/** Φ(x) = ½·(1 + erf(x/√2)): by its power series, and by Laplace’s continued fraction far from zero, where the series would cancel. */
+export function normalDistribution(x: number): number {
+  const a = Math.abs(x);
+  if (a < 3) {
+    let [term, sum] = [x, x];
+    for (let n = 3; Math.abs(term) > 1e-17 * Math.abs(sum); n += 2) sum += term *= (x * x) / n;
+    return 0.5 + sum * normalDensity(x);
+  }
+  let below = a;
+  for (let n = 80; n >= 1; n--) below = a + n / below;
+  const tail = normalDensity(x) / below;
+  return x < 0 ? tail : 1 - tail;
+}
+
+/** 2·√(2/π)·(x + 0.044715·x³) */
+const geluTanhArgument = (x: number): number => 2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
+
 /** Functions of two arguments, in the kernels' numbering (enum BinaryFunction in cpu.cc). */
 export const binaryFunctions = {
   add: (a: number, b: number) => a + b,
@@ -40,3 +74,11 @@ export const binaryFunctions = {
 } as const;
 
 export type BinaryFunction = keyof typeof binaryFunctions;
+
+/** Functions that gate: those of a gated linear unit (Shazeer 2020). */
+export const gateActivations = ['silu', 'gelu', 'geluTanh', 'sigmoid', 'relu'] as const satisfies readonly UnaryFunction[];
+
+export type GateActivation = (typeof gateActivations)[number];
+
+/** The number of a function of one argument, as kernels are told. */
+export const unaryNumber = (name: UnaryFunction): number => Object.keys(unaryFunctions).indexOf(name);

@@ -1,6 +1,6 @@
 import { defineKernel, dividedElements, input, inout, output } from '../../tensor/index.js';
 import { binaryFunctions, unaryFunctions } from './functions.js';
-import { accumulateGpu, affineGpu, binaryGpu, unaryBackwardGpu, unaryGpu } from './webgpu.js';
+import { accumulateGpu, affineGpu, binaryGpu, gatedBackwardGpu, gatedGpu, unaryBackwardGpu, unaryGpu } from './webgpu.js';
 
 const unaryByNumber = Object.values(unaryFunctions);
 const binaryByNumber = Object.values(binaryFunctions);
@@ -49,6 +49,40 @@ export const binary = defineKernel('binary', {
     const f = binaryByNumber[p.function] ?? fail();
     forEach(p, (r, c) => {
       y[r * p.columns + c] = f(a[r * p.aRow + c * p.aColumn] ?? NaN, b[r * p.bRow + c * p.bColumn] ?? NaN);
+    });
+  },
+});
+
+/** y[r, c] = f(gate[r, c])·up[r, c] */
+export const gated = defineKernel('gated', {
+  buffers: { gate: input.float, up: input.float, y: output.float },
+  parameters: { function: 'int', rows: 'int', columns: 'int', gatePitch: 'int', upPitch: 'int' },
+  operations: (p) => 2 * p.rows * p.columns,
+  divisions: (p) => dividedElements(p, { gate: p.gatePitch, up: p.upPitch, y: p.columns }),
+  webgpu: gatedGpu,
+  reference({ gate, up, y }, p) {
+    const f = unaryByNumber[p.function] ?? fail();
+    forEach(p, (r, c) => {
+      y[r * p.columns + c] = f.value(gate[r * p.gatePitch + c] ?? NaN) * (up[r * p.upPitch + c] ?? NaN);
+    });
+  },
+});
+
+/** dgate[r, c] = dy[r, c]·up[r, c]·f′(gate[r, c]), dup[r, c] = dy[r, c]·f(gate[r, c]) */
+export const gatedBackward = defineKernel('gated_backward', {
+  buffers: { gate: input.float, up: input.float, dy: input.float, dgate: output.float, dup: output.float },
+  parameters: { function: 'int', rows: 'int', columns: 'int', gatePitch: 'int', upPitch: 'int', dyPitch: 'int' },
+  operations: (p) => 4 * p.rows * p.columns,
+  divisions: (p) => dividedElements(p, { gate: p.gatePitch, up: p.upPitch, dy: p.dyPitch, dgate: p.columns, dup: p.columns }),
+  webgpu: gatedBackwardGpu,
+  reference({ gate, up, dy, dgate, dup }, p) {
+    const f = unaryByNumber[p.function] ?? fail();
+    forEach(p, (r, c) => {
+      const x = gate[r * p.gatePitch + c] ?? NaN;
+      const value = f.value(x);
+      const d = dy[r * p.dyPitch + c] ?? NaN;
+      dgate[r * p.columns + c] = d * (up[r * p.upPitch + c] ?? NaN) * f.derivative(x, value);
+      dup[r * p.columns + c] = d * value;
     });
   },
 });

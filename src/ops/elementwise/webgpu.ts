@@ -21,6 +21,8 @@ const unaryCode: Readonly<Record<UnaryFunction, readonly [value: string, derivat
   // tanh may overflow on some drivers; beyond 15 it is ±1 to the last bit.
   tanh: ['tanh(clamp(x, -15.0, 15.0))', '1.0 - y * y'],
   relu: ['max(x, 0.0)', 'select(0.0, 1.0, x > 0.0)'],
+  gelu: ['x * normal_distribution(x)', 'normal_distribution(x) + select(x * normal_density(x), 0.0, abs(x) > 16.0)'],
+  geluTanh: ['x * sigmoid(gelu_tanh_argument(x))', 'gelu_tanh_slope(x, y)'],
 };
 
 const binaryCode: Readonly<Record<BinaryFunction, string>> = { add: '+', subtract: '-', multiply: '*', divide: '/' };
@@ -126,6 +128,44 @@ export const binaryGpu: GpuKernel<'a' | 'b' | 'y', 'function' | 'rows' | 'column
       let a_own = ${read('a', `row * ${of('p.aRow')} + column * p.aColumn`)};
       let b_own = ${read('b', `row * ${of('p.bRow')} + column * p.bColumn`)};
       ${write('y', 'i', `a_own ${binaryCode[name]} b_own`)}`,
+  });
+};
+
+export const gatedGpu: GpuKernel<'gate' | 'up' | 'y', 'function' | 'rows' | 'columns' | 'gatePitch' | 'upPitch'> = (launch) => {
+  const { parameters } = launch;
+  const name = unaryNames[parameters.function] ?? 'silu';
+  return perLanes(launch, {
+    variant: name,
+    extents: parameters,
+    names: ['gate', 'up', 'y'],
+    pitches: [parameters.gatePitch, parameters.upPitch],
+    functions: `${wgslMath} fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }`,
+    body: ({ of, read, write, each }) => `
+      let own = ${read('gate', `row * ${of('p.gatePitch')} + column`)};
+      ${write('y', 'i', `${each('f', 'own')} * ${read('up', `row * ${of('p.upPitch')} + column`)}`)}`,
+  });
+};
+
+export const gatedBackwardGpu: GpuKernel<
+  'gate' | 'up' | 'dy' | 'dgate' | 'dup',
+  'function' | 'rows' | 'columns' | 'gatePitch' | 'upPitch' | 'dyPitch'
+> = (launch) => {
+  const { parameters } = launch;
+  const name = unaryNames[parameters.function] ?? 'silu';
+  return perLanes(launch, {
+    variant: name,
+    extents: parameters,
+    names: ['gate', 'up', 'dy', 'dgate', 'dup'],
+    pitches: [parameters.gatePitch, parameters.upPitch, parameters.dyPitch],
+    functions: `${wgslMath}
+      fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }
+      fn slope(x: f32, y: f32) -> f32 { return ${unaryCode[name][1]}; }`,
+    body: ({ of, read, write, each }) => `
+      let own = ${read('gate', `row * ${of('p.gatePitch')} + column`)};
+      let d = ${read('dy', `row * ${of('p.dyPitch')} + column`)};
+      let value = ${each('f', 'own')};
+      ${write('dgate', 'i', `d * ${read('up', `row * ${of('p.upPitch')} + column`)} * ${each('slope', 'own', 'value')}`)}
+      ${write('dup', 'i', 'd * value')}`,
   });
 };
 

@@ -13,17 +13,17 @@ targets.set([-1, -1], 9);
 const starts = Int32Array.from({ length: 26 }, (_, i) => (i === 4 || i === 19 ? 1 : 0));
 
 /** `body` with the loss of two rows that go on from a state, with a document's start in each. */
-async function withLoss<T>(model: LanguageModel, body: (loss: () => ReturnType<LanguageModel['loss']>) => Promise<T>): Promise<T> {
+async function withLoss<T>(model: LanguageModel, body: (loss: (options?: { recompute?: boolean }) => ReturnType<LanguageModel['loss']>) => Promise<T>): Promise<T> {
   const on = (values: Int32Array) => idTensor(model.backend, values, shape);
   const first = model.newState(2);
   scope(() => model.hidden(on(before), { state: first })).dispose();
   try {
-    return await body(() =>
+    return await body((options = {}) =>
       scope(() => {
         // The loss moves the state that it is given.
         const state = first.copy();
         try {
-          return model.loss(on(inputs), on(targets), { state, sequenceStarts: on(starts) });
+          return model.loss(on(inputs), on(targets), { state, sequenceStarts: on(starts), ...options });
         } finally {
           state.dispose();
         }
@@ -34,7 +34,7 @@ async function withLoss<T>(model: LanguageModel, body: (loss: () => ReturnType<L
   }
 }
 
-const gradientsOf = (model: LanguageModel) => withLoss(model, (loss) => lossAndGradients(model, loss));
+const gradientsOf = (model: LanguageModel) => withLoss(model, (loss) => lossAndGradients(model, () => loss()));
 
 /** What the reference backend gives, by family and variant: worked out once for all backends. */
 const expected = new Map<string, LossAndGradients>();
@@ -43,11 +43,19 @@ const expected = new Map<string, LossAndGradients>();
 export function checkGradients({ row, variant, kind, reference, withModel }: Subject): void {
   const key = `${row.name} ${JSON.stringify(variant.options)}`;
 
+  test('blocks that are run again give the same to the bit', () =>
+    withModel((model) =>
+      withLoss(model, async (loss) => {
+        const again = await lossAndGradients(model, () => loss({ recompute: true }));
+        expect(again).toEqual(await lossAndGradients(model, () => loss()));
+      }),
+    ));
+
   if (kind === 'reference') {
     test('gradients are the slopes of the loss', () =>
       withModel((model) =>
         withLoss(model, async (loss) => {
-          const result = await lossAndGradients(model, loss);
+          const result = await lossAndGradients(model, () => loss());
           expected.set(key, result);
           const lossNow = async () => {
             const value = loss();

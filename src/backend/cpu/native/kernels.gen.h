@@ -112,6 +112,54 @@ struct Binary {
 };
 void binary(const Binary& a, Pool& pool);
 
+struct Gated {
+  const float* gate;
+  const float* up;
+  float* y;
+  i64 function;
+  i64 rows;
+  i64 columns;
+  i64 gatePitch;
+  i64 upPitch;
+  explicit Gated(const double* w)
+      : gate(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        up(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        function(i64(w[3])),
+        rows(i64(w[4])),
+        columns(i64(w[5])),
+        gatePitch(i64(w[6])),
+        upPitch(i64(w[7])) {}
+};
+void gated(const Gated& a, Pool& pool);
+
+struct GatedBackward {
+  const float* gate;
+  const float* up;
+  const float* dy;
+  float* dgate;
+  float* dup;
+  i64 function;
+  i64 rows;
+  i64 columns;
+  i64 gatePitch;
+  i64 upPitch;
+  i64 dyPitch;
+  explicit GatedBackward(const double* w)
+      : gate(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        up(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        dgate(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        dup(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        function(i64(w[5])),
+        rows(i64(w[6])),
+        columns(i64(w[7])),
+        gatePitch(i64(w[8])),
+        upPitch(i64(w[9])),
+        dyPitch(i64(w[10])) {}
+};
+void gated_backward(const GatedBackward& a, Pool& pool);
+
 struct Unary {
   const float* x;
   float* y;
@@ -1242,7 +1290,7 @@ struct SampleTokens {
 };
 void sample_tokens(const SampleTokens& a, Pool& pool);
 
-constexpr int kKernelCount = 52;
+constexpr int kKernelCount = 54;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -1251,6 +1299,8 @@ inline const char* const kSignatures[] = {
     "accumulate(in f32 x, inout f32 y; int rows, int columns, int xPitch, int yPitch)",
     "affine(in f32 x, out f32 y; float scale, float shift, int rows, int columns, int xPitch)",
     "binary(in f32 a, in f32 b, out f32 y; int function, int rows, int columns, int aRow, int aColumn, int bRow, int bColumn)",
+    "gated(in f32 gate, in f32 up, out f32 y; int function, int rows, int columns, int gatePitch, int upPitch)",
+    "gated_backward(in f32 gate, in f32 up, in f32 dy, out f32 dgate, out f32 dup; int function, int rows, int columns, int gatePitch, int upPitch, int dyPitch)",
     "unary(in f32 x, out f32 y; int function, int rows, int columns, int xPitch)",
     "unary_backward(in f32 x, in f32 dy, out f32 dx; int function, int rows, int columns, int xPitch, int dyPitch)",
     "broadcast(in f32 x, out f32 y; int outer, int length, int inner, float scale)",
@@ -1306,6 +1356,8 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { accumulate(Accumulate(w), pool); },
     [](const double* w, Pool& pool) { affine(Affine(w), pool); },
     [](const double* w, Pool& pool) { binary(Binary(w), pool); },
+    [](const double* w, Pool& pool) { gated(Gated(w), pool); },
+    [](const double* w, Pool& pool) { gated_backward(GatedBackward(w), pool); },
     [](const double* w, Pool& pool) { unary(Unary(w), pool); },
     [](const double* w, Pool& pool) { unary_backward(UnaryBackward(w), pool); },
     [](const double* w, Pool& pool) { broadcast(Broadcast(w), pool); },
@@ -1355,6 +1407,8 @@ inline const KernelFunction kFunctions[] = {
 };
 
 inline const StreamFunction kStreamFunctions[] = {
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
