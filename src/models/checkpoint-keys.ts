@@ -1,22 +1,14 @@
 /** What the tensors of a checkpoint are called, and what the model calls them. */
 import type { Checkpoint, CheckpointEntry } from '../io/index.js';
 import { CheckpointError } from '../util/errors.js';
+import type { FamilyKeys } from './family.js';
 import { didYouMean } from '../util/nearest.js';
 
 /** What wrappers put before every key: DistributedDataParallel, torch.compile, FSDP, and training programs that hold the model. */
 const wrappers = /^(?:(?:module|model|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*/;
 
-/** Other names of the same parts. */
-const names: readonly (readonly [RegExp, string])[] = [
-  // A part of the model that was wrapped.
-  [/\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g, ''],
-  // The official implementation.
-  [/^(backbone\.)?embedding\./, '$1embeddings.'],
-  // mamba.py (alxndrTL).
-  [/^mamba\.layers\./, 'layers.'],
-];
-
-const head = 'lm_head.weight';
+/** A part of the model that was wrapped. */
+const wrapped = /\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g;
 
 /** Keys that only other models have, and what those are called. */
 const otherModels: readonly (readonly [RegExp, string])[] = [
@@ -33,19 +25,23 @@ interface Prefixed {
 
 /**
  * The tensors of a checkpoint by the model's own keys: without the prefix that all of them have in common (`module.`, `_orig_mod.`,
- * `model.`), with the `backbone.` that all of them may lack, and with the names of older dialects replaced.
+ * `model.`), with the trunk's name that all of them may lack, and with the names of other dialects replaced.
  * @throws CheckpointError where some have a prefix and others do not, or two are the same parameter
  */
-export function entriesByKey(checkpoint: Checkpoint): Map<string, CheckpointEntry> {
+export function entriesByKey(checkpoint: Checkpoint, { trunk, embedding, layers, finalNorm, head, renamed = [], ignored }: FamilyKeys): Map<string, CheckpointEntry> {
   const found = new Map<string, CheckpointEntry>();
+  const [inTrunk, headKey] = [`${trunk}.`, `${head}.weight`];
+  const parts = [embedding, layers, finalNorm];
   let first: Prefixed | undefined;
   for (const entry of checkpoint.entries.values()) {
+    if (ignored?.test(entry.key) === true) continue;
     const [wrapper = ''] = wrappers.exec(entry.key) ?? [];
-    const short = names.reduce((name, [pattern, replacement]) => name.replace(pattern, replacement), entry.key.slice(wrapper.length));
-    const ours = short.startsWith('backbone.') || !/^(embeddings|layers|norm_f)\./.test(short);
-    const key = ours ? short : `backbone.${short}`;
-    if (key !== head) {
-      const prefix = key.startsWith('backbone.') && ours ? `${wrapper}backbone.` : wrapper;
+    const core = entry.key.slice(wrapper.length).replace(wrapped, '');
+    const short = renamed.reduce((name, [pattern, replacement]) => name.replace(pattern, replacement), core);
+    const ours = short.startsWith(inTrunk) || !parts.includes(short.split('.', 1)[0] ?? '');
+    const key = ours ? short : `${inTrunk}${short}`;
+    if (key !== headKey) {
+      const prefix = key.startsWith(inTrunk) && ours ? `${wrapper}${inTrunk}` : wrapper;
       first ??= { prefix, entry };
       if (prefix !== first.prefix) throw mixedPrefixes({ prefix, entry }, first);
     }
@@ -55,11 +51,11 @@ export function entriesByKey(checkpoint: Checkpoint): Map<string, CheckpointEntr
     }
     found.set(key, entry);
   }
-  const entry = found.get(head);
+  const entry = found.get(headKey);
   if (entry !== undefined && first !== undefined) {
-    // The head stands beside the backbone, which may be called `model`.
-    const prefix = entry.key.slice(0, -head.length);
-    if (!['', 'backbone.', 'model.'].includes(first.prefix.slice(prefix.length)) || !first.prefix.startsWith(prefix)) {
+    // The head stands beside the trunk, which may be called `model`.
+    const prefix = entry.key.slice(0, -headKey.length);
+    if (!['', inTrunk, 'model.'].includes(first.prefix.slice(prefix.length)) || !first.prefix.startsWith(prefix)) {
       throw mixedPrefixes({ prefix, entry }, first);
     }
   }
@@ -86,8 +82,9 @@ export const isFloat = ({ dtype }: CheckpointEntry): boolean => ['F32', 'F16', '
 export const locationOf = ({ file, key, offset }: CheckpointEntry) => ({ file, key, offset });
 
 /** How many layers the keys speak of: one more than the largest number. */
-export function countLayers(keys: Iterable<string>): number {
+export function countLayers(keys: Iterable<string>, { trunk, layers }: FamilyKeys): number {
+  const start = `${trunk}.${layers}.`;
   let count = 0;
-  for (const key of keys) count = Math.max(count, 1 + Number(/^backbone\.layers\.(\d+)\./.exec(key)?.[1] ?? -1));
+  for (const key of keys) if (key.startsWith(start)) count = Math.max(count, 1 + Number(/^\d+/.exec(key.slice(start.length))?.[0] ?? -1));
   return count;
 }

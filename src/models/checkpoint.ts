@@ -9,7 +9,7 @@ import { CheckpointError } from '../util/errors.js';
 import { countLayers, entriesByKey, isFloat, locationOf, strangeKey } from './checkpoint-keys.js';
 import { warnOnConsole, type OnWarning } from './config-keys.js';
 import { withGenerationConfig } from './config-reading.js';
-import type { BaseConfig } from './family.js';
+import { usualKeys, type BaseConfig } from './family.js';
 import { rememberChecksum, rememberOrigin } from './fingerprint.js';
 import { LanguageModel } from './language-model.js';
 import { checkPackedEntry, packedMetadata, readPackedMetadata, type PackedTensors } from './packed-checkpoint.js';
@@ -80,18 +80,19 @@ export async function readCheckpoint(checkpoint: Checkpoint, onWarning: OnWarnin
     throw new CheckpointError('no config.json beside the weights; expected one that says what the model is', { file: checkpoint.name });
   }
   const packed = readPackedMetadata(checkpoint);
-  const entries = entriesByKey(checkpoint);
   const { family, config: stated } = describedBy(checkpoint.config, configName, onWarning);
+  const { keys = usualKeys } = family;
+  const entries = entriesByKey(checkpoint, keys);
   const described = await withGenerationConfig(stated, configName, onWarning);
-  expectLayers(checkpoint, described, entries);
-  const config = await resolveTiedHead(checkpoint, described, entries, onWarning);
+  expectLayers(checkpoint, described, countLayers(entries.keys(), keys));
+  const config = await resolveTiedHead(checkpoint, described, entries, keys, onWarning);
   const planned = LanguageModel.initial(family, config, new PlanBackend(), 0);
   const expected = new Map(planned.parameters.map(({ key, packing, tensor: { shape } }) => [key, { shape, packing }] as const));
   for (const [key, entry] of entries) if (!expected.has(key)) throw strangeKey(key, entry, expected.keys());
   const parameters = new Map<string, StoredParameter>();
   for (const [key, { shape, packing }] of expected) {
     const entry = entries.get(key);
-    if (entry === undefined) throw missing(checkpoint, key, expected.size === entries.size + 1);
+    if (entry === undefined) throw missing(checkpoint, key, key === `${keys.head}.weight` && expected.size === entries.size + 1);
     const own = packing === 'never' ? undefined : packed[entry.key];
     if (own === undefined) checkEntry(key, entry, shape);
     else checkPackedEntry(entry, own, shape);
@@ -101,16 +102,15 @@ export async function readCheckpoint(checkpoint: Checkpoint, onWarning: OnWarnin
 }
 
 /** The file has the layers it has. */
-function expectLayers({ config, configName }: Checkpoint, { layers }: BaseConfig, entries: ReadonlyMap<string, CheckpointEntry>): void {
-  const stored = countLayers(entries.keys());
+function expectLayers({ config, configName }: Checkpoint, { layers }: BaseConfig, stored: number): void {
   // Files without a layer are of another kind of model, and their keys say more.
   if (stored === layers || stored === 0) return;
   const key = 'num_hidden_layers' in (config as object) ? 'num_hidden_layers' : 'n_layer';
   throw new CheckpointError(`is ${layers}; expected ${stored}, the layers that the weights have`, { file: configName, key });
 }
 
-function missing(checkpoint: Checkpoint, key: string, alone: boolean): CheckpointError {
-  const untied = key === 'lm_head.weight' && alone;
+/** @param untied whether it is the head, and all else is there */
+function missing(checkpoint: Checkpoint, key: string, untied: boolean): CheckpointError {
   const hint = untied ? '. Hint: config.json says that the head is not the embedding (tie_word_embeddings); is it?' : '';
   const listed = checkpoint.absent.get(key);
   const detail = listed === undefined ? '' : `: ${listed.index} places it in ${listed.shard}, which does not hold it`;

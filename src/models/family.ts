@@ -26,6 +26,25 @@ export interface Parts {
   readonly head: Linear | null;
 }
 
+/** What checkpoints call the parts of a model. */
+export interface FamilyKeys {
+  /** What holds all but the head: a checkpoint may leave it out of every key. */
+  readonly trunk: string;
+  /** Within the trunk. */
+  readonly embedding: string;
+  readonly layers: string;
+  readonly finalNorm: string;
+  /** Beside the trunk. */
+  readonly head: string;
+  /** Other names of the same parts in other dialects, without the prefixes of wrappers. */
+  readonly renamed?: readonly (readonly [pattern: RegExp, replacement: string])[];
+  /** Tensors that are no parameters, by their keys: what a program needs that made the file. */
+  readonly ignored?: RegExp;
+}
+
+/** The names that transformers' Mamba has: of families that do not say otherwise. */
+export const usualKeys: FamilyKeys = { trunk: 'backbone', embedding: 'embeddings', layers: 'layers', finalNorm: 'norm_f', head: 'lm_head' };
+
 /** A config.json. */
 export type ConfigJson = Readonly<Record<string, unknown>>;
 
@@ -57,6 +76,8 @@ export interface ModelFamily<C extends BaseConfig = BaseConfig> {
    * @throws ArgumentError where it cannot say what the config asks for
    */
   write(config: C): Record<string, unknown>;
+  /** Default: `usualKeys`. */
+  readonly keys?: FamilyKeys;
   /** The names of published models' sizes, for `configOf({ size })`: '130m', … */
   readonly sizes?: readonly string[];
   /**

@@ -2,7 +2,8 @@
 export { loadModel, saveModel, type LoadOptions } from './checkpoint.js';
 export type { OnWarning } from './config-keys.js';
 export { falconMambaFamily, type FalconMambaConfig } from './falcon-mamba/family.js';
-export type { BaseConfig, ConfigJson, Fact, FamilyOptions, ModelFamily, Parts } from './family.js';
+export type { BaseConfig, ConfigJson, Fact, FamilyKeys, FamilyOptions, ModelFamily, Parts } from './family.js';
+export { gptNeoxFamily, type GptNeoxConfig } from './gpt-neox/family.js';
 export { LanguageModel, type ForwardOptions, type ReadOptions } from './language-model.js';
 export { mambaConfig, mambaSizes, type MambaConfig, type MambaConfigOptions, type MambaModelInitialisation, type MambaSize } from './mamba/config.js';
 export { mambaFamily } from './mamba/family.js';
@@ -11,3 +12,5 @@ export { weightDTypes, type WeightDType } from './packing.js';
 export type { Prepared } from './prepared.js';
 export { familyNamed, familyNames, publishedModel, publishedNames, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
 export { State } from './state.js';
+export { transformerFamily } from './transformer/family.js';
+export type { TransformerConfig } from './transformer-layers.js';

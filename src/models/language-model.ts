@@ -1,6 +1,6 @@
 import { PlanBackend } from '../backend/plan/plan-backend.js';
 import { expectTargets, logitLosses } from '../ops/cross-entropy/cross-entropy.js';
-import { crossEntropy, documentBegins, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
+import { add, crossEntropy, documentBegins, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
 import { countParameters, initialParameters, ParameterStore, type Block, type Embedding, type Linear, type Memory, type Mixer, type Norm } from '../nn/index.js';
 import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
 import { forwardRecomputed } from '../nn/recomputed-block.js';
@@ -380,15 +380,12 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     for (const [i, block] of this.blocks.entries()) {
       // A scope for each block: what only the forward pass needs is freed before the next block.
       const result = scope(() => inModule(`layers.${i}`, () => (recompute ? forwardRecomputed(block, x, residual, passes[i] as Pass[]) : block.forward(x, residual, passes[i] as Pass[]))));
-      // What a block returns as residual is the stream after the block before it.
-      if (residual !== null) residuals?.push(keep(result.residual.retain()));
+      residuals?.push(keep(add(result.residual, result.x)));
       x.dispose();
       residual?.dispose();
       ({ x, residual } = result);
     }
-    const { y, residual: last } = inModule('norm_f', () => this.finalNorm.forward(x, residual));
-    residuals?.push(keep(last.retain()));
-    return y;
+    return inModule('norm_f', () => this.finalNorm.forward(x, residual).y);
   }
 }
 

@@ -4,9 +4,7 @@ import { formatShape, sameShape } from '../tensor/index.js';
 import { CheckpointError } from '../util/errors.js';
 import { isFloat, locationOf } from './checkpoint-keys.js';
 import type { OnWarning } from './config-keys.js';
-import type { BaseConfig } from './family.js';
-
-const [headKey, embeddingKey] = ['lm_head.weight', 'backbone.embeddings.weight'];
+import type { BaseConfig, FamilyKeys } from './family.js';
 
 /**
  * What the file says of a tied head. Where it is stored and equal to the embedding, it is left out: `torch.save` stores it so.
@@ -19,8 +17,10 @@ export async function resolveTiedHead<C extends BaseConfig>(
   checkpoint: Checkpoint,
   config: C,
   entries: Map<string, CheckpointEntry>,
+  { trunk, embedding: table, head: name }: FamilyKeys,
   onWarning: OnWarning,
 ): Promise<C> {
+  const [headKey, embeddingKey] = [`${name}.weight`, `${trunk}.${table}.weight`];
   const [head, embedding] = [entries.get(headKey), entries.get(embeddingKey)];
   if (!config.tiedHead || head === undefined || embedding === undefined) return config;
   if (!sameShape(head.shape, embedding.shape)) {

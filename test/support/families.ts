@@ -1,5 +1,5 @@
 /** The model families that the conformance suite and the goldens run: a family more is a row more. */
-import { falconMambaFamily, LanguageModel, mambaFamily, type BaseConfig, type ModelFamily } from '../../src/models/index.js';
+import { falconMambaFamily, gptNeoxFamily, LanguageModel, mambaFamily, transformerFamily, type BaseConfig, type ModelFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
@@ -27,6 +27,8 @@ export interface FamilyRow {
   readonly padded: boolean;
   /** Folders of the same weights in other dialects. */
   readonly dialects: readonly string[];
+  /** What the golden's hidden.i is of layer i: in transformers' Mamba the output, in the others the input, and the last one normed. */
+  readonly hidden: 'output' | 'input';
 }
 
 /**
@@ -61,6 +63,7 @@ const mamba: FamilyRow = {
   golden: 'hf-mamba',
   padded: true,
   dialects: ['state-spaces-mamba'],
+  hidden: 'output',
 };
 
 const falconMamba: FamilyRow = {
@@ -75,6 +78,39 @@ const falconMamba: FamilyRow = {
   golden: 'hf-falcon-mamba',
   padded: false,
   dialects: [],
+  hidden: 'output',
 };
 
-export const families: readonly FamilyRow[] = [mamba, falconMamba];
+const transformer: FamilyRow = {
+  name: 'transformer',
+  make(backend, options = {}) {
+    const sizes = { vocabularySize: 23, dModel: 20, layers: 2, heads: 4, headSize: 6, kvHeads: 2, inner: 27, contextLength: 64, deviation: 0.2 };
+    const rotary = { size: 6, base: 100, scaling: null };
+    return lively(transformerFamily, { ...transformerFamily.configOf({ vocabularySize: 23, dModel: 20, layers: 2 }), ...sizes, rotary, ...options }, backend);
+  },
+  variants: [
+    { options: {} },
+    { options: { tiedHead: false, inputBias: true, outputBias: true, feedForwardBias: true, kvHeads: 1, window: 5, rotary: { size: 4, base: 100, scaling: { kind: 'linear', factor: 3 } } } },
+  ],
+  otherState: { kvHeads: 4 },
+  golden: 'hf-llama',
+  padded: false,
+  dialects: [],
+  hidden: 'input',
+};
+
+const gptNeox: FamilyRow = {
+  name: 'gpt-neox',
+  make(backend, options = {}) {
+    const sizes = { dModel: 24, heads: 4, headSize: 6, kvHeads: 4, inner: 31, contextLength: 64, deviation: 0.2, rotary: { size: 4, base: 100, scaling: null } };
+    return lively(gptNeoxFamily, { ...gptNeoxFamily.configOf({ vocabularySize: 23, dModel: 24, layers: 2, heads: 4 }), ...sizes, ...options }, backend);
+  },
+  variants: [{ options: {} }, { options: { tiedHead: true, parallelResidual: false, inputBias: false, outputBias: false, activation: 'geluTanh' } }],
+  otherState: { heads: 2, headSize: 12, kvHeads: 2, rotary: { size: 4, base: 100, scaling: null } },
+  golden: 'hf-gpt-neox',
+  padded: false,
+  dialects: [],
+  hidden: 'input',
+};
+
+export const families: readonly FamilyRow[] = [mamba, falconMamba, transformer, gptNeox];

@@ -1,8 +1,14 @@
 import { expectOptions } from '../config-reading.js';
-import type { ModelFamily } from '../family.js';
+import { usualKeys, type ModelFamily } from '../family.js';
 import { build, problemOf, sizesFact } from '../mamba-layers.js';
 import { isMambaConfig, ltiType, readMambaConfig, writeMambaConfig } from './config-file.js';
 import { mambaConfig, mambaSizes, publishedSize, type MambaConfig, type MambaConfigOptions } from './config.js';
+
+/** Names of the official implementation, and of mamba.py (alxndrTL). */
+const dialects = [
+  [/^(backbone\.)?embedding\./, '$1embeddings.'],
+  [/^mamba\.layers\./, 'layers.'],
+] as const;
 
 /**
  * Mamba ("Mamba: Linear-Time Sequence Modeling with Selective State Spaces"). Keys as in transformers' `MambaForCausalLM`; its
@@ -12,6 +18,7 @@ export const mambaFamily: ModelFamily<MambaConfig> = {
   name: 'mamba',
   modelTypes: ['mamba', ltiType],
   recognises: isMambaConfig,
+  keys: { ...usualKeys, renamed: dialects },
   read: readMambaConfig,
   write: writeMambaConfig,
   problemOf,
