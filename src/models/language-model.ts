@@ -53,6 +53,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   readonly mixers: readonly Mixer[];
   readonly finalNorm: Norm;
   readonly #head: Linear | null;
+  readonly #tables: readonly Tensor[];
   #disposed = false;
 
   /**
@@ -73,6 +74,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     this.#head = head;
     this.parameters = store.all;
     this.linears = store.linears;
+    this.#tables = store.tables;
   }
 
   /**
@@ -306,6 +308,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   dispose(): void {
     this.#disposed = true;
     for (const { tensor } of this.parameters) tensor.dispose();
+    for (const table of this.#tables) table.dispose();
   }
 
   [disposeSymbol](): void {

@@ -1,5 +1,5 @@
 import { Random } from '../util/random.js';
-import { keep, sizeOf, tensor, type Backend, type Shape, type Tensor } from '../tensor/index.js';
+import { keep, sizeOf, tensor, type Backend, type DType, type Shape, type Tensor } from '../tensor/index.js';
 import type { Initialiser } from './initialisers.js';
 import type { Linear } from './layers.js';
 
@@ -45,12 +45,14 @@ export class ParameterStore {
   readonly #source: TensorSource;
   readonly #all: Parameter[];
   readonly #linears: Map<string, Linear>;
+  readonly #tables: Tensor[];
 
-  constructor(source: TensorSource, prefix = '', parent: { all: Parameter[]; linears: Map<string, Linear> } = { all: [], linears: new Map() }) {
+  constructor(source: TensorSource, prefix = '', parent: { all: Parameter[]; linears: Map<string, Linear>; tables: Tensor[] } = { all: [], linears: new Map(), tables: [] }) {
     this.#source = source;
     this.#prefix = prefix;
     this.#all = parent.all;
     this.#linears = parent.linears;
+    this.#tables = parent.tables;
   }
 
   /** All parameters given out so far, under any prefix. */
@@ -63,8 +65,19 @@ export class ParameterStore {
     return this.#linears;
   }
 
+  /** Tensors that follow from the config alone, such as a table of frequencies. They live as long as the parameters. */
+  get tables(): readonly Tensor[] {
+    return this.#tables;
+  }
+
   at(name: string): ParameterStore {
-    return new ParameterStore(this.#source, `${this.#prefix}${name}.`, { all: this.#all, linears: this.#linears });
+    return new ParameterStore(this.#source, `${this.#prefix}${name}.`, { all: this.#all, linears: this.#linears, tables: this.#tables });
+  }
+
+  /** Adds a tensor to `tables`, and takes it out of its scope. */
+  hold<D extends DType>(table: Tensor<D>): Tensor<D> {
+    this.#tables.push(table);
+    return keep(table);
   }
 
   /** Adds a linear layer, whose parameters this store gives, to `linears`. */

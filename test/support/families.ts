@@ -84,7 +84,7 @@ const falconMamba: FamilyRow = {
 const transformer: FamilyRow = {
   name: 'transformer',
   make(backend, options = {}) {
-    const sizes = { vocabularySize: 23, dModel: 20, layers: 2, heads: 4, headSize: 6, kvHeads: 2, inner: 27, contextLength: 64, deviation: 0.2 };
+    const sizes = { vocabularySize: 23, dModel: 20, layers: 2, heads: 4, headSize: 6, kvHeads: 2, inner: 27, contextLength: 64 };
     const rotary = { size: 6, base: 100, scaling: null };
     return lively(transformerFamily, { ...transformerFamily.configOf({ vocabularySize: 23, dModel: 20, layers: 2 }), ...sizes, rotary, ...options }, backend);
   },
@@ -102,7 +102,7 @@ const transformer: FamilyRow = {
 const gptNeox: FamilyRow = {
   name: 'gpt-neox',
   make(backend, options = {}) {
-    const sizes = { dModel: 24, heads: 4, headSize: 6, kvHeads: 4, inner: 31, contextLength: 64, deviation: 0.2, rotary: { size: 4, base: 100, scaling: null } };
+    const sizes = { dModel: 24, heads: 4, headSize: 6, kvHeads: 4, inner: 31, contextLength: 64, rotary: { size: 4, base: 100, scaling: null } };
     return lively(gptNeoxFamily, { ...gptNeoxFamily.configOf({ vocabularySize: 23, dModel: 24, layers: 2, heads: 4 }), ...sizes, ...options }, backend);
   },
   variants: [{ options: {} }, { options: { tiedHead: true, parallelResidual: false, inputBias: false, outputBias: false, activation: 'geluTanh' } }],

@@ -1,6 +1,6 @@
 import { attention, reshape, rotary, rotaryTable, split, type AttentionCache } from '../../ops/index.js';
 import { Linear, normal, type Initialiser, type Memory, type Mixer, type Normed, type ParameterStore, type Pass, type Places, type Slot, type StepPass } from '../../nn/index.js';
-import { scope, type Backend, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { rotaryFrequencies, type AttentionConfig } from './config.js';
 
 /** What checkpoints call the projections: one each for queries, keys and values, or one for all, head by head. */
@@ -26,7 +26,8 @@ export class AttentionMixer implements Mixer {
   readonly outProj: Linear;
   readonly #projection: Projection;
   readonly #config: AttentionConfig;
-  readonly #backend: Backend;
+  /** Of rotary frequencies; null: no positions. */
+  readonly #table: Tensor | null;
 
   /** @param options.deviation standard deviation of the initial weights */
   constructor(parameters: ParameterStore, config: AttentionConfig, names: AttentionNames, { deviation, outputDeviation = deviation }: { readonly deviation: number; readonly outputDeviation?: number }) {
@@ -37,34 +38,29 @@ export class AttentionMixer implements Mixer {
     this.#projection = 'byHead' in names ? new ByHead(parameters.at(names.byHead), config, initialiser) : new Apart(parameters, config, names, initialiser);
     this.outProj = new Linear(parameters.at(names.output), { inputs: heads * headSize, outputs: dModel, bias: outputBias, initialiser: normal(outputDeviation) });
     this.#config = config;
-    this.#backend = this.outProj.weight.tensor.backend;
+    const { rotary: turned } = config;
+    this.#table = turned === null ? null : parameters.hold(rotaryTable(this.outProj.weight.tensor.backend, rotaryFrequencies(turned)));
   }
 
-  /** The table of rotary frequencies. It depends on no weight, but steps need it where it stays. */
-  constants(): Memory {
-    const { rotary: turned } = this.#config;
-    return turned === null ? {} : { rotary: rotaryTable(this.#backend, rotaryFrequencies(turned)) };
+  forward(x: Tensor, { before, places }: Pass = {}): Tensor<FloatDType> {
+    return scope(() => this.#attend(x, before, places));
   }
 
-  forward(x: Tensor, { before, places, constants }: Pass = {}): Tensor<FloatDType> {
-    return scope(() => this.#attend(x, before, places, constants ?? this.constants()));
-  }
-
-  step(x: Normed, { memory, places, constants }: StepPass): Tensor<FloatDType> {
+  step(x: Normed, { memory, places }: StepPass): Tensor<FloatDType> {
     const value = x.value();
     const [batch = 0, width = 0] = value.shape;
     return scope(() => {
       const begins = places?.begins && reshape(places.begins, [batch, 1]);
-      const y = this.#attend(reshape(value, [batch, 1, width]), memory, { ...places, begins }, constants);
+      const y = this.#attend(reshape(value, [batch, 1, width]), memory, { ...places, begins });
       return reshape(y, [batch, width]);
     });
   }
 
-  #attend(x: Tensor, memory: Memory | undefined, places: Places = {}, constants: Memory): Tensor<FloatDType> {
+  #attend(x: Tensor, memory: Memory | undefined, places: Places = {}): Tensor<FloatDType> {
     const { window, heads, headSize } = this.#config;
     const { begins, positions } = places;
     const [q, k, v] = this.#projection.project(x);
-    const turned = (heads: Tensor) => (constants['rotary'] === undefined ? heads : rotary(heads, constants['rotary'], { positions }));
+    const turned = (rows: Tensor) => (this.#table === null ? rows : rotary(rows, this.#table, { positions }));
     const y = attention(turned(q), turned(k), v, { window, begins, cache: cacheOf(memory, places) });
     const [batch = 0, length = 0] = x.shape;
     return this.outProj.forward(reshape(y, [batch, length, heads * headSize]));

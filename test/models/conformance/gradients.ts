@@ -46,8 +46,11 @@ export function checkGradients({ row, variant, kind, reference, withModel }: Sub
   test('blocks that are run again give the same to the bit', () =>
     withModel((model) =>
       withLoss(model, async (loss) => {
-        const again = await lossAndGradients(model, () => loss({ recompute: true }));
-        expect(again).toEqual(await lossAndGradients(model, () => loss()));
+        const [once, again] = [await lossAndGradients(model, () => loss()), await lossAndGradients(model, () => loss({ recompute: true }))];
+        expect(again.loss).toBe(once.loss);
+        if (!model.blocks.some(({ stages }) => stages.some(({ length }) => length > 1))) expect(again).toEqual(once);
+        // A stream that three read has its gradients added up in another order.
+        else for (const [name, gradient] of again.gradients) expectClose(gradient, once.gradients.get(name) ?? [], limit, name);
       }),
     ));
 
