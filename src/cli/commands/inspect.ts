@@ -4,6 +4,7 @@ import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { Decoder } from '../../generate/index.js';
 import { openCheckpoint } from '../../io/index.js';
 import { LanguageModel, publishedModel, publishedNames, readConfigFile, State, type BaseConfig, type DescribedModel, type Fact, type WeightDType } from '../../models/index.js';
+import { usualKeys } from '../../models/family.js';
 import { packedParameters } from '../../models/packing.js';
 import { readCheckpoint } from '../../models/checkpoint.js';
 import { countParameters, initialParameters } from '../../nn/index.js';
@@ -21,8 +22,10 @@ interface Inspection {
   /** Format of the large matrices. */
   readonly dtype: WeightDType;
   readonly parameters: { readonly total: number; readonly bytes: number; readonly parts: Readonly<Record<string, number>> };
-  /** Of one sequence, in float32. */
+  /** Of one sequence, in float32, before the first token. */
   readonly stateBytes: number;
+  /** What each token more adds to it; 0 where its size is fixed. */
+  readonly stateBytesPerToken: number;
   /** One token of one sequence. */
   readonly decodeStep: {
     readonly launches: number;
@@ -75,10 +78,11 @@ async function readModel(name: string, verify: boolean): Promise<DescribedModel 
 function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspection {
   const backend = new PlanBackend();
   const model = new LanguageModel(family, config, backend, packedParameters(initialParameters(backend, 0), dtype));
+  const trunk = `${(family.keys ?? usualKeys).trunk}.`;
   const parts: Record<string, number> = {};
   let bytes = 0;
   for (const { key, tensor } of model.parameters) {
-    const part = key.replace(/^backbone\./, '').replace(/layers\.\d+\./, 'layers.*.').replace(/\.(weight|bias)$/, '');
+    const part = key.replace(trunk, '').replace(/layers\.\d+\./, 'layers.*.').replace(/\.(weight|bias)$/, '');
     parts[part] = (parts[part] ?? 0) + sizeOf(tensor.shape);
     bytes += bufferSize(tensor.dtype, tensor.shape) * itemSize[tensor.dtype];
   }
@@ -97,10 +101,12 @@ function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspec
     kernels,
   };
   const total = countParameters(model.parameters);
-  return { family: family.name, config, dtype, parameters: { total, bytes, parts }, stateBytes: State.sizeBytes(model), decodeStep };
+  const pages = 2 ** 10;
+  const stateBytesPerToken = (State.sizeBytes(model, 64 * pages) - State.sizeBytes(model)) / (64 * pages);
+  return { family: family.name, config, dtype, parameters: { total, bytes, parts }, stateBytes: State.sizeBytes(model), stateBytesPerToken, decodeStep };
 }
 
-function describe({ family, config, dtype, parameters, stateBytes, decodeStep }: Inspection, facts: readonly Fact[]): string {
+function describe({ family, config, dtype, parameters, stateBytes, stateBytesPerToken, decodeStep }: Inspection, facts: readonly Fact[]): string {
   const rows: Fact[] = [
     ['family', family],
     ...facts,
@@ -112,11 +118,18 @@ function describe({ family, config, dtype, parameters, stateBytes, decodeStep }:
       `${grouped(count).padStart(13)}  ${((100 * count) / parameters.total).toFixed(1).padStart(5)} %`,
     ]),
     ['', ''],
-    ['state', `${byteSize(stateBytes)} a sequence, whatever its length`],
+    ['state', describeState(stateBytes, stateBytesPerToken)],
     ['', ''],
     ['a token', `${decodeStep.launches} launches, ${byteSize(decodeStep.bytesRead)} read, ${byteSize(decodeStep.bytesWritten)} written, ${compact(decodeStep.operations).replace(/[kMGT]?$/, ' $&FLOP')}`],
     ...Object.entries(decodeStep.kernels).map(([kernel, count]): Fact => [`  ${kernel}`, grouped(count).padStart(13)]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `${`${label.padEnd(width)}  ${value}`.trimEnd()}\n`).join('');
+}
+
+/** The size of a sequence's state, in words. */
+function describeState(bytes: number, perToken: number): string {
+  if (perToken === 0) return `${byteSize(bytes)} a sequence, whatever its length`;
+  const after = (tokens: number) => `${byteSize(bytes + tokens * perToken)} after ${compact(tokens)} tokens`;
+  return `${byteSize(perToken)} more for each token: ${[1000, 128_000, 1_000_000].map(after).join(', ')}`;
 }
