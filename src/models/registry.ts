@@ -3,13 +3,14 @@ import { withGenerationConfig } from './config-reading.js';
 import { readJsonObject } from '../io/json-file.js';
 import { falconMambaFamily } from './falcon-mamba/family.js';
 import type { BaseConfig, ConfigJson, ModelFamily } from './family.js';
+import { gruFamily } from './gru/family.js';
 import { mambaFamily } from './mamba/family.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 
 /** All known families: the package's own, then the registered ones. */
-const families: ModelFamily[] = [mambaFamily, falconMambaFamily];
+const families: ModelFamily[] = [mambaFamily, falconMambaFamily, gruFamily];
 
 /** A model without weights. */
 export interface DescribedModel<C extends BaseConfig = BaseConfig> {

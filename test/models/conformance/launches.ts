@@ -15,7 +15,8 @@ export function checkLaunches({ row, variant, withModel }: Pick<Subject, 'row' |
       expect(launchesOf(model)).toEqual(counts);
       // A captured step is one program, replayed whole.
       expect(counts.replayed).toBe(2 * counts.program);
-      for (const count of Object.values(counts)) expect(count).toBeGreaterThan(0);
+      // A family may have no constants to prepare.
+      for (const count of Object.values({ ...counts, prepare: 1 })) expect(count).toBeGreaterThan(0);
       planned.dispose();
       expect(planned.backend.statistics().liveBuffers).toBe(0);
       await model.backend.synchronize();
