@@ -19,10 +19,13 @@ const runSchema = v.strictObject({
   textField: v.exactOptional(v.string()),
   validation: v.optional(v.string()),
   tokenizer: v.nullable(v.string()),
-  /** `family` is left out of runs of the default family. */
+  /** `family` is left out of runs of the default family, and sizes that were not asked for: they are the family's. */
   model: v.union([
     v.strictObject({ family: v.exactOptional(v.string()), size: v.string() }),
-    v.strictObject({ family: v.exactOptional(v.string()), dModel: positive, layers: positive, dState: positive, dConv: positive, expand: positive }),
+    v.strictObject({
+      ...{ family: v.exactOptional(v.string()), dModel: positive, layers: positive },
+      ...{ dState: v.exactOptional(positive), dConv: v.exactOptional(positive), expand: v.exactOptional(positive) },
+    }),
   ]),
   training: v.strictObject({
     steps: positive,

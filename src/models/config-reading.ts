@@ -85,7 +85,7 @@ export async function withGenerationConfig<C extends BaseConfig>(config: C, conf
 
 /**
  * Throws where an option is none of a family's.
- * @throws ArgumentError
+ * @throws ArgumentError of the argument 'options'
  */
 export function expectOptions(family: string, options: FamilyOptions, known: readonly string[]): void {
   const stranger = Object.keys(options).find((key) => !known.includes(key));

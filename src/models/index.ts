@@ -4,6 +4,7 @@ export type { OnWarning } from './config-keys.js';
 export { falconMambaFamily, type FalconMambaConfig } from './falcon-mamba/family.js';
 export type { BaseConfig, ConfigJson, Fact, FamilyKeys, FamilyOptions, ModelFamily, Parts } from './family.js';
 export { gptNeoxFamily, type GptNeoxConfig } from './gpt-neox/family.js';
+export { gruFamily, type GruConfig } from './gru/family.js';
 export { LanguageModel, type ForwardOptions, type ReadOptions } from './language-model.js';
 export { mambaConfig, mambaSizes, type MambaConfig, type MambaConfigOptions, type MambaModelInitialisation, type MambaSize } from './mamba/config.js';
 export { mambaFamily } from './mamba/family.js';

@@ -1,8 +1,9 @@
 /** What families share whose layers are all Mamba mixers, each behind a norm: sizes, modules, what `elapid inspect` says. */
 import { MambaMixer, type MambaMixerConfig } from '../mixers/index.js';
 import { largestMixerSizes, mixerMatrixSize, sizeProblem } from '../mixers/mamba/config.js';
-import { Block, Embedding, Linear, Norm, normal, type ParameterStore } from '../nn/index.js';
+import type { ParameterStore } from '../nn/index.js';
 import type { ArgumentProblem } from '../util/errors.js';
+import { stacked } from './backbone.js';
 import { endOfTextProblem, parameterProblem, type BaseConfig, type Fact, type Parts } from './family.js';
 
 type Config = BaseConfig & MambaMixerConfig;
@@ -17,28 +18,12 @@ export function problemOf(config: Config): ArgumentProblem | undefined {
   return sizeProblem(config, largestSizes) ?? parameterProblem(parameters()) ?? endOfTextProblem(config);
 }
 
-/**
- * Makes the modules, under the keys of transformers' `MambaForCausalLM`.
- * @param options.deviation standard deviation of the embeddings
- */
-export function build(
+/** Makes the modules. @param options.deviation standard deviation of the embeddings */
+export const build = (
   parameters: ParameterStore,
   config: Config,
-  { kind, epsilon, deviation }: { readonly kind: 'rms' | 'layer'; readonly epsilon: number; readonly deviation: number },
-): Parts {
-  const { vocabularySize, dModel, layers, tiedHead } = config;
-  const backbone = parameters.at('backbone');
-  const norm = (at: ParameterStore) => new Norm(at, { size: dModel, kind, epsilon });
-  const embeddings = new Embedding(backbone.at('embeddings'), { count: vocabularySize, size: dModel, deviation });
-  const blocks = Array.from({ length: layers }, (_, i) => {
-    const layer = backbone.at('layers').at(String(i));
-    const mixer = new MambaMixer(layer.at('mixer'), config);
-    return new Block([{ name: 'mixer', norm: norm(layer.at('norm')), mixer }]);
-  });
-  const finalNorm = norm(backbone.at('norm_f'));
-  const head = { inputs: dModel, outputs: vocabularySize, bias: false, initialiser: normal(deviation) };
-  return { embeddings, blocks, finalNorm, head: tiedHead ? null : new Linear(parameters.at('lm_head'), head) };
-}
+  options: { readonly kind: 'rms' | 'layer'; readonly epsilon: number; readonly deviation: number },
+): Parts => stacked(parameters, config, { ...options, mixer: (at) => new MambaMixer(at, config) });
 
 /** The sizes of a mixer, as `elapid inspect` shows them. */
 export const sizesFact = ({ dModel, dInner, dState, dConv, dtRank }: MambaMixerConfig): Fact => [

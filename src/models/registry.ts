@@ -4,6 +4,7 @@ import { readJsonObject } from '../io/json-file.js';
 import { falconMambaFamily } from './falcon-mamba/family.js';
 import type { BaseConfig, ConfigJson, ModelFamily } from './family.js';
 import { gptNeoxFamily } from './gpt-neox/family.js';
+import { gruFamily } from './gru/family.js';
 import { mambaFamily } from './mamba/family.js';
 import { transformerFamily } from './transformer/family.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
@@ -11,7 +12,7 @@ import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 
 /** All known families: the package's own, then the registered ones. */
-const families: ModelFamily[] = [mambaFamily, falconMambaFamily, transformerFamily, gptNeoxFamily];
+const families: ModelFamily[] = [mambaFamily, falconMambaFamily, transformerFamily, gptNeoxFamily, gruFamily];
 
 /** A model without weights. */
 export interface DescribedModel<C extends BaseConfig = BaseConfig> {

@@ -15,6 +15,8 @@ export interface LinearOptions {
   readonly biasInitialiser?: Initialiser;
   /** Of the weight; default 'whole'. */
   readonly packing?: Packing;
+  /** Keys of weight and bias; default `weight` and `bias`. */
+  readonly names?: readonly [weight: string, bias: string];
 }
 
 /** y = x·weightᵀ + bias. Keys: `weight` [out, in], `bias` [out]. */
@@ -25,9 +27,9 @@ export class Linear {
   added: ((x: Tensor) => Tensor<FloatDType>) | null = null;
 
   constructor(parameters: ParameterStore, options: LinearOptions) {
-    const { inputs, outputs, bias, initialiser = fanIn(inputs), biasInitialiser = constant(0), packing = 'whole' } = options;
-    this.weight = parameters.get('weight', { shape: [outputs, inputs], initialiser, packing });
-    this.bias = bias ? parameters.get('bias', { shape: [outputs], initialiser: biasInitialiser, decay: false }) : null;
+    const { inputs, outputs, bias, initialiser = fanIn(inputs), biasInitialiser = constant(0), packing = 'whole', names = ['weight', 'bias'] } = options;
+    this.weight = parameters.get(names[0], { shape: [outputs, inputs], initialiser, packing });
+    this.bias = bias ? parameters.get(names[1], { shape: [outputs], initialiser: biasInitialiser, decay: false }) : null;
     parameters.list(this);
   }
 

@@ -60,7 +60,7 @@ export class ParameterStore {
     return this.#all;
   }
 
-  /** All linear layers made so far, by their keys (`backbone.layers.0.mixer.in_proj`): what adapters attach to. */
+  /** All linear layers made so far, by their keys, those of their weights without `.weight` (`backbone.layers.0.mixer.in_proj`): what adapters attach to. */
   get linears(): ReadonlyMap<string, Linear> {
     return this.#linears;
   }
@@ -80,9 +80,9 @@ export class ParameterStore {
     return keep(table);
   }
 
-  /** Adds a linear layer, whose parameters this store gives, to `linears`. */
+  /** Adds a linear layer, whose parameters a store gave, to `linears`. */
   list(linear: Linear): void {
-    this.#linears.set(this.#prefix.slice(0, -1), linear);
+    this.#linears.set(linear.weight.key.replace(/\.?weight$/, ''), linear);
   }
 
   get(name: string, request: ParameterRequest): Parameter {

@@ -44,4 +44,4 @@ export type { Discretization, ScanOptions } from './selective-scan/arguments.js'
 export { selectiveScanStep } from './selective-scan/selective-scan-step.js';
 export { selectiveScan, type SelectiveScanOptions, type SelectiveScanResult } from './selective-scan/selective-scan.js';
 export { logSoftmax, softmax } from './softmax/softmax.js';
-export { cast, contiguous, reshape, split } from './view/view.js';
+export { cast, concatenate, contiguous, reshape, split } from './view/view.js';

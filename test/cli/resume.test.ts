@@ -90,6 +90,21 @@ describe('elapid train --resume', () => {
     expect((await resume('longer/runs/x')).code).toBe(0);
   });
 
+  test('--recompute is kept, may be given anew, and changes nothing but memory', async () => {
+    const text = path('first', 'data', 'text.txt');
+    const begin = (folder: string, ...more: readonly string[]) => runHere('train', text, '--out', path(folder), ...tiny, '--steps', '4', ...more);
+    const weights = (folder: string) => readFileSync(path(folder, 'model.safetensors'));
+    expect((await begin('plain')).code).toBe(0);
+    expect((await begin('recomputed', '--recompute')).code).toBe(0);
+    expect(settings('recomputed').training).toMatchObject({ recompute: true });
+    expect(settings('plain').training).not.toHaveProperty('recompute');
+    expect(weights('recomputed').equals(weights('plain'))).toBe(true);
+    expect((await resume('recomputed', '--steps', '6')).code).toBe(0);
+    expect((await resume('plain', '--steps', '6', '--recompute')).code).toBe(0);
+    for (const folder of ['recomputed', 'plain']) expect(settings(folder).training).toMatchObject({ recompute: true, steps: 6 });
+    expect(weights('recomputed').equals(weights('plain'))).toBe(true);
+  });
+
   test.each(['1', '2'])('--steps %s, fewer than are done, changes nothing', async (steps) => {
     const before = readFileSync(path('first', 'runs', 'x', 'run.json'), 'utf8');
     const done = readMetrics(path('first', 'runs', 'x', 'metrics.jsonl')).at(-1)?.step ?? 0;

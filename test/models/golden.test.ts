@@ -12,7 +12,9 @@ import { lossAndGradients } from '../support/gradients.js';
 import { idTensor, read } from '../support/models.js';
 import { isNight } from '../support/rare-cases.js';
 
-const goldens = families.map((row) => ({ ...row, golden: new Goldens(goldenPath(`${row.golden}/golden.safetensors`)), folder: goldenPath(row.golden) }));
+const goldens = families.flatMap((row) =>
+  row.golden === undefined ? [] : [{ ...row, golden: new Goldens(goldenPath(`${row.golden}/golden.safetensors`)), folder: goldenPath(row.golden) }],
+);
 
 /** Next-token targets of each row; the last position has none. */
 function targetsOf(ids: Int32Array, [rows = 0, length = 0]: readonly number[]): Int32Array {

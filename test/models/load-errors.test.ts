@@ -102,7 +102,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
     copyFileSync(goldenPath('hf-mamba2/config.json'), config());
     const error = await refusal();
     expect(error).toMatchObject({ file: config(), key: 'model_type' });
-    expect(error.message).toContain('is "mamba2"; expected "mamba", "elapid-mamba-lti" or "falcon_mamba"');
+    expect(error.message).toContain('is "mamba2"; expected "mamba", "elapid-mamba-lti", "falcon_mamba" or "elapid-gru"');
   });
 
   test('a config that is wrong is named even where the weights were given as a file', async () => {

@@ -3,7 +3,7 @@ import { familyNamed, familyNames, falconMambaFamily, mambaFamily, publishedMode
 
 describe('the registry of families', () => {
   test('has the families of the package, by name', () => {
-    expect(familyNames()).toEqual(expect.arrayContaining(['mamba', 'falcon-mamba']));
+    expect(familyNames()).toEqual(expect.arrayContaining(['mamba', 'falcon-mamba', 'gru']));
     expect(familyNamed('falcon-mamba')).toBe(falconMambaFamily);
   });
 

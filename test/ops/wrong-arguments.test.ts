@@ -59,6 +59,7 @@ const calls: Readonly<Record<string, Call>> = {
   cast: call({ x: [[2, 3]] }, (t) => ops.cast(t['x'] as Tensor, 'f32')),
   reshape: call({ x: [[2, 3]] }, (t) => ops.reshape(t['x'] as Tensor, [3, -1])),
   split: call({ x: [[2, 3]] }, (t) => ops.split(t['x'] as Tensor, [1, 2])),
+  concatenate: call({ 'parts[0]': [[2, 3]], 'parts[1]': [[2, 1]] }, (t) => ops.concatenate([t['parts[0]'] as Tensor, t['parts[1]'] as Tensor])),
   embedding: call({ weight: [[5, 3]], ids: [[2, 2], 'i32'] }, (t) => ops.embedding(t['ids'] as Tensor, t['weight'] as Tensor)),
   rmsNorm: call({ x: [[2, 3]], weight: [[3]], 'residual?': [[2, 3]] }, (t) => ops.rmsNorm(t['x'] as Tensor, t['weight'] as Tensor, { residual: t['residual?'] })),
   layerNorm: call({ x: [[2, 3]], weight: [[3]], 'bias?': [[3]], 'residual?': [[2, 3]] }, (t) =>

@@ -1,5 +1,5 @@
 /** The model families that the conformance suite and the goldens run: a family more is a row more. */
-import { falconMambaFamily, gptNeoxFamily, LanguageModel, mambaFamily, transformerFamily, type BaseConfig, type ModelFamily } from '../../src/models/index.js';
+import { falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mambaFamily, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
@@ -21,8 +21,8 @@ export interface FamilyRow {
   readonly variants: readonly Variant[];
   /** What makes a model whose state has other sizes. */
   readonly otherState: Variant['options'];
-  /** Folder of a model of transformers', with what it computes in float64. */
-  readonly golden: string;
+  /** Folder of a model of transformers', with what it computes in float64; none where transformers has no such model. */
+  readonly golden?: string;
   /** Whether that folder has a left-padded batch, `padded.safetensors`. */
   readonly padded: boolean;
   /** Folders of the same weights in other dialects. */
@@ -113,4 +113,16 @@ const gptNeox: FamilyRow = {
   hidden: 'input',
 };
 
-export const families: readonly FamilyRow[] = [mamba, falconMamba, transformer, gptNeox];
+const gru: FamilyRow = {
+  name: 'gru',
+  make: (backend, options = {}) =>
+    lively(gruFamily, gruFamily.configOf({ vocabularySize: 23, dModel: 17, layers: 2, embeddingDeviation: 0.5, ...(options as FamilyOptions) }), backend),
+  // The head is that of all families.
+  variants: [{ options: {} }],
+  otherState: { dModel: 11, tiedHead: false },
+  padded: false,
+  dialects: [],
+  hidden: 'output',
+};
+
+export const families: readonly FamilyRow[] = [mamba, falconMamba, transformer, gptNeox, gru];

@@ -30,9 +30,9 @@ interface Options extends ComputeOptions, DocumentOptions {
   readonly size?: string;
   readonly dModel: number;
   readonly layers: number;
-  readonly dState: number;
-  readonly dConv: number;
-  readonly expand: number;
+  readonly dState?: number;
+  readonly dConv?: number;
+  readonly expand?: number;
   readonly steps: number;
   readonly batchSize: number;
   readonly length: number;
@@ -56,6 +56,9 @@ interface Options extends ComputeOptions, DocumentOptions {
 /** Settings of a run that may be given anew when it is resumed. */
 const changeable = ['steps', 'learningRate', 'onDivergence', 'recompute', 'sampleEvery'] as const;
 
+/** Sizes that not every family has: what is not given is the family's to choose. */
+const familySizes = ['dState', 'dConv', 'expand'] as const;
+
 /** `elapid train TEXT… --out FOLDER` */
 export function addTrain(program: Command): void {
   const defaults = defaultTrainingOptions(1000);
@@ -78,12 +81,12 @@ export function addTrain(program: Command): void {
       .option('--tokenizer <folder>', 'folder with a tokenizer.json; for texts (default: bytes, 256 ids)')
       .option('--steps <n>', 'optimiser steps; with --resume, the new total, which the learning rate follows from then on', integer(1), 1000)
       .addOption(new Option('--model <family>', 'family of the model').choices(familyNames()).default(defaultFamily))
-      .addOption(new Option('--size <name>', `sizes of a published model, in place of the next five options (${describeSizes()})`).conflicts(['dModel', 'layers', 'dState', 'dConv', 'expand']))
+      .addOption(new Option('--size <name>', `sizes of a published model, in place of the next five options (${describeSizes()})`).conflicts(['dModel', 'layers', ...familySizes]))
       .option('--d-model <n>', 'width of the residual stream, numbers a token', integer(1), 128)
       .option('--layers <n>', 'blocks', integer(1), 4)
-      .option('--d-state <n>', 'numbers of state a channel', integer(1), 16)
-      .option('--d-conv <n>', 'width of the convolution, tokens', integer(1), 4)
-      .option('--expand <n>', 'channels of a mixer, as a multiple of d-model', integer(1), 2)
+      .option('--d-state <n>', 'numbers of state a channel, of Mamba families (default: 16)', integer(1))
+      .option('--d-conv <n>', 'width of the convolution, tokens, of Mamba families (default: 4)', integer(1))
+      .option('--expand <n>', 'channels of a mixer, as a multiple of d-model, of Mamba families (default: 2)', integer(1))
       .option('--batch-size <n>', 'sequences computed at once, a micro-batch', integer(1), defaults.batchSize)
       .option('--length <n>', 'tokens a sequence: how far back gradients reach', integer(1), defaults.length)
       .option('--accumulation <n>', 'micro-batches whose gradients make a step', integer(1), defaults.accumulation)
@@ -123,6 +126,7 @@ async function run(text: readonly string[], options: Options, command: Command):
   if (resume) refuseFixed(command, changeable);
   else {
     checkSize(options, command);
+    checkFamilySizes(options, command);
     await checkDataOptions(text, options, command);
   }
   if (options.validationShare === 0 && options.validation === undefined && options.evaluateEvery !== undefined) {
@@ -165,6 +169,20 @@ function checkSize({ model, size }: Options, command: Command): void {
   command.error(`error: option '--size <name>' argument '${size}' is invalid. ${expected}.`);
 }
 
+/** Ends with a usage error where a size was given that the family does not have. */
+function checkFamilySizes({ model, dModel, layers, ...sizes }: Options, command: Command): void {
+  for (const name of familySizes) {
+    const { [name]: value } = sizes;
+    if (value === undefined) continue;
+    try {
+      familyNamed(model).configOf({ vocabularySize: 256, dModel, layers, [name]: value });
+    } catch (error) {
+      // A size that the family has may still be one that cannot be: making the model says so.
+      if (error instanceof ArgumentError && error.argument === 'options') refuseOption(command, name, `is none of the family ${model}`);
+    }
+  }
+}
+
 /** Ends with a usage error where an option about the data would have no effect. */
 async function checkDataOptions(text: readonly string[], { validation }: Options, command: Command): Promise<void> {
   await checkDocumentOptions(command, [...text, ...(validation === undefined ? [] : [validation])]);
@@ -193,8 +211,9 @@ function changed(settings: RunFile, options: Options, command: Command): RunFile
 function fromOptions(text: readonly string[], folder: string, options: Options): RunFile {
   const { steps } = options;
   const tenth = Math.ceil(steps / 10);
-  const { model: family, size, dModel, layers, dState, dConv, expand, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
+  const { model: family, size, dModel, layers, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
   const { documentSeparator, textField, validation, onDivergence, sampleEvery } = options;
+  const given = Object.fromEntries(familySizes.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])));
   // The run may be resumed from another working folder.
   const paths = text.map((path) => platform.absolutePath(path));
   return {
@@ -204,7 +223,7 @@ function fromOptions(text: readonly string[], folder: string, options: Options):
     ...(textField === undefined ? {} : { textField }),
     ...(validation === undefined ? {} : { validation: platform.absolutePath(validation) }),
     tokenizer: options.tokenizer === undefined ? null : platform.absolutePath(options.tokenizer),
-    model: { ...(family === defaultFamily ? {} : { family }), ...(size === undefined ? { dModel, layers, dState, dConv, expand } : { size }) },
+    model: { ...(family === defaultFamily ? {} : { family }), ...(size === undefined ? { dModel, layers, ...given } : { size }) },
     training: {
       steps,
       batchSize,

@@ -1,6 +1,6 @@
 import { copyRows, copyRowsI32, fill } from '../../backend/memory/kernels.js';
-import { describeValue, DTypeError, ShapeError } from '../../util/errors.js';
-import { checkedShape, empty, expectTensors, formatShape, launch, operation, record, sizeOf, type DType, type FloatDType, type Shape, type Tensor } from '../../tensor/index.js';
+import { ArgumentError, describeValue, DTypeError, ShapeError } from '../../util/errors.js';
+import { checkedShape, empty, expectTensorList, expectTensors, formatShape, launch, operation, record, sameShape, scope, sizeOf, type DType, type FloatDType, type Shape, type Tensor } from '../../tensor/index.js';
 
 /**
  * Copies `source` over `destination`, both [rows, columns] of any pitch. Not recorded.
@@ -94,7 +94,9 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> 
  */
 export function split<D extends DType>(x: Tensor<D>, sizes: readonly number[]): Tensor<D>[] {
   return operation('split', { x: [x, 'any'] }, () => {
-    const widths = checkedShape('split', sizes, { argument: 'sizes' });
+    // A shape has a largest product; sizes are added up.
+    const whole = Array.isArray(sizes) && [...(sizes as number[])].every((size) => Number.isSafeInteger(size) && size >= 0);
+    const widths = whole ? [...sizes] : checkedShape('split', sizes, { argument: 'sizes' });
     if (widths.reduce((sum, size) => sum + size, 0) !== x.columns || x.rank === 0) {
       throw new ShapeError({
         operation: 'split',
@@ -104,7 +106,8 @@ export function split<D extends DType>(x: Tensor<D>, sizes: readonly number[]): 
       });
     }
     const outer = x.shape.slice(0, -1);
-    const starts = widths.map((_, i) => widths.slice(0, i).reduce((sum, size) => sum + size, 0));
+    let end = 0;
+    const starts = widths.map((size) => (end += size) - size);
     const parts = widths.map((size, i) => x.aliased([...outer, size], starts[i] ?? 0, x.pitch));
     const { shape, backend, dtype } = x;
     record({
@@ -125,5 +128,37 @@ export function split<D extends DType>(x: Tensor<D>, sizes: readonly number[]): 
       },
     });
     return parts;
+  });
+}
+
+/**
+ * Parts side by side on the last axis, what `split` cuts; copies each.
+ * @param parts at least one, [..., sizes[i]], of one dtype
+ * @returns [..., Σ sizes]
+ * @throws ShapeError when other extents than the last differ; DTypeError when the dtypes do; ArgumentError when there is no part
+ */
+export function concatenate(parts: readonly Tensor[]): Tensor<FloatDType> {
+  const operation = 'concatenate';
+  expectTensorList(operation, 'parts', parts, 'float');
+  const [first] = parts;
+  if (first === undefined) throw new ArgumentError({ operation, argument: 'parts', expected: 'at least one', got: 'none' });
+  return scope(() => {
+    const outer = first.shape.slice(0, -1);
+    const dtype = first.dtype as FloatDType;
+    for (const [i, part] of parts.entries()) {
+      const argument = `parts[${i}]`;
+      if (part.rank === 0 || !sameShape(part.shape.slice(0, -1), outer)) {
+        throw new ShapeError({ operation, argument, expected: `[${[...outer, 'C'].join(',')}]`, got: formatShape(part.shape) });
+      }
+      if (part.dtype !== dtype) throw new DTypeError({ operation, argument, expected: `${dtype}, as parts[0] is`, got: part.dtype });
+    }
+    const y = empty(first.backend, [...outer, parts.reduce((sum, { columns }) => sum + columns, 0)], dtype);
+    const of = (whole: Tensor): Tensor<FloatDType>[] => {
+      let start = 0;
+      return parts.map(({ shape, columns }) => whole.aliased(shape, (start += columns) - columns, whole.pitch) as Tensor<FloatDType>);
+    };
+    for (const [i, place] of of(y).entries()) copyInto(parts[i] as Tensor, place);
+    record({ operation, inputs: parts, outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => (dy ? of(dy) : parts.map(() => null)) });
+    return y;
   });
 }
