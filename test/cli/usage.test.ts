@@ -28,6 +28,13 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
     arguments: ['<model>', '<text>'],
     options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', '--verify', ...computing],
   },
+  compare: {
+    arguments: ['<model...>', '<text>'],
+    options: [
+      ...['--document-separator', '--text-field', '--out', '--overwrite', '--dtype', '--verify', '--length', '--limit', '--context', '--json'],
+      ...computing,
+    ],
+  },
   inspect: { arguments: ['<model>'], options: ['--dtype', '--verify', '--json', '--debug', '--help'] },
   quantize: { arguments: ['<model>'], options: ['--dtype', '--verify', '--out', '--overwrite', ...onBackend] },
   task: {
