@@ -25,7 +25,9 @@ const runSchema = v.strictObject({
     v.strictObject({ family: v.exactOptional(v.string()), dModel: positive, layers: positive, dState: positive, dConv: positive, expand: positive }),
   ]),
   training: v.strictObject({
-    steps: positive,
+    /** None: `maxMinutes` ends the run. */
+    steps: v.exactOptional(positive),
+    maxMinutes: v.exactOptional(real),
     batchSize: positive,
     length: positive,
     accumulation: positive,
@@ -39,8 +41,9 @@ const runSchema = v.strictObject({
     recompute: v.exactOptional(v.boolean()),
   }),
   validationShare: real,
-  evaluateEvery: positive,
-  saveEvery: positive,
+  /** None: each tenth of the run. */
+  evaluateEvery: v.exactOptional(positive),
+  saveEvery: v.exactOptional(positive),
   sampleEvery: v.optional(positive),
 });
 
