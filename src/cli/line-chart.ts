@@ -53,6 +53,8 @@ export function lineCharts(charts: readonly Chart[]): string {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${top + height}" font-family="system-ui, sans-serif" font-size="12" fill="#333">`,
     `<rect width="100%" height="100%" fill="white"/>`,
+    // What is above the axis is cut off; half a line or dot may reach over its ends.
+    `<clipPath id="plot"><rect x="${plot.x[0] - 4}" y="${plot.y[1] - 1}" width="${plot.x[1] - plot.x[0] + 8}" height="${plot.y[0] - plot.y[1] + 5}"/></clipPath>`,
     ...charts.flatMap((chart, i) => [`<g transform="translate(0 ${i * chartHeight})">`, ...drawn(chart), '</g>']),
     ...svg,
     '</svg>\n',
@@ -87,7 +89,9 @@ function drawn({ curves, axes }: Chart): string[] {
     ...xTicks,
     text([(left + right) / 2, chartHeight - 12], axes.x, 'text-anchor="middle"'),
     text([0, 0], axes.y, `text-anchor="middle" transform="translate(16 ${(top + bottom) / 2}) rotate(-90)"`),
+    '<g clip-path="url(#plot)">',
     ...lines,
+    '</g>',
   ];
 }
 
@@ -101,7 +105,7 @@ function xScale(points: readonly (readonly [number, number])[], { log, xRange, x
   const xs = points.map(([value]) => value);
   const longest = xs.reduce((a, b) => Math.max(a, b), 1e-9);
   if (log !== undefined) {
-    const range = xRange ?? [xs.reduce((a, b) => Math.min(a, b), Infinity), longest];
+    const range = xRange ?? [xs.reduce((a, b) => Math.min(a, b), longest), longest];
     return logScale(range, plot.x, xLabel);
   }
   const x = scaleLinear(xRange ?? [0, longest], plot.x);
@@ -113,10 +117,10 @@ function yScale(points: readonly (readonly [number, number])[], { log, yRange, y
   const ys = points.map(([, value]) => value).sort((a, b) => a - b);
   const [lowest = 0, highest = 1] = [ys[0], ys.at(-1)];
   // Room above and below: curves that stay as they are, are no part of the frame.
-  if (log === 'xy') return logScale(yRange ?? [lowest / 2, highest * 2], plot.y, yLabel);
+  if (log === 'xy') return logScale(yRange ?? [(lowest || 1) / 2, highest * 2], plot.y, yLabel);
   // The first steps' losses are far above the rest.
   const range = yRange ?? [lowest, Math.min(highest, 2 * (ys[Math.floor(ys.length / 2)] ?? 1))];
-  const y = scaleLinear(range, plot.y).nice().clamp(true);
+  const y = scaleLinear(range, plot.y).nice();
   return { place: y, ticks: y.ticks(mostTicks), label: yLabel ?? y.tickFormat(mostTicks) };
 }
 
@@ -140,11 +144,16 @@ function strokeOf(curve: Curve): string {
 
 const key = { length: 24, gap: 8, between: 24, row: 20 };
 /** Of a letter at most, on average. */
-const letterWidth = 6.8;
+const letterWidth = 7.4;
 
-/** What each curve is, in rows below the charts; curves of one group, style and name are one. */
+/** What each curve is, in rows below the charts. Curves of one group and name are one, shown as the boldest. */
 function legend(curves: readonly Curve[], top: number): { svg: string[]; height: number } {
-  const named = [...new Map(curves.map((curve) => [`${curve.group} ${String(curve.faint)} ${curve.label}`, curve])).values()];
+  const entries = new Map<string, Curve>();
+  for (const curve of curves) {
+    const name = `${curve.group} ${curve.label}`;
+    if (entries.get(name)?.faint !== false) entries.set(name, curve);
+  }
+  const named = [...entries.values()];
   let [at, row] = [margin.left, 0];
   const svg = named.map((curve) => {
     const length = key.length + key.gap + letterWidth * curve.label.length;

@@ -27,7 +27,7 @@ export function addPlot(program: Command): void {
     .requiredOption('-o, --out <file>', 'the SVG file to write, NAME.svg; another plot in its place is replaced')
     .addOption(overwriteOption('replace a file that is no SVG'))
     .addOption(new Option('--x <axis>', 'what runs along the horizontal axis').choices(['steps', 'minutes', 'tokens', 'length']).default('steps'))
-    .addHelpText('after', '\nExample:\n  elapid plot runs/austen --out austen.svg --x minutes')
+    .addHelpText('after', '\nExamples:\n  elapid plot runs/austen --out austen.svg --x minutes\n  elapid plot runs/mamba runs/other --out compared.svg --x tokens')
     .action(run);
 }
 
@@ -48,14 +48,17 @@ async function losses(folders: readonly string[], x: LossAxis): Promise<string> 
   for (const [group, folder] of folders.entries()) {
     const metrics = await readMetrics(folder);
     const at = position(metrics, x);
-    const training = smooth(metrics.steps.map((step) => [at(step), step.loss] as const));
-    curves.push({ label: several ? `${names[group] ?? ''}, training` : 'training', points: training, faint: true, group });
+    const label = (what: string) => (several ? (names[group] ?? '') : what);
+    const steps = metrics.steps.map((step) => [at(step), step.loss] as const);
+    // The noise of several runs would hide the runs.
+    curves.push({ label: label('training'), points: smooth(steps, several ? 150 : 400), faint: true, group });
     const heldOut = metrics.evaluations.map((evaluation) => [at(evaluation), evaluation.validationLoss] as const);
-    if (heldOut.length > 0) curves.push({ label: several ? `${names[group] ?? ''}, held out` : 'held out', points: heldOut, group });
+    if (heldOut.length > 0) curves.push({ label: label('held out'), points: heldOut, faint: false, group });
   }
   const axis = { steps: 'steps', minutes: 'minutes of training', tokens: 'tokens seen' }[x];
   const tasks = await Promise.all(folders.map(isTaskRun));
-  return lineCharts([{ curves, axes: { x: axis, y: tasks.every((task) => task) ? 'nats an answer' : 'nats a token', title: 'Loss' } }]);
+  const title = several ? 'Loss: held out (thick), training (thin)' : 'Loss';
+  return lineCharts([{ curves, axes: { x: axis, y: tasks.every((task) => task) ? 'nats an answer' : 'nats a token', title } }]);
 }
 
 const raised = (exponent: number): string => String(exponent).replace(/\d/g, (digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'.charAt(Number(digit)));
@@ -76,9 +79,9 @@ function position({ steps }: Metrics, x: LossAxis): (entry: { step: number; seco
   return ({ step, seconds }) => (x === 'steps' ? step : x === 'minutes' ? seconds / 60 : step * tokensPerStep);
 }
 
-/** At most some 400 points, each the mean of its neighbours: a line for every step would be a band of noise. */
-function smooth(points: readonly (readonly [number, number])[]): (readonly [number, number])[] {
-  const group = Math.max(1, Math.ceil(points.length / 400));
+/** At most `most` points, each the mean of its neighbours: a line for every step would be a band of noise. */
+function smooth(points: readonly (readonly [number, number])[], most: number): (readonly [number, number])[] {
+  const group = Math.max(1, Math.ceil(points.length / most));
   const smoothed: (readonly [number, number])[] = [];
   for (let start = 0; start < points.length; start += group) {
     const part = points.slice(start, start + group);
