@@ -21,3 +21,11 @@ export async function modelFolder(model: string, more: readonly string[] = []): 
   if (hint !== '') throw new ArgumentError(`${model}: no such file or folder${hint}`);
   return model;
 }
+
+/** Whether an argument names a model rather than texts: one of the package, or a folder or file with a config or weights. */
+export async function isModel(path: string): Promise<boolean> {
+  const kind = await platform.pathKind(path);
+  if (kind === undefined) return packagedModels.some((name) => name === path);
+  const names = kind === 'folder' ? await platform.listFolder(path) : [path];
+  return names.some((name) => name === 'config.json' || /\.(safetensors|bin)$/.test(name));
+}

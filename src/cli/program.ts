@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { packageVersion } from '../platform/node.js';
+import { addCompare } from './commands/compare.js';
 import { addDashboard } from './commands/dashboard.js';
 import { addEval } from './commands/eval.js';
 import { addGenerate } from './commands/generate.js';
@@ -26,7 +27,7 @@ function makeProgram(): Command {
         '  elapid generate runs/austen "It is a truth universally"\n\n' +
         'elapid <command> --help tells all of a command, with examples.',
     );
-  const commands = [addGenerate, addTrain, addEval, addTokenize, addInspect, addQuantize, addPlot, addDashboard, addTask];
+  const commands = [addGenerate, addTrain, addEval, addCompare, addTokenize, addInspect, addQuantize, addPlot, addDashboard, addTask];
   for (const add of commands) add(program);
   for (const command of [program, ...program.commands]) {
     command.exitOverride((error) => {

@@ -28,7 +28,9 @@ const runSchema = v.strictObject({
     }),
   ]),
   training: v.strictObject({
-    steps: positive,
+    /** None: `maxMinutes` ends the run. */
+    steps: v.exactOptional(positive),
+    maxMinutes: v.exactOptional(real),
     batchSize: positive,
     length: positive,
     accumulation: positive,
@@ -42,8 +44,9 @@ const runSchema = v.strictObject({
     recompute: v.exactOptional(v.boolean()),
   }),
   validationShare: real,
-  evaluateEvery: positive,
-  saveEvery: positive,
+  /** None: each tenth of the run. */
+  evaluateEvery: v.exactOptional(positive),
+  saveEvery: v.exactOptional(positive),
   sampleEvery: v.optional(positive),
 });
 

@@ -12,6 +12,12 @@ export async function isShards(path: string): Promise<boolean> {
   return (await platform.listFolder(path)).some((name) => name === shardIndexName || name.endsWith('.tokens'));
 }
 
+/** Whether a path is a file of text by its name, or a folder that holds one. */
+export async function isText(path: string): Promise<boolean> {
+  const kind = await platform.pathKind(path);
+  return kind === 'folder' ? (await platform.listFolder(path)).some((name) => textEnding.test(name)) : kind === 'file' && textEnding.test(path);
+}
+
 /**
  * The files that `paths` name: of a folder, the files of text in it, by name; not those of its folders.
  * @param operation what needs them, for messages

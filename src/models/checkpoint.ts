@@ -131,6 +131,19 @@ function fits(key: string, stored: Shape, shape: Shape): boolean {
   return key.endsWith('.conv1d.weight') && [[channels, width], [channels, width, 1]].some((other) => sameShape(stored, other));
 }
 
+/**
+ * Sees to it that weights can be loaded in a format.
+ * @throws CheckpointError naming one that is packed in another
+ */
+export function expectFormat({ parameters }: DescribedCheckpoint, dtype: WeightDType): void {
+  for (const { entry, packing, packed } of parameters.values()) if (packed !== undefined) expectPackedAs(entry, packed.dtype, weightFormat(packing, dtype));
+}
+
+function expectPackedAs(entry: CheckpointEntry, dtype: PackedDType, wanted: WeightDType | undefined): void {
+  if (wanted === undefined || wanted === dtype) return;
+  throw new CheckpointError(`is packed as ${dtype}; it cannot be loaded as ${wanted}. Hint: load the checkpoint it was made of`, locationOf(entry));
+}
+
 /** Reads all parameters; on any fault frees those it has read. */
 async function loadTensors(
   checkpoint: Checkpoint,
@@ -198,9 +211,7 @@ async function loadPacked(
   { dtype, shape, wanted }: { dtype: PackedDType; shape: Shape; wanted: WeightDType | undefined },
   backend: Backend,
 ): Promise<Tensor> {
-  if (wanted !== undefined && wanted !== dtype) {
-    throw new CheckpointError(`is packed as ${dtype}; it cannot be loaded as ${wanted}. Hint: load the checkpoint it was made of`, locationOf(entry));
-  }
+  expectPackedAs(entry, dtype, wanted);
   const bytes = await checkpoint.read(entry);
   return withoutScope(() => tensor(backend, bytes, shape, dtype));
 }

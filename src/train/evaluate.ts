@@ -119,14 +119,37 @@ export function countTargets(targets: Int32Array): number {
 export async function evaluateSequence(
   model: LanguageModel,
   tokens: ArrayLike<number>,
-  options: EvaluationConduct & { readonly chunkLength?: number } = {},
+  options: EvaluationConduct & SequenceOptions = {},
 ): Promise<Evaluation> {
-  const { chunkLength = 1024, onProgress, signal } = options;
+  let sum = 0;
+  let predicted = 0;
+  for await (const losses of sequenceLosses(model, tokens, options)) {
+    for (const loss of losses) sum += loss;
+    predicted += losses.length;
+    if (predicted > 0) options.onProgress?.(predicted, sum / predicted);
+  }
+  return mean(sum, predicted);
+}
+
+/** How a sequence is gone through. */
+export interface SequenceOptions {
+  /** Tokens a pass; default 1024. */
+  readonly chunkLength?: number;
+  readonly signal?: AbortSignalLike;
+}
+
+/**
+ * The losses of a text as one sequence, nats, in the order of its tokens, some at a time: the first is that of the second token. See
+ * `evaluateSequence`, which throws for a text of fewer than two tokens besides; here it has no losses.
+ */
+export async function* sequenceLosses(
+  model: LanguageModel,
+  tokens: ArrayLike<number>,
+  { chunkLength = 1024, signal }: SequenceOptions = {},
+): AsyncGenerator<Float32Array, void, void> {
   model.checkIds('evaluate', tokens);
   const { length } = tokens;
   const { version } = model;
-  let sum = 0;
-  let predicted = 0;
   for (const { from, counted, to } of windows(length - 1, model.config.contextLength)) {
     const state = model.newState(1);
     try {
@@ -135,17 +158,14 @@ export async function evaluateSequence(
         model.expectUnchanged('evaluate', version);
         const end = Math.min(start + chunkLength, to);
         const losses = await chunkLosses(model, tokens, [start, end], state);
-        const first = Math.max(0, counted - start);
-        for (const loss of losses.subarray(first)) sum += loss;
-        if (!Number.isFinite(sum)) await explainLoss(model, sum);
-        predicted += Math.max(0, losses.length - first);
-        if (predicted > 0) onProgress?.(predicted, sum / predicted);
+        const strange = losses.find((loss) => !Number.isFinite(loss));
+        if (strange !== undefined) await explainLoss(model, strange);
+        yield losses.subarray(Math.max(0, counted - start));
       }
     } finally {
       state.dispose();
     }
   }
-  return mean(sum, predicted);
 }
 
 /** A part of a text that is read from no state: positions [from, to), of which those from `counted` on are scored. */

@@ -14,7 +14,7 @@ export interface StepMetrics {
   readonly tokensPerSecond: number;
   /** In mixed precision. */
   readonly lossScale?: number;
-  /** Time spent training so far. */
+  /** Time spent on training steps so far; evaluations, samples and saving do not count. */
   readonly seconds: number;
 }
 

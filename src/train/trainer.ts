@@ -158,16 +158,17 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
 
   /**
    * One optimiser step on the next batches.
+   * @param timeShare of a run that ends at a time: how much of it is over, from 0 to 1, for the learning rate
    * @throws DivergenceError, see `TrainingOptions.onDivergence`; weights and moments are then as before, the data are not
    * @throws DisposedError when trainer, model or backend are disposed, meanwhile too
    */
-  trainStep(): Promise<StepResult> {
-    return this.inTurn('trainStep', () => this.#trainStep());
+  trainStep(timeShare = 0): Promise<StepResult> {
+    return this.inTurn('trainStep', () => this.#trainStep(timeShare));
   }
 
-  async #trainStep(): Promise<StepResult> {
+  async #trainStep(timeShare: number): Promise<StepResult> {
     const { batchSize, length, accumulation, schedule } = this.options;
-    const learningRate = learningRateAt(schedule, this.step);
+    const learningRate = learningRateAt(schedule, this.step, timeShare);
     const weighed = await this.#nextBatches();
     this.#expectLive('trainStep');
     this.#rememberCarried();

@@ -46,7 +46,7 @@ describe('a run whose evaluation cannot work', () => {
     const { code, stderr } = await runHere('train', path(text), ...more, '--out', path(what), '--validation-share', '0', ...tiny.slice(0, -2));
     expect(code, stderr).toBe(0);
     expect(stderr).toMatch(/^nothing is held out: the run does not evaluate$/m);
-    expect(stderr).toMatch(/^done in \d+s: model in /m);
+    expect(stderr).toMatch(/^done in \d+s of training: model in /m);
     expect(stderr).not.toContain('held-out loss');
     const lines = readMetrics(path(what, 'metrics.jsonl'));
     expect(lines.filter(({ loss }) => loss !== undefined)).toHaveLength(4);

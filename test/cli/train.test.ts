@@ -20,7 +20,7 @@ describe('elapid train', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
     expect(stderr).toMatch(/^[\d,]+ parameters, 5,700 training and 300 held-out tokens, on cpu \(/);
     expect(stderr).toMatch(/^step 3\/6 {2}held-out loss \d\.\d{4} nats a token$/m);
-    expect(stderr).toMatch(/^done in \d+s: held-out loss \d\.\d{4} nats a token, model in .* \(tensors took \d+(\.\d+)? [kMG]B at most\)$/m);
+    expect(stderr).toMatch(/^done in \d+s of training: held-out loss \d\.\d{4} nats a token, model in .* \(tensors took \d+(\.\d+)? [kMG]B at most\)$/m);
     expect(readdirSync(path('run')).sort()).toEqual(runFiles);
     const lines = readMetrics(path('run', 'metrics.jsonl'));
     expect(lines.map(({ step, validationLoss }) => [step, validationLoss === undefined])).toEqual([
@@ -51,6 +51,31 @@ describe('elapid train', () => {
     expect(code).toBe(0);
     expect(stderr).toContain('done in');
     expect(readFileSync(path('run', 'model.safetensors')).equals(model)).toBe(true);
+  });
+
+  test('--max-minutes ends the run after the first step past that time; more minutes go on with it', async () => {
+    const fileOf = () => JSON.parse(readFileSync(path('timed', 'run.json'), 'utf8')) as { training: object };
+    const secondsOf = () => readMetrics(path('timed', 'metrics.jsonl')).flatMap(({ loss, seconds }) => (loss === undefined ? [] : [seconds]));
+    const run = async (minutes: number, ...args: readonly string[]) => {
+      const { code, stderr } = await runHere('train', ...args, '--max-minutes', String(minutes));
+      expect(code, stderr).toBe(0);
+      expect(stderr).toMatch(/^done in \d+s of training: held-out loss /m);
+      expect(stderr).not.toMatch(/Infinity|NaN|undefined/);
+      expect(fileOf().training).toMatchObject({ maxMinutes: minutes });
+      const seconds = secondsOf();
+      expect(seconds.at(-1)).toBeGreaterThanOrEqual(60 * minutes);
+      for (const before of seconds.slice(0, -1)) expect(before).toBeLessThan(60 * minutes);
+      return seconds;
+    };
+    const first = await run(0.002, path('text.txt'), '--out', path('timed'), ...tinyRun);
+    expect(fileOf()).not.toHaveProperty('evaluateEvery');
+    expect(fileOf().training).not.toHaveProperty('steps');
+    const all = await run(0.004, '--resume', path('timed'), '--threads', '1');
+    expect(all.slice(0, first.length)).toEqual(first);
+    // Steps end it too, where they are given.
+    const counted = await runHere('train', path('text.txt'), '--out', path('counted'), ...tinyRun, '--max-minutes', '60', '--steps', '3');
+    expect(counted.code, counted.stderr).toBe(0);
+    expect(stepsOf(path('counted', 'metrics.jsonl')).map(([step]) => step)).toEqual([1, 2, 3]);
   });
 
   test('equal seeds give equal models, with any number of threads; another seed gives another', async () => {

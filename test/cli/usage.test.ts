@@ -11,7 +11,7 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text...]'],
     options: [
-      ...['--out', '--overwrite', '--resume', '--tokenizer', '--steps', '--model', '--size', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
+      ...['--out', '--overwrite', '--resume', '--tokenizer', '--steps', '--max-minutes', '--model', '--size', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
       ...['--length', '--accumulation', '--learning-rate', '--warmup', '--final-fraction', '--weight-decay', '--clip', '--seed'],
       ...['--document-separator', '--text-field', '--validation', '--validation-share', '--evaluate-every', '--save-every'],
       ...['--on-divergence', '--recompute', '--sample-every', '--dashboard', ...computing],
@@ -27,6 +27,13 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   eval: {
     arguments: ['<model>', '<text>'],
     options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', '--verify', ...computing],
+  },
+  compare: {
+    arguments: ['<model...>', '<text>'],
+    options: [
+      ...['--document-separator', '--text-field', '--out', '--overwrite', '--dtype', '--verify', '--length', '--limit', '--context', '--json'],
+      ...computing,
+    ],
   },
   inspect: { arguments: ['<model>'], options: ['--dtype', '--verify', '--json', '--debug', '--help'] },
   quantize: { arguments: ['<model>'], options: ['--dtype', '--verify', '--out', '--overwrite', ...onBackend] },
@@ -98,6 +105,7 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['train', 'text', '--resume', 'runs/x'], message: "'--resume' takes the text and all settings from the run's folder" },
     { args: ['train', 'text', '--out', 'runs/x', '--on-divergence', 'pray'], message: 'Allowed choices are stop, skip' },
     { args: ['train', 'text', '--out', 'runs/x', '--dashboard', '65536'], message: 'expected an integer from 1 to 65535' },
+    { args: ['train', 'text', '--out', 'runs/x', '--max-minutes', '0'], message: 'expected a number from 0.001 to 1000000' },
     { args: ['train', 'text', '--out', 'runs/x', '--seed', '-1'], message: 'expected an integer from 0 to 4294967295' },
     { args: ['task', 'copying', '--out', 'runs/x'], message: 'Allowed choices are selective-copying, induction-heads' },
     { args: ['task', '--out', 'runs/x'], message: "missing argument 'task'" },

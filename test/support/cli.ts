@@ -79,6 +79,7 @@ export const tinyRun = [...tinyModel, '--validation-share', '0.05'] as const;
 /** One line of metrics.jsonl. */
 export interface MetricsLine {
   readonly step: number;
+  readonly seconds: number;
   readonly loss?: number;
   readonly validationLoss?: number;
   readonly divergence?: string;

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
-import { runTraining, type RunOptions } from '../../src/train/index.js';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { learningRateAt, runTraining, type RunOptions } from '../../src/train/index.js';
 import { metricsName } from '../../src/train/metrics.js';
 import { trainingCheckpointName } from '../../src/train/training-checkpoint.js';
 import { ElapidError } from '../../src/util/errors.js';
@@ -173,6 +173,88 @@ describe('runTraining', () => {
     const tiny = run();
     await expect(runTraining(tiny.trainer, options('nowhere', { resume: true }))).rejects.toThrow(/nowhere.*training\.safetensors/);
     expect(existsSync(path('nowhere', metricsName))).toBe(false);
+    tiny.dispose();
+  });
+});
+
+describe('a run that ends at a time', () => {
+  const backend = useBackend('cpu');
+  const path = useFolder();
+  const endless = { ...tinyOptions.schedule, totalSteps: Infinity };
+  let now = 0;
+
+  /** A run for which a step takes a second, and an evaluation a hundred. */
+  function timedRun(totalSteps = Infinity): TinyRun {
+    const tiny = new TinyRun(backend(), { options: { schedule: { ...endless, totalSteps } } });
+    vi.spyOn(performance, 'now').mockImplementation(() => now);
+    const { trainer } = tiny;
+    const [step, evaluate] = [trainer.trainStep.bind(trainer), trainer.evaluate.bind(trainer)];
+    trainer.trainStep = (share) => ((now += 1000), step(share));
+    trainer.evaluate = () => ((now += 100_000), evaluate());
+    return tiny;
+  }
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  interface Line {
+    readonly step: number;
+    readonly seconds: number;
+    readonly loss?: number;
+    readonly learningRate?: number;
+    readonly validationLoss?: number;
+  }
+  const linesOf = (folder: string) => readFileSync(path(folder, metricsName), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line) as Line);
+  const stepsOf = (folder: string) => linesOf(folder).filter(({ loss }) => loss !== undefined);
+  const evaluatedAt = (folder: string) => linesOf(folder).flatMap(({ step, validationLoss }) => (validationLoss === undefined ? [] : [step]));
+
+  test.each([
+    { maxSeconds: 5, totalSteps: Infinity, steps: 5, evaluated: [1, 2, 3, 4, 5] },
+    { maxSeconds: 24.5, totalSteps: Infinity, steps: 25, evaluated: [3, 5, 8, 10, 13, 15, 18, 20, 23, 25] },
+    { maxSeconds: 100, totalSteps: 8, steps: 8, evaluated: [1, 2, 3, 4, 5, 6, 7, 8] },
+  ])('of $maxSeconds s and $totalSteps steps takes $steps; evaluations do not count', async ({ maxSeconds, totalSteps, steps, evaluated }) => {
+    const folder = `of-${maxSeconds}`;
+    const tiny = timedRun(totalSteps);
+    const result = await runTraining(tiny.trainer, { folder: path(folder), resume: false, maxSeconds });
+    tiny.dispose();
+    expect(result).toMatchObject({ interrupted: false, seconds: steps });
+    expect(result.evaluation?.loss).toBeGreaterThan(0);
+    expect(evaluatedAt(folder)).toEqual(evaluated);
+    const expected = Array.from({ length: steps }, (_, i) => ({
+      ...{ step: i + 1, seconds: i + 1 },
+      learningRate: learningRateAt({ ...endless, totalSteps }, i, i / maxSeconds),
+    }));
+    expect(stepsOf(folder)).toMatchObject(expected);
+  });
+
+  test.each([1, 3, 7])('goes on after %i steps with the time that is left', async (stopAfter) => {
+    const folder = `interrupted-${stopAfter}`;
+    const options = { folder: path(folder), evaluateEvery: 4, maxSeconds: 9 };
+    const stop = new AbortController();
+    const early = timedRun();
+    const onStep = ({ step }: { step: number }) => {
+      if (step === stopAfter) stop.abort();
+    };
+    expect(await runTraining(early.trainer, { ...options, resume: false, signal: stop.signal, onStep })).toMatchObject({ interrupted: true, seconds: stopAfter });
+    early.dispose();
+    const late = timedRun();
+    expect(await runTraining(late.trainer, { ...options, resume: true })).toMatchObject({ interrupted: false, seconds: 9 });
+    late.dispose();
+    const whole = timedRun();
+    await runTraining(whole.trainer, { ...options, folder: path('whole'), resume: false });
+    whole.dispose();
+    expect(stepsOf(folder)).toEqual(stepsOf('whole'));
+    expect(readFileSync(path(folder, 'model.safetensors')).equals(readFileSync(path('whole', 'model.safetensors')))).toBe(true);
+  });
+
+  test.each([
+    { totalSteps: Infinity, maxSeconds: undefined, message: /the number of steps is Infinity; expected a finite one, or a time/ },
+    { totalSteps: 5, maxSeconds: 0, message: /maxSeconds is 0; expected a number above 0/ },
+    { totalSteps: 5, maxSeconds: NaN, message: /maxSeconds is NaN/ },
+  ])('is refused: $totalSteps steps, $maxSeconds s', async ({ totalSteps, maxSeconds, message }) => {
+    const tiny = timedRun(totalSteps);
+    const options = { folder: path('refused'), resume: false, ...(maxSeconds === undefined ? {} : { maxSeconds }) };
+    await expect(runTraining(tiny.trainer, options)).rejects.toThrow(message);
     tiny.dispose();
   });
 });

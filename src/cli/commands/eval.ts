@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
-import { loadTextFile, packedPass, type TokenArray } from '../../data/index.js';
+import { loadTextFile, packedPass } from '../../data/index.js';
 import { isJsonLines } from '../../data/text-documents.js';
 import { loadModel, type LanguageModel, type WeightDType } from '../../models/index.js';
-import { ByteTokenizer, loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
+import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
+import { countBytes } from '../../tokenizer/token-bytes.js';
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
@@ -144,14 +145,3 @@ const measureDocuments: Measure = async (model, tokenizer, files, options, condu
     await source.close();
   }
 };
-
-/** UTF-8 bytes of a text; of byte tokens they are known also where the text begins or ends within a character. */
-function countBytes(tokenizer: Tokenizer, tokens: TokenArray): number {
-  if (tokenizer instanceof ByteTokenizer) return tokens.length;
-  // Piece by piece: the text may be too long for one string.
-  const encoder = new TextEncoder();
-  const stream = tokenizer.stream();
-  let bytes = 0;
-  for (const id of tokens) bytes += encoder.encode(stream.push(id)).length;
-  return bytes + encoder.encode(stream.flush()).length;
-}

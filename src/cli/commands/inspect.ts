@@ -8,9 +8,10 @@ import { usualKeys } from '../../models/family.js';
 import { packedParameters } from '../../models/packing.js';
 import { readCheckpoint } from '../../models/checkpoint.js';
 import { countParameters, initialParameters } from '../../nn/index.js';
-import { bufferSize, itemSize, sizeOf } from '../../tensor/index.js';
+import { sizeOf } from '../../tensor/index.js';
 import { ArgumentError } from '../../util/errors.js';
 import { byteSize, compact, grouped } from '../format.js';
+import { weightBytes } from '../measure-model.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
 import { dtypeOption, printWarning, verifyOption } from '../options.js';
 
@@ -80,11 +81,9 @@ function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspec
   const model = new LanguageModel(family, config, backend, packedParameters(initialParameters(backend, 0), dtype));
   const trunk = `${(family.keys ?? usualKeys).trunk}.`;
   const parts: Record<string, number> = {};
-  let bytes = 0;
   for (const { key, tensor } of model.parameters) {
     const part = key.replace(trunk, '').replace(/layers\.\d+\./, 'layers.*.').replace(/\.(weight|bias)$/, '');
     parts[part] = (parts[part] ?? 0) + sizeOf(tensor.shape);
-    bytes += bufferSize(tensor.dtype, tensor.shape) * itemSize[tensor.dtype];
   }
   const state = model.newState(1);
   const decoder = new Decoder(model, state);
@@ -103,7 +102,7 @@ function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspec
   const total = countParameters(model.parameters);
   const pages = 2 ** 10;
   const stateBytesPerToken = (State.sizeBytes(model, 64 * pages) - State.sizeBytes(model)) / (64 * pages);
-  return { family: family.name, config, dtype, parameters: { total, bytes, parts }, stateBytes: State.sizeBytes(model), stateBytesPerToken, decodeStep };
+  return { family: family.name, config, dtype, parameters: { total, bytes: weightBytes(model), parts }, stateBytes: State.sizeBytes(model), stateBytesPerToken, decodeStep };
 }
 
 function describe({ family, config, dtype, parameters, stateBytes, stateBytesPerToken, decodeStep }: Inspection, facts: readonly Fact[]): string {

@@ -1,13 +1,12 @@
-import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import { readMetrics, type Metrics } from '../../train/index.js';
-import { removeTemporaries } from '../../train/run.js';
-import { ArgumentError } from '../../util/errors.js';
 import { readLengths } from '../lengths-file.js';
-import { lineChart, type Curve } from '../line-chart.js';
+import { lineCharts, type Curve } from '../line-chart.js';
 import { overwriteOption } from '../options.js';
 import { isTaskRun } from '../run-file.js';
+import { shortNames } from '../short-names.js';
 import { workOnWithoutReaders } from '../streams.js';
+import { checkSvgFile, writeSvgFile } from '../svg-file.js';
 
 interface Options {
   readonly out: string;
@@ -28,72 +27,51 @@ export function addPlot(program: Command): void {
     .requiredOption('-o, --out <file>', 'the SVG file to write, NAME.svg; another plot in its place is replaced')
     .addOption(overwriteOption('replace a file that is no SVG'))
     .addOption(new Option('--x <axis>', 'what runs along the horizontal axis').choices(['steps', 'minutes', 'tokens', 'length']).default('steps'))
-    .addHelpText('after', '\nExample:\n  elapid plot runs/austen --out austen.svg --x minutes')
+    .addHelpText('after', '\nExamples:\n  elapid plot runs/austen --out austen.svg --x minutes\n  elapid plot runs/mamba runs/other --out compared.svg --x tokens')
     .action(run);
 }
 
 async function run(folders: readonly string[], { out, overwrite = false, x }: Options): Promise<void> {
   workOnWithoutReaders();
-  await checkOut(out, overwrite);
+  await checkSvgFile('plot', out, overwrite);
   const svg = x === 'length' ? await accuracyByLength(folders) : await losses(folders, x);
-  await removeTemporaries(platform.joinPath(out, '..'), nameOf(out));
-  await platform.writeFileAtomically(out, [new TextEncoder().encode(svg)]);
+  await writeSvgFile(out, svg);
   process.stdout.write(`${out}\n`);
-}
-
-const nameOf = (path: string): string => path.replace(/^.*[/\\]/, '');
-
-/** @throws ArgumentError where the name is none of an SVG file, or something else is in its place */
-async function checkOut(out: string, overwrite: boolean): Promise<void> {
-  if (!/[^/\\]\.svg$/i.test(out)) {
-    throw new ArgumentError(`plot: --out is ${out}; expected a name that ends in .svg, the only format it writes. Hint: browsers show and print SVG files`);
-  }
-  if ((await platform.pathKind(out)) !== 'file' || overwrite) return;
-  const file = await platform.openFile(out);
-  try {
-    const begin = new TextDecoder().decode(await file.read(0, Math.min(file.sizeBytes, 4096)));
-    if (file.sizeBytes === 0 || begin.includes('<svg')) return;
-  } finally {
-    await file.close();
-  }
-  throw new ArgumentError(`plot: ${out} is a file that is no SVG. Hint: --overwrite replaces it; or name another file`);
 }
 
 type LossAxis = Exclude<Options['x'], 'length'>;
 
 async function losses(folders: readonly string[], x: LossAxis): Promise<string> {
+  const several = folders.length > 1;
+  const names = shortNames(folders);
   const curves: Curve[] = [];
   for (const [group, folder] of folders.entries()) {
     const metrics = await readMetrics(folder);
-    const prefix = folders.length > 1 ? `${folder}: ` : '';
     const at = position(metrics, x);
-    const training = smooth(metrics.steps.map((step) => [at(step), step.loss] as const));
-    curves.push({ label: `${prefix}training`, points: training, faint: true, group });
+    const label = (what: string) => (several ? (names[group] ?? '') : what);
+    const steps = metrics.steps.map((step) => [at(step), step.loss] as const);
+    // The noise of several runs would hide the runs.
+    curves.push({ label: label('training'), points: smooth(steps, several ? 150 : 400), faint: true, group });
     const heldOut = metrics.evaluations.map((evaluation) => [at(evaluation), evaluation.validationLoss] as const);
-    curves.push({ label: `${prefix}held out`, points: heldOut, group });
+    if (heldOut.length > 0) curves.push({ label: label('held out'), points: heldOut, faint: false, group });
   }
   const axis = { steps: 'steps', minutes: 'minutes of training', tokens: 'tokens seen' }[x];
   const tasks = await Promise.all(folders.map(isTaskRun));
-  return lineChart(curves, { x: axis, y: tasks.every((task) => task) ? 'nats an answer' : 'nats a token', title: 'Loss' });
+  const title = several ? 'Loss: held out (thick), training (thin)' : 'Loss';
+  return lineCharts([{ curves, axes: { x: axis, y: tasks.every((task) => task) ? 'nats an answer' : 'nats a token', title } }]);
 }
 
 const raised = (exponent: number): string => String(exponent).replace(/\d/g, (digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'.charAt(Number(digit)));
 
 async function accuracyByLength(folders: readonly string[]): Promise<string> {
   const all = await Promise.all(folders.map(readLengths));
+  const names = shortNames(folders);
   const curves = all.map((lengths, group): Curve => {
-    const points = lengths.map(({ length, accuracy }) => [Math.log2(length), 100 * accuracy] as const);
-    return { label: folders[group] ?? '', points, group };
+    const points = lengths.map(({ length, accuracy }) => [length, 100 * accuracy] as const);
+    return { label: names[group] ?? '', points, group };
   });
-  const exponents = curves.flatMap(({ points }) => points.map(([exponent]) => exponent));
-  return lineChart(curves, {
-    title: 'Accuracy by length',
-    x: 'length',
-    y: '% right',
-    xRange: [Math.min(...exponents), Math.max(...exponents)],
-    yRange: [0, 100],
-    xLabel: (exponent) => (Number.isInteger(exponent) ? `2${raised(exponent)}` : ''),
-  });
+  const axes = { title: 'Accuracy by length', x: 'length', y: '% right', yRange: [0, 100], log: 'x', xLabel: (length: number) => `2${raised(Math.log2(length))}` } as const;
+  return lineCharts([{ curves, axes }]);
 }
 
 function position({ steps }: Metrics, x: LossAxis): (entry: { step: number; seconds: number }) => number {
@@ -101,9 +79,9 @@ function position({ steps }: Metrics, x: LossAxis): (entry: { step: number; seco
   return ({ step, seconds }) => (x === 'steps' ? step : x === 'minutes' ? seconds / 60 : step * tokensPerStep);
 }
 
-/** At most some 400 points, each the mean of its neighbours: a line for every step would be a band of noise. */
-function smooth(points: readonly (readonly [number, number])[]): (readonly [number, number])[] {
-  const group = Math.max(1, Math.ceil(points.length / 400));
+/** At most `most` points, each the mean of its neighbours: a line for every step would be a band of noise. */
+function smooth(points: readonly (readonly [number, number])[], most: number): (readonly [number, number])[] {
+  const group = Math.max(1, Math.ceil(points.length / most));
   const smoothed: (readonly [number, number])[] = [];
   for (let start = 0; start < points.length; start += group) {
     const part = points.slice(start, start + group);

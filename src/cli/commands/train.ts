@@ -34,6 +34,7 @@ interface Options extends ComputeOptions, DocumentOptions {
   readonly dConv?: number;
   readonly expand?: number;
   readonly steps: number;
+  readonly maxMinutes?: number;
   readonly batchSize: number;
   readonly length: number;
   readonly accumulation: number;
@@ -54,7 +55,7 @@ interface Options extends ComputeOptions, DocumentOptions {
 }
 
 /** Settings of a run that may be given anew when it is resumed. */
-const changeable = ['steps', 'learningRate', 'onDivergence', 'recompute', 'sampleEvery'] as const;
+const changeable = ['steps', 'maxMinutes', 'learningRate', 'onDivergence', 'recompute', 'sampleEvery'] as const;
 
 /** Sizes that not every family has: what is not given is the family's to choose. */
 const familySizes = ['dState', 'dConv', 'expand'] as const;
@@ -77,9 +78,17 @@ export function addTrain(program: Command): void {
       .argument('[text...]', `${textsArgument}, or one folder of token shards`)
       .option('-o, --out <folder>', 'folder of the run')
       .addOption(overwriteOption('replace the model, run or shards in the folder, when the new run has its first checkpoint'))
-      .option('--resume <folder>', 'go on with the run in this folder; only --steps, --learning-rate, --on-divergence, --recompute and --sample-every may be given anew')
+      .option('--resume <folder>', 'go on with the run in this folder; only --steps, --max-minutes, --learning-rate, --on-divergence, --recompute and --sample-every may be given anew')
       .option('--tokenizer <folder>', 'folder with a tokenizer.json; for texts (default: bytes, 256 ids)')
       .option('--steps <n>', 'optimiser steps; with --resume, the new total, which the learning rate follows from then on', integer(1), 1000)
+      .option(
+        '--max-minutes <m>',
+        'minutes of training steps, evaluations and saving aside, after which the run ends; --steps then has no default. The learning rate ' +
+          'follows the time, at its peak after a tenth of it if not after --warmup, and at its end with the time: runs of one time compare ' +
+          'fairly whatever their pace, but a run does not repeat to the bit (metrics.jsonl has each step’s rate). With --steps too, the rate ' +
+          'follows whichever is further',
+        number(0.001, 1e6),
+      )
       .addOption(new Option('--model <family>', 'family of the model').choices(familyNames()).default(defaultFamily))
       .addOption(new Option('--size <name>', `sizes of a published model, in place of the next five options (${describeSizes()})`).conflicts(['dModel', 'layers', ...familySizes]))
       .option('--d-model <n>', 'width of the residual stream, numbers a token', integer(1), 128)
@@ -98,7 +107,7 @@ export function addTrain(program: Command): void {
       .option('--seed <n>', 'of the weights and of the order of the data', seedNumber, defaults.seed)
       .option('--validation <file>', 'a file, or a folder of texts or of shards, that is held out: measured, not trained on')
       .option('--validation-share <s>', 'part that is held out otherwise, from 0 to 0.9: the end of a text, every n-th of documents; 0: nothing, and no evaluations', number(0, 0.9), 0.1)
-      .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the steps)', integer(1))
+      .option('--evaluate-every <n>', 'steps between evaluations (default: a tenth of the run)', integer(1))
       .option('--save-every <n>', 'steps between checkpoints (default: as evaluations)', integer(1))
       .addOption(
         new Option('--on-divergence <what>', 'stop, or leave the step out and go on, at most ten times in a row').choices(['stop', 'skip']).default('stop'),
@@ -110,7 +119,8 @@ export function addTrain(program: Command): void {
     .addHelpText(
       'after',
       '\nExamples:\n  elapid train data/pride-and-prejudice.txt --out runs/austen --steps 300\n' +
-        '  elapid train data/pride-and-prejudice.txt --out runs/watched --dashboard --sample-every 50\n  elapid train --resume runs/austen',
+        '  elapid train data/pride-and-prejudice.txt --out runs/watched --dashboard --sample-every 50\n' +
+        '  elapid train data/pride-and-prejudice.txt --out runs/ten-minutes --max-minutes 10\n  elapid train --resume runs/austen',
     )
     .action(run);
 }
@@ -144,7 +154,7 @@ async function run(text: readonly string[], options: Options, command: Command):
         await compute(changed(await located(settings, folder), options, command), { working: folder, settle: () => Promise.resolve(folder) });
       });
     } else {
-      const settings = fromOptions(text, folder, options);
+      const settings = fromOptions(text, folder, options, command);
       const reads = [settings.text, settings.validation ?? []].flat();
       const use = { operation: 'train', folder, overwrite: options.overwrite === true, aside: false, runFile: 'run.json', reads };
       await withOutFolder({ ...use, tokenizer: settings.tokenizer }, (out) => compute(settings, out));
@@ -194,12 +204,13 @@ async function checkDataOptions(text: readonly string[], { validation }: Options
 /** The settings of a run that is resumed, with those that were given anew. */
 function changed(settings: RunFile, options: Options, command: Command): RunFile {
   const given = (name: (typeof changeable)[number]) => command.getOptionValueSource(name) === 'cli';
-  const { steps, learningRate, onDivergence, recompute, sampleEvery } = options;
+  const { steps, maxMinutes, learningRate, onDivergence, recompute, sampleEvery } = options;
   return {
     ...settings,
     training: {
       ...settings.training,
       ...(given('steps') ? { steps } : {}),
+      ...(maxMinutes === undefined ? {} : { maxMinutes }),
       ...(given('learningRate') ? { learningRate } : {}),
       ...(given('onDivergence') ? { onDivergence } : {}),
       ...(recompute === undefined ? {} : { recompute }),
@@ -208,9 +219,11 @@ function changed(settings: RunFile, options: Options, command: Command): RunFile
   };
 }
 
-function fromOptions(text: readonly string[], folder: string, options: Options): RunFile {
-  const { steps } = options;
-  const tenth = Math.ceil(steps / 10);
+function fromOptions(text: readonly string[], folder: string, options: Options, command: Command): RunFile {
+  const { maxMinutes } = options;
+  const steps = maxMinutes === undefined || command.getOptionValueSource('steps') === 'cli' ? options.steps : Infinity;
+  const evaluateEvery = options.evaluateEvery ?? (maxMinutes === undefined ? Math.ceil(steps / 10) : undefined);
+  const saveEvery = options.saveEvery ?? evaluateEvery;
   const { model: family, size, dModel, layers, batchSize, length, accumulation, learningRate, finalFraction, weightDecay, seed } = options;
   const { documentSeparator, textField, validation, onDivergence, sampleEvery } = options;
   const given = Object.fromEntries(familySizes.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])));
@@ -225,7 +238,8 @@ function fromOptions(text: readonly string[], folder: string, options: Options):
     tokenizer: options.tokenizer === undefined ? null : platform.absolutePath(options.tokenizer),
     model: { ...(family === defaultFamily ? {} : { family }), ...(size === undefined ? { dModel, layers, ...given } : { size }) },
     training: {
-      steps,
+      ...(steps === Infinity ? {} : { steps }),
+      ...(maxMinutes === undefined ? {} : { maxMinutes }),
       batchSize,
       length,
       accumulation,
@@ -239,16 +253,16 @@ function fromOptions(text: readonly string[], folder: string, options: Options):
       ...(options.recompute === undefined ? {} : { recompute: options.recompute }),
     },
     validationShare: options.validationShare,
-    evaluateEvery: options.evaluateEvery ?? tenth,
-    saveEvery: options.saveEvery ?? options.evaluateEvery ?? tenth,
+    ...(evaluateEvery === undefined ? {} : { evaluateEvery }),
+    ...(saveEvery === undefined ? {} : { saveEvery }),
     ...(sampleEvery === undefined ? {} : { sampleEvery }),
   };
 }
 
 function trainingOptions({ training: t }: RunFile): TrainingOptions {
-  const { batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, onDivergence, recompute = false } = t;
-  const schedule = { peak: t.learningRate, warmupSteps: t.warmupSteps, totalSteps: t.steps, finalFraction: t.finalFraction };
-  return { ...defaultTrainingOptions(t.steps), batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, schedule, onDivergence, recompute };
+  const { steps = Infinity, batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, onDivergence, recompute = false } = t;
+  const schedule = { peak: t.learningRate, warmupSteps: t.warmupSteps, totalSteps: steps, finalFraction: t.finalFraction };
+  return { ...defaultTrainingOptions(steps), batchSize, length, accumulation, weightDecay, maxGradientNorm, seed, schedule, onDivergence, recompute };
 }
 
 /** How this process goes about a run. */
@@ -271,7 +285,8 @@ async function train(backend: Backend, settings: RunFile, conduct: Conduct): Pro
   let working = out.working;
   const settle = async () => (working = await out.settle());
   try {
-    const run = { folder, steps: settings.training.steps, working: () => working };
+    const { steps } = settings.training;
+    const run = { folder, ...(steps === undefined ? {} : { steps }), working: () => working };
     const dashboard = port === undefined ? null : await startDashboard(run, port === true ? undefined : port);
     try {
       if (dashboard !== null) progress.print(`dashboard at ${dashboard.url}`);
@@ -302,7 +317,8 @@ interface Run {
 async function trainModel(model: LanguageModel, run: Run, { folder, out, resume, signal }: Conduct, progress: ProgressLine): Promise<void> {
   const { dataset, size, tokenizer, tokenizerFolder, settings } = run;
   const { evaluateEvery, saveEvery, sampleEvery, training } = settings;
-  const { steps, seed } = training;
+  const { steps, maxMinutes, seed } = training;
+  const stepOf = (step: number) => `step ${step}${steps === undefined ? '' : `/${steps}`}`;
   const trainer = new Trainer(model, dataset, trainingOptions(settings));
   const evaluates = trainer.data.evaluate !== undefined;
   let latest = '';
@@ -315,7 +331,10 @@ async function trainModel(model: LanguageModel, run: Run, { folder, out, resume,
     const prompt = sampleEvery === undefined ? '' : await samplePrompt(dataset, tokenizer);
     const make = () => textSample(model, tokenizer, prompt, { seed, signal });
     const result = await runTraining(trainer, {
-      ...{ folder: out.working, evaluateEvery, saveEvery, resume, signal },
+      ...{ folder: out.working, resume, signal },
+      ...(evaluateEvery === undefined ? {} : { evaluateEvery }),
+      ...(saveEvery === undefined ? {} : { saveEvery }),
+      ...(maxMinutes === undefined ? {} : { maxSeconds: 60 * maxMinutes }),
       ...(sampleEvery === undefined ? {} : { samples: { every: sampleEvery, make } }),
       async settle() {
         begun = true;
@@ -329,14 +348,14 @@ async function trainModel(model: LanguageModel, run: Run, { folder, out, resume,
       },
       onStep({ step, loss, learningRate }, { tokensPerSecond, secondsLeft }) {
         progress.show(
-          `step ${step}/${steps}  loss ${loss.toFixed(3)}${latest}  rate ${learningRate.toExponential(1)}  ` +
+          `${stepOf(step)}  loss ${loss.toFixed(3)}${latest}  rate ${learningRate.toExponential(1)}  ` +
             `${compact(tokensPerSecond)} tok/s  ${duration(secondsLeft)} left`,
         );
       },
       onSkip: (divergence) => progress.print(`left out: ${describeDivergence(divergence)}`),
       onEvaluation({ loss }, step) {
         latest = `  held-out ${loss.toFixed(3)}`;
-        progress.print(`step ${step}/${steps}  held-out loss ${loss.toFixed(4)} nats a token`);
+        progress.print(`${stepOf(step)}  held-out loss ${loss.toFixed(4)} nats a token`);
       },
     });
     progress.clear();
@@ -346,7 +365,7 @@ async function trainModel(model: LanguageModel, run: Run, { folder, out, resume,
     } else {
       const peak = byteSize(model.backend.statistics().peakBytes);
       const loss = result.evaluation === undefined ? '' : `held-out loss ${result.evaluation.loss.toFixed(4)} nats a token, `;
-      process.stderr.write(`done in ${duration(result.seconds)}: ${loss}model in ${folder} (tensors took ${peak} at most)\n`);
+      process.stderr.write(`done in ${duration(result.seconds)} of training: ${loss}model in ${folder} (tensors took ${peak} at most)\n`);
     }
   } catch (error) {
     throw withAdvice(error, folder, begun, training);
