@@ -10,6 +10,9 @@ const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const positive = v.pipe(v.number(), v.integer(), v.minValue(1));
 const real = v.pipe(v.number(), v.finite());
 
+/** Options of a family by its own names. */
+const familyOptions = v.record(v.string(), v.union([v.number(), v.boolean(), v.string()]));
+
 const runSchema = v.strictObject({
   /** Where the run's folder was when this was written: what has moved along with it is found by it. */
   folder: v.exactOptional(v.string()),
@@ -21,10 +24,11 @@ const runSchema = v.strictObject({
   tokenizer: v.nullable(v.string()),
   /** `family` is left out of runs of the default family, and sizes that were not asked for: they are the family's. */
   model: v.union([
-    v.strictObject({ family: v.exactOptional(v.string()), size: v.string() }),
+    v.strictObject({ family: v.exactOptional(v.string()), size: v.string(), set: v.exactOptional(familyOptions) }),
     v.strictObject({
       ...{ family: v.exactOptional(v.string()), dModel: positive, layers: positive },
       ...{ dState: v.exactOptional(positive), dConv: v.exactOptional(positive), expand: v.exactOptional(positive) },
+      set: v.exactOptional(familyOptions),
     }),
   ]),
   training: v.strictObject({

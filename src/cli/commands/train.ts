@@ -1,7 +1,7 @@
 import { platform } from '#platform';
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import type { DocumentDataset, TokenDataset } from '../../data/index.js';
-import { familyNamed, familyNames, LanguageModel } from '../../models/index.js';
+import { familyNamed, familyNames, LanguageModel, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../models/index.js';
 import { defaultFamily } from '../../models/registry.js';
 import { countParameters } from '../../nn/index.js';
 import type { Backend } from '../../tensor/index.js';
@@ -33,6 +33,7 @@ interface Options extends ComputeOptions, DocumentOptions {
   readonly dState?: number;
   readonly dConv?: number;
   readonly expand?: number;
+  readonly set?: FamilyOptions;
   readonly steps: number;
   readonly maxMinutes?: number;
   readonly batchSize: number;
@@ -96,6 +97,9 @@ export function addTrain(program: Command): void {
       .option('--d-state <n>', 'numbers of state a channel, of Mamba families (default: 16)', integer(1))
       .option('--d-conv <n>', 'width of the convolution, tokens, of Mamba families (default: 4)', integer(1))
       .option('--expand <n>', 'channels of a mixer, as a multiple of d-model, of Mamba families (default: 2)', integer(1))
+      .addOption(
+        new Option('--set <name=value>', 'another size or kind of the family, by the name that its configOf has (docs/models.md), as heads=8; may be repeated').argParser(familyOption),
+      )
       .option('--batch-size <n>', 'sequences computed at once, a micro-batch', integer(1), defaults.batchSize)
       .option('--length <n>', 'tokens a sequence: how far back gradients reach', integer(1), defaults.length)
       .option('--accumulation <n>', 'micro-batches whose gradients make a step', integer(1), defaults.accumulation)
@@ -171,6 +175,21 @@ const describeSizes = (): string =>
     .flatMap(({ name, sizes }) => (sizes === undefined ? [] : [`${name}: ${sizes.join(', ')}`]))
     .join('; ');
 
+/** The config of a run. What has a context length gets that of the sequences it is trained on, unless another was asked for. */
+function configOf(family: ModelFamily, options: FamilyOptions, length: number): BaseConfig {
+  const config = family.configOf(options);
+  return config.contextLength === undefined || 'contextLength' in options ? config : { ...config, contextLength: length };
+}
+
+/** Adds `name=value` to the options of a family. */
+function familyOption(text: string, earlier: FamilyOptions = {}): FamilyOptions {
+  const [, name, value] = /^([A-Za-z][A-Za-z-]*)=(.+)$/.exec(text) ?? [];
+  if (name === undefined || value === undefined) throw new InvalidArgumentError('expected name=value, as heads=8');
+  const key = name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  const worth = value === 'true' || value === 'false' ? value === 'true' : Number.isFinite(Number(value)) ? Number(value) : value;
+  return { ...earlier, [key]: worth };
+}
+
 /** Ends with a usage error where the family has no published model of the size. */
 function checkSize({ model, size }: Options, command: Command): void {
   const { sizes = [] } = familyNamed(model);
@@ -180,7 +199,15 @@ function checkSize({ model, size }: Options, command: Command): void {
 }
 
 /** Ends with a usage error where a size was given that the family does not have. */
-function checkFamilySizes({ model, dModel, layers, ...sizes }: Options, command: Command): void {
+function checkFamilySizes({ model, size, dModel, layers, set, ...sizes }: Options, command: Command): void {
+  if (set !== undefined) {
+    try {
+      familyNamed(model).configOf({ vocabularySize: 256, ...(size === undefined ? { dModel, layers } : { size }), ...set });
+    } catch (error) {
+      if (!(error instanceof ArgumentError)) throw error;
+      command.error(`error: option '--set <name=value>' is invalid. ${error.message}`);
+    }
+  }
   for (const name of familySizes) {
     const { [name]: value } = sizes;
     if (value === undefined) continue;
@@ -236,7 +263,7 @@ function fromOptions(text: readonly string[], folder: string, options: Options, 
     ...(textField === undefined ? {} : { textField }),
     ...(validation === undefined ? {} : { validation: platform.absolutePath(validation) }),
     tokenizer: options.tokenizer === undefined ? null : platform.absolutePath(options.tokenizer),
-    model: { ...(family === defaultFamily ? {} : { family }), ...(size === undefined ? { dModel, layers, ...given } : { size }) },
+    model: { ...(family === defaultFamily ? {} : { family }), ...(size === undefined ? { dModel, layers, ...given } : { size }), ...(options.set === undefined ? {} : { set: options.set }) },
     training: {
       ...(steps === Infinity ? {} : { steps }),
       ...(maxMinutes === undefined ? {} : { maxMinutes }),
@@ -291,9 +318,9 @@ async function train(backend: Backend, settings: RunFile, conduct: Conduct): Pro
     try {
       if (dashboard !== null) progress.print(`dashboard at ${dashboard.url}`);
       const endOfText = tokenizer.endOfText === undefined ? [] : [tokenizer.endOfText];
-      const { family: name = defaultFamily, ...sizes } = settings.model;
+      const { family: name = defaultFamily, set = {}, ...sizes } = settings.model;
       const family = familyNamed(name);
-      const config = { ...family.configOf({ ...sizes, vocabularySize: vocabularyOf(tokenizer) }), endOfText };
+      const config = { ...configOf(family, { ...sizes, ...set, vocabularySize: vocabularyOf(tokenizer) }, settings.training.length), endOfText };
       const model = LanguageModel.initial(family, config, backend, settings.training.seed);
       await trainModel(model, { dataset, size, tokenizer, tokenizerFolder, settings }, { ...conduct, out: { working, settle } }, progress);
     } finally {
