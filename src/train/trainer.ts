@@ -33,7 +33,7 @@ export interface TrainingOptions extends AdamWOptions {
    */
   readonly onDivergence: 'stop' | 'skip';
   /**
-   * Whether the gradients run each block of the language model again, in place of keeping its activations: less memory for about a
+   * Whether the gradients run each block of the language model again, in place of keeping its activations: less memory for up to a
    * third more time, and the same numbers. Default false. An objective says it itself (`nextToken`).
    */
   readonly recompute?: boolean;

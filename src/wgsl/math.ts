@@ -9,7 +9,10 @@ export const wgslMath = `
     let series = t * (1.0 + t * (-0.5 + t * (0.33333334 + t * (-0.25 + t * (0.2 + t * (-0.16666667 + t * 0.14285715))))));
     return select(log(1.0 + t), series, t < 0.1);
   }
-  fn softplus(x: f32) -> f32 { return select(log1p(exp(min(x, 20.0))), x, x > 20.0); }
+  fn softplus(x: f32) -> f32 { return select(log1p(exp(min(x, 20.0))), x, x > 20.0); }`;
+
+/** GELU, exact and by tanh; beside `wgslMath`. */
+export const wgslGelu = `
   fn normal_density(x: f32) -> f32 { return 0.3989422804 * exp(-0.5 * x * x); }
   // Φ(x): its tail is a polynomial of (a − 2.5) / (a + 2.5), a = |x|, times e^(−a²/2) / (a + 2.5), as in native/math.h.
   fn normal_distribution(x: f32) -> f32 {

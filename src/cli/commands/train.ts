@@ -116,7 +116,7 @@ export function addTrain(program: Command): void {
       .addOption(
         new Option('--on-divergence <what>', 'stop, or leave the step out and go on, at most ten times in a row').choices(['stop', 'skip']).default('stop'),
       )
-      .option('--recompute', 'keep no activations within blocks: gradients run each block again, in less memory and about a third more time, to the same numbers')
+      .option('--recompute', 'keep no activations within blocks: gradients run each block again, in less memory and up to a third more time, to the same numbers')
       .option('--sample-every <n>', 'steps between texts of 200 tokens that the model writes after the beginning of the held-out text (default: none)', integer(1))
       .option('--dashboard [port]', `serve a page that shows the run as it goes (default port: ${dashboardPort}, or any that is free)`, integer(1, 65535)),
   )

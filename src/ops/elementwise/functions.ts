@@ -80,5 +80,7 @@ export const gateActivations = ['silu', 'gelu', 'geluTanh', 'sigmoid', 'relu'] a
 
 export type GateActivation = (typeof gateActivations)[number];
 
+const unaryNames = Object.keys(unaryFunctions);
+
 /** The number of a function of one argument, as kernels are told. */
-export const unaryNumber = (name: UnaryFunction): number => Object.keys(unaryFunctions).indexOf(name);
+export const unaryNumber = (name: UnaryFunction): number => unaryNames.indexOf(name);

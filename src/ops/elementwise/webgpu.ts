@@ -1,5 +1,5 @@
 import type { GpuKernel, GpuLaunch, GpuWork } from '../../tensor/index.js';
-import { wgslMath } from '../../wgsl/math.js';
+import { wgslGelu, wgslMath } from '../../wgsl/math.js';
 import { perElement } from '../../wgsl/per-element.js';
 import { lanesOf, vectorOf } from '../../wgsl/vectors.js';
 import { binaryFunctions, unaryFunctions, type BinaryFunction, type UnaryFunction } from './functions.js';
@@ -24,6 +24,8 @@ const unaryCode: Readonly<Record<UnaryFunction, readonly [value: string, derivat
   gelu: ['x * normal_distribution(x)', 'normal_distribution(x) + select(x * normal_density(x), 0.0, abs(x) > 16.0)'],
   geluTanh: ['x * sigmoid(gelu_tanh_argument(x))', 'gelu_tanh_slope(x, y)'],
 };
+
+const functionsOfOne = wgslMath + wgslGelu;
 
 const binaryCode: Readonly<Record<BinaryFunction, string>> = { add: '+', subtract: '-', multiply: '*', divide: '/' };
 
@@ -87,7 +89,7 @@ export const unaryGpu: GpuKernel<'x' | 'y', 'function' | 'rows' | 'columns' | 'x
     extents: parameters,
     names: ['x', 'y'],
     pitches: [parameters.xPitch],
-    functions: `${wgslMath} fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }`,
+    functions: `${functionsOfOne} fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }`,
     body: ({ of, read, write, each }) => `
       let own = ${read('x', `row * ${of('p.xPitch')} + column`)};
       ${write('y', 'i', each('f', 'own'))}`,
@@ -102,7 +104,7 @@ export const unaryBackwardGpu: GpuKernel<'x' | 'dy' | 'dx', 'function' | 'rows' 
     extents: parameters,
     names: ['x', 'dy', 'dx'],
     pitches: [parameters.xPitch, parameters.dyPitch],
-    functions: `${wgslMath}
+    functions: `${functionsOfOne}
       fn slope(x: f32) -> f32 { let y = ${unaryCode[name][0]}; return ${unaryCode[name][1]}; }`,
     body: ({ of, read, write, each }) => `
       let own = ${read('x', `row * ${of('p.xPitch')} + column`)};
@@ -139,7 +141,7 @@ export const gatedGpu: GpuKernel<'gate' | 'up' | 'y', 'function' | 'rows' | 'col
     extents: parameters,
     names: ['gate', 'up', 'y'],
     pitches: [parameters.gatePitch, parameters.upPitch],
-    functions: `${wgslMath} fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }`,
+    functions: `${functionsOfOne} fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }`,
     body: ({ of, read, write, each }) => `
       let own = ${read('gate', `row * ${of('p.gatePitch')} + column`)};
       ${write('y', 'i', `${each('f', 'own')} * ${read('up', `row * ${of('p.upPitch')} + column`)}`)}`,
@@ -157,7 +159,7 @@ export const gatedBackwardGpu: GpuKernel<
     extents: parameters,
     names: ['gate', 'up', 'dy', 'dgate', 'dup'],
     pitches: [parameters.gatePitch, parameters.upPitch, parameters.dyPitch],
-    functions: `${wgslMath}
+    functions: `${functionsOfOne}
       fn f(x: f32) -> f32 { return ${unaryCode[name][0]}; }
       fn slope(x: f32, y: f32) -> f32 { return ${unaryCode[name][1]}; }`,
     body: ({ of, read, write, each }) => `

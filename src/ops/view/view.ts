@@ -95,8 +95,8 @@ export function reshape<D extends DType>(x: Tensor<D>, shape: Shape): Tensor<D> 
 export function split<D extends DType>(x: Tensor<D>, sizes: readonly number[]): Tensor<D>[] {
   return operation('split', { x: [x, 'any'] }, () => {
     // A shape has a largest product; sizes are added up.
-    const whole = Array.isArray(sizes) && [...(sizes as number[])].every((size) => Number.isSafeInteger(size) && size >= 0);
-    const widths = whole ? [...sizes] : checkedShape('split', sizes, { argument: 'sizes' });
+    const given: readonly number[] = Array.isArray(sizes) ? Array.from<number>(sizes) : [NaN];
+    const widths = given.every((size) => Number.isSafeInteger(size) && size >= 0) ? given : checkedShape('split', sizes, { argument: 'sizes' });
     if (widths.reduce((sum, size) => sum + size, 0) !== x.columns || x.rank === 0) {
       throw new ShapeError({
         operation: 'split',
