@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { shortNames } from '../../src/cli/short-names.js';
 import { readWindows, scoredWindows } from '../../src/cli/text-windows.js';
-import { falconMambaFamily, LanguageModel, loadModel, mambaConfig, mambaFamily, saveModel, State } from '../../src/models/index.js';
+import { falconMambaFamily, familyNamed, LanguageModel, loadModel, mambaConfig, mambaFamily, saveModel, State } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import { ByteTokenizer, loadTokenizer } from '../../src/tokenizer/index.js';
 import { useBackend } from '../support/backends.js';
@@ -132,6 +132,23 @@ describe('elapid compare', () => {
       expect(row?.curve[0]?.bitsPerByte).toBeCloseTo(early.reduce((a, b) => a + b, 0) / Math.LN2 / earlyBytes, 5);
       expect(row?.curve.at(-1)?.to).toBe(length);
     }
+  });
+
+  test('a window longer than a Transformer’s context is read in parts that overlap by half; its state grows with the context', async () => {
+    const config = familyNamed('transformer').configOf({ vocabularySize: 256, dModel: 16, layers: 1 });
+    const made = LanguageModel.initial(familyNamed('transformer'), { ...config, contextLength: 48 }, backend(), 4);
+    await saveModel(made, path('runs', 'attention'));
+    const [window = ''] = /[^]{64}/.exec(text) ?? [];
+    const ids = new ByteTokenizer().encode(window);
+    // Positions 0 to 47 from the first part, the others from the second, which begins at 24.
+    const expected = [...(await lossesOf(made, ids.slice(0, 49))), ...(await lossesOf(made, ids.slice(24))).slice(24)];
+    const sizes = [7, 1024].map((context) => ({ context, bytes: State.sizeBytes(made, context) }));
+    made.dispose();
+    const args = ['--length', '64', '--limit', '64', '--context', '7', '--context', '1024'];
+    const { models: rows } = await compare(path('runs', 'attention'), path('text.txt'), ...args);
+    expect(rows[0]).toMatchObject({ family: 'transformer', tokens: 63, bytes: 63, state: sizes });
+    expect(rows[0]?.loss).toBeCloseTo(expected.reduce((a, b) => a + b, 0) / 63, 5);
+    expect(sizes[1]?.bytes).toBe(16 * (sizes[0]?.bytes ?? NaN));
   });
 
   test('speeds and memory', async () => {

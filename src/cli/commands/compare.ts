@@ -44,8 +44,8 @@ export function addCompare(program: Command): void {
           '  writing        speed of generating after it (decoding, greedy), one sequence\n' +
           '  memory         of the weights; of the state of a sequence after so many tokens\n' +
           '                 of context; at most, of all tensors during the measurement\n\n' +
-          'The text is cut into windows of --length bytes, none across two documents, and each model reads every window from its beginning. All ' +
-          'models are scored on the same bytes: those of each window from the first place on where a token begins under all of the ' +
+          'The text is cut into windows of --length bytes, none across two documents, and each model reads every window from its beginning; ' +
+          'one that is longer than the model’s context, in parts that overlap by half. All models are scored on the same bytes: those of each window from the first place on where a token begins under all of the ' +
           'tokenizers, but not its first token, which is given. Speeds are measured on the first window; bytes a second are by the ' +
           'mean bytes of a token of the text.\n\n' +
           'The picture that --out names shows bits a byte by the position in the window, and the memory of the state by the context.',
