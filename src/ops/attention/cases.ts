@@ -1,4 +1,5 @@
 import type { Tensor } from '../../tensor/index.js';
+import type { Random } from '../../util/random.js';
 import { normal, type CaseInput, type OperationCase } from '../cases.js';
 import { split } from '../view/view.js';
 import { attention, documentBegins, type AttentionOptions } from './attention.js';
@@ -62,14 +63,25 @@ function paged(sizes: Required<Pick<Sizes, 'batch'>> & Sizes, before: readonly n
   const perRow = Math.ceil((Math.max(...before) + length) / pageLength);
   const count = batch * perRow + 1;
   const pool = [count, pageLength, ...k.slice(2)];
+  // Backwards, and page 0 of nobody.
+  const pages = Array.from({ length: batch * perRow }, (_, i) => count - 1 - i);
+  /** NaN where no position is yet, unless the pools are compared. */
+  const filled = (random: Random): CaseInput => {
+    const { shape, values } = normal(random, pool);
+    const row = values.length / count / pageLength;
+    const isWritten = (at: number) => {
+      const place = pages.indexOf(Math.floor(at / pageLength));
+      return place >= 0 && (place % perRow) * pageLength + (at % pageLength) < (before[Math.floor(place / perRow)] ?? NaN);
+    };
+    return { shape, values: Float32Array.from(values, (value, i) => (pools || isWritten(Math.floor(i / row)) ? value : NaN)) };
+  };
   return {
     name: `${describe({ q, k })} after ${before.join(', ')} positions${window > 0 ? `, a window of ${window}` : ''}${pools ? ', and the pools' : ''}`,
     inputs: (random) => ({
       ...{ q: normal(random, q), k: normal(random, k), v: normal(random, k) },
-      ...{ keys: normal(random, pool), values: normal(random, pool) },
+      ...{ keys: filled(random), values: filled(random) },
       positions: { shape: [batch], dtype: 'i32' as const, values: before },
-      // Backwards, and page 0 of nobody.
-      pages: { shape: [batch, perRow], dtype: 'i32' as const, values: Array.from({ length: batch * perRow }, (_, i) => count - 1 - i) },
+      pages: { shape: [batch, perRow], dtype: 'i32' as const, values: pages },
     }),
     run(input) {
       const cache = { keys: input('keys'), values: input('values'), pages: input('pages'), positions: input('positions') };
@@ -90,7 +102,7 @@ export const cases: readonly OperationCase[] = [
   plain({ length: 13, heads: 4, kvHeads: 2 }, { scale: 0.3 }, ', scale 0.3'),
   plain({ batch: 2, length: 9, heads: 6, kvHeads: 1, size: 5 }),
   plain({ length: 20, heads: 1, size: 16 }, { window: 6 }, ', a window of 6'),
-  plain({ length: 10, size: 8 }, {}, ', sharp', 12),
+  plain({ length: 10, size: 8 }, {}, ', sharp', 4),
   plain({ length: 64, heads: 2, size: 64 }),
   plain({ batch: 2, length: 65, heads: 2, kvHeads: 1, size: 32 }),
   plain({ length: 200, heads: 4, kvHeads: 2, size: 64 }),
@@ -104,6 +116,7 @@ export const cases: readonly OperationCase[] = [
   paged({ batch: 2, length: 3 }, [5, 2]),
   paged({ batch: 2, length: 1, heads: 4, kvHeads: 2, size: 16 }, [130, 64]),
   paged({ batch: 3, length: 1, heads: 12, kvHeads: 12, size: 64 }, [63, 700, 1]),
+  paged({ batch: 2, length: 4, heads: 6, kvHeads: 3, size: 20 }, [61, 200], { window: 66 }),
   paged({ batch: 1, length: 70, heads: 2, size: 32 }, [100], { window: 90 }),
   paged({ batch: 2, length: 40, heads: 4, kvHeads: 1, size: 64 }, [0, 300]),
   paged({ batch: 2, length: 70, heads: 2, size: 16 }, [60, 3], { pools: true }),

@@ -25,16 +25,6 @@ ELAPID_INLINE void each_state_block(i64 states, F f, i64 n = 0) {
   else if constexpr (kStates > 1) each_state_block<1>(states, f, n);
 }
 
-// Cuts arrays off a thread's scratch.
-struct Carver {
-  float* next;
-  float* take(i64 floats) {
-    float* taken = next;
-    next += ceil_div(floats, 16) * 16;
-    return taken;
-  }
-};
-
 // The scan order of a sequence and a block of its channels. Args: the arguments of the forward or the backward kernel.
 template <class Args>
 struct Block {

@@ -1,4 +1,4 @@
-// Loops over memory-bound work, threaded.
+// Loops over memory-bound work, threaded; a thread's scratch in parts.
 #pragma once
 #include "pool.h"
 #include "simd.h"
@@ -23,6 +23,16 @@ ELAPID_INLINE void each_row(Pool& pool, i64 rows, i64 columns, F f) {
     for (i64 r = begin; r < end; r++) f(r);
   });
 }
+
+// Cuts arrays off a thread's scratch.
+struct Carver {
+  float* next;
+  float* take(i64 floats) {
+    float* taken = next;
+    next += ceil_div(floats, 16) * 16;
+    return taken;
+  }
+};
 
 }  // namespace ELAPID_TARGET
 }  // namespace elapid
