@@ -1290,7 +1290,197 @@ struct SampleTokens {
 };
 void sample_tokens(const SampleTokens& a, Pool& pool);
 
-constexpr int kKernelCount = 54;
+struct Rotary {
+  const float* x;
+  const float* frequencies;
+  const i32* positions;  // may be null
+  float* y;
+  i64 batch;
+  i64 length;
+  i64 heads;
+  i64 size;
+  i64 rotary;
+  i64 xPitch;
+  bool backwards;
+  bool interleaved;
+  explicit Rotary(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        frequencies(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        positions(reinterpret_cast<const i32*>(uintptr_t(w[2]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        batch(i64(w[4])),
+        length(i64(w[5])),
+        heads(i64(w[6])),
+        size(i64(w[7])),
+        rotary(i64(w[8])),
+        xPitch(i64(w[9])),
+        backwards(w[10] != 0),
+        interleaved(w[11] != 0) {}
+};
+void rotary(const Rotary& a, Pool& pool);
+
+struct Advance {
+  i32* positions;
+  i64 count;
+  i64 by;
+  explicit Advance(const double* w)
+      : positions(reinterpret_cast<i32*>(uintptr_t(w[0]))),
+        count(i64(w[1])),
+        by(i64(w[2])) {}
+};
+void advance(const Advance& a, Pool& pool);
+
+struct AppendPositions {
+  const float* keys;
+  const float* values;
+  const i32* positions;
+  const i32* pages;
+  float* keyPool;
+  float* valuePool;
+  i64 batch;
+  i64 length;
+  i64 heads;
+  i64 size;
+  i64 pagesPerRow;
+  i64 keyPitch;
+  i64 valuePitch;
+  explicit AppendPositions(const double* w)
+      : keys(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        positions(reinterpret_cast<const i32*>(uintptr_t(w[2]))),
+        pages(reinterpret_cast<const i32*>(uintptr_t(w[3]))),
+        keyPool(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        valuePool(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        batch(i64(w[6])),
+        length(i64(w[7])),
+        heads(i64(w[8])),
+        size(i64(w[9])),
+        pagesPerRow(i64(w[10])),
+        keyPitch(i64(w[11])),
+        valuePitch(i64(w[12])) {}
+};
+void append_positions(const AppendPositions& a, Pool& pool);
+
+struct Attention {
+  const float* q;
+  const float* k;
+  const float* v;
+  const i32* positions;  // may be null
+  const i32* begins;  // may be null
+  const i32* pages;  // may be null
+  float* y;
+  float* logSums;  // may be null
+  i64 batch;
+  i64 length;
+  i64 heads;
+  i64 kvHeads;
+  i64 size;
+  i64 pagesPerRow;
+  i64 window;
+  float scale;
+  i64 qPitch;
+  i64 kPitch;
+  i64 vPitch;
+  explicit Attention(const double* w)
+      : q(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        k(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        v(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        positions(reinterpret_cast<const i32*>(uintptr_t(w[3]))),
+        begins(reinterpret_cast<const i32*>(uintptr_t(w[4]))),
+        pages(reinterpret_cast<const i32*>(uintptr_t(w[5]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        logSums(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        batch(i64(w[8])),
+        length(i64(w[9])),
+        heads(i64(w[10])),
+        kvHeads(i64(w[11])),
+        size(i64(w[12])),
+        pagesPerRow(i64(w[13])),
+        window(i64(w[14])),
+        scale(float(w[15])),
+        qPitch(i64(w[16])),
+        kPitch(i64(w[17])),
+        vPitch(i64(w[18])) {}
+};
+void attention(const Attention& a, Pool& pool);
+
+struct AttentionBackward {
+  const float* q;
+  const float* k;
+  const float* v;
+  const i32* positions;  // may be null
+  const i32* begins;  // may be null
+  const i32* pages;  // may be null
+  const float* y;
+  const float* logSums;
+  const float* dy;
+  float* deltas;
+  float* dq;  // may be null
+  float* dk;  // may be null
+  float* dv;  // may be null
+  i64 batch;
+  i64 length;
+  i64 heads;
+  i64 kvHeads;
+  i64 size;
+  i64 pagesPerRow;
+  i64 window;
+  float scale;
+  i64 qPitch;
+  i64 kPitch;
+  i64 vPitch;
+  i64 dyPitch;
+  explicit AttentionBackward(const double* w)
+      : q(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        k(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        v(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        positions(reinterpret_cast<const i32*>(uintptr_t(w[3]))),
+        begins(reinterpret_cast<const i32*>(uintptr_t(w[4]))),
+        pages(reinterpret_cast<const i32*>(uintptr_t(w[5]))),
+        y(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        logSums(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[8]))),
+        deltas(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        dq(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        dk(reinterpret_cast<float*>(uintptr_t(w[11]))),
+        dv(reinterpret_cast<float*>(uintptr_t(w[12]))),
+        batch(i64(w[13])),
+        length(i64(w[14])),
+        heads(i64(w[15])),
+        kvHeads(i64(w[16])),
+        size(i64(w[17])),
+        pagesPerRow(i64(w[18])),
+        window(i64(w[19])),
+        scale(float(w[20])),
+        qPitch(i64(w[21])),
+        kPitch(i64(w[22])),
+        vPitch(i64(w[23])),
+        dyPitch(i64(w[24])) {}
+};
+void attention_backward(const AttentionBackward& a, Pool& pool);
+
+struct DocumentBegins {
+  const i32* starts;  // may be null
+  const i32* positions;  // may be null
+  const i32* before;  // may be null
+  i32* begins;
+  i32* after;  // may be null
+  i64 batch;
+  i64 length;
+  i64 startsPitch;
+  explicit DocumentBegins(const double* w)
+      : starts(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        positions(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        before(reinterpret_cast<const i32*>(uintptr_t(w[2]))),
+        begins(reinterpret_cast<i32*>(uintptr_t(w[3]))),
+        after(reinterpret_cast<i32*>(uintptr_t(w[4]))),
+        batch(i64(w[5])),
+        length(i64(w[6])),
+        startsPitch(i64(w[7])) {}
+};
+void document_begins(const DocumentBegins& a, Pool& pool);
+
+constexpr int kKernelCount = 60;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -1347,6 +1537,12 @@ inline const char* const kSignatures[] = {
     "adamw_step(inout f32 parameters, in f32 gradients, inout f32 firstMoments, inout f32 secondMoments, in f32 gradientNorm?; int count, int decayCount, float gradientScale, float maxGradientNorm, float beta1, float beta1Complement, float beta2, float beta2Complement, float epsilon, float decay, float stepSize, float rootScale)",
     "global_norm(in f32 x, out f32 norm; int count, float scale)",
     "sample_tokens(in f32 logits, out i32 ids, inout i32 counter, inout i32 history?; int rows, int columns, int logitsPitch, int capacity, int seed, float temperature)",
+    "rotary(in f32 x, in f32 frequencies, in i32 positions?, out f32 y; int batch, int length, int heads, int size, int rotary, int xPitch, flag backwards, flag interleaved)",
+    "advance(inout i32 positions; int count, int by)",
+    "append_positions(in f32 keys, in f32 values, in i32 positions, in i32 pages, inout f32 keyPool, inout f32 valuePool; int batch, int length, int heads, int size, int pagesPerRow, int keyPitch, int valuePitch)",
+    "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch)",
+    "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch, int dyPitch)",
+    "document_begins(in i32 starts?, in i32 positions?, in i32 before?, out i32 begins, out i32 after?; int batch, int length, int startsPitch)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -1404,6 +1600,12 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { adamw_step(AdamwStep(w), pool); },
     [](const double* w, Pool& pool) { global_norm(GlobalNorm(w), pool); },
     [](const double* w, Pool& pool) { sample_tokens(SampleTokens(w), pool); },
+    [](const double* w, Pool& pool) { rotary(Rotary(w), pool); },
+    [](const double* w, Pool& pool) { advance(Advance(w), pool); },
+    [](const double* w, Pool& pool) { append_positions(AppendPositions(w), pool); },
+    [](const double* w, Pool& pool) { attention(Attention(w), pool); },
+    [](const double* w, Pool& pool) { attention_backward(AttentionBackward(w), pool); },
+    [](const double* w, Pool& pool) { document_begins(DocumentBegins(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -1440,6 +1642,12 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
