@@ -1,4 +1,4 @@
-// Writes a Mamba checkpoint as a GGUF file, so that llama.cpp runs the very weights that are run here.
+// Writes a checkpoint as a GGUF file, so that llama.cpp runs the very weights that are run here.
 //
 // The vocabulary is made up (a token for each id): nothing is tokenized, and no file of anybody else's is needed. Layout:
 // a header, key-value pairs, the list of tensors, then their data, each aligned to 32 bytes, all little-endian.
@@ -10,6 +10,17 @@ import { openCheckpoint, toFloat32 } from 'elapid/io';
 
 /** @typedef {'f32' | 'f16' | 'q8_0'} GgufType */
 /** @typedef {Float32Array<ArrayBufferLike>} Values */
+
+/**
+ * A tensor in llama.cpp's name: the key it comes from, its shape (row-major), whether it is a matrix, which may be rounded, and what is
+ * done to its values.
+ * @typedef {{name: string, key: string, shape: number[], matrix: boolean, change: (values: Values) => Values}} GgufTensor
+ */
+
+/**
+ * What llama.cpp is told of a model: its architecture, whose name begins the keys of `sizes` (whole numbers) and `reals`, and its tensors.
+ * @typedef {{architecture: string, vocabularySize: number, sizes: Record<string, number>, reals: Record<string, number>, tensors: GgufTensor[]}} GgufModel
+ */
 
 const alignment = 32;
 const typeNumbers = { f32: 0, f16: 1, q8_0: 8 };
@@ -112,11 +123,8 @@ function encode(values, type) {
   return Buffer.from(array.buffer, array.byteOffset, array.byteLength);
 }
 
-/**
- * The key-value pairs that llama.cpp's `mamba` architecture asks for.
- * @param {import('elapid').MambaConfig} config
- */
-function metadata(config) {
+/** The key-value pairs of a model. @param {GgufModel} model */
+function metadata({ architecture, vocabularySize, sizes, reals }) {
   const writer = new Writer();
   let count = 0;
   const key = (/** @type {string} */ name, /** @type {keyof typeof valueKinds} */ kind) => {
@@ -135,22 +143,16 @@ function metadata(config) {
       else writer.u32(value);
     }
   };
-  string('general.architecture', 'mamba');
+  string('general.architecture', architecture);
   string('general.name', 'random');
-  u32('mamba.context_length', 2 ** 20);
-  u32('mamba.embedding_length', config.dModel);
-  u32('mamba.feed_forward_length', 0);
-  u32('mamba.attention.head_count', 0);
-  u32('mamba.block_count', config.layers);
-  u32('mamba.ssm.conv_kernel', config.dConv);
-  u32('mamba.ssm.inner_size', config.dInner);
-  u32('mamba.ssm.state_size', config.dState);
-  u32('mamba.ssm.time_step_rank', config.dtRank);
-  key('mamba.attention.layer_norm_rms_epsilon', 'f32');
-  writer.f32(config.normEpsilon);
+  for (const [name, value] of Object.entries(sizes)) u32(`${architecture}.${name}`, value);
+  for (const [name, value] of Object.entries(reals)) {
+    key(`${architecture}.${name}`, 'f32');
+    writer.f32(value);
+  }
   string('tokenizer.ggml.model', 'gpt2');
   string('tokenizer.ggml.pre', 'default');
-  const tokens = Array.from({ length: config.vocabularySize }, (_, id) => `t${id}`);
+  const tokens = Array.from({ length: vocabularySize }, (_, id) => `t${id}`);
   list('tokenizer.ggml.tokens', 'string', tokens);
   list('tokenizer.ggml.token_type', 'i32', tokens.map(() => 1));
   list('tokenizer.ggml.merges', 'string', ['t 0']);
@@ -160,57 +162,25 @@ function metadata(config) {
   return { count, bytes: writer.bytes };
 }
 
-const same = (/** @type {Values} */ values) => values;
-
 /**
- * The tensors in llama.cpp's names: where each comes from, its shape (rows last to first is GGUF's order; here row-major),
- * whether it may be rounded, and what is done to it.
- * @param {import('elapid').MambaConfig} config
- */
-function tensorList({ layers, vocabularySize, dModel, dInner, dState, dConv, dtRank }) {
-  /** @type {{name: string, key: string, shape: number[], matrix: boolean, change: (values: Values) => Values}[]} */
-  const list = [
-    { name: 'token_embd.weight', key: 'backbone.embeddings.weight', shape: [vocabularySize, dModel], matrix: true, change: same },
-    { name: 'output_norm.weight', key: 'backbone.norm_f.weight', shape: [dModel], matrix: false, change: same },
-  ];
-  for (let layer = 0; layer < layers; layer++) {
-    /** @type {(name: string, key: string, shape: number[], how?: {matrix?: boolean, change?: (values: Values) => Values}) => void} */
-    const add = (name, key, shape, { matrix = false, change = same } = {}) => {
-      list.push({ name: `blk.${layer}.${name}`, key: `backbone.layers.${layer}.${key}`, shape, matrix, change });
-    };
-    add('attn_norm.weight', 'norm.weight', [dModel]);
-    add('ssm_in.weight', 'mixer.in_proj.weight', [2 * dInner, dModel], { matrix: true });
-    add('ssm_conv1d.weight', 'mixer.conv1d.weight', [dInner, dConv]);
-    add('ssm_conv1d.bias', 'mixer.conv1d.bias', [dInner]);
-    add('ssm_x.weight', 'mixer.x_proj.weight', [dtRank + 2 * dState, dInner], { matrix: true });
-    add('ssm_dt.weight', 'mixer.dt_proj.weight', [dInner, dtRank], { matrix: true });
-    add('ssm_dt.bias', 'mixer.dt_proj.bias', [dInner]);
-    add('ssm_a', 'mixer.A_log', [dInner, dState], { change: (values) => values.map((x) => -Math.exp(x)) });
-    add('ssm_d', 'mixer.D', [dInner]);
-    add('ssm_out.weight', 'mixer.out_proj.weight', [dModel, dInner], { matrix: true });
-  }
-  return list;
-}
-
-/**
- * Writes the Mamba model in `folder` (RMS norm, tied head, no projection biases) as GGUF. Matrices are stored as `type`;
+ * Writes the model in `folder` as GGUF. Matrices are stored as `type`;
  * in q8_0, one whose rows are no multiple of 32 long as f16, as llama.cpp's own converter does; all else in f32.
  * @param {string} folder
- * @param {import('elapid').MambaConfig} config
+ * @param {GgufModel} model
  * @param {string} path
  * @param {GgufType} type
  */
-export async function writeMambaGguf(folder, config, path, type) {
+export async function writeGguf(folder, model, path, type) {
   const checkpoint = await openCheckpoint(folder);
   try {
-    const tensors = tensorList(config).map((tensor) => {
+    const tensors = model.tensors.map((tensor) => {
       const rows = tensor.shape.at(-1) ?? 1;
       const own = !tensor.matrix ? 'f32' : type === 'q8_0' && rows % 32 !== 0 ? 'f16' : type;
       const [values, bytes] = /** @type {[number, number]} */ (blocks[own]);
       const size = tensor.shape.reduce((a, b) => a * b);
       return { ...tensor, type: own, sizeBytes: (size / values) * bytes };
     });
-    const pairs = metadata(config);
+    const pairs = metadata(model);
     const head = new Writer();
     head.u32(0x46554747); // 'GGUF'
     head.u32(3);

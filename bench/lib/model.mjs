@@ -1,11 +1,27 @@
-// The model that the rows of whole models run: the shape of mamba-130m with random weights, written once to build/bench in
-// the formats that we and llama.cpp read.
+// The models that the rows of whole models run: the shapes of mamba-130m and of a Transformer of its size, with random weights, written once
+// to build/bench in the formats that we and llama.cpp read.
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { mambaConfig, LanguageModel, openBackend, saveModel, mambaFamily } from 'elapid';
-import { writeMambaGguf } from './gguf.mjs';
+import { LanguageModel, mambaConfig, mambaFamily, openBackend, saveModel, transformerFamily } from 'elapid';
+import { writeGguf } from './gguf.mjs';
+import { llamaGguf, mambaGguf } from './gguf-models.mjs';
+
+/**
+ * A model of the rows. `matrices` are the values that products read for a token, the head included; `all` those of all parameters; `decays`
+ * the exponentials of the scan for a token, `pairOperations` the operations of attention for a pair of positions.
+ * @typedef {object} BenchModel
+ * @property {string} name
+ * @property {number} vocabularySize
+ * @property {number} dModel
+ * @property {number} matrices
+ * @property {number} all
+ * @property {number} decays
+ * @property {number} pairOperations
+ * @property {(backend: import('elapid').Backend) => LanguageModel} initial
+ * @property {() => import('./gguf.mjs').GgufModel} gguf
+ */
 
 /** The published mamba-130m. */
 export const config = mambaConfig({
@@ -16,28 +32,56 @@ export const config = mambaConfig({
   initialisation: { embeddingDeviation: 0.01, rescaleOutput: false },
 });
 
+/** A Transformer of as many parameters: RMS norm, rotary positions, SwiGLU. The deviation is chosen as Mamba's. */
+const transformerConfig = { ...transformerFamily.configOf({ vocabularySize: 50280, size: '125m', contextLength: 4096 }), deviation: 0.06 };
+
+/** @type {BenchModel} */
+export const mamba130m = (() => {
+  const { layers, vocabularySize, dModel: D, dInner: E, dState: N, dConv: K, dtRank: R } = config;
+  const matrices = layers * (2 * E * D + (R + 2 * N) * E + E * R + D * E) + vocabularySize * D;
+  return {
+    ...{ name: 'mamba-130m', vocabularySize, dModel: D, matrices, all: matrices + layers * (E * N + E * K + 3 * E + D) + D },
+    ...{ decays: layers * E * N, pairOperations: 0 },
+    initial: (backend) => LanguageModel.initial(mambaFamily, config, backend, 1),
+    gguf: () => mambaGguf(config),
+  };
+})();
+
+/** @type {BenchModel} */
+export const transformer125m = (() => {
+  const { layers, vocabularySize, dModel: D, heads, kvHeads, headSize, inner } = transformerConfig;
+  const matrices = layers * (2 * D * headSize * (heads + kvHeads) + 3 * D * inner) + vocabularySize * D;
+  return {
+    ...{ name: 'transformer-125m', vocabularySize, dModel: D, matrices, all: matrices + (2 * layers + 1) * D },
+    ...{ decays: 0, pairOperations: 4 * layers * heads * headSize },
+    initial: (backend) => LanguageModel.initial(transformerFamily, transformerConfig, backend, 1),
+    gguf: () => llamaGguf(transformerConfig),
+  };
+})();
+
 const folder = fileURLToPath(new URL('../../build/bench', import.meta.url));
 
-/** The folder of the checkpoint, made if need be. */
-export async function checkpointFolder() {
-  const model = join(folder, 'mamba-130m');
-  if (!existsSync(join(model, 'config.json'))) {
+/** The folder of a model's checkpoint, made if need be. @param {BenchModel} model */
+export async function checkpointFolder({ name, initial }) {
+  const path = join(folder, name);
+  if (!existsSync(join(path, 'config.json'))) {
     await mkdir(folder, { recursive: true });
     const backend = await openBackend('cpu');
-    const made = LanguageModel.initial(mambaFamily, config, backend, 1);
-    await saveModel(made, model);
+    const made = initial(backend);
+    await saveModel(made, path);
     made.dispose();
     await backend.close();
   }
-  return model;
+  return path;
 }
 
 /**
  * The same weights for llama.cpp.
+ * @param {BenchModel} model
  * @param {import('./gguf.mjs').GgufType} type
  */
-export async function ggufFile(type) {
-  const path = join(folder, `mamba-130m-${type}.gguf`);
-  if (!existsSync(path)) await writeMambaGguf(await checkpointFolder(), config, path, type);
+export async function ggufFile(model, type) {
+  const path = join(folder, `${model.name}-${type}.gguf`);
+  if (!existsSync(path)) await writeGguf(await checkpointFolder(model), model.gguf(), path, type);
   return path;
 }

@@ -1,16 +1,10 @@
 // Models as the rows run them, and whether this build has what a row is about.
 import { loadModel, matmul, openBackend, scope, tensor } from 'elapid';
-import { checkpointFolder, config } from './model.mjs';
+import { checkpointFolder } from './model.mjs';
 import { NotAvailable } from './row.mjs';
 
+/** @typedef {import('./model.mjs').BenchModel} BenchModel */
 /** Formats of weights that `loadModel` may offer. @typedef {'f32' | 'bf16' | 'int8' | 'int4'} Format */
-
-/** Values of the matrices that products read for a token, the head included, and of all parameters. */
-export const parameterCounts = (() => {
-  const { layers, dModel: D, dInner: E, dState: N, dConv: K, dtRank: R, vocabularySize: V } = config;
-  const matrices = layers * (2 * E * D + (R + 2 * N) * E + E * R + D * E) + V * D;
-  return { matrices, all: matrices + layers * (E * N + E * K + 3 * E + D) + D };
-})();
 
 /**
  * Opens the CPU backend.
@@ -40,13 +34,14 @@ async function product(backend) {
 }
 
 /**
- * Opens a backend and loads the model; `sizeBytes` is what its parameters take.
+ * Opens a backend and loads a model; `sizeBytes` is what its parameters take.
+ * @param {BenchModel} of
  * @param {Format} format
  * @param {{threads: number, bf16?: boolean}} options
  * @throws NotAvailable when this build loads no such format: the weights would take the memory of float32
  */
-export async function loadModel(format, options) {
-  const folder = await checkpointFolder();
+export async function openModel(of, format, options) {
+  const folder = await checkpointFolder(of);
   const backend = await openCpu(options);
   const load = /** @type {(path: string, on: typeof backend, options?: {dtype: Format}) => ReturnType<typeof loadModel>} */ (loadModel);
   try {
@@ -57,7 +52,7 @@ export async function loadModel(format, options) {
     };
     // Nothing but the parameters lives yet.
     const { liveBytes: sizeBytes } = backend.statistics();
-    if (format === 'f32' || sizeBytes < 0.9 * 4 * parameterCounts.all) return { model, backend, sizeBytes, close };
+    if (format === 'f32' || sizeBytes < 0.9 * 4 * of.all) return { model, backend, sizeBytes, close };
     await close();
   } catch (error) {
     await backend.close();
@@ -69,12 +64,11 @@ export async function loadModel(format, options) {
 /** Ids all over the vocabulary. @param {number} count */
 export const promptIds = (count) => Array.from({ length: count }, (_, i) => ((i * 7919) % 50000) + 10);
 
-/** Floating-point operations of the matrix products of `tokens` tokens through the blocks, and of `logits` rows of logits. */
-export function productOperations(/** @type {number} */ tokens, /** @type {number} */ logits) {
-  const head = config.vocabularySize * config.dModel;
-  return 2 * (tokens * (parameterCounts.matrices - head) + logits * head);
+/**
+ * Floating-point operations of the matrix products of `tokens` tokens of one text through the blocks, attention's included, and of `logits` rows of logits.
+ * @param {BenchModel} of @param {number} tokens @param {number} logits
+ */
+export function productOperations({ vocabularySize, dModel, matrices, pairOperations }, tokens, logits) {
+  const head = vocabularySize * dModel;
+  return 2 * (tokens * (matrices - head) + logits * head) + (pairOperations * tokens * (tokens + 1)) / 2;
 }
-
-/** Exponentials of the decays of `tokens` tokens. @param {number} tokens */
-export const decays = (tokens) => tokens * config.layers * config.dInner * config.dState;
-

@@ -1,13 +1,14 @@
-// mamba-130m, prefill and decode, against llama.cpp.
+// Models of mamba-130m's size, prefill and decode, against llama.cpp.
 import { generateTokens, prefill } from 'elapid/generate';
-import { ggufFile } from '../lib/model.mjs';
-import { decays, loadModel, productOperations, promptIds } from '../lib/ours.mjs';
+import { ggufFile, mamba130m, transformer125m } from '../lib/model.mjs';
+import { openModel, productOperations, promptIds } from '../lib/ours.mjs';
 import { missingPeers, Peer } from '../lib/peer.mjs';
 import { milliseconds, NotAvailable } from '../lib/row.mjs';
 
 /** @typedef {import('../lib/row.mjs').Row} Row */
 /** @typedef {import('../lib/row.mjs').Other} Other */
 /** @typedef {import('../lib/ours.mjs').Format} Format */
+/** @typedef {import('../lib/model.mjs').BenchModel} BenchModel */
 /** @typedef {import('elapid').LanguageModel} LanguageModel */
 
 const promptLength = 512;
@@ -36,17 +37,18 @@ async function decodeRate(model) {
 
 /**
  * llama.cpp on the same weights. In float32 it must also choose the same tokens: then both sides do the same work.
+ * @param {BenchModel} of
  * @param {'f32' | 'f16' | 'q8_0'} type
  * @param {'prefill' | 'decode'} work
  * @param {number} threads
  * @param {LanguageModel} model
  * @returns {Promise<{peer: Other, close: () => Promise<void>}>}
  */
-async function llama(type, work, threads, model) {
+async function llama(of, type, work, threads, model) {
   const name = `llama.cpp ${type} (node-llama-cpp)`;
   const reason = missingPeers();
   if (reason !== undefined) return { peer: { name, source: 'missing', reason }, close: () => Promise.resolve() };
-  const peer = new Peer('llama.mjs', [await ggufFile(type), String(threads)]);
+  const peer = new Peer('llama.mjs', [await ggufFile(of, type), String(threads)]);
   if (type === 'f32') await compareTokens(peer, model);
   const run =
     work === 'prefill'
@@ -64,16 +66,19 @@ async function compareTokens(peer, model) {
   if (ours.join() !== theirs.join()) throw new Error(`llama.cpp and ours disagree: ${theirs.join()} and ${ours.join()}`);
 }
 
-/** @param {'f32' | 'bf16'} format @returns {Row} */
-const prefillRow = (format) => ({
-  name: `prefill-512-${format}`,
-  what: `mamba-130m, a prompt of 512 tokens, ${format}`,
+/** Begins the names of rows: mamba-130m's came first. @param {BenchModel} of */
+const prefix = (of) => (of === mamba130m ? '' : 'transformer-');
+
+/** @param {BenchModel} of @param {'f32' | 'bf16'} format @returns {Row} */
+const prefillRow = (of, format) => ({
+  name: `${prefix(of)}prefill-512-${format}`,
+  what: `${of.name}, a prompt of 512 tokens, ${format}`,
   unit: 'tok/s',
   better: 'more',
   async prepare({ threads }) {
     const bf16 = format === 'bf16';
-    const { model, close } = await loadForPrefill(format, threads);
-    const other = await llama(peerFormat[format], 'prefill', threads, model);
+    const { model, close } = await loadForPrefill(of, format, threads);
+    const other = await llama(of, peerFormat[format], 'prefill', threads, model);
     const unit = bf16 ? 'bf16' : 'fma';
     return {
       ours: () => prefillRate(model),
@@ -81,10 +86,10 @@ const prefillRow = (format) => ({
       limit: {
         probes: [`${unit}:${threads}`, `exp:${threads}`],
         value: (products, exps) =>
-          promptLength / (productOperations(promptLength, 1) / products / 1e9 + decays(promptLength) / exps / 1e9),
+          promptLength / (productOperations(of, promptLength, 1) / products / 1e9 + (promptLength * of.decays) / exps / 1e9),
         basis:
-          `the products' multiplications at the peak of ${bf16 ? 'bf16 products' : 'f32 multiply-adds'}, ` +
-          "then the scan's exponentials at their peak",
+          `the products' multiplications at the peak of ${bf16 ? 'bf16 products' : 'f32 multiply-adds'}` +
+          (of.decays > 0 ? ", then the scan's exponentials at their peak" : ", attention's included"),
       },
       async close() {
         await other.close();
@@ -95,13 +100,13 @@ const prefillRow = (format) => ({
 });
 
 /** In bf16: weights in bf16 too where the build has them, so that nothing is converted on the way. */
-async function loadForPrefill(/** @type {'f32' | 'bf16'} */ format, /** @type {number} */ threads) {
-  if (format === 'f32') return loadModel('f32', { threads });
+async function loadForPrefill(/** @type {BenchModel} */ of, /** @type {'f32' | 'bf16'} */ format, /** @type {number} */ threads) {
+  if (format === 'f32') return openModel(of, 'f32', { threads });
   try {
-    return await loadModel('bf16', { threads, bf16: true });
+    return await openModel(of, 'bf16', { threads, bf16: true });
   } catch (error) {
     if (!(error instanceof NotAvailable)) throw error;
-    return loadModel('f32', { threads, bf16: true });
+    return openModel(of, 'f32', { threads, bf16: true });
   }
 }
 
@@ -112,15 +117,15 @@ const memoryLimit = (format, sizeBytes, threads) => ({
   basis: `reading all parameters as they lie in memory (${format}: ${(sizeBytes / 1e6).toFixed(0)} MB) for each token`,
 });
 
-/** @param {'f32' | 'bf16' | 'int8'} format @returns {Row} */
-const decodeRow = (format) => ({
-  name: `decode-${format}`,
-  what: `mamba-130m, one token after another, weights in ${format}`,
+/** @param {BenchModel} of @param {'f32' | 'bf16' | 'int8'} format @returns {Row} */
+const decodeRow = (of, format) => ({
+  name: `${prefix(of)}decode-${format}`,
+  what: `${of.name}, one token after another, weights in ${format}`,
   unit: 'tok/s',
   better: 'more',
   async prepare({ threads }) {
-    const { model, sizeBytes, close } = await loadModel(format, { threads });
-    const other = await llama(peerFormat[format], 'decode', threads, model);
+    const { model, sizeBytes, close } = await openModel(of, format, { threads });
+    const other = await llama(of, peerFormat[format], 'decode', threads, model);
     return {
       ours: () => decodeRate(model),
       peer: other.peer,
@@ -140,8 +145,8 @@ const decodeInt4 = {
   unit: 'tok/s',
   better: 'more',
   async prepare({ threads }) {
-    const four = await loadModel('int4', { threads });
-    const eight = await loadModel('int8', { threads });
+    const four = await openModel(mamba130m, 'int4', { threads });
+    const eight = await openModel(mamba130m, 'int8', { threads });
     return {
       ours: () => decodeRate(four.model),
       peer: { name: 'ours, int8', source: 'self', run: () => decodeRate(eight.model) },
@@ -168,8 +173,8 @@ const threadsRow = (name, what, rate) => ({
   better: 'more',
   runs: 3,
   async prepare({ threads }) {
-    const many = await loadModel('f32', { threads });
-    const one = await loadModel('f32', { threads: 1 });
+    const many = await openModel(mamba130m, 'f32', { threads });
+    const one = await openModel(mamba130m, 'f32', { threads: 1 });
     return {
       ours: () => rate(many.model),
       peer: { name: 'ours, one thread', source: 'self', run: () => rate(one.model) },
@@ -182,12 +187,17 @@ const threadsRow = (name, what, rate) => ({
 });
 
 export const modelRows = [
-  prefillRow('f32'),
-  prefillRow('bf16'),
-  decodeRow('f32'),
-  decodeRow('bf16'),
-  decodeRow('int8'),
+  prefillRow(mamba130m, 'f32'),
+  prefillRow(mamba130m, 'bf16'),
+  decodeRow(mamba130m, 'f32'),
+  decodeRow(mamba130m, 'bf16'),
+  decodeRow(mamba130m, 'int8'),
   decodeInt4,
+  prefillRow(transformer125m, 'f32'),
+  prefillRow(transformer125m, 'bf16'),
+  decodeRow(transformer125m, 'f32'),
+  decodeRow(transformer125m, 'bf16'),
+  decodeRow(transformer125m, 'int8'),
 ];
 
 export const threadRows = [

@@ -1,7 +1,8 @@
 // Rows of the issue of speed that are neither prefill nor decoding: training, the wasm product, the scan.
 import { matmul, scope, selectiveScan } from 'elapid';
 import { defaultTrainingOptions, Trainer } from 'elapid/train';
-import { decays, loadModel, openCpu, parameterCounts, productOperations, promptIds } from '../lib/ours.mjs';
+import { mamba130m } from '../lib/model.mjs';
+import { openCpu, openModel, productOperations, promptIds } from '../lib/ours.mjs';
 import { missingPeers, Peer } from '../lib/peer.mjs';
 import { milliseconds, NotAvailable } from '../lib/row.mjs';
 import { values } from '../lib/tensors.mjs';
@@ -42,9 +43,9 @@ const trainRow = ({ name, products, open }) => ({
         probes: [`${bf16 ? 'bf16' : 'fma'}:${threads}`, `exp:${threads}`, `read:${threads}`],
         value(product, exps, gigabytes) {
           const seconds =
-            (3 * productOperations(trainingLength, trainingLength)) / product / 1e9 +
-            (2 * decays(trainingLength)) / exps / 1e9 +
-            (28 * parameterCounts.all) / gigabytes / 1e9;
+            (3 * productOperations(mamba130m, trainingLength, trainingLength)) / product / 1e9 +
+            (2 * trainingLength * mamba130m.decays) / exps / 1e9 +
+            (28 * mamba130m.all) / gigabytes / 1e9;
           return trainingLength / seconds;
         },
         basis:
@@ -64,10 +65,10 @@ const training = trainRow({
   products: 'bf16 products where this build has them',
   async open(threads) {
     try {
-      return { ...(await loadModel('f32', { threads, bf16: true })), bf16: true };
+      return { ...(await openModel(mamba130m, 'f32', { threads, bf16: true })), bf16: true };
     } catch (error) {
       if (!(error instanceof NotAvailable)) throw error;
-      return { ...(await loadModel('f32', { threads })), bf16: false };
+      return { ...(await openModel(mamba130m, 'f32', { threads })), bf16: false };
     }
   },
 });
@@ -78,7 +79,7 @@ const trainingF32 = trainRow({
   async open(threads) {
     // Without bf16 products the row above is this one.
     await (await openCpu({ threads, bf16: true })).close();
-    return { ...(await loadModel('f32', { threads })), bf16: false };
+    return { ...(await openModel(mamba130m, 'f32', { threads })), bf16: false };
   },
 });
 

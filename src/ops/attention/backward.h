@@ -28,27 +28,27 @@ struct BackwardScratch {
   }
 };
 
-// products − logSums become weights w, and dots = dy·v become w·(dots − δ).
+// Products, in units of ln 2, become weights w = 2^(s − logSums), and dots = dy·v become w·(dots − δ).
 ELAPID_NOINLINE inline void weights_and_slopes(float* products, float* dots, Span keys, const float* log_sums, const float* deltas) {
   for (i64 v = 0; v < kPanel; v += kLanes) {
     const vf log_sum = load(log_sums + v), delta = load(deltas + v);
     for (i64 j = keys.first; j <= keys.last; j++) {
       float *const p = products + j * kPanel + v, *const d = dots + j * kPanel + v;
-      const vf w = exp_nonpositive(load(p) - log_sum);
+      const vf w = exp2(load(p) - log_sum);
       store(p, w);
       store(d, w * (load(d) - delta));
     }
   }
 }
 
-// Adds a tile's gradients to the rows of its positions in the pass.
-inline void add_gradient(const Sequence<AttentionBackward>& s, const float* from, i64 kv_head, i64 tile, Span used, float* to) {
+// Adds a tile's gradients, times a factor, to the rows of its positions in the pass.
+inline void add_gradient(const Sequence<AttentionBackward>& s, const float* from, float factor, i64 kv_head, i64 tile, Span used, float* to) {
   const i64 size = s.a.size, width = padded(size);
   for (i64 j = used.first; j <= used.last; j++) {
     const i64 own = tile * kPage + j - s.before();
     if (own < 0) continue;
     float* const row = to + ((s.batch * s.a.length + own) * s.a.kvHeads + kv_head) * size;
-    each_vector_of(size, [&](i64 i, i64 n) { store_first(row + i, load_first(row + i, n) + load(from + j * width + i), n); });
+    each_vector_of(size, [&](i64 i, i64 n) { store_first(row + i, load_first(row + i, n) + load(from + j * width + i) * splat(factor), n); });
   }
 }
 
@@ -68,12 +68,12 @@ inline void attend_block_backward(const AttentionBackward& a, i64 batch, i64 kv_
   if (all.empty() || passing.empty()) return;
   for (i64 p = 0; p < panels; p++) {
     const i64 columns = p * kPanel * a.size, rows_at = p * kPanel * width, first = row + p * kPanel;
-    pack_panel(s, a.q, a.qPitch, kv_head, first, panel[p].count, a.scale, to.queries + columns, dk ? to.query_rows + rows_at : nullptr);
+    pack_panel(s, a.q, a.qPitch, kv_head, first, panel[p].count, a.scale * kLog2E, to.queries + columns, dk ? to.query_rows + rows_at : nullptr);
     pack_panel(s, a.dy, a.dyPitch, kv_head, first, panel[p].count, 1.0f, to.slopes + columns, dv ? to.slope_rows + rows_at : nullptr);
   }
   for (i64 r = 0; r < panels * kPanel; r++) {
     const i64 place = r < rows ? s.query_place(kv_head, row + r) : 0;
-    to.log_sums[r] = r < rows ? a.logSums[place] : 0.0f;
+    to.log_sums[r] = r < rows ? a.logSums[place] * kLog2E : 0.0f;
     to.deltas[r] = r < rows ? a.deltas[place] : 0.0f;
   }
   if (to_queries) fill_zero(to.dq, panels * kPanel * width);
@@ -98,8 +98,8 @@ inline void attend_block_backward(const AttentionBackward& a, i64 batch, i64 kv_
       if (dk && own) sum_queries(to.products, keys.first, end, to.query_rows + p * kPanel * width, width, to.dk);
       if (to_queries) sum_keys<Sum::kAdd>(to.products, keys.first, end, to.keys, width, to.dq + p * kPanel * width, nullptr);
     }
-    if (dk && own) add_gradient(s, to.dk, kv_head, tile, used, a.dk);
-    if (dv && own) add_gradient(s, to.dv, kv_head, tile, used, a.dv);
+    if (dk && own) add_gradient(s, to.dk, kLn2, kv_head, tile, used, a.dk);
+    if (dv && own) add_gradient(s, to.dv, 1.0f, kv_head, tile, used, a.dv);
   }
   if (!to_queries) return;
   for (i64 r = 0; r < rows; r++) {

@@ -1,6 +1,7 @@
 // The forward pass for few queries, as in decoding: keys and values are read once, in the order in which they lie, all heads of a position
 // together. Parts of a sequence's keys are worked on by themselves and put together afterwards.
 #pragma once
+#include "../selective-scan/scan-math.h"
 #include "sequence.h"
 
 namespace elapid {
@@ -8,34 +9,58 @@ namespace ELAPID_TARGET {
 
 // Queries of a head of keys that are few.
 constexpr i64 kFewQueries = 8;
+// Floats between a key and its prefetch.
+constexpr i64 kKeysAhead = 2048;
 
-// The heads of keys, from `head` on, that a task works on, and where a part's results are: maxima and sums of weights [query][heads padded],
-// and sums of weights and values [query][head][padded size].
+// The heads of keys, from `head` on, that a task works on: their queries, scaled so that products are in units of ln 2, [query][head][padded size], and a part's results, maxima and
+// sums of weights [query][heads padded], and sums of weights and values [query][head][padded size].
 struct Part {
   const Attention& a;
   Sequence<Attention> s;
   i64 head, heads;
-  float *maxima, *totals, *sums;
+  float *queries, *maxima, *totals, *sums;
 
   i64 width() const { return padded(a.size); }
   i64 columns() const { return padded(heads); }
-  const float* query(i64 r, i64 h) const { return a.q + s.query_row(head + h, r) * a.qPitch; }
+
+  void begin() const {
+    for (i64 r = 0; r < s.rows(); r++) {
+      for (i64 h = 0; h < heads; h++) {
+        const float* const q = a.q + s.query_row(head + h, r) * a.qPitch;
+        float* const to = queries + (r * heads + h) * width();
+        each_vector_of(a.size, [&](i64 i, i64 n) { store(to + i, load_first(q + i, n) * splat(a.scale * kLog2E)); });
+      }
+    }
+    for (i64 i = 0; i < s.rows() * columns(); i += kLanes) {
+      store(maxima + i, splat(kNoMaximum));
+      store(totals + i, vf{});
+    }
+    fill_zero(sums, s.rows() * heads * width());
+  }
 };
 
-// Products of consecutive pairs (position, head) from `pair` on with row r of the queries, one in each lane. Pairs from `end` on repeat the last.
-ELAPID_INLINE vf pair_products(const Part& p, const float* k, i64 stride, i64 pair, i64 end, i64 r) {
+// Products of consecutive pairs (position, head) from `pair` on with the queries [head][padded size], one in each lane. Pairs from `end` on repeat the last.
+ELAPID_INLINE vf pair_products(const Part& p, const float* queries, const float* k, i64 stride, i64 pair, i64 end) {
   vf found[kLanes];
-  const i64 whole = p.a.size / kLanes * kLanes;
-  i64 j = pair / p.heads, h = pair % p.heads;
+  const i64 size = p.a.size, width = p.width(), whole = size / kLanes * kLanes;
+  i64 h = pair % p.heads;
+  const float *key = k + pair / p.heads * stride + h * p.a.kPitch, *q = queries + h * width;
+  ELAPID_UNROLL
   for (i64 lane = 0; lane < kLanes; lane++) {
-    const float *const key = k + j * stride + h * p.a.kPitch, *const q = p.query(r, h);
     vf sum{};
-    for (i64 i = 0; i < whole; i += kLanes) sum += load(key + i) * load(q + i);
-    if (whole < p.a.size) sum += load_first(key + whole, p.a.size - whole) * load_first(q + whole, p.a.size - whole);
+    for (i64 i = 0; i < whole; i += kLanes) {
+      __builtin_prefetch(key + i + kKeysAhead, 0, 2);
+      sum += load(key + i) * load(q + i);
+    }
+    if (whole < size) sum += load_first(key + whole, size - whole) * load(q + whole);
     found[lane] = sum;
-    if (pair + lane + 1 < end && ++h == p.heads) {
+    if (pair + lane + 1 >= end) continue;
+    key += p.a.kPitch;
+    q += width;
+    if (++h == p.heads) {
       h = 0;
-      j++;
+      key += stride - p.heads * p.a.kPitch;
+      q = queries;
     }
   }
   return sums(found);
@@ -64,7 +89,8 @@ inline void add_tile(const Part& p, i64 tile, Span used, float* products, float*
     const Span seen = p.s.seen(p.s.query_position(r)).within(tile);
     const i64 begin = max(seen.first - used.first, i64(0)), end = min(seen.last - used.first + 1, count);
     if (begin >= end) continue;
-    for (i64 pair = 0; pair < pairs; pair += kLanes) store(products + pair, pair_products(p, k, k_stride, pair, pairs, r) * splat(p.a.scale));
+    const float* const queries = p.queries + r * p.heads * p.width();
+    for (i64 pair = 0; pair < pairs; pair += kLanes) store(products + pair, pair_products(p, queries, k, k_stride, pair, pairs));
     for (i64 h = 0; h < p.heads; h += kLanes) {
       float *const maxima = p.maxima + r * columns + h, *const totals = p.totals + r * columns + h;
       const vf before = load(maxima);
@@ -72,11 +98,11 @@ inline void add_tile(const Part& p, i64 tile, Span used, float* products, float*
       // Lanes beyond the heads are products of the next position: their results go nowhere.
       for (i64 j = begin; j < end; j++) largest = max(load(products + j * p.heads + h), largest);
       for (i64 j = begin; j < end; j++) {
-        const vf w = exp_nonpositive(min(load(products + j * p.heads + h) - largest, vf{}));
+        const vf w = exp2(load(products + j * p.heads + h) - largest);
         store(weights + j * columns + h, w);
         sum += w;
       }
-      const vf factor = exp_nonpositive(before - largest);
+      const vf factor = exp2(before - largest);
       store(factors + h, factor);
       store(maxima, largest);
       store(totals, load(totals) * factor + sum);
@@ -119,8 +145,9 @@ inline void attend_few(const Attention& a, Pool& pool) {
   const i64 parts = ceil_div(most_tiles, part_tiles);
   float* const shared = pool.shared<float>();
   const auto part_at = [&](i64 index, i64 head) { return shared + (index * a.kvHeads + head) * head_floats; };
-  const i64 task_floats = kPage * 3 * kLanes + head_floats;
-  const i64 most_heads = max(i64(kThreadScratchBytes / sizeof(float)) / (2 * task_floats), i64(1));
+  // Floats of a task for a head, at most, with what fills vectors.
+  const i64 task_floats = kPage * 2 * kLanes + 2 * head_floats + rows * 2 * kLanes;
+  const i64 most_heads = max(i64(kThreadScratchBytes / sizeof(float)) / task_floats, i64(1));
   const i64 wanted = min(a.kvHeads, ceil_div(2 * pool.threads(), together * parts));
   const i64 heads = min(ceil_div(a.kvHeads, wanted), most_heads), chunks = ceil_div(a.kvHeads, heads);
 
@@ -132,18 +159,15 @@ inline void attend_few(const Attention& a, Pool& pool) {
       const Span span = span_of(first + b);
       const i64 tile = span.first / kPage + part * part_tiles;
       if (span.empty() || tile * kPage > span.last) return;
-      Part p{a, s, chunk * heads, min(heads, a.kvHeads - chunk * heads), nullptr, nullptr, nullptr};
+      Part p{a, s, chunk * heads, min(heads, a.kvHeads - chunk * heads), nullptr, nullptr, nullptr, nullptr};
       const i64 columns = p.columns();
       Carver carver{pool.scratch<float>(thread)};
       float *const products = carver.take(kPage * p.heads + 2 * kLanes), *const weights = carver.take(kPage * columns), *const factors = carver.take(columns);
+      p.queries = carver.take(rows * p.heads * width);
       p.maxima = carver.take(rows * columns);
       p.totals = carver.take(rows * columns);
       p.sums = carver.take(rows * p.heads * width);
-      for (i64 i = 0; i < rows * columns; i += kLanes) {
-        store(p.maxima + i, splat(kNoMaximum));
-        store(p.totals + i, vf{});
-      }
-      fill_zero(p.sums, rows * p.heads * width);
+      p.begin();
       for (i64 i = tile; i < tile + part_tiles && i * kPage <= span.last; i++) add_tile(p, i, span.within(i), products, weights, factors);
       for (i64 h = 0; h < p.heads; h++) {
         float* to = part_at(b * parts + part, p.head + h);
@@ -165,7 +189,7 @@ inline void attend_few(const Attention& a, Pool& pool) {
         for (i64 part = 0; part < used; part++) largest = max(result(part)[0], largest);
         for (i64 part = 0; part < used; part++) {
           float* const found = result(part);
-          found[0] = exp_nonpositive(splat(found[0] - largest))[0];
+          found[0] = exp2(splat(found[0] - largest))[0];
           total += found[0] * found[1];
         }
         float* const y = a.y + s.query_row(kv_head, r) * a.size;
@@ -174,7 +198,7 @@ inline void attend_few(const Attention& a, Pool& pool) {
           for (i64 part = 0; part < used; part++) sum += splat(result(part)[0]) * load(result(part) + 2 + i);
           store_first(y + i, sum * splat(1.0f / total), n);
         });
-        if (a.logSums != nullptr) a.logSums[s.query_place(kv_head, r)] = largest + log(splat(total))[0];
+        if (a.logSums != nullptr) a.logSums[s.query_place(kv_head, r)] = largest * kLn2 + log(splat(total))[0];
       }
     });
   }

@@ -1,5 +1,6 @@
 // The forward pass for many queries: a block of queries is held, and tiles of keys pass by with a running maximum and sum.
 #pragma once
+#include "../selective-scan/scan-math.h"
 #include "sequence.h"
 
 namespace elapid {
@@ -9,10 +10,10 @@ namespace ELAPID_TARGET {
 constexpr i64 kBlockPanels = 128 / kPanel;
 constexpr i64 kBlockRows = kBlockPanels * kPanel;
 
-// A maximum before there is any: finite, so that its distance from −∞ is a number.
+// A maximum before there is any, far above what products of keys that a query does not see are.
 constexpr float kNoMaximum = -1e38f;
 
-// Products become weights e^(s − m) with the running maximum m; m and the sums of weights move on. `factors` get what earlier sums of
+// Products, in units of ln 2, become weights 2^(s − m) with the running maximum m; m and the sums of weights move on. `factors` get what earlier sums of
 // weights and values have to be multiplied by.
 ELAPID_NOINLINE inline void running_softmax(float* products, Span keys, float* maxima, float* totals, float* factors) {
   for (i64 v = 0; v < kPanel; v += kLanes) {
@@ -27,13 +28,13 @@ ELAPID_NOINLINE inline void running_softmax(float* products, Span keys, float* m
     const vf largest = max(m0, m1);
     vf s0{}, s1{};
     for (float* at = begin; at < end; at += 2 * kPanel) {
-      const vf w0 = exp_nonpositive(load(at) - largest), w1 = exp_nonpositive(load(at + kPanel) - largest);
+      const vf w0 = exp2(load(at) - largest), w1 = exp2(load(at + kPanel) - largest);
       store(at, w0);
       store(at + kPanel, w1);
       s0 += w0;
       s1 += w1;
     }
-    const vf factor = exp_nonpositive(before - largest);
+    const vf factor = exp2(before - largest);
     store(factors + v, factor);
     store(totals + v, load(totals + v) * factor + (s0 + s1));
     store(maxima + v, largest);
@@ -65,7 +66,7 @@ inline void attend_block(const Attention& a, i64 batch, i64 kv_head, i64 row, co
   for (i64 p = 0; p < panels; p++) {
     panel[p].set(s, row + p * kPanel);
     all.include(panel[p].any);
-    pack_panel(s, a.q, a.qPitch, kv_head, row + p * kPanel, panel[p].count, a.scale, to.queries + p * kPanel * a.size, nullptr);
+    pack_panel(s, a.q, a.qPitch, kv_head, row + p * kPanel, panel[p].count, a.scale * kLog2E, to.queries + p * kPanel * a.size, nullptr);
   }
   fill_zero(to.sums, panels * kPanel * width);
   for (i64 i = 0; i < panels * kPanel; i += kLanes) {
@@ -87,7 +88,7 @@ inline void attend_block(const Attention& a, i64 batch, i64 kv_head, i64 row, co
   }
   for (i64 v = 0; v < panels * kPanel; v += kLanes) {
     const vf total = load(to.totals + v);
-    store(to.maxima + v, load(to.maxima + v) + log(total));
+    store(to.maxima + v, load(to.maxima + v) * kLn2 + log(total));
     store(to.totals + v, 1.0f / total);
   }
   for (i64 r = 0; r < min(s.rows() - row, kBlockRows); r++) {

@@ -104,7 +104,7 @@ struct Panel {
     return {span.first / kSumRows * kSumRows, ceil_div(span.last + 1, kSumRows) * kSumRows - 1};
   }
 
-  // Makes products [key][query] of keys that a query does not see −∞.
+  // Makes products [key][query] of keys that a query does not see so low that their weights are 0: finite, as 2^x is not for −∞.
   void hide(i64 tile, Span keys, float* products) const {
     if (all.first <= tile * kPage + keys.first && tile * kPage + keys.last <= all.last) return;
     for (i64 v = 0; v < kPanel; v += kLanes) {
@@ -114,7 +114,7 @@ struct Panel {
       for (i64 j = keys.first; j <= keys.last; j++) {
         const vi position = splat(i32(tile * kPage + j));
         float* const at = products + j * kPanel + v;
-        store(at, ((position >= from) & (position <= to)) != 0 ? load(at) : splat(-__builtin_inff()));
+        store(at, ((position >= from) & (position <= to)) != 0 ? load(at) : splat(-3e38f));
       }
     }
   }

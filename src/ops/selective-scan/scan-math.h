@@ -1,5 +1,8 @@
 // Elementary functions of the scan. They are separate from math.h because they trade differently: no special values to
 // keep, as few instructions as possible, and the pieces (a gain next to its decay, a slope next to its value) together.
+#pragma once
+#include "../../backend/cpu/native/simd.h"
+
 namespace elapid {
 namespace ELAPID_TARGET {
 
