@@ -17,10 +17,9 @@ export const canUseMatrices = (launch: GpuLaunch<ForwardBuffers, ForwardParamete
   return m.haveMatrices(launch, ['q', 'k', 'v', 'y'], [qPitch, kPitch, vPitch]);
 };
 
-export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParameters>): GpuWork {
-  const { gpu, parameters, has, dtype } = launch;
+export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, geometry = m.matrixGeometry(launch.parameters.size)): GpuWork {
+  const { parameters, has, dtype } = launch;
   const { batch, length, heads, kvHeads, size, pagesPerRow } = parameters;
-  const geometry = m.matrixGeometry(size);
   const { sharers, rows } = geometry;
   const q = m.eights('q', dtype('q'), 'p.qPitch');
   const k = m.eights('k', dtype('k'), 'p.kPitch');
@@ -33,7 +32,6 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
   const keyRow = (key: string) => `let j = ${key} + r; let present = j >= tile_from && j <= tile_own; let at = key_row(b, min(j, tile_own), head);`;
   return {
     dispatches: m.matrixDispatches({
-      gpu,
       geometry,
       variant: `forward ${heads / kvHeads}`,
       groups: batch * heads,

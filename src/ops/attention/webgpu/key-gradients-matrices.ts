@@ -5,10 +5,9 @@ import type { BackwardBuffers, BackwardParameters } from './backward.js';
 import * as m from './matrices.js';
 import { placesCode, placesOf } from './places.js';
 
-export function keyGradientsByMatrices(launch: GpuLaunch<BackwardBuffers, BackwardParameters>): GpuDispatch[] {
-  const { gpu, parameters, dtype, has } = launch;
+export function keyGradientsByMatrices(launch: GpuLaunch<BackwardBuffers, BackwardParameters>, geometry = m.matrixGeometry(launch.parameters.size)): GpuDispatch[] {
+  const { parameters, dtype, has } = launch;
   const { batch, length, heads, kvHeads, size } = parameters;
-  const geometry = m.matrixGeometry(size);
   const { sharers } = geometry;
   const group = heads / kvHeads;
   const q = m.eights('q', dtype('q'), 'p.qPitch');
@@ -23,7 +22,6 @@ export function keyGradientsByMatrices(launch: GpuLaunch<BackwardBuffers, Backwa
   const fetch = (h: string, query: string) =>
     m.fetchTile(geometry, m.side, ['q', 'dy'], `let of_query = ${query} + r; let present = of_query < p.length; let at = (b * p.length + min(of_query, p.length - 1u)) * p.heads + ${h};`);
   return m.matrixDispatches({
-    gpu,
     geometry,
     variant: `key gradients ${group} ${outputs.map(({ name }) => name).join()}`,
     groups: batch * kvHeads,

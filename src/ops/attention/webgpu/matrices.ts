@@ -3,7 +3,7 @@
  * registers, some rows a subgroup. What the rows meet comes in tiles through workgroup memory. WGSL has no access to a matrix's elements:
  * scores go to a strip of workgroup memory, where one or two invocations have a row, and come back as halves.
  */
-import { fold, subgroupSize, type DType, type GpuBinding, type GpuDispatch, type GpuFeatures, type GpuLaunch } from '../../../tensor/index.js';
+import { fold, subgroupSize, type DType, type GpuBinding, type GpuDispatch, type GpuLaunch } from '../../../tensor/index.js';
 import { repeat } from '../../../wgsl/vectors.js';
 import { mostWork } from './places.js';
 
@@ -11,14 +11,16 @@ import { mostWork } from './places.js';
 export const side = 16;
 /** Halves of a vector of workgroup memory. */
 export const lanes = 8;
-const subgroups = 4;
 const invocations = 32;
-const threads = subgroups * invocations;
 /** Vectors from one row of a strip to the next: 32 numbers in f32, and one vector more for the banks' sake. */
 export const stripPitch = 9;
 
 export interface MatrixGeometry {
+  /** Numbers of a head. */
   readonly size: number;
+  /** Of a workgroup. */
+  readonly subgroups: number;
+  readonly threads: number;
   /** Rows of a subgroup, and matrices of them. */
   readonly rows: number;
   readonly high: number;
@@ -32,12 +34,11 @@ export interface MatrixGeometry {
 }
 
 /** Rows of a workgroup. */
-export const rowsOf = ({ rows }: MatrixGeometry): number => rows * subgroups;
+export const rowsOf = ({ rows, subgroups }: MatrixGeometry): number => rows * subgroups;
 
 /** More rows of a subgroup read tiles from workgroup memory less often; their sums must fit its registers. */
-export function matrixGeometry(size: number): MatrixGeometry {
-  const rows = size <= 64 ? 32 : 16;
-  return { size, rows, high: rows / side, sharers: invocations / rows, deep: size / side, vectors: size / lanes, pitch: size / lanes + 1 };
+export function matrixGeometry(size: number, rows: 16 | 32 = size <= 64 ? 32 : 16, subgroups = 4): MatrixGeometry {
+  return { size, subgroups, threads: subgroups * invocations, rows, high: rows / side, sharers: invocations / rows, deep: size / side, vectors: size / lanes, pitch: size / lanes + 1 };
 }
 
 /** Whether matrix units can do it: `names` are read in vectors of eight, `pitches` apart. */
@@ -92,14 +93,15 @@ export function eights(name: string, dtype: DType | undefined, pitch: string, sa
 }
 
 /** Vectors of a tile that an invocation reads. */
-const turnsOf = ({ vectors }: MatrixGeometry, tileRows: number): number => Math.ceil((tileRows * vectors) / threads);
+const turnsOf = ({ vectors, threads }: MatrixGeometry, tileRows: number): number => Math.ceil((tileRows * vectors) / threads);
 
 /** Statements for each vector of an invocation, with `r` and `c` within the tile. */
 function eachVector(geometry: MatrixGeometry, tileRows: number, statement: (i: number) => string): string {
-  const count = tileRows * geometry.vectors;
+  const { vectors, threads } = geometry;
+  const count = tileRows * vectors;
   return repeat(turnsOf(geometry, tileRows), (i) => {
     const guarded = count >= (i + 1) * threads ? statement(i) : `if (id < ${count}u) { ${statement(i)} }`;
-    return `{ let id = thread + ${i * threads}u; let r = id / ${geometry.vectors}u; let c = id % ${geometry.vectors}u; ${guarded} }`;
+    return `{ let id = thread + ${i * threads}u; let r = id / ${vectors}u; let c = id % ${vectors}u; ${guarded} }`;
   });
 }
 
@@ -149,7 +151,7 @@ export const zeroSums = (name: string): string => `var ${name} = subgroup_matrix
 
 /** Declares the workgroup's rows of a buffer as left factors `<name>_<i>_<s>`. `row` declares `at` and `present` from `r`, a row of the workgroup. */
 export function loadRows(geometry: MatrixGeometry, name: string, row: string): string {
-  const { high, deep, vectors } = geometry;
+  const { high, deep, vectors, threads } = geometry;
   // As many numbers at a time as a strip's rows have room for.
   const together = 8;
   return Array.from({ length: Math.ceil(vectors / together) }, (_, chunk) => {
@@ -208,7 +210,6 @@ export const never = (array: string): string => `arrayLength(&${array}) == 0u`;
  * row), `row_in_tile` and `strip`, where its row's strip begins.
  */
 export function matrixDispatches(options: {
-  gpu: GpuFeatures;
   geometry: MatrixGeometry;
   variant: string;
   groups: number;
@@ -229,7 +230,7 @@ export function matrixDispatches(options: {
   return Array.from({ length: Math.ceil(count / most) }, (_, i) => {
     const [first, end] = [i * most, Math.min(count, (i + 1) * most)];
     return {
-      variant: `matrices ${variant} ${geometry.size}`,
+      variant: `matrices ${variant} ${geometry.size} ${geometry.rows}x${geometry.subgroups}`,
       buffers,
       numbers: { first, end, groups, tileCount },
       workgroups: fold(end - first),
@@ -237,7 +238,7 @@ export function matrixDispatches(options: {
   ${functions}
   var<workgroup> strips: array<vec4<u32>, ${rowsOf(geometry) * stripPitch}>;
   ${Object.entries(tiles).map(([name, tileRows]) => `var<workgroup> ${name}: array<vec4<u32>, ${tileRows * geometry.pitch}>;`).join('\n  ')}
-  @compute @workgroup_size(${threads})
+  @compute @workgroup_size(${geometry.threads})
   fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
     let flat = flat_workgroup(id, count) + p.first;

@@ -6,10 +6,9 @@ import { matrixQuery, queryAt } from './forward-matrices.js';
 import * as m from './matrices.js';
 import { placesCode, placesOf } from './places.js';
 
-export function queryGradientByMatrices(launch: GpuLaunch<BackwardBuffers, BackwardParameters>): GpuDispatch[] {
-  const { gpu, parameters, dtype } = launch;
+export function queryGradientByMatrices(launch: GpuLaunch<BackwardBuffers, BackwardParameters>, geometry = m.matrixGeometry(launch.parameters.size)): GpuDispatch[] {
+  const { parameters, dtype } = launch;
   const { batch, length, heads, kvHeads, size, pagesPerRow } = parameters;
-  const geometry = m.matrixGeometry(size);
   const { sharers } = geometry;
   const q = m.eights('q', dtype('q'), 'p.qPitch');
   const k = m.eights('k', dtype('k'), 'p.kPitch');
@@ -19,7 +18,6 @@ export function queryGradientByMatrices(launch: GpuLaunch<BackwardBuffers, Backw
   const fours = 4 / sharers;
   const keyRow = (key: string) => `let j = ${key} + r; let present = j >= tile_from && j <= tile_own; let at = key_row(b, min(j, tile_own), head);`;
   return m.matrixDispatches({
-    gpu,
     geometry,
     variant: `query gradient ${heads / kvHeads}`,
     groups: batch * heads,
