@@ -1,4 +1,4 @@
-"""PyTorch on the same GPU, for copies and products: one JSON line a row."""
+"""PyTorch on the same GPU, for copies, products and attention: one JSON line a row."""
 
 import json
 import statistics
@@ -40,8 +40,24 @@ def copy():
     return 2 * x.numel() * 4 / timed(lambda: y.copy_(x)) / 1e9
 
 
+def attention(backward=False):
+    """scaled_dot_product_attention, by the kernel that PyTorch chooses: milliseconds."""
+    q, k, v, dy = (torch.randn(8, 12, 2048, 64, device="cuda", dtype=torch.float16, requires_grad=backward) for _ in range(4))
+    many = 20
+
+    def run():
+        for _ in range(many):
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            if backward:
+                torch.autograd.grad(y, (q, k, v), dy)
+
+    return timed(run) / many * 1e3
+
+
 rows = {
     "roofline-copy": (copy, "GB/s"),
+    "attention-forward": (attention, "ms"),
+    "attention-train": (lambda: attention(backward=True), "ms"),
     "gemm-4096": (gemm, "TFLOP/s"),
     "gemm-4096-nt": (lambda: gemm(transpose_b=True), "TFLOP/s"),
     "gemm-4096-tn": (lambda: gemm(transpose_a=True), "TFLOP/s"),

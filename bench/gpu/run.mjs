@@ -5,10 +5,11 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { openBackend, scope, selectiveScan, Tape } from '../../dist/index.js';
+import { openBackend } from '../../dist/index.js';
 import { gemmInto } from '../../dist/ops/matmul/gemm.js';
 import { copyInto } from '../../dist/ops/view/view.js';
 import { configurations, constant, decode, median, prefill, timed, train } from './models.mjs';
+import { attentionRun, scanRun } from './sequences.mjs';
 
 const { values: options } = parseArgs({ options: { json: { type: 'string' }, only: { type: 'string' }, python: { type: 'string', default: 'python3' } } });
 const wanted = (/** @type {string} */ name) => options.only === undefined || options.only.split(',').includes(name);
@@ -29,26 +30,15 @@ const each = async (run) => {
   return rounds(repeat, 7);
 };
 
-/** @param {{ B: number, L: number, E: number, backward?: boolean }} shape */
-async function scan({ B, L, E, backward = false }) {
-  const N = 16;
-  const make = (/** @type {number[]} */ shape, /** @type {number} */ value, dtype = half) => constant(exact, shape, value, dtype);
-  const [u, z, dy, delta] = [0.3, 0.2, 0.1, -3].map((value) => make([B, L, E], value));
-  const [Bt, Ct] = [make([B, L, N], 0.5), make([B, L, N], 0.4)];
-  const [A, D, deltaBias] = [make([E, N], -2, 'f32'), make([E], 1, 'f32'), make([E], 0.01, 'f32')];
-  const inputs = [u, delta, A, Bt, Ct, D, z, deltaBias];
-  const forward = () => selectiveScan(u, delta, A, Bt, Ct, { D, z, deltaBias, deltaSoftplus: true }).y;
-  const run = () =>
-    scope(() => {
-      if (!backward) return void forward();
-      const tape = new Tape(inputs);
-      const y = tape.run(forward);
-      for (const gradient of tape.backward([y], [dy.retain()], inputs)) gradient?.dispose();
-    });
+/** @param {import('./sequences.mjs').Run} made */
+async function sequence({ run, dispose }) {
   const times = await each(run);
-  for (const made of [...inputs, dy]) made.dispose();
+  dispose();
   return times;
 }
+
+const scan = (/** @type {import('./sequences.mjs').ScanShape} */ shape) => sequence(scanRun(exact, shape, half));
+const attention = (/** @type {{ backward?: boolean }} */ { backward }) => sequence(attentionRun(exact, { B: 8, L: 2048, H: 12, P: 64, backward }, half));
 
 /** @param {{ transposeA?: boolean, transposeB?: boolean }} options */
 async function gemm(options = {}) {
@@ -78,6 +68,8 @@ const decodedBytes = (size, batch) => {
 };
 const exponentials = 132 * 16 * 1.98e9;
 const size = 8 * 2048 * 1536 * 16;
+/** Operations of two products of every pair of positions, a query and a key that it sees. */
+const pairs = 2 * 8 * 12 * 2048 * 2049 * 64;
 
 /**
  * mamba_ssm 2.3.2 with its CUDA kernels on PyTorch 2.11, in 16 bits, decoding with CUDA graphs; measured on 2026-11-28. By kind of GPU,
@@ -104,6 +96,8 @@ const rows = [
   { name: 'scan-forward', what: 'scan forward, B8 E1536 L2048 N16, f16 storage', unit: 'ms', better: 'less', ours: () => scan({ B: 8, L: 2048, E: 1536 }), limit: ({ bytes }) => 1e3 * Math.max(size / exponentials, (size / 16) * 8 / bytes), basis: 'exponentials or bytes' },
   { name: 'scan-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => scan({ B: 8, L: 2048, E: 1536, backward: true }), limit: ({ bytes }) => 1e3 * Math.max((3 * size) / exponentials, ((size / 16) * 22) / bytes), basis: 'exponentials or bytes' },
   { name: 'scan-forward-long', what: 'scan forward, B1 E1024 L131072', unit: 'ms', better: 'less', ours: () => scan({ B: 1, L: 131072, E: 1024 }), limit: ({ bytes }) => 1e3 * Math.max((1024 * 131072 * 16) / exponentials, (1024 * 131072 * 8) / bytes), basis: 'exponentials or bytes' },
+  { name: 'attention-forward', what: 'causal attention forward, B8 L2048 H12 P64, f16', unit: 'ms', better: 'less', ours: () => attention({}), limit: ({ operations }) => (1e3 * pairs) / operations, basis: 'operations of the products' },
+  { name: 'attention-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => attention({ backward: true }), limit: ({ operations }) => (3.5e3 * pairs) / operations, basis: 'operations of the products' },
   { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: () => gemm(), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-nt', what: 'the same, the right one transposed, as in a linear layer', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeB: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-tn', what: 'the same, the left one transposed, as for a weight’s gradient', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeA: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },

@@ -65,7 +65,8 @@ export const useChangedGpu = (changes: Partial<GpuFeatures>): (() => Backend) =>
     return new WebGpuBackend({ ...gpu, features: { ...gpu.features, ...changes } }, { poison: true });
   });
 
-function useOpened(open: () => Promise<Backend>): () => Backend {
+/** The same, of any that `open` opens. */
+export function useOpened(open: () => Promise<Backend>): () => Backend {
   let backend: Backend | undefined;
   let before = 0;
   beforeAll(async () => {

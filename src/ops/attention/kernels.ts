@@ -1,5 +1,6 @@
 import { defineKernel, inout, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
 import { forEachQuery, keyRow, seenKeys, type AttentionSizes } from './reference.js';
+import { advanceGpu, appendPositionsGpu, attentionBackwardGpu, attentionGpu, documentBeginsGpu } from './webgpu/index.js';
 
 const sizes = {
   batch: 'int',
@@ -47,6 +48,7 @@ export const attention = defineKernel('attention', {
   parameters: { ...sizes, qPitch: 'int', kPitch: 'int', vPitch: 'int' },
   operations: pairOperations,
   divisions: (p) => [{ along: 'batch', strides: perRow(p) }],
+  webgpu: attentionGpu,
   reference({ q, k, v, positions, begins, pages, y, logSums }, p) {
     const { length, heads, size, qPitch, kPitch, vPitch, scale } = p;
     forEachQuery(p, (b, t, h) => {
@@ -96,6 +98,7 @@ export const attentionBackward = defineKernel('attention_backward', {
     const keys = { dk: length * kvHeads * size, dv: length * kvHeads * size };
     return [{ along: 'batch', strides: { ...perRow(p), ...own, ...keys } }];
   },
+  webgpu: attentionBackwardGpu,
   reference({ q, k, v, positions, begins, pages, y, logSums, dy, deltas, dq, dk, dv }, p) {
     const { length, heads, kvHeads, size, qPitch, kPitch, vPitch, dyPitch, scale } = p;
     dq?.fill(0);
@@ -129,6 +132,7 @@ export const appendPositions = defineKernel('append_positions', {
   buffers: { keys: input.float, values: input.float, positions: input.i32, pages: input.i32, keyPool: inout.f32, valuePool: inout.f32 },
   parameters: { batch: 'int', length: 'int', heads: 'int', size: 'int', pagesPerRow: 'int', keyPitch: 'int', valuePitch: 'int' },
   touched: ({ batch, length, heads, size }) => ({ keyPool: batch * length * heads * size, valuePool: batch * length * heads * size }),
+  webgpu: appendPositionsGpu,
   reference({ keys, values, positions, pages, keyPool, valuePool }, p) {
     const { batch, length, heads, size, keyPitch, valuePitch } = p;
     for (let b = 0; b < batch; b++) {
@@ -151,6 +155,7 @@ export const appendPositions = defineKernel('append_positions', {
 export const documentBegins = defineKernel('document_begins', {
   buffers: { starts: optionalInput.i32, positions: optionalInput.i32, before: optionalInput.i32, begins: output.i32, after: optionalOutput.i32 },
   parameters: { batch: 'int', length: 'int', startsPitch: 'int' },
+  webgpu: documentBeginsGpu,
   reference({ starts, positions, before, begins, after }, { batch, length, startsPitch }) {
     for (let b = 0; b < batch; b++) {
       let begin = before?.[b] ?? 0;
@@ -167,6 +172,7 @@ export const documentBegins = defineKernel('document_begins', {
 export const advance = defineKernel('advance', {
   buffers: { positions: inout.i32 },
   parameters: { count: 'int', by: 'int' },
+  webgpu: advanceGpu,
   reference({ positions }, { count, by }) {
     for (let b = 0; b < count; b++) positions[b] = (positions[b] ?? 0) + by;
   },

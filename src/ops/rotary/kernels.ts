@@ -1,5 +1,6 @@
 import { defineKernel, input, optionalInput, output } from '../../tensor/index.js';
 import { turnAt } from './frequencies.js';
+import { rotaryGpu } from './webgpu.js';
 
 /**
  * Turns pairs of the first `rotary` numbers of each head by an angle that grows with the position: pair i of position t by
@@ -15,6 +16,7 @@ export const rotary = defineKernel('rotary', {
   divisions: ({ length, heads, size, xPitch }) => [
     { along: 'batch', strides: { x: length * heads * xPitch, positions: 1, y: length * heads * size } },
   ],
+  webgpu: rotaryGpu,
   reference({ x, frequencies, positions, y }, { batch, length, heads, size, rotary: turned, xPitch, backwards, interleaved }) {
     const half = turned / 2;
     for (let b = 0; b < batch; b++) {

@@ -1,0 +1,44 @@
+// Runs of operations on sequences, forward or forward and backward: what rows of run.mjs and lengths.mjs time.
+import { attention, scope, selectiveScan, Tape } from '../../dist/index.js';
+import { constant } from './models.mjs';
+
+/** @typedef {{ run: () => void, dispose: () => void }} Run */
+/** @typedef {{ B: number, L: number, E: number, backward?: boolean }} ScanShape */
+/** @typedef {import('../../dist/tensor/index.js').Tensor} Tensor */
+
+/**
+ * @param {Tensor[]} inputs
+ * @param {Tensor} dy
+ * @param {() => Tensor} forward
+ * @param {boolean} backward
+ * @returns {Run}
+ */
+const runOf = (inputs, dy, forward, backward) => ({
+  run: () =>
+    scope(() => {
+      if (!backward) return void forward();
+      const tape = new Tape(inputs);
+      const y = tape.run(forward);
+      for (const gradient of tape.backward([y], [dy.retain()], inputs)) gradient?.dispose();
+    }),
+  dispose() {
+    for (const made of [...inputs, dy]) made.dispose();
+  },
+});
+
+/** @param {any} backend @param {ScanShape} shape @param {'f32' | 'f16'} dtype */
+export function scanRun(backend, { B, L, E, backward = false }, dtype) {
+  const N = 16;
+  const make = (/** @type {number[]} */ shape, /** @type {number} */ value, of = dtype) => constant(backend, shape, value, of);
+  const [u, z, dy, delta] = /** @type {[Tensor, Tensor, Tensor, Tensor]} */ ([0.3, 0.2, 0.1, -3].map((value) => make([B, L, E], value)));
+  const [Bt, Ct] = [make([B, L, N], 0.5), make([B, L, N], 0.4)];
+  const [A, D, deltaBias] = [make([E, N], -2, 'f32'), make([E], 1, 'f32'), make([E], 0.01, 'f32')];
+  const inputs = [u, delta, A, Bt, Ct, D, z, deltaBias];
+  return runOf(inputs, dy, () => selectiveScan(u, delta, A, Bt, Ct, { D, z, deltaBias, deltaSoftplus: true }).y, backward);
+}
+
+/** @param {any} backend @param {{ B: number, L: number, H: number, P: number, backward?: boolean | undefined }} shape @param {'f32' | 'f16'} dtype */
+export function attentionRun(backend, { B, L, H, P, backward = false }, dtype) {
+  const [q, k, v, dy] = /** @type {[Tensor, Tensor, Tensor, Tensor]} */ ([0.3, 0.2, 0.1, 0.4].map((value) => constant(backend, [B, L, H, P], value, dtype)));
+  return runOf([q, k, v], dy, () => attention(q, k, v), backward);
+}

@@ -1,0 +1,3 @@
+export { attentionBackwardGpu } from './backward.js';
+export { advanceGpu, appendPositionsGpu, documentBeginsGpu } from './cache.js';
+export { attentionGpu } from './forward.js';
