@@ -40,8 +40,8 @@ export function readRotary(c: RotaryWords, file: string, { headSize, share: usua
   const p = c.rope_parameters;
   const base = agreement(file, [['rope_parameters.rope_theta', p?.rope_theta], ['rope_theta', c.rope_theta], ['rotary_emb_base', c.rotary_emb_base]]) ?? 10000;
   const part = agreement(file, [['rope_parameters.partial_rotary_factor', p?.partial_rotary_factor], ['partial_rotary_factor', c.partial_rotary_factor], ['rotary_pct', c.rotary_pct]]) ?? usual;
-  const [key, scaling] = p === undefined || p === null ? ['rope_scaling', c.rope_scaling] : ['rope_parameters', p];
-  return { size: Math.floor(headSize * part), base, scaling: readScaling(scaling, { file, key: String(key) }) };
+  const [key, scaling] = p === undefined || p === null ? (['rope_scaling', c.rope_scaling] as const) : (['rope_parameters', p] as const);
+  return { size: Math.floor(headSize * part), base, scaling: readScaling(scaling, { file, key }) };
 }
 
 function readScaling(words: v.InferOutput<typeof scalingSchema>, at: { readonly file: string; readonly key: string }): RotaryScaling | null {

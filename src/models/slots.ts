@@ -20,7 +20,7 @@ export function groupsOf(layout: Layout): SlotGroup[] {
   const groups = new Map<string, SlotGroup & { members: number[] }>();
   for (const [i, slots] of layout.entries()) {
     for (const [name, { shape, perPosition = false }] of Object.entries(slots)) {
-      const key = `${name} ${formatShape(shape)} ${perPosition}`;
+      const key = `${name} ${formatShape(shape)}${perPosition ? ' a position' : ''}`;
       const group = groups.get(key) ?? { name, shape, perPosition, members: [] };
       group.members.push(i);
       groups.set(key, group);

@@ -6,7 +6,8 @@ import type { Memory, Pass, Places, Stream } from './mixer.js';
 /** `block.forward`, of which only what goes into it is kept: the gradients run the block again. */
 export function forwardRecomputed(block: Block, x: Tensor, residual: Tensor | null, passes: readonly Pass[]): Stream {
   // All but the parameters: the caller may free it before the backward pass.
-  const read = [x, residual, ...passes.flatMap(({ before, places, starts, constants }) => [starts, ...[before, places, constants].flatMap((part) => Object.values({ ...part }) as (Tensor | undefined)[])])];
+  const ofPass = ({ before, places, starts, constants }: Pass): (Tensor | undefined)[] => [starts, ...Object.values({ ...before }), ...Object.values({ ...places }), ...Object.values({ ...constants })];
+  const read = [x, residual, ...passes.flatMap(ofPass)];
   const given = [...new Set(read.filter((tensor) => tensor !== null && tensor !== undefined))];
   const [y, stream] = recompute(given, (inputs, again) => {
     const own = new Map(given.map((tensor, i) => [tensor, inputs[i] as Tensor]));

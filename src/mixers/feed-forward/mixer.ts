@@ -1,5 +1,5 @@
 import { gated, gelu, geluTanh, relu, silu } from '../../ops/index.js';
-import { Linear, normal, type Mixer, type Normed, type ParameterStore, type StepPass } from '../../nn/index.js';
+import { Linear, normal, type Mixer, type Normed, type ParameterStore } from '../../nn/index.js';
 import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 
 const activations = { silu, gelu, geluTanh, relu } as const;
@@ -49,7 +49,7 @@ export class FeedForward implements Mixer {
     return scope(() => this.#through((linear) => linear.forward(x)));
   }
 
-  step(x: Normed, _pass: StepPass): Tensor<FloatDType> {
+  step(x: Normed): Tensor<FloatDType> {
     if (this.gate === null) {
       const wide = x.project(this.up);
       return scope(() => this.down.forward(activations[this.#activation](wide)));

@@ -64,8 +64,6 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const { positions, pages, keys: keyPool, values: valuePool } = cache;
       launch(kernels.appendPositions, { keys: k, values: v, positions, pages, keyPool, valuePool }, extents);
     }
-    const [keys, values] = [cache?.keys ?? k, cache?.values ?? v];
-    const [positions, pages] = [cache?.positions ?? null, cache?.pages ?? null];
     const y = empty(q.backend, q.shape, q.dtype as FloatDType);
     const logSums = isRecording() ? empty(q.backend, [batch, heads, length]) : null;
     const extents = { ...sizes, pagesPerRow, window, scale };
