@@ -30,6 +30,10 @@ test.each([
   { name: 'mamba', sizes: [], expected: { state_size: 16, conv_kernel: 4, intermediate_size: 16 }, kept: { dModel: 8, layers: 1 } },
   { name: 'mamba', sizes: ['--d-state', '3'], expected: { state_size: 3, conv_kernel: 4 }, kept: { dModel: 8, layers: 1, dState: 3 } },
   { name: 'falcon-mamba', sizes: ['--d-conv', '2', '--expand', '3'], expected: { state_size: 16, conv_kernel: 2, intermediate_size: 24 }, kept: { family: 'falcon-mamba', dModel: 8, layers: 1, dConv: 2, expand: 3 } },
+  {
+    name: 'transformer', sizes: ['--set', 'heads=2', '--set', 'kv-heads=1'],
+    expected: { num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 8 }, kept: { family: 'transformer', dModel: 8, layers: 1, set: { heads: 2, kvHeads: 1 } },
+  },
 ])('sizes that are not given are those of $name: $sizes', async ({ name, sizes, expected, kept }) => {
   const folder = `${name} ${sizes.join()}`;
   writeFileSync(path('sizes.txt'), trainingText.slice(0, 300));

@@ -11,7 +11,7 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
   train: {
     arguments: ['[text...]'],
     options: [
-      ...['--out', '--overwrite', '--resume', '--tokenizer', '--steps', '--max-minutes', '--model', '--size', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--batch-size'],
+      ...['--out', '--overwrite', '--resume', '--tokenizer', '--steps', '--max-minutes', '--model', '--size', '--d-model', '--layers', '--d-state', '--d-conv', '--expand', '--set', '--batch-size'],
       ...['--length', '--accumulation', '--learning-rate', '--warmup', '--final-fraction', '--weight-decay', '--clip', '--seed'],
       ...['--document-separator', '--text-field', '--validation', '--validation-share', '--evaluate-every', '--save-every'],
       ...['--on-divergence', '--recompute', '--sample-every', '--dashboard', ...computing],
@@ -89,6 +89,9 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['train', 'text', '--out', 'run', '--model', 'gru', '--d-state', '16'], message: "option '--d-state' is none of the family gru" },
     { args: ['train', 'text', '--out', 'run', '--model', 'gru', '--d-conv', '4'], message: "option '--d-conv' is none of the family gru" },
     { args: ['train', 'text', '--out', 'run', '--model', 'gru', '--layers', '2', '--expand', '2'], message: "option '--expand' is none of the family gru" },
+    { args: ['train', 'text', '--out', 'run', '--model', 'transformer', '--set', 'head=4'], message: "options is 'head'; expected one of vocabularySize, size, dModel, layers, heads" },
+    { args: ['train', 'text', '--out', 'run', '--model', 'transformer', '--set', 'heads=8', '--set', 'kv-heads=3'], message: 'kvHeads is 3; expected a divisor of heads = 8' },
+    { args: ['train', 'text', '--out', 'run', '--set', 'heads'], message: 'expected name=value, as heads=8' },
     { args: ['eval', model, 'text', '--chunk', '0'], message: "argument '0' is invalid. expected an integer ≥ 1" },
     { args: ['eval', model, 'text', '--limit', '1'], message: 'expected an integer ≥ 2' },
     { args: ['generate', model, '--top-q', '1'], message: "unknown option '--top-q'" },
