@@ -7,7 +7,10 @@ import { useFolder } from '../support/folders.js';
 const path = useFolder();
 const json = (...parts: string[]) => JSON.parse(readFileSync(path(...parts), 'utf8')) as Record<string, unknown>;
 
-test('every command takes a GRU', async () => {
+test.each([
+  { name: 'gru', config: { model_type: 'elapid-gru', hidden_size: 16, num_hidden_layers: 2, tie_word_embeddings: true }, facts: /family +gru\n.*layers +2 GRU blocks[^]*state +128 B a sequence/ },
+  { name: 'transformer', config: { model_type: 'llama', hidden_size: 16, max_position_embeddings: 8 }, facts: /family +transformer\n[^]*state +256 B more for each token: 256 kB after 1k tokens/ },
+])('every command takes a $name', async ({ name, config, facts }) => {
   writeFileSync(path('text.txt'), trainingText.slice(0, 1500));
   const run = async (...args: readonly string[]) => {
     const { code, stdout, stderr } = await runHere(...args);
@@ -15,15 +18,15 @@ test('every command takes a GRU', async () => {
     return stdout;
   };
   const sizes = ['--d-model', '16', '--layers', '2', '--batch-size', '2', '--length', '8', '--threads', '1'];
-  await run('train', path('text.txt'), '--out', path('run'), '--model', 'gru', '--steps', '2', ...sizes);
-  expect(json('run', 'run.json')['model']).toEqual({ family: 'gru', dModel: 16, layers: 2 });
-  expect(json('run', 'config.json')).toMatchObject({ model_type: 'elapid-gru', hidden_size: 16, num_hidden_layers: 2, tie_word_embeddings: true });
-  await run('train', '--resume', path('run'), '--steps', '3', '--threads', '1');
-  expect(await run('generate', path('run'), 'A', '-t', '0', '--max-tokens', '4', '--threads', '1')).toMatch(/^A/);
-  expect(JSON.parse(await run('eval', path('run'), path('text.txt'), '--json', '--threads', '1'))).toHaveProperty('bitsPerByte');
-  expect(await run('inspect', path('run'))).toMatch(/family +gru\n.*layers +2 GRU blocks[^]*state +128 B a sequence/);
-  await run('quantize', path('run'), '--out', path('small'), '--dtype', 'int4', '--threads', '1');
-  expect(await run('inspect', path('small'))).toMatch(/with weights in int4/);
+  await run('train', path('text.txt'), '--out', path(name), '--model', name, '--steps', '2', ...sizes);
+  expect(json(name, 'run.json')['model']).toEqual({ family: name, dModel: 16, layers: 2 });
+  expect(json(name, 'config.json')).toMatchObject(config);
+  await run('train', '--resume', path(name), '--steps', '3', '--threads', '1');
+  expect(await run('generate', path(name), 'A', '-t', '0', '--max-tokens', '4', '--threads', '1')).toMatch(/^A/);
+  expect(JSON.parse(await run('eval', path(name), path('text.txt'), '--json', '--threads', '1'))).toHaveProperty('bitsPerByte');
+  expect(await run('inspect', path(name))).toMatch(facts);
+  await run('quantize', path(name), '--out', path(`${name}-small`), '--dtype', 'int4', '--threads', '1');
+  expect(await run('inspect', path(`${name}-small`))).toMatch(/with weights in int4/);
 });
 
 test.each([
