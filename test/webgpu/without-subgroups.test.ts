@@ -5,7 +5,7 @@ import { gpuIsHere, useBackend, useChangedGpu } from '../support/backends.js';
 import { checkCase, listCases } from './agreement.js';
 
 /** Cases of every form that goes through rows, few enough for a software GPU. */
-const filter = /^(rms-norm \/ x and .*(5,768|64,65)|softmax \/ softmax of (7|1000) |reduction \/ max of e|sampling \/ a vocabulary|adamw \/ norm of 1)/;
+const filter = /^(rms-norm \/ x and .*(5,768|64,65)|softmax \/ softmax of (7|1000) |reduction \/ max of e|sampling \/ a vocabulary|adamw \/ norm of 1|attention \/ q \[2,3,2,8\])/;
 
 describe.runIf(gpuIsHere)('webgpu kernels of a GPU without subgroups agree with reference', () => {
   const gpu = useChangedGpu({ subgroups: null });

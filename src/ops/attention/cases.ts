@@ -104,6 +104,7 @@ export const cases: readonly OperationCase[] = [
   plain({ length: 20, heads: 1, size: 16 }, { window: 6 }, ', a window of 6'),
   plain({ length: 10, size: 8 }, {}, ', sharp', 4),
   plain({ length: 64, heads: 2, size: 64 }),
+  plain({ length: 90, heads: 1, size: 32 }, {}, ', sharp', 3),
   plain({ batch: 2, length: 65, heads: 2, kvHeads: 1, size: 32 }),
   plain({ length: 200, heads: 4, kvHeads: 2, size: 64 }),
   plain({ length: 150, heads: 2, size: 80 }, { window: 70 }, ', a window of 70'),
