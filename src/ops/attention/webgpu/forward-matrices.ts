@@ -19,7 +19,7 @@ export const canUseMatrices = (launch: GpuLaunch<ForwardBuffers, ForwardParamete
 
 export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, geometry = m.matrixGeometry(launch.parameters.size)): GpuWork {
   const { parameters, has, dtype } = launch;
-  const { batch, length, heads, kvHeads, size, pagesPerRow } = parameters;
+  const { batch, length, heads, size, pagesPerRow } = parameters;
   const { sharers, rows } = geometry;
   const q = m.eights('q', dtype('q'), 'p.qPitch');
   const k = m.eights('k', dtype('k'), 'p.kPitch');
@@ -33,7 +33,7 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
   return {
     dispatches: m.matrixDispatches({
       geometry,
-      variant: `forward ${heads / kvHeads}`,
+      variant: 'forward',
       groups: batch * heads,
       rows: length,
       work: 2 * m.rowsOf(geometry) * size * Math.max(length, pagesPerRow * 64),
@@ -42,7 +42,7 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
       functions: `${placesCode(launch)} ${q.read} ${k.read} ${v.read} ${y.write} var<workgroup> grown: u32;`,
       tiles: { keys: width },
       body: `
-    ${matrixQuery(geometry, heads / kvHeads)}
+    ${matrixQuery(geometry)}
     ${m.loadRows(geometry, 'q', queryAt(geometry))}
     let factor = p.scale * ${Math.LOG2E};
     ${m.eachHigh(geometry, (i) => m.eachDeep(geometry, (s) => m.zeroSums(`y_${i}_${s}`)))}
@@ -105,7 +105,8 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
         workgroupBarrier();
         ${repeat(4 / sharers, (c) => `{ let at = strip + 4u + sharer * ${4 / sharers}u + ${c}u; strips[at] = bitcast<vec4<u32>>(shrink * bitcast<vec4<f32>>(strips[at])); }`)}
         workgroupBarrier();
-        ${m.eachHigh(geometry, (i) => `y_${i}_${s} = ${m.sumsOfStrip(geometry, i, 4)};`)}`,
+        ${m.eachHigh(geometry, (i) => `y_${i}_${s} = ${m.sumsOfStrip(geometry, i, 4)};`)}
+        workgroupBarrier();`,
         )}
       }
       ${repeat(
@@ -137,10 +138,10 @@ export const queryAt = (geometry: m.MatrixGeometry): string =>
  * Which query an invocation has. Declares b, h, head (of keys), t, live, own, earliest, row, and of the workgroup's queries the last position
  * and the first that one sees (tile_own, tile_from) and the least and the greatest of what all see (tile_first_own, tile_last_from).
  */
-export const matrixQuery = (geometry: m.MatrixGeometry, group: number): string => `
+export const matrixQuery = (geometry: m.MatrixGeometry): string => `
     let b = group / p.heads;
     let h = group % p.heads;
-    let head = h / ${group}u;
+    let head = h / (p.heads / p.kvHeads);
     let tile_first = tile * ${m.rowsOf(geometry)}u;
     let tile_last = min(tile_first + ${m.rowsOf(geometry) - 1}u, p.length - 1u);
     let live = tile_first + row_in_tile < p.length;

@@ -21,7 +21,7 @@ export function forwardByRows(launch: GpuLaunch<ForwardBuffers, ForwardParameter
     dispatches: rowDispatches({
       gpu,
       geometry,
-      variant: `rows ${size} ${heads / kvHeads}`,
+      variant: `rows ${size}`,
       groups: batch * kvHeads,
       rows: length * (heads / kvHeads),
       work: 2 * geometry.rows * size * seen,
@@ -30,7 +30,7 @@ export function forwardByRows(launch: GpuLaunch<ForwardBuffers, ForwardParameter
       functions: `${placesCode(launch)} ${q.read} ${k.read} ${v.read} ${y.write}`,
       tiles: ['keys', 'values'],
       body: `
-    ${queryRow(heads / kvHeads, geometry.rows)}
+    ${queryRow(geometry.rows)}
     let factor = p.scale * ${Math.LOG2E};
     ${eachOwn(geometry, (i) => `let q_${i} = factor * q_four(row, ${vectorAt(geometry, i)}); var y_${i} = vec4<f32>();`)}
     var largest = ${lowest};
@@ -42,7 +42,8 @@ export function forwardByRows(launch: GpuLaunch<ForwardBuffers, ForwardParameter
       for (var k = 0u; k < ${geometry.tile}u; k += 4u) {
         let j = vec4<u32>(key + k) + vec4<u32>(0u, 1u, 2u, 3u);
         let seen = (j >= vec4<u32>(earliest)) & (j <= vec4<u32>(own));
-        let scores = select(vec4<f32>(${lowest}), sum4(thread, ${products(geometry, 'q', 'keys', 'k')}), seen);
+        ${products(geometry, 'scores', 'q', 'keys', 'k')}
+        scores = select(vec4<f32>(${lowest}), scores, seen);
         let before = largest;
         largest = max(largest, max(max(scores.x, scores.y), max(scores.z, scores.w)));
         let weights = select(vec4<f32>(), exp2(scores - largest), seen);
@@ -68,17 +69,18 @@ const saturatedValue = (value: string): string => `vec4<f32>(${saturated(4, 'f16
  * Which query an invocation has: those of the heads that share a head of keys lie beside each other. Declares b, head (of keys), h, t, own
  * (its position), earliest (the first it sees), row, live, and tile_own and tile_from, the last and the first that the workgroup's queries see.
  */
-export const queryRow = (group: number, rows: number): string => `
+export const queryRow = (rows: number): string => `
+    let sharing = p.heads / p.kvHeads;
     let b = group / p.kvHeads;
     let head = group % p.kvHeads;
     let some = tile * ${rows}u + row_in_tile;
-    let live = some < p.length * ${group}u;
-    let t = min(some / ${group}u, p.length - 1u);
-    let h = head * ${group}u + some % ${group}u;
+    let live = some < p.length * sharing;
+    let t = min(some / sharing, p.length - 1u);
+    let h = head * sharing + some % sharing;
     let row = (b * p.length + t) * p.heads + h;
     let before_pass = positions_before(b);
     let own = before_pass + t;
     let earliest = first_seen(b, t, own);
-    let tile_first = tile * ${rows}u / ${group}u;
-    let tile_own = before_pass + min((tile * ${rows}u + ${rows - 1}u) / ${group}u, p.length - 1u);
+    let tile_first = tile * ${rows}u / sharing;
+    let tile_own = before_pass + min((tile * ${rows}u + ${rows - 1}u) / sharing, p.length - 1u);
     let tile_from = first_seen(b, tile_first, before_pass + tile_first);`;

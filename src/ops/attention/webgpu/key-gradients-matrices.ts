@@ -23,7 +23,7 @@ export function keyGradientsByMatrices(launch: GpuLaunch<BackwardBuffers, Backwa
     m.fetchTile(geometry, m.side, ['q', 'dy'], `let of_query = ${query} + r; let present = of_query < p.length; let at = (b * p.length + min(of_query, p.length - 1u)) * p.heads + ${h};`);
   return m.matrixDispatches({
     geometry,
-    variant: `key gradients ${group} ${outputs.map(({ name }) => name).join()}`,
+    variant: `key gradients ${outputs.map(({ name }) => name).join()}`,
     groups: batch * kvHeads,
     rows: length,
     work: 4 * m.rowsOf(geometry) * size * length * group,
@@ -48,7 +48,8 @@ export function keyGradientsByMatrices(launch: GpuLaunch<BackwardBuffers, Backwa
     let factor = p.scale * ${Math.LOG2E};
     ${outputs.map(({ name }) => m.eachHigh(geometry, (i) => m.eachDeep(geometry, (s) => m.zeroSums(`${name}_${i}_${s}`)))).join('\n')}
     ${m.declareNext(geometry, m.side, 'q')} ${m.declareNext(geometry, m.side, 'dy')}
-    for (var h = head * ${group}u; h < (head + 1u) * ${group}u; h++) {
+    let sharing = p.heads / p.kvHeads;
+    for (var h = head * sharing; h < (head + 1u) * sharing; h++) {
       ${fetch('h', 'first')}
       for (var query = first; query < p.length; query += ${m.side}u) {
         // Later queries see no earlier keys.

@@ -21,7 +21,7 @@ export function keyGradientsByRows(launch: GpuLaunch<BackwardBuffers, BackwardPa
   return rowDispatches({
     gpu,
     geometry,
-    variant: `key gradients ${size} ${group} ${outputs.map(({ name }) => name).join()}`,
+    variant: `key gradients ${size} ${outputs.map(({ name }) => name).join()}`,
     groups: batch * kvHeads,
     rows: length,
     work: 4 * geometry.rows * size * length * group,
@@ -44,7 +44,8 @@ export function keyGradientsByRows(launch: GpuLaunch<BackwardBuffers, BackwardPa
     let last_key = before_pass + min(first + ${geometry.rows - 1}u, p.length - 1u);
     ${eachOwn(geometry, (i) => `let k_${i} = k_four(row, ${vectorAt(geometry, i)}); let v_${i} = v_four(row, ${vectorAt(geometry, i)}); var dk_${i} = vec4<f32>(); var dv_${i} = vec4<f32>();`)}
     let factor = p.scale * ${Math.LOG2E};
-    for (var h = head * ${group}u; h < (head + 1u) * ${group}u; h++) {
+    let sharing = p.heads / p.kvHeads;
+    for (var h = head * sharing; h < (head + 1u) * sharing; h++) {
       for (var query = first - first % ${geometry.tile}u; query < p.length; query += ${geometry.tile}u) {
         if (first_seen(b, query, before_pass + query) > last_key) { break; }
         workgroupBarrier();
@@ -65,9 +66,9 @@ export function keyGradientsByRows(launch: GpuLaunch<BackwardBuffers, BackwardPa
           let seen = (vec4<u32>(own) >= vec4<u32>(earliest[r], earliest[r + 1u], earliest[r + 2u], earliest[r + 3u])) & (vec4<u32>(own) <= t);
           let log_sums = vec4<f32>(of_query[r].x, of_query[r + 1u].x, of_query[r + 2u].x, of_query[r + 3u].x);
           let deltas_of = vec4<f32>(of_query[r].y, of_query[r + 1u].y, of_query[r + 2u].y, of_query[r + 3u].y);
-          let scores = factor * sum4(thread, ${products(geometry, 'k', 'queries', 'r')});
-          let rises = sum4(thread, ${products(geometry, 'v', 'rises_of', 'r')});
-          let weights = select(vec4<f32>(), exp2(scores - log_sums), seen);
+          ${products(geometry, 'scores', 'k', 'queries', 'r')}
+          ${products(geometry, 'rises', 'v', 'rises_of', 'r')}
+          let weights = select(vec4<f32>(), exp2(factor * scores - log_sums), seen);
           let slopes = select(vec4<f32>(), weights * (rises - deltas_of), seen);
           ${addRows(geometry, 'weights', 'r', outputs.map(({ name }) => added[name]))}
         }

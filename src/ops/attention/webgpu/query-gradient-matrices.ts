@@ -8,7 +8,7 @@ import { placesCode, placesOf } from './places.js';
 
 export function queryGradientByMatrices(launch: GpuLaunch<BackwardBuffers, BackwardParameters>, geometry = m.matrixGeometry(launch.parameters.size)): GpuDispatch[] {
   const { parameters, dtype } = launch;
-  const { batch, length, heads, kvHeads, size, pagesPerRow } = parameters;
+  const { batch, length, heads, size, pagesPerRow } = parameters;
   const { sharers } = geometry;
   const q = m.eights('q', dtype('q'), 'p.qPitch');
   const k = m.eights('k', dtype('k'), 'p.kPitch');
@@ -19,7 +19,7 @@ export function queryGradientByMatrices(launch: GpuLaunch<BackwardBuffers, Backw
   const keyRow = (key: string) => `let j = ${key} + r; let present = j >= tile_from && j <= tile_own; let at = key_row(b, min(j, tile_own), head);`;
   return m.matrixDispatches({
     geometry,
-    variant: `query gradient ${heads / kvHeads}`,
+    variant: 'query gradient',
     groups: batch * heads,
     rows: length,
     work: 3 * m.rowsOf(geometry) * size * Math.max(length, pagesPerRow * 64),
@@ -28,7 +28,7 @@ export function queryGradientByMatrices(launch: GpuLaunch<BackwardBuffers, Backw
     functions: `${placesCode(launch)} ${q.read} ${k.read} ${v.read} ${dy.read} ${dq.write}`,
     tiles: { keys: m.side, values: m.side },
     body: `
-    ${matrixQuery(geometry, heads / kvHeads)}
+    ${matrixQuery(geometry)}
     ${m.loadRows(geometry, 'q', queryAt(geometry))}
     ${m.loadRows(geometry, 'dy', queryAt(geometry))}
     let factor = p.scale * ${Math.LOG2E};

@@ -18,7 +18,7 @@ export function queryGradientByRows(launch: GpuLaunch<BackwardBuffers, BackwardP
   return rowDispatches({
     gpu,
     geometry,
-    variant: `query gradient ${size} ${heads / kvHeads}`,
+    variant: `query gradient ${size}`,
     groups: batch * kvHeads,
     rows: length * (heads / kvHeads),
     work: 3 * geometry.rows * size * seen,
@@ -27,7 +27,7 @@ export function queryGradientByRows(launch: GpuLaunch<BackwardBuffers, BackwardP
     functions: `${placesCode(launch)} ${q.read} ${k.read} ${v.read} ${dy.read} ${dq.write}`,
     tiles: ['keys', 'values'],
     body: `
-    ${queryRow(heads / kvHeads, geometry.rows)}
+    ${queryRow(geometry.rows)}
     let factor = p.scale * ${Math.LOG2E};
     ${eachOwn(geometry, (i) => `let q_${i} = factor * q_four(row, ${vectorAt(geometry, i)}); let dy_${i} = dy_four(row, ${vectorAt(geometry, i)}); var dq_${i} = vec4<f32>();`)}
     let place = p.statistics_at + 2u * ((b * p.heads + h) * p.length + t);
@@ -40,8 +40,8 @@ export function queryGradientByRows(launch: GpuLaunch<BackwardBuffers, BackwardP
       for (var k = 0u; k < ${geometry.tile}u; k += 4u) {
         let j = vec4<u32>(key + k) + vec4<u32>(0u, 1u, 2u, 3u);
         let seen = (j >= vec4<u32>(earliest)) & (j <= vec4<u32>(own));
-        let scores = sum4(thread, ${products(geometry, 'q', 'keys', 'k')});
-        let rises = sum4(thread, ${products(geometry, 'dy', 'values', 'k')});
+        ${products(geometry, 'scores', 'q', 'keys', 'k')}
+        ${products(geometry, 'rises', 'dy', 'values', 'k')}
         let slopes = select(vec4<f32>(), exp2(scores - log_sum) * (rises - delta), seen);
         ${addRows(geometry, 'slopes', 'k', [{ to: 'dq', weights: 'slopes', tile: 'keys' }])}
       }

@@ -40,12 +40,14 @@ export const eachOwn = ({ own }: RowGeometry, statement: (i: number) => string):
 /** WGSL of the number of an invocation's vector i within its row. */
 export const vectorAt = ({ sharers }: RowGeometry, i: number): string => `${i * sharers}u + share`;
 
-/** WGSL of a vec4 of the products of a row in registers, `<row>_<i>`, with rows `first` … `first` + 3 of a tile. */
-export function products(geometry: RowGeometry, row: string, tile: string, first: string): string {
+/** Statements that declare `name`, a vec4 of the products of a row in registers, `<row>_<i>`, with rows `first` … `first` + 3 of a tile. */
+export function products(geometry: RowGeometry, name: string, row: string, tile: string, first: string): string {
   const pitch = geometry.own * geometry.sharers;
-  const one = (k: number) =>
-    Array.from({ length: geometry.own }, (_, i) => `dot(${row}_${i}, ${tile}[(${first} + ${k}u) * ${pitch}u + ${vectorAt(geometry, i)}])`).join(' + ');
-  return `vec4<f32>(${[0, 1, 2, 3].map(one).join(',\n          ')})`;
+  const one = Array.from({ length: geometry.own }, (_, i) => `dot(${row}_${i}, ${tile}[at + ${vectorAt(geometry, i)}])`).join(' + ');
+  return `
+        var ${name} = vec4<f32>();
+        for (var n = 0u; n < 4u; n++) { let at = (${first} + n) * ${pitch}u; ${name}[n] = ${one}; }
+        ${name} = sum4(thread, ${name});`;
 }
 
 /** Statements that add to rows in registers the rows of tiles, times weights (vec4), one of them at a time and only where `some` weight is not 0. */
@@ -56,18 +58,11 @@ export function addRows(
   added: readonly { readonly to: string; readonly weights: string; readonly tile: string }[],
 ): string {
   const pitch = geometry.own * geometry.sharers;
-  return [0, 1, 2, 3]
-    .map(
-      (k) => `
-        if (${some}[${k}] != 0.0) {
-          ${added
-            .map(({ to, weights, tile }) =>
-              eachOwn(geometry, (i) => `${to}_${i} += ${weights}[${k}] * ${tile}[(${first} + ${k}u) * ${pitch}u + ${vectorAt(geometry, i)}];`),
-            )
-            .join('\n          ')}
-        }`,
-    )
-    .join('');
+  const one = added.map(({ to, weights, tile }) => eachOwn(geometry, (i) => `${to}_${i} += ${weights}[n] * ${tile}[at + ${vectorAt(geometry, i)}];`)).join(' ');
+  return `
+        for (var n = 0u; n < 4u; n++) {
+          if (${some}[n] != 0.0) { let at = (${first} + n) * ${pitch}u; ${one} }
+        }`;
 }
 
 /**
