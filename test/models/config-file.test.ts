@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
 import { PlanBackend } from '../../src/backend/plan/plan-backend.js';
-import { LanguageModel, mambaConfig, mambaFamily, readConfigFile, type MambaConfig } from '../../src/models/index.js';
+import { familyNamed, familyNames, LanguageModel, mambaConfig, mambaFamily, readConfigFile, type MambaConfig } from '../../src/models/index.js';
 import { warnOnConsole } from '../../src/models/config-keys.js';
 import { describedBy } from '../../src/models/registry.js';
 import { ArgumentError, type CheckpointError } from '../../src/util/errors.js';
@@ -19,6 +19,10 @@ function parsed(json: object): { config: MambaConfig; warnings: string[] } {
 }
 
 const refusal = (json: object): Promise<CheckpointError> => checkpointErrorOf(() => Promise.resolve().then(() => parsed(json)));
+
+/** The `model_type`s that are known, as messages list them. */
+const known = familyNames().flatMap((name) => familyNamed(name).modelTypes.map((type) => `"${type}"`));
+const types = `${known.slice(0, -1).join(', ')} or ${known.at(-1) ?? ''}`;
 
 describe('keys of a config.json', () => {
   test('a converted checkpoint has both dialects, as state-spaces/mamba-130m-hf', () => {
@@ -69,8 +73,8 @@ describe('keys of a config.json', () => {
     [{ ...transformers, layer_norm_epsilon: -1 }, `key 'layer_norm_epsilon': is -1; expected a number of at least 0`],
     [{ ...transformers, rms_norm: false }, `key 'rms_norm': is false; expected true`],
     [{ ...transformers, quantization_config: { quant_method: 'bitsandbytes' } }, `key 'quantization_config': the weights are quantized by bitsandbytes; expected plain ones`],
-    [{ ...transformers, model_type: 'falcon-mamba' }, `key 'model_type': is "falcon-mamba"; expected "mamba", "elapid-mamba-lti", "falcon_mamba" or "elapid-gru". Hint: did you mean 'falcon_mamba'?`],
-    [{ vocab_size: 1, hidden_size: 8, num_hidden_layers: 1 }, `key 'model_type': is missing; expected "mamba", "elapid-mamba-lti", "falcon_mamba" or "elapid-gru" (the config.json of transformers), or d_model`],
+    [{ ...transformers, model_type: 'falcon-mamba' }, `key 'model_type': is "falcon-mamba"; expected ${types}. Hint: did you mean 'falcon_mamba'?`],
+    [{ vocab_size: 1, hidden_size: 8, num_hidden_layers: 1 }, `key 'model_type': is missing; expected ${types} (the config.json of transformers), or d_model`],
     [{ model_type: 'mamba', vocab_size: 8, num_hidden_layers: 1 }, `key 'hidden_size': is missing; expected the width of the residual stream`],
     [{ d_model: 8, vocab_size: 8 }, `key 'n_layer': is missing; expected the number of layers`],
     [{ ...official, ssm_cfg: { d_stat: 4 } }, `key 'ssm_cfg.d_stat': is not a key that is known here. Hint: did you mean 'd_state'?`],

@@ -99,10 +99,10 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
   });
 
   test('the config of another kind of model', async () => {
-    copyFileSync(goldenPath('hf-mamba2/config.json'), config());
+    editConfig({ model_type: 'mamba3' });
     const error = await refusal();
     expect(error).toMatchObject({ file: config(), key: 'model_type' });
-    expect(error.message).toContain('is "mamba2"; expected "mamba", "elapid-mamba-lti", "falcon_mamba" or "elapid-gru"');
+    expect(error.message).toMatch(/is "mamba3"; expected "mamba", .*"falcon_mamba".* or "elapid-gru"/);
   });
 
   test('a config that is wrong is named even where the weights were given as a file', async () => {

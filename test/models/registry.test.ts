@@ -21,7 +21,7 @@ describe('the registry of families', () => {
 
   test.each([
     ['mambo', /familyNamed: name is 'mambo'; expected one of mamba, falcon-mamba.*did you mean 'mamba'/],
-    ['transformer', /familyNamed: name is 'transformer'; expected one of mamba, falcon-mamba/],
+    ['perceiver', /familyNamed: name is 'perceiver'; expected one of mamba, falcon-mamba/],
   ])('has no family %s', (name, message) => {
     expect(() => familyNamed(name)).toThrow(message);
   });
