@@ -1,6 +1,7 @@
-// The operations of mamba-130m by themselves, at the model's shapes.
+// The operations of mamba-130m and of a Transformer of its size by themselves, at the models' shapes.
 import {
   adamwStep,
+  attention,
   causalConv1d,
   causalConv1dStep,
   embedding,
@@ -10,6 +11,7 @@ import {
   scope,
   selectiveScanStep,
   Tape,
+  tensor,
   valueAndGradients,
 } from 'elapid';
 import { config } from '../lib/model.mjs';
@@ -196,6 +198,26 @@ const norm = (/** @type {Backend} */ backend) => {
   return { ...tensors, forward: () => rmsNorm(x, weight, { residual }).y, dispose: disposeAll(Object.values(tensors)) };
 };
 
+/** Attention of the Transformer of mamba-130m's size: H heads of P numbers. */
+const [H, P] = [12, 64];
+const pairs = (H * L * (L + 1)) / 2;
+
+const heads = (/** @type {Backend} */ backend) => {
+  const [q, k, v] = /** @type {[Tensor, Tensor, Tensor]} */ ([0, 1, 2].map(() => values(backend, [1, L, H, P])));
+  return { inputs: [q, k, v], forward: () => attention(q, k, v), dispose: disposeAll([q, k, v]) };
+};
+
+const pageLength = 64;
+const before = 1000;
+
+/** Keys, values, pages and how many positions there are, for one more position. @param {Backend} backend */
+function cached(backend) {
+  const count = Math.ceil((before + 1) / pageLength);
+  const pool = () => values(backend, [count, pageLength, H, P]);
+  const pages = tensor(backend, Int32Array.from({ length: count }, (_, i) => i), [1, count], 'i32');
+  return [pool(), pool(), pages, tensor(backend, Int32Array.of(before), [1], 'i32')];
+}
+
 const trained = 2 ** 24;
 
 export const operationRows = [
@@ -241,6 +263,27 @@ export const operationRows = [
       const { inputs, forward, dispose } = scanInputs(backend, { batch: 1, length: L, channels: E, states: N });
       const dy = values(backend, [1, L, E]);
       return backward(Object.values(inputs), () => forward().y, dy, () => (dispose(), dy.dispose()));
+    },
+  }),
+  operationRow({
+    name: 'attention',
+    what: `causal attention, B1 L${L} H${H} P${P}`,
+    unit: 'GFLOP/s',
+    work: 4 * pairs * P,
+    make(backend) {
+      const { forward, dispose } = heads(backend);
+      return { call: forward, dispose };
+    },
+  }),
+  operationRow({
+    name: 'attention-backward',
+    what: `causal attention, B1 L${L} H${H} P${P}, all gradients: five products, as weights are not kept`,
+    unit: 'GFLOP/s',
+    work: 10 * pairs * P,
+    make(backend) {
+      const { inputs, forward, dispose } = heads(backend);
+      const dy = values(backend, [1, L, H, P]);
+      return backward(inputs, forward, dy, () => (dispose(), dy.dispose()));
     },
   }),
   operationRow({
@@ -330,6 +373,19 @@ export const operationRows = [
         selectiveScanStep(state, x, x, A, b, b, { z: x, deltaSoftplus: true });
       const { call, dispose } = replayed(backend, sets, step);
       return { call, dispose: () => (dispose(), x.dispose(), b.dispose()) };
+    },
+  }),
+  operationRow({
+    name: 'decode-attention',
+    what: `attention, a position after ${before} others in each of ${layers / 2} layers`,
+    unit: 'GB/s',
+    work: (layers / 2) * 2 * (before + 1) * H * P * float,
+    make(backend) {
+      const q = values(backend, [1, 1, H, P]);
+      const step = (/** @type {Tensor} */ keys, /** @type {Tensor} */ values, /** @type {Tensor} */ pages, /** @type {Tensor} */ positions) =>
+        attention(q, q, q, { cache: { keys, values, pages, positions } });
+      const { call, dispose } = replayed(backend, Array.from({ length: layers / 2 }, () => cached(backend)), step);
+      return { call, dispose: () => (dispose(), q.dispose()) };
     },
   }),
 ];

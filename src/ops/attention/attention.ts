@@ -1,7 +1,7 @@
 import { empty, expectNumber, expectRank, expectShape, formatShape, isRecording, launch, operation, record, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
 import { ShapeError } from '../../util/errors.js';
 import * as kernels from './kernels.js';
-import { pageLength } from './reference.js';
+import { largestSize, pageLength } from './reference.js';
 
 /** Keys and values of earlier positions, in pages of 64 positions that need not lie in order. */
 export interface AttentionCache {
@@ -35,7 +35,7 @@ export interface AttentionOptions {
  * No [L,L] matrix is ever in memory: kernels go over tiles of keys with a running maximum and sum, and the backward pass works
  * the weights out again from the saved logarithms of sums.
  *
- * @param q [B,L,H,P] f32 or f16
+ * @param q [B,L,H,P] f32 or f16, P ≤ 256
  * @param k [B,L,G,P], G a divisor of H
  * @param v [B,L,G,P]
  * @returns [B,L,H,P] of q's dtype
@@ -119,6 +119,9 @@ function checkSizes(q: Tensor, k: Tensor, v: Tensor, begins: Tensor | null): Siz
   expectRank('attention', 'q', q.shape, 4, '[B,L,H,P]');
   expectRank('attention', 'k', k.shape, 4, '[B,L,G,P]');
   const [batch = 0, length = 0, heads = 0, size = 0] = q.shape;
+  if (size > largestSize) {
+    throw new ShapeError({ operation: 'attention', argument: 'q', expected: `[B,L,H,P] with P ≤ ${largestSize}`, got: formatShape(q.shape) });
+  }
   const kvHeads = k.shape[2] ?? 0;
   const keyShape = [batch, length, kvHeads, size];
   expectShape('attention', 'k', k.shape, keyShape, '[B,L,G,P]');

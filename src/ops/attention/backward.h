@@ -48,6 +48,7 @@ inline void add_gradient(const Sequence<AttentionBackward>& s, const float* from
     const i64 own = tile * kPage + j - s.before();
     if (own < 0) continue;
     float* const row = to + ((s.batch * s.a.length + own) * s.a.kvHeads + kv_head) * size;
+    if (j + kRowsAhead <= used.last) prefetch_row<1>(row + kRowsAhead * s.a.kvHeads * size, size);
     each_vector_of(size, [&](i64 i, i64 n) { store_first(row + i, load_first(row + i, n) + load(from + j * width + i) * splat(factor), n); });
   }
 }

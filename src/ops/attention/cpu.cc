@@ -9,7 +9,7 @@ namespace ELAPID_TARGET {
 
 void attention(const Attention& a, Pool& pool) {
   if (a.batch == 0 || a.length == 0 || a.heads == 0) return;
-  if (a.length * (a.heads / a.kvHeads) <= kFewQueries) attend_few(a, pool);
+  if (is_few(a)) attend_few(a, pool);
   else attend_many(a, pool);
 }
 

@@ -123,11 +123,16 @@ inline void add_tile(const Part& p, i64 tile, Span used, float* products, float*
   }
 }
 
+constexpr i64 kSharedFloats = kSharedScratchBytes / sizeof(float);
+
+// Floats of a head of keys in a part: its queries' maxima, totals and sums.
+ELAPID_INLINE i64 part_floats(const Attention& a) { return a.length * (a.heads / a.kvHeads) * (padded(a.size) + 2); }
+
+// Whether queries are few, and a part of a sequence fits the memory that threads share.
+inline bool is_few(const Attention& a) { return a.length * (a.heads / a.kvHeads) <= kFewQueries && a.kvHeads * part_floats(a) <= kSharedFloats; }
+
 inline void attend_few(const Attention& a, Pool& pool) {
-  const i64 rows = a.length * (a.heads / a.kvHeads), width = padded(a.size);
-  // Heads of a task: as many as its scratch holds, and fewer where there are too few parts for the threads. No result depends on it.
-  // A part of a head: its maxima, totals and sums.
-  const i64 head_floats = rows * (width + 2);
+  const i64 rows = a.length * (a.heads / a.kvHeads), width = padded(a.size), head_floats = part_floats(a);
   const auto span_of = [&](i64 batch) {
     const Sequence<Attention> s{a, batch};
     Span span;
@@ -140,14 +145,15 @@ inline void attend_few(const Attention& a, Pool& pool) {
     most_tiles = max(most_tiles, span.empty() ? 0 : span.last / kPage - span.first / kPage + 1);
   }
   // Parts are as short as shared scratch allows, sequences go by groups where not even one part of each fits.
-  const i64 capacity = max(i64(kSharedScratchBytes / sizeof(float)) / (a.kvHeads * head_floats), i64(1));
-  const i64 together = min(a.batch, capacity), part_tiles = ceil_div(most_tiles, max(capacity / together, i64(1)));
+  const i64 capacity = kSharedFloats / (a.kvHeads * head_floats);
+  const i64 together = min(a.batch, capacity), part_tiles = ceil_div(most_tiles, capacity / together);
   const i64 parts = ceil_div(most_tiles, part_tiles);
   float* const shared = pool.shared<float>();
   const auto part_at = [&](i64 index, i64 head) { return shared + (index * a.kvHeads + head) * head_floats; };
   // Floats of a task for a head, at most, with what fills vectors.
   const i64 task_floats = kPage * 2 * kLanes + 2 * head_floats + rows * 2 * kLanes;
   const i64 most_heads = max(i64(kThreadScratchBytes / sizeof(float)) / task_floats, i64(1));
+  // Heads of a task: as many as its scratch holds, and fewer where there are too few parts for the threads. No result depends on it.
   const i64 wanted = min(a.kvHeads, ceil_div(2 * pool.threads(), together * parts));
   const i64 heads = min(ceil_div(a.kvHeads, wanted), most_heads), chunks = ceil_div(a.kvHeads, heads);
 

@@ -6,8 +6,8 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-// Queries of a block: its tiles of keys are copied once for all of them.
-constexpr i64 kBlockPanels = 128 / kPanel;
+// Queries of a block at most: its tiles of keys are copied once for all of them.
+constexpr i64 kBlockPanels = 256 / kPanel;
 constexpr i64 kBlockRows = kBlockPanels * kPanel;
 
 // A maximum before there is any, far above what products of keys that a query does not see are.
@@ -57,10 +57,10 @@ struct ForwardScratch {
   }
 };
 
-// Rows [row, row + kBlockRows) of a head of keys.
-inline void attend_block(const Attention& a, i64 batch, i64 kv_head, i64 row, const ForwardScratch& to) {
+// Rows [row, row + rows) of a head of keys, at most kBlockRows.
+inline void attend_block(const Attention& a, i64 batch, i64 kv_head, i64 row, i64 rows, const ForwardScratch& to) {
   const Sequence<Attention> s{a, batch};
-  const i64 width = padded(a.size), panels = ceil_div(min(s.rows() - row, kBlockRows), kPanel);
+  const i64 width = padded(a.size), panels = ceil_div(rows, kPanel);
   Panel panel[kBlockPanels];
   Span all;
   for (i64 p = 0; p < panels; p++) {
@@ -91,7 +91,7 @@ inline void attend_block(const Attention& a, i64 batch, i64 kv_head, i64 row, co
     store(to.maxima + v, load(to.maxima + v) * kLn2 + log(total));
     store(to.totals + v, 1.0f / total);
   }
-  for (i64 r = 0; r < min(s.rows() - row, kBlockRows); r++) {
+  for (i64 r = 0; r < rows; r++) {
     float* const y = a.y + s.query_row(kv_head, row + r) * a.size;
     const vf factor = splat(to.totals[r]);
     each_vector_of(a.size, [&](i64 i, i64 n) { store_first(y + i, load(to.sums + r * width + i) * factor, n); });
@@ -100,10 +100,12 @@ inline void attend_block(const Attention& a, i64 batch, i64 kv_head, i64 row, co
 }
 
 inline void attend_many(const Attention& a, Pool& pool) {
-  const i64 blocks = ceil_div(a.length * (a.heads / a.kvHeads), kBlockRows);
-  pool.each(a.batch * a.kvHeads * blocks, [&](i64 task, int thread) {
-    const i64 block = task % blocks, head = task / blocks;
-    attend_block(a, head / a.kvHeads, head % a.kvHeads, block * kBlockRows, ForwardScratch(pool.scratch<float>(thread), a.size));
+  const i64 heads = a.batch * a.kvHeads, rows = a.length * (a.heads / a.kvHeads), panels = ceil_div(rows, kPanel);
+  // Blocks are long, but there are some for each thread. No result depends on them.
+  const i64 block = kPanel * min(kBlockPanels, ceil_div(panels, ceil_div(4 * pool.threads(), heads))), blocks = ceil_div(rows, block);
+  pool.each(heads * blocks, [&](i64 task, int thread) {
+    const i64 row = task % blocks * block, head = task / blocks;
+    attend_block(a, head / a.kvHeads, head % a.kvHeads, row, min(block, rows - row), ForwardScratch(pool.scratch<float>(thread), a.size));
   });
 }
 

@@ -3,6 +3,9 @@
 /** Positions of a page. The kernels' tiles of keys are as long, so that no tile lies in two pages. */
 export const pageLength = 64;
 
+/** Numbers of a head at most: what the kernels' tiles have room for. */
+export const largestSize = 256;
+
 /** The sizes of a launch. */
 export interface AttentionSizes {
   readonly batch: number;
