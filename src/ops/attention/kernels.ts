@@ -131,6 +131,9 @@ export const attentionBackward = defineKernel('attention_backward', {
 export const appendPositions = defineKernel('append_positions', {
   buffers: { keys: input.float, values: input.float, positions: input.i32, pages: input.i32, keyPool: inout.f32, valuePool: inout.f32 },
   parameters: { batch: 'int', length: 'int', heads: 'int', size: 'int', pagesPerRow: 'int', keyPitch: 'int', valuePitch: 'int' },
+  divisions: ({ length, heads, pagesPerRow, keyPitch, valuePitch }) => [
+    { along: 'batch', strides: { keys: length * heads * keyPitch, values: length * heads * valuePitch, positions: 1, pages: pagesPerRow } },
+  ],
   touched: ({ batch, length, heads, size }) => ({ keyPool: batch * length * heads * size, valuePool: batch * length * heads * size }),
   webgpu: appendPositionsGpu,
   reference({ keys, values, positions, pages, keyPool, valuePool }, p) {
@@ -155,6 +158,7 @@ export const appendPositions = defineKernel('append_positions', {
 export const documentBegins = defineKernel('document_begins', {
   buffers: { starts: optionalInput.i32, positions: optionalInput.i32, before: optionalInput.i32, begins: output.i32, after: optionalOutput.i32 },
   parameters: { batch: 'int', length: 'int', startsPitch: 'int' },
+  divisions: ({ length, startsPitch }) => [{ along: 'batch', strides: { starts: startsPitch, positions: 1, before: 1, begins: length, after: 1 } }],
   webgpu: documentBeginsGpu,
   reference({ starts, positions, before, begins, after }, { batch, length, startsPitch }) {
     for (let b = 0; b < batch; b++) {
