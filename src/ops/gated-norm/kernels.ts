@@ -18,7 +18,6 @@ export const gatedRmsNorm = defineKernel('gated_rms_norm', {
   divisions: ({ columns, groups, xPitch, zPitch }) => [
     { along: 'rows', strides: { x: xPitch, z: zPitch, y: columns, statistics: groups } },
   ],
-  optional: true,
   reference({ x, z, weight, y, statistics }, { rows, columns, groups, xPitch, zPitch, epsilon, normFirst }) {
     const size = columns / groups;
     for (let part = 0; part < rows * groups; part++) {
@@ -54,7 +53,6 @@ export const gatedRmsNormBackward = defineKernel('gated_rms_norm_backward', {
   divisions: ({ columns, groups, xPitch, zPitch, dyPitch }) => [
     { along: 'rows', strides: { x: xPitch, z: zPitch, statistics: groups, dy: dyPitch, dx: columns, dz: columns }, ...added('dweight') },
   ],
-  optional: true,
   reference({ x, z, weight, statistics, dy, dx, dz, dweight }, { rows, columns, groups, xPitch, zPitch, dyPitch, normFirst }) {
     const size = columns / groups;
     dweight?.fill(0);

@@ -37,7 +37,6 @@ export const ssd = defineKernel('ssd', {
   parameters: { batch: 'int', length: 'int', ...sizes, ...pitches, ...how, ...cut },
   operations: chunked,
   divisions: ssdDivisions,
-  optional: true,
   reference: ssdReference,
 });
 
@@ -69,7 +68,6 @@ export const ssdBackward = defineKernel('ssd_backward', {
   parameters: { batch: 'int', length: 'int', ...sizes, ...pitches, dyPitch: 'int', ...how, ...cut },
   operations: (p) => 2 * chunked(p),
   divisions: ssdBackwardDivisions,
-  optional: true,
   reference: ssdBackwardReference,
 });
 
@@ -79,6 +77,5 @@ export const ssdStep = defineKernel('ssd_step', {
   parameters: { batch: 'int', ...sizes, ...pitches, ...how },
   operations: (p) => p.batch * p.heads * p.headSize * (5 * p.stateSize + 8),
   divisions: ssdStepDivisions,
-  optional: true,
   reference: ssdStepReference,
 });

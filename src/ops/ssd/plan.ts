@@ -1,6 +1,8 @@
-/** Numbers of a chunk's rows of B at most, and of a head's state: what fits the kernels' scratch memory. */
+/** Numbers of a chunk's rows of B at most, and of the states of a task's heads: what fits the kernels' scratch memory. */
 const mostChunkNumbers = 32768;
 const mostStateNumbers = 65536;
+/** Features of a head that a task works on at a time, at most. */
+const mostFeatures = 128;
 
 /** Positions of a chunk at most. */
 export const longestChunk = 256;
@@ -38,7 +40,7 @@ export function planSsd({ batch, length, heads, headSize, groups, stateSize }: S
   const chunk = wanted ?? Math.min(usualChunk, mostChunk(stateSize));
   const perGroup = heads / groups;
   const byWork = Math.ceil(perGroup / Math.ceil(enoughTasks / (batch * groups)));
-  const byMemory = Math.floor(mostStateNumbers / (stateSize * Math.min(headSize, 64)));
+  const byMemory = Math.floor(mostStateNumbers / (stateSize * Math.min(Math.ceil(headSize / 16) * 16, mostFeatures)));
   const blockHeads = Math.max(1, Math.min(byWork, byMemory));
   return { chunk, chunks: Math.ceil(length / chunk), blockHeads, blocks: Math.ceil(perGroup / blockHeads) };
 }
