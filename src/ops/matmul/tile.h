@@ -111,20 +111,5 @@ constexpr Tiles make_tiles() {
 
 inline constexpr Tiles kTiles = make_tiles();
 
-// c (+)= a·b for packed rows and packed columns. A panel of b is used for all rows before the next one. Panels of b are
-// `panel` floats apart and their rows `step`.
-ELAPID_INLINE void multiply_panels(const float* a, i64 rows, const float* b, i64 panel, i64 step, i64 columns, i64 depth,
-                                   const TileOutput& to) {
-  for (i64 j = 0; j < columns; j += kTileColumns) {
-    const i64 width = min(columns - j, i64(kTileColumns));
-    const int vectors = int(ceil_div(width, kLanes));
-    for (i64 i = 0; i < rows; i += kTileRows) {
-      const int height = int(min(rows - i, i64(kTileRows)));
-      const TileOutput tile{to.c + i * to.ldc + j, to.ldc, to.bias == nullptr ? nullptr : to.bias + j, width, to.add};
-      kTiles.of[height - 1][vectors - 1](depth, a + i * depth, b + j / kTileColumns * panel, step, tile);
-    }
-  }
-}
-
 }  // namespace ELAPID_TARGET
 }  // namespace elapid

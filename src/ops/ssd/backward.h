@@ -8,50 +8,44 @@ namespace ELAPID_TARGET {
 
 struct SsdBackwardScratch {
   Steps steps;
-  // Of the run: C and B as left factors (rows, columns), B as a right one; C Bᵀ; L ⊙ M summed over heads; sums for dC and dB.
-  float *c_rows, *b_rows, *c_across, *b_columns, *products, *squares, *dc, *db;
-  // Of a head: L ⊙ C Bᵀ; M, then L ⊙ C Bᵀ ⊙ M; the rows Δx, dY, w ⊙ dY, U, s; dY S_in; factors.
-  float *sums, *weights, *pairs, *inputs, *slopes, *decayed, *u, *y, *t, *left, *right, *state, *v, *r, *da, *states;
+  // Of the run: B and C; B as columns; C Bᵀ; L ⊙ M summed over heads; sums for dB and dC.
+  float *b, *c, *b_columns, *products, *squares, *db, *dc;
+  // Of a head: L ⊙ C Bᵀ; M, then L ⊙ C Bᵀ ⊙ M; the rows Δx, dY, U, and s or others; dY S_in; a matrix's columns; factors.
+  float *sums, *weights, *pairs, *inputs, *slopes, *u, *rows, *t, *right, *state, *v, *r, *da, *states;
 
-  SsdBackwardScratch(Carver carver, i64 chunk, i64 states_of_head, i64 width) : steps(carver) {
-    const i64 square = chunk * whole_vectors(chunk), n = states_of_head, wide = whole_columns(whole_vectors(n));
-    c_rows = carver.take(whole_rows(chunk) * n);
-    b_rows = carver.take(whole_rows(chunk) * n);
-    c_across = carver.take(whole_rows(n) * chunk);
-    b_columns = carver.take(whole_columns(chunk) * n);
-    products = carver.take(square);
-    squares = carver.take(square);
-    dc = carver.take(chunk * wide);
-    db = carver.take(chunk * wide);
-    sums = carver.take(kMostRun + 16);
-    weights = carver.take(square);
-    pairs = carver.take(square);
-    float** const rows_of_run[] = {&inputs, &slopes, &decayed, &u, &y};
-    for (float** rows : rows_of_run) *rows = carver.take(chunk * width);
-    t = carver.take(chunk * wide);
-    left = carver.take(whole_rows(chunk) * max(chunk, width));
-    right = carver.take(max(whole_columns(chunk) * width, wide * max(width, chunk)));
+  SsdBackwardScratch(Carver carver, i64 chunk, i64 n, i64 width) : steps(carver) {
+    const i64 count = whole_rows(chunk), wide = whole_vectors(n);
+    b = carver.take(count * kStates);
+    c = carver.take(count * kStates);
+    b_columns = carver.take(transposed_step(chunk) * n);
+    float** const squares_of_run[] = {&products, &squares, &weights, &pairs};
+    for (float** square : squares_of_run) *square = carver.take(count * kSquare);
+    float** const rows_of_states[] = {&db, &dc, &t};
+    for (float** some : rows_of_states) *some = carver.take(count * wide);
+    float** const rows_of_features[] = {&inputs, &slopes, &u, &rows};
+    for (float** some : rows_of_features) *some = carver.take(count * kFeatures);
+    right = carver.take(width * max(transposed_step(chunk), transposed_step(n)));
     state = carver.take(n * width);
-    float** const numbers_of_run[] = {&v, &r, &da};
-    for (float** numbers : numbers_of_run) *numbers = carver.take(kMostRun + 16);
+    float** const numbers[] = {&sums, &v, &r, &da};
+    for (float** some : numbers) *some = carver.take(kSquare);
     states = carver.next;
   }
 };
 
 struct SsdRun {
-  i64 begin, row, count, square;
+  i64 begin, row, count;
   // The state before the run, or its gradient after the run, may be other than zero.
   bool has_state, has_gradient;
 };
 
 // dY = dy·silu(z) for the rows of a run, or zeros.
 inline void read_slopes(const SsdBackward& a, const Block& block, const SsdRun& run, i64 column, float* to) {
-  if (a.dy == nullptr) return clear(to, run.count * block.width);
-  copy_rows(a.dy + run.row * a.dyPitch + column, a.dyPitch, run.count, block.features, block.width, nullptr, to);
+  if (a.dy == nullptr) return clear(to, run.count * kFeatures);
+  copy_rows(a.dy + run.row * a.dyPitch + column, a.dyPitch, run.count, block.features, nullptr, to, kFeatures);
   if (a.z == nullptr) return;
   for (i64 t = 0; t < run.count; t++) {
     const float* const z = a.z + (run.row + t) * a.zPitch + column;
-    float* const row = to + t * block.width;
+    float* const row = to + t * kFeatures;
     each_vector_of(block.features, [&](i64 i, i64 n) {
       const vf gate = load_first(z + i, n);
       store(row + i, load(row + i) * gate * fast_sigmoid(gate));
@@ -62,31 +56,33 @@ inline void read_slopes(const SsdBackward& a, const Block& block, const SsdRun& 
 // dz = dy·s·silu′(z), with s worked out again.
 inline void gate_gradient(const SsdBackward& a, const Block& block, i64 h, const SsdRun& run, const float* state, const SsdBackwardScratch& to) {
   const i64 width = block.width, column = block.column(a, h);
+  const Left weights{to.weights};
+  const Right inputs{to.inputs, kFeatures};
   if (run.has_state) {
-    multiply_part<Part::kAll>(to.c_rows, run.count, a.stateSize, Columns::rows(state, width), width, to.y, width, false);
-    scale_rows(to.y, run.count, width, to.steps.from_start);
+    multiply_part<kStates, Part::kAll, Sum::kSet>({to.c}, run.count, a.stateSize, {state, width}, width, {to.rows, kFeatures});
+    multiply_part<kSquare, Part::kLower, Sum::kScale>(weights, run.count, run.count, inputs, width, {to.rows, kFeatures, to.steps.from_start, 1});
+  } else {
+    multiply_part<kSquare, Part::kLower, Sum::kSet>(weights, run.count, run.count, inputs, width, {to.rows, kFeatures});
   }
-  rows_as_lines(to.weights, run.square, run.count, run.count, to.left);
-  multiply_part<Part::kLower>(to.left, run.count, run.count, Columns::rows(to.inputs, width), width, to.y, width, run.has_state);
-  add_skip(a, block, h, run.row, run.count, to.y);
+  add_skip(a, block, h, run.row, run.count, to.rows);
   for (i64 t = 0; t < run.count; t++) {
     const float *const z = a.z + (run.row + t) * a.zPitch + column, *const dy = a.dy == nullptr ? nullptr : a.dy + (run.row + t) * a.dyPitch + column;
     float* const dz = a.dz + (run.row + t) * a.heads * a.headSize + column;
     each_vector_of(block.features, [&](i64 i, i64 n) {
       const vf gate = load_first(z + i, n), sigmoid = fast_sigmoid(gate), d = dy == nullptr ? vf{} : load_first(dy + i, n);
-      store_first(dz + i, d * load(to.y + t * width + i) * sigmoid * (1.0f + gate * (1.0f - sigmoid)), n);
+      store_first(dz + i, d * load(to.rows + t * kFeatures + i) * sigmoid * (1.0f + gate * (1.0f - sigmoid)), n);
     });
   }
 }
 
 // Σ_{s<k≤t} of pairs[t][s], for every k: sums over t ≥ k are kept for each s, and those of s < k are added.
-inline void pair_sums(const float* pairs, i64 square, i64 count, float* columns, float* to) {
+inline void pair_sums(const float* pairs, i64 count, float* columns, float* to) {
   const vi lanes = lane_numbers();
-  for (i64 s = 0; s < square; s += kLanes) store(columns + s, vf{});
+  for (i64 s = 0; s < count; s += kLanes) store(columns + s, vf{});
   for (i64 t = count - 1; t >= 0; t--) {
     vf total{};
     for (i64 s = 0; s <= t; s += kLanes) {
-      const vf sum = load(columns + s) + load(pairs + t * square + s);
+      const vf sum = load(columns + s) + load(pairs + t * kSquare + s);
       store(columns + s, sum);
       total += lanes < splat(i32(t - s)) ? sum : vf{};
     }
@@ -97,18 +93,17 @@ inline void pair_sums(const float* pairs, i64 square, i64 count, float* columns,
 // What a head adds to dC for the state before the run, and v_t = w_t dY_t·(S_in C_t).
 inline void read_gradient(const SsdBackward& a, const Block& block, const SsdRun& run, const float* kept, i64 pitch, const SsdBackwardScratch& to) {
   const i64 states = a.stateSize, wide = whole_vectors(states);
-  rows_as_lines(to.slopes, block.width, run.count, block.features, to.left);
-  const Columns columns = rows_as_columns(kept, pitch, states, block.features, to.right);
-  multiply_part<Part::kAll>(to.left, run.count, block.features, columns, min(wide, whole_columns(states)), to.t, wide, false);
+  const Right columns = transposed(kept, pitch, states, block.features, to.right);
+  multiply_part<kFeatures, Part::kAll, Sum::kSet>({to.slopes}, run.count, block.features, columns, states, {to.t, wide});
   for (i64 t = 0; t < run.count; t++) {
-    const float* const c = a.C + (run.row + t) * a.cPitch + block.group * states;
+    const float* const c = to.c + t * kStates;
     const vf decay = splat(to.steps.from_start[t]);
     vf total{};
-    each_vector_of(states, [&](i64 n, i64 left) {
+    for (i64 n = 0; n < states; n += kLanes) {
       const vf term = load(to.t + t * wide + n) * decay;
-      total += term * load_first(c + n, left);
+      total += term * load(c + n);
       store(to.dc + t * wide + n, load(to.dc + t * wide + n) + term);
-    });
+    }
     to.v[t] = sum(total);
   }
 }
@@ -116,31 +111,32 @@ inline void read_gradient(const SsdBackward& a, const Block& block, const SsdRun
 // One head in one run. `gradient` is R, [states][width], and becomes dS_in. `parts` get sums for A, the bias, and D of each feature.
 inline void ssd_head_backward(const SsdBackward& a, const Block& block, i64 h, const SsdRun& run, const float* kept, float* parts,
                               const SsdBackwardScratch& to) {
-  const i64 states = a.stateSize, width = block.width, square = run.square, count = run.count, column = block.column(a, h);
-  const i64 wide = whole_vectors(states);
+  const i64 states = a.stateSize, width = block.width, count = run.count, column = block.column(a, h);
   const Steps& steps = to.steps;
-  float* const gradient = to.states + h * states * width;
+  float* const gradient = to.states + h * whole_rows(states) * width;
   read_steps(a, run.row, count, block.head + h, steps);
   const float* const x = a.x + run.row * a.xPitch + column;
-  copy_rows(x, a.xPitch, count, block.features, width, steps.delta, to.inputs);
+  copy_rows(x, a.xPitch, count, block.features, steps.delta, to.inputs, kFeatures);
   read_slopes(a, block, run, column, to.slopes);
+  ask_for_next<0>(x, a.xPitch, count, block.features);
+  if (a.dy != nullptr) ask_for_next<0>(a.dy + run.row * a.dyPitch + column, a.dyPitch, count, block.features);
+  if (a.dx != nullptr) ask_for_next<1>(a.dx + run.row * a.heads * a.headSize + column, a.heads * a.headSize, count, block.features);
 
   // M, then everything that has its shape.
-  rows_as_lines(to.slopes, width, count, block.features, to.left);
-  const Columns input_columns = rows_as_columns(to.inputs, width, count, block.features, to.right);
-  multiply_part<Part::kLowerResult>(to.left, count, block.features, input_columns, min(square, whole_columns(count)), to.pairs, square, false);
+  const Right input_columns = transposed(to.inputs, kFeatures, count, block.features, to.right);
+  multiply_part<kFeatures, Part::kLowerResult, Sum::kSet>({to.slopes}, count, block.features, input_columns, count, {to.pairs, kSquare});
   each_decay(steps.exponent, count, to.sums, [&](i64 t, i64 s, vf decay) {
-    const i64 at = t * square + s;
+    const i64 at = t * kSquare + s;
     const vi none = decay == vf{};
     const vf weight = none ? vf{} : decay * load(to.products + at), dots = none ? vf{} : load(to.pairs + at);
     store(to.weights + at, weight);
     store(to.squares + at, load(to.squares + at) + decay * dots);
     store(to.pairs + at, weight * dots);
   });
-  pair_sums(to.pairs, square, count, to.sums, to.da);
+  pair_sums(to.pairs, count, to.sums, to.da);
 
   if (a.dz != nullptr) {
-    if (run.has_state) copy_rows(kept, a.headSize, states, block.features, width, nullptr, to.state);
+    if (run.has_state) copy_rows(kept, a.headSize, states, block.features, nullptr, to.state, width);
     gate_gradient(a, block, h, run, to.state, to);
   }
   if (run.has_state) read_gradient(a, block, run, kept, a.headSize, to);
@@ -148,18 +144,17 @@ inline void ssd_head_backward(const SsdBackward& a, const Block& block, i64 h, c
   // U, r_s = e_s X̃_s·(R B_s), and what the head adds to dB for the state after the run.
   float whole = 0.0f;
   if (run.has_gradient) {
-    multiply_part<Part::kAll>(to.b_rows, count, states, Columns::rows(gradient, width), width, to.u, width, false);
-    scale_rows(to.u, count, width, steps.to_end);
+    multiply_part<kStates, Part::kAll, Sum::kSet>({to.b}, count, states, {gradient, width}, width, {to.u, kFeatures});
+    scale_rows(to.u, kFeatures, count, width, steps.to_end);
     for (i64 s = 0; s < count; s++) {
       vf total{};
-      for (i64 i = 0; i < width; i += kLanes) total += load(to.u + s * width + i) * load(to.inputs + s * width + i);
+      for (i64 i = 0; i < width; i += kLanes) total += load(to.u + s * kFeatures + i) * load(to.inputs + s * kFeatures + i);
       to.r[s] = sum(total);
     }
     if (a.dB != nullptr) {
-      copy_rows(to.inputs, width, count, width, width, steps.to_end, to.y);
-      rows_as_lines(to.y, width, count, block.features, to.left);
-      const Columns columns = rows_as_columns(gradient, width, states, block.features, to.right);
-      multiply_part<Part::kAll>(to.left, count, block.features, columns, min(wide, whole_columns(states)), to.db, wide, true);
+      copy_rows(to.inputs, kFeatures, count, width, steps.to_end, to.rows, kFeatures);
+      const Right columns = transposed(gradient, width, states, block.features, to.right);
+      multiply_part<kFeatures, Part::kAll, Sum::kAdd>({to.rows}, count, block.features, columns, states, {to.db, whole_vectors(states)});
     }
     if (run.has_state) {
       vf total{};
@@ -170,14 +165,18 @@ inline void ssd_head_backward(const SsdBackward& a, const Block& block, i64 h, c
       whole = sum(total) * steps.from_start[count - 1];
     }
   }
-  columns_as_lines(to.weights, square, count, count, to.left);
-  multiply_part<Part::kUpper>(to.left, count, count, Columns::rows(to.slopes, width), width, to.u, width, run.has_gradient);
+  const Left weights_across{to.weights, kSquare};
+  const Right slopes{to.slopes, kFeatures};
+  if (run.has_gradient) multiply_part<0, Part::kUpper, Sum::kAdd>(weights_across, count, count, slopes, width, {to.u, kFeatures});
+  else multiply_part<0, Part::kUpper, Sum::kSet>(weights_across, count, count, slopes, width, {to.u, kFeatures});
 
   // dS_in
   if (run.has_state) {
-    copy_rows(to.slopes, width, count, width, width, steps.from_start, to.decayed);
-    if (run.has_gradient) scale_all(gradient, states * width, steps.from_start[count - 1]);
-    multiply_part<Part::kAll>(to.c_across, states, count, Columns::rows(to.decayed, width), width, gradient, width, run.has_gradient);
+    copy_rows(to.slopes, kFeatures, count, width, steps.from_start, to.rows, kFeatures);
+    const Left across{to.c, kStates};
+    const Right decayed{to.rows, kFeatures};
+    if (run.has_gradient) multiply_part<0, Part::kAll, Sum::kScale>(across, states, count, decayed, width, {gradient, width, steps.whole, 0});
+    else multiply_part<0, Part::kAll, Sum::kSet>(across, states, count, decayed, width, {gradient, width});
   } else {
     clear(gradient, states * width);
   }
@@ -197,7 +196,7 @@ inline void ssd_head_backward(const SsdBackward& a, const Block& block, i64 h, c
   const float rate = a.A[block.head + h];
   float by_rate = 0.0f, by_bias = 0.0f;
   for (i64 t = 0; t < count; t++) {
-    const float *const x_row = x + t * a.xPitch, *const u = to.u + t * width, *const slope = to.slopes + t * width;
+    const float *const x_row = x + t * a.xPitch, *const u = to.u + t * kFeatures, *const slope = to.slopes + t * kFeatures;
     float* const dx = a.dx != nullptr ? a.dx + (run.row + t) * a.heads * a.headSize + column : nullptr;
     const vf delta = splat(steps.delta[t]), head_skip = splat(a.D != nullptr && !a.skipByFeature ? a.D[block.head + h] : 0.0f);
     vf total{};
@@ -231,19 +230,12 @@ ELAPID_INLINE float* sequence_gradient(const SsdBackward& a, const Block& block,
 
 // dC = (L ⊙ M) B + … and dB = (L ⊙ M)ᵀ C + …, whose squares are summed over the heads.
 inline void finish_run(const SsdBackward& a, const Block& block, const SsdRun& run, const SsdBackwardScratch& to) {
-  const i64 states = a.stateSize, wide = whole_vectors(states), columns = min(wide, whole_columns(states)), count = run.count;
+  const i64 states = a.stateSize, wide = whole_vectors(states), count = run.count;
   for (i64 which = 0; which < 2; which++) {
     if ((which == 0 ? a.dB : a.dC) == nullptr) continue;
     float* const sums = which == 0 ? to.db : to.dc;
-    if (which == 0) {
-      columns_as_lines(to.squares, run.square, count, count, to.left);
-      const Columns c = columns_as_columns(a.C + run.row * a.cPitch + block.group * states, a.cPitch, count, states, to.right);
-      multiply_part<Part::kUpper>(to.left, count, count, c, columns, sums, wide, true);
-    } else {
-      rows_as_lines(to.squares, run.square, count, count, to.left);
-      const Columns b = columns_as_columns(a.B + run.row * a.bPitch + block.group * states, a.bPitch, count, states, to.right);
-      multiply_part<Part::kLower>(to.left, count, count, b, columns, sums, wide, true);
-    }
+    if (which == 0) multiply_part<0, Part::kUpper, Sum::kAdd>({to.squares, kSquare}, count, count, {to.c, kStates}, states, {sums, wide});
+    else multiply_part<kSquare, Part::kLower, Sum::kAdd>({to.squares}, count, count, {to.b, kStates}, states, {sums, wide});
     for (i64 t = 0; t < count; t++) {
       float* const row = sequence_gradient(a, block, run.row + t, which);
       each_vector_of(states, [&](i64 n, i64 left) {
@@ -255,7 +247,7 @@ inline void finish_run(const SsdBackward& a, const Block& block, const SsdRun& r
 }
 
 inline void ssd_block_backward(const SsdBackward& a, const Block& block, const SsdBackwardScratch& to) {
-  const i64 states = a.stateSize, chunks = ceil_div(a.length, a.chunk), size = states * block.width, wide = whole_vectors(states);
+  const i64 states = a.stateSize, chunks = ceil_div(a.length, a.chunk), size = whole_rows(states) * block.width, wide = whole_vectors(states);
   const i64 first_head = block.batch * a.heads + block.head;
   const auto place = [&](i64 h) { return ((first_head + h) * a.headSize + block.feature) * states; };
   for (i64 h = 0; h < block.heads; h++)
@@ -269,15 +261,12 @@ inline void ssd_block_backward(const SsdBackward& a, const Block& block, const S
     while (run.begin > chunk * a.chunk && !is_start(a, first_row + run.begin)) run.begin--;
     run.row = first_row + run.begin;
     run.count = end - run.begin;
-    run.square = whole_vectors(run.count);
     run.has_state = !is_start(a, run.row);
-    const float *const b = a.B + run.row * a.bPitch + block.group * states, *const c = a.C + run.row * a.cPitch + block.group * states;
-    rows_as_lines(c, a.cPitch, run.count, states, to.c_rows);
-    rows_as_lines(b, a.bPitch, run.count, states, to.b_rows);
-    columns_as_lines(c, a.cPitch, run.count, states, to.c_across);
-    const Columns columns = rows_as_columns(b, a.bPitch, run.count, states, to.b_columns);
-    multiply_part<Part::kLowerResult>(to.c_rows, run.count, states, columns, min(run.square, whole_columns(run.count)), to.products, run.square, false);
-    clear(to.squares, run.count * run.square);
+    copy_rows(a.B + run.row * a.bPitch + block.group * states, a.bPitch, run.count, states, nullptr, to.b, kStates);
+    copy_rows(a.C + run.row * a.cPitch + block.group * states, a.cPitch, run.count, states, nullptr, to.c, kStates);
+    const Right columns = transposed(to.b, kStates, run.count, states, to.b_columns);
+    multiply_part<kStates, Part::kLowerResult, Sum::kSet>({to.c}, run.count, states, columns, run.count, {to.products, kSquare});
+    clear(to.squares, run.count * kSquare);
     clear(to.db, run.count * wide);
     clear(to.dc, run.count * wide);
     for (i64 h = 0; h < block.heads; h++) {

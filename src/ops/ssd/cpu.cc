@@ -20,7 +20,7 @@ ELAPID_INLINE void each_ssd_block(const Args& a, Pool& pool, F f) {
 }
 
 void ssd(const Ssd& a, Pool& pool) {
-  each_ssd_block(a, pool, [&](const Block& block, Carver scratch) { ssd_block(a, block, SsdForwardScratch(scratch, a.chunk, a.stateSize, block.width)); });
+  each_ssd_block(a, pool, [&](const Block& block, Carver scratch) { ssd_block(a, block, SsdForwardScratch(scratch, a.chunk, a.stateSize)); });
 }
 
 void ssd_backward(const SsdBackward& a, Pool& pool) {

@@ -40,7 +40,8 @@ export function planSsd({ batch, length, heads, headSize, groups, stateSize }: S
   const chunk = wanted ?? Math.min(usualChunk, mostChunk(stateSize));
   const perGroup = heads / groups;
   const byWork = Math.ceil(perGroup / Math.ceil(enoughTasks / (batch * groups)));
-  const byMemory = Math.floor(mostStateNumbers / (stateSize * Math.min(Math.ceil(headSize / 16) * 16, mostFeatures)));
+  const whole = (n: number, of: number) => Math.ceil(n / of) * of;
+  const byMemory = Math.floor(mostStateNumbers / (whole(stateSize, 8) * Math.min(whole(headSize, 16), mostFeatures)));
   const blockHeads = Math.max(1, Math.min(byWork, byMemory));
   return { chunk, chunks: Math.ceil(length / chunk), blockHeads, blocks: Math.ceil(perGroup / blockHeads) };
 }

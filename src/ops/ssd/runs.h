@@ -1,7 +1,7 @@
 // What the forward and the backward pass share. A run is the part of a chunk that one document has: a dense problem without resets, of at most
 // kMostRun positions. A task takes a block of heads of one group, and at most kMostFeatures features of each at a time.
 #pragma once
-#include "../matmul/pack.h"
+#include "../attention/tile.h"
 #include "../selective-scan/scan-math.h"
 
 namespace elapid {
@@ -10,54 +10,74 @@ namespace ELAPID_TARGET {
 // As in plan.ts.
 constexpr i64 kMostRun = 256;
 constexpr i64 kMostFeatures = 128;
+constexpr i64 kMostStates = 512;
+
+// Floats between the rows of a run in scratch: of features, of states, of positions. Left factors of products are read as they lie, by constant
+// distances; those are no powers of two, so that rows lie in different sets of a cache.
+constexpr i64 kFeatures = kMostFeatures + 16;
+constexpr i64 kStates = kMostStates + 16;
+constexpr i64 kSquare = kMostRun + 16;
 
 ELAPID_INLINE i64 whole_vectors(i64 n) { return ceil_div(n, 16) * 16; }
-ELAPID_INLINE i64 whole_rows(i64 n) { return ceil_div(n, kTileRows) * kTileRows; }
-ELAPID_INLINE i64 whole_columns(i64 n) { return ceil_div(n, kTileColumns) * kTileColumns; }
-
-// The right factor of a product: rows `step` apart in panels of kTileColumns columns that are `panel` apart.
-struct Columns {
-  const float* x;
-  i64 panel, step;
-
-  static Columns rows(const float* x, i64 width) { return {x, kTileColumns, width}; }
-  static Columns packed(const float* x, i64 depth) { return {x, kTileColumns * depth, kTileColumns}; }
-};
+// Products write whole tiles: what scratch has for n rows.
+ELAPID_INLINE i64 whole_rows(i64 n) { return ceil_div(n, kSumRows) * kSumRows; }
 
 // Which part of a left factor is not zero, and so of which depths the sums are made: all of it, a lower triangle, an upper one; or, of a
-// full product, which part is wanted.
+// full product, that the lower triangle alone is wanted.
 enum class Part { kAll, kLower, kUpper, kLowerResult };
 
-// c (+)= a·b for rows packed in panels, `depth` deep, and whole vectors of columns.
-template <Part kPart>
-__attribute__((noinline)) void multiply_part(const float* a, i64 rows, i64 depth, Columns b, i64 columns, float* c, i64 ldc, bool add) {
-  for (i64 j = 0; j < columns; j += kTileColumns) {
-    const i64 width = min(columns - j, i64(kTileColumns));
-    const int vectors = int(ceil_div(width, kLanes));
-    const float* const panel = b.x + j / kTileColumns * b.panel;
-    for (i64 i = kPart == Part::kLowerResult ? j / kTileRows * kTileRows : 0; i < rows; i += kTileRows) {
-      const int height = int(min(rows - i, i64(kTileRows)));
-      const i64 begin = kPart == Part::kUpper ? i : 0, end = kPart == Part::kLower ? min(depth, i + kTileRows) : depth;
-      const TileOutput to{c + i * ldc + j, ldc, nullptr, width, add};
-      kTiles.of[height - 1][vectors - 1](end - begin, a + i * depth + begin * kTileRows, panel + begin * b.step, b.step, to);
+// The left factor of a product: rows that lie kRow floats apart, or with kRow = 0 columns that lie `step` apart.
+struct Left {
+  const float* x;
+  i64 step = 0;
+};
+
+// The right one: rows `step` apart, in whole vectors.
+struct Right {
+  const float* x;
+  i64 step;
+};
+
+// Where a product goes, and for Sum::kScale by what its rows are multiplied first: `factors`, factor_step apart.
+struct Result {
+  float* x;
+  i64 step;
+  const float* factors = nullptr;
+  i64 factor_step = 0;
+};
+
+// c (=, += …) a·b in whole tiles; `rows` and `columns` are those wanted of c.
+template <i64 kRow, Part kPart, Sum kSum>
+ELAPID_NOINLINE void multiply_part(Left a, i64 rows, i64 depth, Right b, i64 columns, Result c) {
+  each_vectors(ceil_div(columns, kLanes), [&]<int V>(i64 first) {
+    const i64 j = first * kLanes;
+    for (i64 i = kPart == Part::kLowerResult ? j / kSumRows * kSumRows : 0; i < rows; i += kSumRows) {
+      const i64 begin = kPart == Part::kUpper ? i : 0, end = kPart == Part::kLower ? min(depth, i + kSumRows) : depth;
+      sum_tile<V, kRow, kSum>(a.x + (kRow == 0 ? i + begin * a.step : i * kRow + begin), a.step, b.x + begin * b.step + j, b.step, end - begin,
+                              c.x + i * c.step + j, c.step, c.factors + i * c.factor_step);
+    }
+  });
+}
+
+// to[j][i] = x[i][j] for `rows` rows of x, `ld` apart. Rows of the result, `step` apart, end in zeros up to a whole vector, unless kExact.
+template <bool kExact>
+ELAPID_NOINLINE void transpose_into(const float* x, i64 ld, i64 rows, i64 columns, float* to, i64 step) {
+  for (i64 i = 0; i < rows; i += kLanes) {
+    for (i64 j = 0; j < columns; j += kLanes) {
+      const i64 n = min(columns - j, i64(kLanes));
+      vf square[kLanes];
+      for (int l = 0; l < kLanes; l++) square[l] = i + l < rows ? load_first(x + (i + l) * ld + j, n) : vf{};
+      transpose(square);
+      for (int l = 0; l < n; l++) store_first(to + (j + l) * step + i, square[l], kExact ? rows - i : i64(kLanes));
     }
   }
 }
 
-// Left and right factors from a matrix of `rows` rows `ld` apart: its rows or its columns as lines.
-ELAPID_INLINE void rows_as_lines(const float* x, i64 ld, i64 rows, i64 columns, float* to) {
-  pack_plain<kTileRows>({x, ld, true, rows}, 0, rows, 0, columns, to);
-}
-ELAPID_INLINE void columns_as_lines(const float* x, i64 ld, i64 rows, i64 columns, float* to) {
-  pack_plain<kTileRows>({x, ld, false, columns}, 0, columns, 0, rows, to);
-}
-ELAPID_INLINE Columns rows_as_columns(const float* x, i64 ld, i64 rows, i64 columns, float* to) {
-  pack_plain<kTileColumns>({x, ld, true, rows}, 0, rows, 0, columns, to);
-  return Columns::packed(to, columns);
-}
-ELAPID_INLINE Columns columns_as_columns(const float* x, i64 ld, i64 rows, i64 columns, float* to) {
-  pack_plain<kTileColumns>({x, ld, false, columns}, 0, columns, 0, rows, to);
-  return Columns::packed(to, rows);
+// The same as a right factor: in `to`, transposed_step(rows) from row to row.
+ELAPID_INLINE i64 transposed_step(i64 rows) { return whole_vectors(rows) + 16; }
+ELAPID_INLINE Right transposed(const float* x, i64 ld, i64 rows, i64 columns, float* to) {
+  transpose_into<false>(x, ld, rows, columns, to, transposed_step(rows));
+  return {to, transposed_step(rows)};
 }
 
 // The heads of a task, and the part of their features that is worked on.
@@ -103,10 +123,13 @@ ELAPID_INLINE bool is_start(const Args& a, i64 row) {
 // Step sizes of a run, their slopes, and in units of ln 2 the exponents Δ·A; the decays from the state before the run to each position, and from each to the run's end.
 struct Steps {
   float *delta, *slope, *exponent, *from_start, *to_end;
+  // The decay over the run, kSumRows times.
+  float* whole;
 
   explicit Steps(Carver& carver) {
     float** const arrays[] = {&delta, &slope, &exponent, &from_start, &to_end};
     for (float** array : arrays) *array = carver.take(kMostRun + 16);
+    whole = carver.take(kSumRows);
   }
 };
 
@@ -140,6 +163,7 @@ __attribute__((noinline)) void read_steps(const Args& a, i64 row, i64 count, i64
     store(to.from_start + t, exp2(load(to.from_start + t)));
     store(to.to_end + t, exp2(load(to.to_end + t)));
   }
+  for (int i = 0; i < kSumRows; i++) to.whole[i] = to.from_start[count - 1];
 }
 
 ELAPID_INLINE vi lane_numbers() {
@@ -168,27 +192,31 @@ ELAPID_INLINE void each_decay(const float* exponents, i64 count, float* sums, F 
     store(sums + s, sum);
     f(t, s, lanes <= own ? exp2(sum) : vf{});
     s += kLanes;
-    for (const i64 end = min(all, ceil_div(t + 1 + kTileRows, kLanes) * kLanes); s < end; s += kLanes) f(t, s, vf{});
+    for (const i64 end = min(all, ceil_div(t + 1 + kSumRows, kLanes) * kLanes); s < end; s += kLanes) f(t, s, vf{});
   }
 }
 
-// to[t] = factors[t]·from[t] for rows of `features` numbers, zero up to `width`. No factors: 1.
-ELAPID_INLINE void copy_rows(const float* from, i64 pitch, i64 count, i64 features, i64 width, const float* factors, float* to) {
+// Asks for the numbers that the next head has behind this one's: rows lie kilobytes apart, which hardware does not foresee.
+template <int kWrite>
+ELAPID_INLINE void ask_for_next(const float* x, i64 pitch, i64 count, i64 features) {
+  if (x == nullptr) return;
+  for (i64 t = 0; t < count; t++)
+    for (i64 i = 0; i < features; i += 16) __builtin_prefetch(x + t * pitch + features + i, kWrite);
+}
+
+// to[t] = factors[t]·from[t] for rows of `features` numbers, zero up to whole vectors. No factors: 1.
+ELAPID_INLINE void copy_rows(const float* from, i64 pitch, i64 count, i64 features, const float* factors, float* to, i64 step) {
   for (i64 t = 0; t < count; t++) {
     const vf factor = splat(factors != nullptr ? factors[t] : 1.0f);
-    float* const row = to + t * width;
-    for (i64 i = features / kLanes * kLanes; i < width; i += kLanes) store(row + i, vf{});
+    float* const row = to + t * step;
+    for (i64 i = features / kLanes * kLanes; i < whole_vectors(features); i += kLanes) store(row + i, vf{});
     each_vector_of(features, [&](i64 i, i64 n) { store_first(row + i, load_first(from + t * pitch + i, n) * factor, n); });
   }
 }
 
-ELAPID_INLINE void scale_rows(float* x, i64 count, i64 width, const float* factors) {
+ELAPID_INLINE void scale_rows(float* x, i64 step, i64 count, i64 width, const float* factors) {
   for (i64 t = 0; t < count; t++)
-    for (i64 i = 0; i < width; i += kLanes) store(x + t * width + i, load(x + t * width + i) * splat(factors[t]));
-}
-
-ELAPID_INLINE void scale_all(float* x, i64 count, float factor) {
-  for (i64 i = 0; i < count; i += kLanes) store(x + i, load(x + i) * splat(factor));
+    for (i64 i = 0; i < width; i += kLanes) store(x + t * step + i, load(x + t * step + i) * splat(factors[t]));
 }
 
 ELAPID_INLINE void clear(float* x, i64 count) {
@@ -198,23 +226,20 @@ ELAPID_INLINE void clear(float* x, i64 count) {
 // A head's state as kernels hold it, [states][width], from the caller's [features][states], or zeros; and back.
 ELAPID_INLINE void state_in(const float* from, i64 features, i64 states, i64 width, float* to) {
   clear(to, states * width);
-  if (from == nullptr) return;
-  for (i64 p = 0; p < features; p++)
-    for (i64 n = 0; n < states; n++) to[n * width + p] = from[p * states + n];
+  if (from != nullptr) transpose_into<false>(from, states, features, states, to, width);
 }
 ELAPID_INLINE void state_out(const float* from, i64 features, i64 states, i64 width, float* to) {
-  for (i64 p = 0; p < features; p++)
-    for (i64 n = 0; n < states; n++) to[p * states + n] = from[n * width + p];
+  transpose_into<true>(from, width, states, features, to, states);
 }
 
-// (D·x + sums)·silu(z) for the rows of a run, or what is in front of the gate.
+// y += D·x for the rows of a run.
 template <class Args>
 ELAPID_INLINE void add_skip(const Args& a, const Block& block, i64 h, i64 row, i64 count, float* y) {
   if (a.D == nullptr) return;
   const i64 column = block.column(a, h);
   for (i64 t = 0; t < count; t++) {
     const float* const x = a.x + (row + t) * a.xPitch + column;
-    float* const to = y + t * block.width;
+    float* const to = y + t * kFeatures;
     each_vector_of(block.features, [&](i64 i, i64 n) {
       const vf skip = a.skipByFeature ? load_first(a.D + column + i, n) : splat(a.D[block.head + h]);
       store(to + i, load(to + i) + skip * load_first(x + i, n));
