@@ -5,36 +5,25 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-// Floats between a row of the state and its prefetch.
-constexpr i64 kSsdAhead = 512;
+// Floats between a row of the state and its prefetch: a step computes less than it reads.
+constexpr i64 kSsdAhead = 1024;
 
-// kLanes features of a head from `feature` on, `count` of them there; their sums over states. kWhole: every vector of states is full.
+// Up to kLanes features of a head, one after another, so that memory is read as one stream; their sums over states. kWhole: every vector of
+// states is full.
 template <bool kWhole>
-ELAPID_INLINE vf step_features(const SsdStep& a, const float* b, const float* c, float* state, i64 count, vf decay, const float* inputs) {
-  const i64 states = a.stateSize;
+ELAPID_INLINE vf step_features(i64 states, const float* b, const float* c, float* state, i64 count, vf decay, const float* inputs) {
   vf sums[kLanes] = {};
-  if (count >= kLanes) {
+  for (i64 i = 0; i < min(count, i64(kLanes)); i++, state += states) {
+    const vf input = splat(inputs[i]);
+    vf total{};
     for (i64 n = 0; n < states; n += kLanes) {
       const i64 left = kWhole ? i64(kLanes) : states - n;
-      const vf weight = load_first(b + n, left), reading = load_first(c + n, left);
-      ELAPID_UNROLL
-      for (int i = 0; i < kLanes; i++) {
-        float* const at = state + i * states + n;
-        const vf s = load_first(at, left) * decay + weight * splat(inputs[i]);
-        store_first(at, s, left);
-        sums[i] += s * reading;
-      }
+      if (n % 16 == 0) __builtin_prefetch(state + n + kSsdAhead, 1);
+      const vf s = load_first(state + n, left) * decay + load_first(b + n, left) * input;
+      store_first(state + n, s, left);
+      total += s * load_first(c + n, left);
     }
-  } else {
-    for (i64 i = 0; i < count; i++) {
-      for (i64 n = 0; n < states; n += kLanes) {
-        const i64 left = states - n;
-        float* const at = state + i * states + n;
-        const vf s = load_first(at, left) * decay + load_first(b + n, left) * splat(inputs[i]);
-        store_first(at, s, left);
-        sums[i] += s * load_first(c + n, left);
-      }
-    }
+    sums[i] = total;
   }
   return sum_each(sums);
 }
@@ -54,7 +43,7 @@ void step_head(const SsdStep& a, i64 batch, i64 head) {
     const vf x = load_first(a.x + batch * a.xPitch + column + p, count);
     float inputs[kLanes];
     store(inputs, delta * x);
-    vf y = step_features<kWhole>(a, b, c, a.state + ((batch * a.heads + head) * a.headSize + p) * a.stateSize, count, decay, inputs);
+    vf y = step_features<kWhole>(a.stateSize, b, c, a.state + ((batch * a.heads + head) * a.headSize + p) * a.stateSize, count, decay, inputs);
     if (a.D != nullptr) y += x * (a.skipByFeature ? load_first(a.D + column + p, count) : splat(a.D[head]));
     if (a.z != nullptr) {
       const vf z = load_first(a.z + batch * a.zPitch + column + p, count);
