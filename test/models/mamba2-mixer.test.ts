@@ -121,7 +121,7 @@ describe.each(runs)('a Mamba-2 mixer on $on', ({ kind, options, limit }) => {
         for (let t = 0; t < steps; t++) {
           const at = (of: ArrayLike<number>) => Array.from({ length: batch * width }, (_, i) => of[(Math.floor(i / width) * length + t) * width + (i % width)] ?? NaN);
           const y = scope(() => {
-            const x = tensor(backend(), at(inputs), [batch, width]) as Tensor<'f32'>;
+            const x = tensor<'f32'>(backend(), at(inputs), [batch, width]);
             return mixer.step({ value: () => x, project: (linear: Linear) => linear.forward(x) }, { memory: state, constants });
           });
           expectClose(await y.exactData(), at(expected), 10 * limit, `y of position ${t}`);
