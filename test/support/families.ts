@@ -128,7 +128,7 @@ const bamba: FamilyRow = {
     { options: {} },
     {
       options: {
-        ...{ tiedHead: true, inputBias: true, outputBias: true, feedForwardBias: true, kvHeads: 1, attentionLayers: [0] },
+        ...{ tiedHead: true, inputBias: true, outputBias: true, feedForwardBias: true, attentionLayers: [0] },
         mamba: { groups: 2, projectionBias: true, convBias: false, dtLimit: [0.01, 0.5] },
       },
     },
