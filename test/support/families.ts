@@ -98,15 +98,13 @@ const mamba2: FamilyRow = {
     // The official hybrid with all that its attention layers can have.
     {
       options: {
-        ...{ layers: 3, gatedNorm: null, inner: 128, attentionLayers: [1] },
+        ...{ gatedNorm: null, inner: 128, attentionLayers: [1] },
         attention: {
           ...{ dModel: 20, heads: 4, kvHeads: 2, headSize: 6, inputBias: true, outputBias: false, convWidth: 3, unit: 128 },
           rotary: { size: 4, base: 100, scaling: null },
         },
       },
     },
-    // As transformers has several groups: normed as one.
-    { options: { groups: 4, dSsm: 40, headSize: 10, gatedNorm: { epsilon: 1e-5, groups: 1, normBeforeGate: false } } },
   ],
   otherState: { dState: 4 },
   goldens: [
@@ -124,15 +122,8 @@ const bamba: FamilyRow = {
     const { mamba: changed = {}, ...others } = options as { mamba?: object };
     return lively(bambaFamily, { ...config, ...sizes, ...others, mamba: { ...config.mamba, ...changed } }, backend);
   },
-  variants: [
-    { options: {} },
-    {
-      options: {
-        ...{ tiedHead: true, inputBias: true, outputBias: true, feedForwardBias: true, attentionLayers: [0] },
-        mamba: { groups: 2, projectionBias: true, convBias: false, dtLimit: [0.01, 0.5] },
-      },
-    },
-  ],
+  // Its options are those of the rows of Transformers and Mamba-2.
+  variants: [{ options: {} }],
   otherState: { mamba: { dState: 4 } },
   goldens: [{ folder: 'hf-bamba', padded: true, hidden: 'input' }],
 };
