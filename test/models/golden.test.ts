@@ -12,9 +12,9 @@ import { lossAndGradients } from '../support/gradients.js';
 import { idTensor, read } from '../support/models.js';
 import { isNight } from '../support/rare-cases.js';
 
-const goldens = families.flatMap(({ goldens: models }) =>
+const goldens = families.flatMap(({ name: family, goldens: models }) =>
   models.map(({ folder, padded = false, dialects = [], hidden }) => ({
-    ...{ name: folder, padded, dialects, hidden },
+    ...{ name: `${family}, ${folder}`, padded, dialects, hidden },
     golden: new Goldens(goldenPath(`${folder}/golden.safetensors`)),
     folder: goldenPath(folder),
   })),

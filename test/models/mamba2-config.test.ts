@@ -107,6 +107,31 @@ describe('saving', () => {
   });
 });
 
+describe('a config that cannot be', () => {
+  const published = mamba2Family.read(hybrid, 'config.json', () => undefined);
+  const ofBamba = bambaFamily.read(bamba, 'config.json', () => undefined);
+
+  test.each<[string, () => unknown, RegExp]>([
+    ['attention of another width', () => mamba2Family.problemOf({ ...published, attention: { ...published.attention, dModel: 8 } as never }), /^attention\.dModel the model's, 2560 8$/],
+    ['another epsilon in the gated norm', () => mamba2Family.problemOf({ ...published, normEpsilon: 1e-6 }), /^gatedNorm\.epsilon the model's, 0\.000001 0\.00001$/],
+    ['attention without a layer', () => mamba2Family.problemOf({ ...published, attentionLayers: [] }), /^attention null, where no layer holds it sizes$/],
+    ['layers without attention', () => mamba2Family.problemOf({ ...published, attention: null }), /^attention the sizes of the layers that hold it null$/],
+    ['a unit of no multiple', () => mamba2Family.problemOf({ ...published, attention: { ...published.attention, unit: 5 } as never }), /^attention\.unit a multiple of 128, or 0 5$/],
+    ['Bamba’s mixers of another width', () => bambaFamily.problemOf({ ...ofBamba, mamba: { ...ofBamba.mamba, dModel: 8 } }), /^mamba\.dModel the model's, 4096 8$/],
+    ['Bamba’s mixers of another epsilon', () => bambaFamily.problemOf({ ...ofBamba, normEpsilon: 1e-3 }), /^mamba\.gatedNorm\.epsilon the model's, 0\.001 0\.00001$/],
+  ])('%s', (_, problem, expected) => {
+    const { argument, expected: wanted, got } = problem() as { argument: string; expected: string; got: string };
+    expect(`${argument} ${wanted} ${got}`).toMatch(expected);
+  });
+
+  test.each<[string, object, RegExp]>([
+    ['a window', { window: 3 }, /saveModel: window is one; expected none, as in the official package/],
+    ['stretched positions', { rotary: { size: 64, base: 10000, scaling: { kind: 'linear', factor: 2 } } }, /saveModel: rotary\.scaling is one/],
+  ])('%s has no word in the official package', (_, change, message) => {
+    expect(() => mamba2Family.write({ ...published, attention: { ...published.attention, ...change } as never })).toThrow(message);
+  });
+});
+
 describe('options by name', () => {
   test.each<[typeof mamba2Family | typeof bambaFamily, Record<string, number | string>, object]>([
     [mamba2Family, { vocabularySize: 256, dModel: 128, layers: 4 }, { headSize: 64, dInner: 256, attention: null }],

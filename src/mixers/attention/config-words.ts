@@ -1,6 +1,6 @@
 /** An attention layer in the words of the official Mamba package, whose hybrids hold it. */
 import * as v from 'valibot';
-import { CheckpointError } from '../../util/errors.js';
+import { ArgumentError, CheckpointError } from '../../util/errors.js';
 import { checked, flag, ratio, size } from '../../util/schema.js';
 import { largestAttentionSizes, type AttentionConfig } from './config.js';
 
@@ -42,9 +42,11 @@ export function readAttention(json: Readonly<Record<string, unknown>>, dModel: n
   };
 }
 
-/** The arguments that make this layer. */
+/** The arguments that make this layer. @throws ArgumentError where none do */
 export function attentionWords(attention: AttentionConfig): Record<string, unknown> {
-  const { heads, kvHeads, headSize, unit = 0, inputBias, outputBias, convWidth = 0, rotary } = attention;
+  const { heads, kvHeads, headSize, unit = 0, inputBias, outputBias, convWidth = 0, rotary, window } = attention;
+  const beyond = window === undefined ? (rotary?.scaling ?? null) !== null && 'rotary.scaling' : 'window';
+  if (beyond !== false) throw new ArgumentError({ operation: 'saveModel', argument: beyond, expected: 'none, as in the official package', got: 'one' });
   return {
     ...{ causal: true, num_heads: heads, num_heads_kv: kvHeads, head_dim: headSize, mlp_dim: 2 * unit, qkv_proj_bias: inputBias, out_proj_bias: outputBias },
     ...{ d_conv: convWidth, rotary_emb_dim: rotary?.size ?? 0, rotary_emb_base: rotary?.base ?? 10000 },

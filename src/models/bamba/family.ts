@@ -2,12 +2,12 @@ import * as v from 'valibot';
 import { limitSchema, limitWords } from '../../mixers/mamba2/config-words.js';
 import { headsOf, largestMamba2Sizes, mamba2MixerConfig, mixerMatrixSize, mixerProblem, usualHeadSize, type Mamba2MixerConfig } from '../../mixers/mamba2/config.js';
 import { Mamba2Mixer } from '../../mixers/mamba2/mixer.js';
-import { ArgumentError, CheckpointError, describeValue, type ArgumentProblem } from '../../util/errors.js';
+import { ArgumentError, CheckpointError, type ArgumentProblem } from '../../util/errors.js';
 import { checked, epsilon, flag, ratio, real, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
 import { agreement, configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, layerList, refuseQuantized, warnOfUnread } from '../config-reading.js';
 import { parameterProblem, type ConfigJson, type FamilyKeys, type FamilyOptions, type ModelFamily } from '../family.js';
-import { mixerFact } from '../mamba2-layers.js';
+import { attentionLayersProblem, mixerFact, mixersInWords, partProblem } from '../mamba2-layers.js';
 import { readRotary, rotarySchema, rotaryWords } from '../rotary-words.js';
 import { build, largestSizes, problemOf as transformerProblem, sizesFacts, usualHeads, type LayerNames, type TransformerConfig } from '../transformer-layers.js';
 
@@ -95,12 +95,14 @@ function bambaConfig(options: Options): BambaConfig {
 }
 
 function problemOf(config: BambaConfig): ArgumentProblem | undefined {
-  const { attentionLayers, layers, mamba } = config;
-  const problem = transformerProblem(config) ?? mixerProblem(mamba);
-  if (problem !== undefined) return { ...problem };
-  const stranger = attentionLayers.findIndex((layer, i) => !(Number.isInteger(layer) && layer > (attentionLayers[i - 1] ?? -1) && layer < layers));
-  if (stranger < 0) return parameterProblem(layers * mixerMatrixSize(mamba));
-  return { argument: `attentionLayers[${stranger}]`, expected: `layers from 0 to ${layers - 1} in ascending order`, got: describeValue(attentionLayers[stranger]) };
+  const { attentionLayers, layers, mamba, dModel, normEpsilon } = config;
+  return (
+    transformerProblem(config) ??
+    mixerProblem(mamba) ??
+    attentionLayersProblem(attentionLayers, layers) ??
+    partProblem({ 'mamba.dModel': [mamba.dModel, dModel], 'mamba.gatedNorm.epsilon': [mamba.gatedNorm?.epsilon ?? normEpsilon, normEpsilon] }) ??
+    parameterProblem(layers * mixerMatrixSize(mamba))
+  );
 }
 
 function read(json: ConfigJson, file: string, onWarning: OnWarning): BambaConfig {
@@ -193,7 +195,7 @@ export const bambaFamily: ModelFamily<BambaConfig> = {
     return build(parameters, config, keys, names, { otherMixer: (layer) => (attentionLayers.includes(layer) ? undefined : mixer) });
   },
   facts: (config) => [
-    ['layers', `${config.layers - config.attentionLayers.length} blocks of Mamba-2 and ${config.attentionLayers.length} of attention (${config.attentionLayers.join(', ')}), SwiGLU in each, RMS norm`],
+    ['layers', `${mixersInWords(config.layers, config.attentionLayers)}, SwiGLU in each, RMS norm`],
     mixerFact(config.mamba),
     ...sizesFacts(config).map(([label, value]) => [label === 'sizes' ? 'attention' : label, value] as const),
   ],

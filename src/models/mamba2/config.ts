@@ -4,6 +4,7 @@ import { mamba2MixerConfig, mixerMatrixSize, mixerProblem, type Mamba2MixerConfi
 import { sizeProblem } from '../../mixers/mamba/config.js';
 import { ArgumentError, describeValue, type ArgumentProblem } from '../../util/errors.js';
 import { endOfTextProblem, parameterProblem, type BaseConfig } from '../family.js';
+import { attentionLayersProblem, partProblem } from '../mamba2-layers.js';
 
 /** What a Mamba-2 language model looks like, with the official package's options: attention in some layers, a feed-forward layer in each. */
 export interface Mamba2Config extends BaseConfig, Mamba2MixerConfig {
@@ -49,14 +50,16 @@ export function problemOf(config: Mamba2Config): ArgumentProblem | undefined {
   const { vocabularySize, dModel, layers, tiedHead, inner, attention, attentionLayers } = config;
   const sizes = sizeProblem(config, largestSizes) ?? mixerProblem(config);
   if (sizes !== undefined) return sizes;
-  const stranger = attentionLayers.findIndex((layer, i) => !(Number.isInteger(layer) && layer > (attentionLayers[i - 1] ?? -1) && layer < layers));
-  if (stranger >= 0) {
-    const expected = `layers from 0 to ${layers - 1} in ascending order`;
-    return { argument: `attentionLayers[${stranger}]`, expected, got: describeValue(attentionLayers[stranger]) };
-  }
+  const listed = attentionLayersProblem(attentionLayers, layers);
+  if (listed !== undefined) return listed;
   if ((attention === null) !== (attentionLayers.length === 0)) {
     return { argument: 'attention', expected: attention === null ? 'the sizes of the layers that hold it' : 'null, where no layer holds it', got: attention === null ? 'null' : 'sizes' };
   }
+  const repeated = partProblem({
+    'attention.dModel': [attention?.dModel ?? dModel, dModel],
+    'gatedNorm.epsilon': [config.gatedNorm?.epsilon ?? config.normEpsilon, config.normEpsilon],
+  });
+  if (repeated !== undefined) return repeated;
   const multiples = { inner: [inner, innerMultiple], 'attention.unit': [attention?.unit ?? 0, unitMultiple] } as const;
   for (const [argument, [value, of]] of Object.entries(multiples)) {
     if (!(Number.isInteger(value) && value >= 0 && value <= 2 ** 24 && value % of === 0)) return { argument, expected: `a multiple of ${of}, or 0`, got: describeValue(value) };

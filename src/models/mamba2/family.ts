@@ -8,7 +8,7 @@ import { ArgumentError } from '../../util/errors.js';
 import { stacked } from '../backbone.js';
 import { expectOptions, layerList } from '../config-reading.js';
 import { usualKeys, type Fact, type FamilyOptions, type ModelFamily, type Parts } from '../family.js';
-import { mixerFact } from '../mamba2-layers.js';
+import { mixerFact, mixersInWords } from '../mamba2-layers.js';
 import { usualHeads } from '../transformer-layers.js';
 import { isMamba2Config, readMamba2Config, writeMamba2Config } from './config-file.js';
 import { mamba2Config, problemOf, type Mamba2Config, type Mamba2ConfigOptions } from './config.js';
@@ -61,9 +61,9 @@ function configOf(options: FamilyOptions): Mamba2Config {
 
 function facts(config: Mamba2Config): Fact[] {
   const { layers, attention, attentionLayers, inner, norm } = config;
-  const mixers = attention === null ? `${layers} Mamba-2 blocks` : `${layers - attentionLayers.length} Mamba-2 blocks and ${attentionLayers.length} of attention (${attentionLayers.join(', ')})`;
+  const feedForward = inner === 0 ? '' : `, SwiGLU of ${inner} after each`;
   return [
-    ['layers', `${mixers}${inner === 0 ? '' : `, SwiGLU of ${inner} after each`}, ${norm === 'rms' ? 'RMS' : 'layer'} norm`],
+    ['layers', `${mixersInWords(layers, attentionLayers)}${feedForward}, ${norm === 'rms' ? 'RMS' : 'layer'} norm`],
     mixerFact(config),
     ...(attention === null ? [] : [['attention', `${attention.heads} heads of ${attention.headSize}, ${attention.kvHeads} of keys and values`] as const]),
   ];
