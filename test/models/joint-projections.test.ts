@@ -91,6 +91,15 @@ describe('attention with one projection for queries, keys and values', () => {
     for (const one of [joint, attention]) one.dispose();
   });
 
+  test.each([
+    [{ convWidth: 2 }, { query: 'q', key: 'k', value: 'v', output: 'o' }, /AttentionMixer: convWidth is 2; expected none/],
+    [{ unit: 8 }, { query: 'q', key: 'k', value: 'v', output: 'o' }, /AttentionMixer: unit is 8; expected none/],
+    [{ convWidth: 1 }, { byHead: 'qkv', output: 'o' }, /AttentionMixer: convWidth is 1; expected none/],
+  ])('%j is refused of other projections', (more, names, message) => {
+    const config: AttentionConfig = { dModel: width, heads: 2, kvHeads: 2, headSize: 4, inputBias: false, outputBias: false, rotary: null, ...more };
+    expect(() => new AttentionMixer(new ParameterStore(initialParameters(backend(), 1)), config, names, { deviation: 1 })).toThrow(message);
+  });
+
   test('its convolution remembers inputs, not outputs', async () => {
     const config: AttentionConfig = { dModel: width, heads: 2, kvHeads: 1, headSize: 4, inputBias: true, outputBias: true, rotary: null, convWidth: 3 };
     const { mixer, dispose, rows } = await made((store) => new AttentionMixer(store, config, { stacked: 'in_proj', conv: 'conv1d', output: 'out_proj' }, { deviation: 0.7 }));

@@ -26,6 +26,8 @@ describe('a config.json', () => {
     ['several groups, in transformers: normed as one', { ...transformers, n_groups: 8 }, 'mamba2', { groups: 8, gatedNorm: { groups: 1, normBeforeGate: false } }],
     ['what published files have and transformers reads nowhere', { ...transformers, rms_norm: true, norm_before_gate: true, time_step_rank: 48, chunk_size: 256 }, 'mamba2', { gatedNorm: { normBeforeGate: false } }],
     ['no model_type, but an architecture', { ...transformers, model_type: undefined, architectures: ['Mamba2ForCausalLM'] }, 'mamba2', { dModel: 768 }],
+    ['a multiple that was worked out', { ...transformers, hidden_size: 41, expand: 57 / 41, head_dim: 19, num_heads: 3 }, 'mamba2', { dInner: 57 }],
+    ['a multiple rounded down', { ...official, d_model: 30, ssm_cfg: { layer: 'Mamba2', expand: 1.05, headdim: 31 } }, 'mamba2', { dInner: 31 }],
     ['the official package: the vocabulary padded', official, 'mamba2', { vocabularySize: 50288, dInner: 1536, dSsm: 1536, headSize: 64, attention: null, inner: 0, tiedHead: true }],
     ['several groups, in the official package: each normed', { ...official, ssm_cfg: { layer: 'Mamba2', ngroups: 8 } }, 'mamba2', { groups: 8, gatedNorm: { groups: 8 } }],
     [

@@ -1,6 +1,7 @@
 import { attention, concatenate, gated, reshape, rotary, rotaryTable, split, type AttentionCache } from '../../ops/index.js';
 import { CausalConv1d, Linear, normal, type Initialiser, type Memory, type Mixer, type Normed, type ParameterStore, type Pass, type Places, type Slot, type StepPass } from '../../nn/index.js';
 import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { ArgumentError } from '../../util/errors.js';
 import { rotaryFrequencies, type AttentionConfig } from './config.js';
 
 /**
@@ -33,7 +34,8 @@ interface Projection {
 
 /**
  * Causal self-attention with grouped queries and rotary positions (`attention`, `rotary`): project to queries, keys and values, turn
- * queries and keys by their positions, attend, project back. It remembers the turned keys and the values of all positions, and of a convolution the last K−1 inputs.
+ * queries and keys by their positions, attend, project back. It remembers the turned keys and the values of all positions, and of a
+ * convolution the last K−1 inputs.
  */
 export class AttentionMixer implements Mixer {
   readonly slots: Readonly<Record<string, Slot>>;
@@ -85,8 +87,12 @@ export class AttentionMixer implements Mixer {
 }
 
 function projectionOf(parameters: ParameterStore, config: AttentionConfig, names: AttentionNames, initialiser: Initialiser): Projection {
-  if ('byHead' in names) return new ByHead(parameters.at(names.byHead), config, initialiser);
-  return 'stacked' in names ? new Stacked(parameters, config, names, initialiser) : new Apart(parameters, config, names, initialiser);
+  if ('stacked' in names) return new Stacked(parameters, config, names, initialiser);
+  for (const argument of ['convWidth', 'unit'] as const) {
+    if ((config[argument] ?? 0) === 0) continue;
+    throw new ArgumentError({ operation: 'AttentionMixer', argument, expected: 'none, where no projection gives queries, keys and values one after the other', got: String(config[argument]) });
+  }
+  return 'byHead' in names ? new ByHead(parameters.at(names.byHead), config, initialiser) : new Apart(parameters, config, names, initialiser);
 }
 
 /** Where the keys and values of earlier positions are; undefined where none are remembered. */

@@ -67,7 +67,7 @@ export type Mamba2MixerOptions = Pick<Mamba2MixerConfig, 'dModel'> &
  * checked (`mixerProblem` does).
  */
 export function mamba2MixerConfig({ expand = 2, gatedNorm, initialisation, ...rest }: Mamba2MixerOptions): Mamba2MixerConfig {
-  const dInner = rest.dInner ?? Math.floor(expand * rest.dModel);
+  const dInner = rest.dInner ?? innerOf(expand, rest.dModel);
   const groups = rest.groups ?? 1;
   return {
     dSsm: dInner,
@@ -83,6 +83,12 @@ export function mamba2MixerConfig({ expand = 2, gatedNorm, initialisation, ...re
     gatedNorm: gatedNorm === null ? null : { epsilon: 1e-5, groups, normBeforeGate: false, ...gatedNorm },
     initialisation: { dtMin: 0.001, dtMax: 0.1, dtFloor: 1e-4, aMin: 1, aMax: 16, convBound: null, ...initialisation },
   };
+}
+
+/** E of a multiple of D, rounded down. A multiple that was worked out by division may be off by its last digit. */
+export function innerOf(expand: number, dModel: number): number {
+  const [product, nearest] = [expand * dModel, Math.round(expand * dModel)];
+  return Math.abs(product - nearest) <= 1e-9 * product ? nearest : Math.floor(product);
 }
 
 /** H: heads of the state space model. */

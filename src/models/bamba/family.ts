@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import { limitSchema, limitWords } from '../../mixers/mamba2/config-words.js';
-import { headsOf, largestMamba2Sizes, mamba2MixerConfig, mixerMatrixSize, mixerProblem, usualHeadSize, type Mamba2MixerConfig } from '../../mixers/mamba2/config.js';
+import { headsOf, innerOf, largestMamba2Sizes, mamba2MixerConfig, mixerMatrixSize, mixerProblem, usualHeadSize, type Mamba2MixerConfig } from '../../mixers/mamba2/config.js';
 import { Mamba2Mixer } from '../../mixers/mamba2/mixer.js';
 import { ArgumentError, CheckpointError, type ArgumentProblem } from '../../util/errors.js';
 import { checked, epsilon, flag, ratio, real, size } from '../../util/schema.js';
@@ -72,7 +72,7 @@ const schema = v.object({
 
 type Options = Pick<BambaConfig, 'vocabularySize' | 'dModel' | 'layers'> & Partial<BambaConfig>;
 
-/** Two or three layers among the others, as far from one another as can be: one in ten. */
+/** One layer in ten, but at least one, spread evenly. */
 function usualAttentionLayers(layers: number): number[] {
   const count = Math.max(1, Math.round(layers / 10));
   return Array.from({ length: count }, (_, i) => Math.floor((layers * (i + 1)) / (count + 1)));
@@ -117,7 +117,7 @@ function read(json: ConfigJson, file: string, onWarning: OnWarning): BambaConfig
   const headSize = c.head_dim ?? dModel / heads;
   const rotary = readRotary(c, file, { headSize, share: 0.5 });
   agreement(file, [['attn_rotary_emb', c.attn_rotary_emb], ['partial_rotary_factor', c.attn_rotary_emb === undefined ? undefined : rotary.size]]);
-  const dInner = Math.floor((c.mamba_expand ?? 2) * dModel);
+  const dInner = innerOf(c.mamba_expand ?? 2, dModel);
   const mambaHeadSize = asked === 'auto' ? dInner / mambaHeads : asked;
   if (mambaHeads * mambaHeadSize !== dInner || !Number.isInteger(mambaHeadSize)) {
     throw new CheckpointError(`is ${mambaHeads}, and mamba_d_head is ${asked}; expected a product of mamba_expand · hidden_size = ${dInner}`, { file, key: 'mamba_n_heads' });
@@ -170,7 +170,7 @@ function configOf(options: FamilyOptions): BambaConfig {
   const given = { ...(name === undefined ? {} : sizeOf9b), ...rest } as unknown as Options;
   const { dModel } = given;
   const sizes = Object.fromEntries(Object.entries({ dState, dConv, expand, groups }).filter(([, value]) => value !== undefined));
-  const headSize = mambaHeadSize === undefined ? usualHeadSize(Math.floor(dModel * Number(expand ?? 2))) : Number(mambaHeadSize);
+  const headSize = mambaHeadSize === undefined ? usualHeadSize(innerOf(Number(expand ?? 2), dModel)) : Number(mambaHeadSize);
   return bambaConfig({
     ...given,
     ...(listed === undefined ? {} : { attentionLayers: layerList('configOf (bamba)', 'attentionLayers', listed) }),

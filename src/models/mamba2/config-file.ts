@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { attentionWords, readAttention } from '../../mixers/attention/config-words.js';
 import { layerSchema, layerWords, mixerSchema, mixerWords } from '../../mixers/mamba2/config-words.js';
-import { headsOf } from '../../mixers/mamba2/config.js';
+import { headsOf, innerOf } from '../../mixers/mamba2/config.js';
 import { ArgumentError, CheckpointError } from '../../util/errors.js';
 import { checked, epsilon, flag, real, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
@@ -70,7 +70,7 @@ export function readMamba2Config(json: ConfigJson, file: string, onWarning: OnWa
 function readTransformers(json: ConfigJson, file: string): Mamba2Config {
   const c = checked(transformersSchema, json, { file });
   const { hidden_size: dModel, expand = 2, head_dim: headSize = 64, num_heads: heads = 128 } = c;
-  const dInner = Math.floor(expand * dModel);
+  const dInner = innerOf(expand, dModel);
   if (heads * headSize !== dInner) {
     throw new CheckpointError(`is ${heads}, and head_dim is ${headSize}; expected a product of expand · hidden_size = ${dInner}`, { file, key: 'num_heads' });
   }
@@ -88,7 +88,7 @@ function readTransformers(json: ConfigJson, file: string): Mamba2Config {
 function readOfficial(json: ConfigJson, file: string): Mamba2Config {
   const c = checked(officialSchema, json, { file });
   const { d_model: dModel, ssm_cfg: s, attn_layer_idx: attentionLayers, pad_vocab_size_multiple: multiple = 8 } = c;
-  const dInner = Math.floor((s.expand ?? 2) * dModel);
+  const dInner = innerOf(s.expand ?? 2, dModel);
   const layers = [...new Set(attentionLayers ?? [])].sort((a, b) => a - b);
   const [aMin, aMax] = s.A_init_range ?? [1, 16];
   return configOfFile(file, () =>

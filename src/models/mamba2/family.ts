@@ -1,7 +1,7 @@
 import { AttentionMixer } from '../../mixers/attention/mixer.js';
 import type { AttentionConfig } from '../../mixers/attention/config.js';
 import { FeedForward } from '../../mixers/feed-forward/mixer.js';
-import { usualHeadSize } from '../../mixers/mamba2/config.js';
+import { innerOf, usualHeadSize } from '../../mixers/mamba2/config.js';
 import { Mamba2Mixer } from '../../mixers/mamba2/mixer.js';
 import type { ParameterStore } from '../../nn/index.js';
 import { ArgumentError } from '../../util/errors.js';
@@ -56,7 +56,7 @@ function configOf(options: FamilyOptions): Mamba2Config {
   const given = { vocabularySize: 50288, ...published, ...own } as unknown as Mamba2ConfigOptions;
   const attentionLayers = listed === undefined ? [] : layerList('configOf (mamba2)', 'attentionLayers', listed);
   const attention = attentionLayers.length === 0 ? null : usualAttention(given.dModel, heads === undefined ? undefined : Number(heads));
-  return mamba2Config({ headSize: usualHeadSize(Math.floor((given.expand ?? 2) * given.dModel)), ...given, attentionLayers, attention });
+  return mamba2Config({ headSize: usualHeadSize(innerOf(given.expand ?? 2, given.dModel)), ...given, attentionLayers, attention });
 }
 
 function facts(config: Mamba2Config): Fact[] {
