@@ -93,3 +93,13 @@ export function expectOptions(family: string, options: FamilyOptions, known: rea
   const expected = `one of ${known.join(', ')}`;
   throw new ArgumentError({ operation: `configOf (${family})`, argument: 'options', expected, got: `'${stranger}'` });
 }
+
+/**
+ * The layers that an option lists, as `9,18,27`: a command line has no lists.
+ * @throws ArgumentError where it is no list of integers
+ */
+export function layerList(operation: string, argument: string, value: number | string | boolean): number[] {
+  const text = String(value);
+  if (!/^\d+(,\d+)*$/.test(text)) throw new ArgumentError({ operation, argument, expected: 'layers from 0, as 9,18,27', got: `'${text}'` });
+  return text.split(',').map(Number);
+}

@@ -1,4 +1,5 @@
 /** What users have of language models. What the package's other folders need besides is imported by its path. */
+export { bambaFamily, type BambaConfig } from './bamba/family.js';
 export { loadModel, saveModel, type LoadOptions } from './checkpoint.js';
 export type { OnWarning } from './config-keys.js';
 export { falconMambaFamily, type FalconMambaConfig } from './falcon-mamba/family.js';
@@ -8,6 +9,8 @@ export { gruFamily, type GruConfig } from './gru/family.js';
 export { LanguageModel, type ForwardOptions, type ReadOptions } from './language-model.js';
 export { mambaConfig, mambaSizes, type MambaConfig, type MambaConfigOptions, type MambaModelInitialisation, type MambaSize } from './mamba/config.js';
 export { mambaFamily } from './mamba/family.js';
+export type { Mamba2Config } from './mamba2/config.js';
+export { mamba2Family } from './mamba2/family.js';
 export { packagedModel, packagedModels } from './packaged-models.js';
 export { weightDTypes, type WeightDType } from './packing.js';
 export type { Prepared } from './prepared.js';

@@ -1,18 +1,20 @@
 import { warnOnConsole, type OnWarning } from './config-keys.js';
 import { withGenerationConfig } from './config-reading.js';
 import { readJsonObject } from '../io/json-file.js';
+import { bambaFamily } from './bamba/family.js';
 import { falconMambaFamily } from './falcon-mamba/family.js';
 import type { BaseConfig, ConfigJson, ModelFamily } from './family.js';
 import { gptNeoxFamily } from './gpt-neox/family.js';
 import { gruFamily } from './gru/family.js';
 import { mambaFamily } from './mamba/family.js';
+import { mamba2Family } from './mamba2/family.js';
 import { transformerFamily } from './transformer/family.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 
 /** All known families: the package's own, then the registered ones. */
-const families: ModelFamily[] = [mambaFamily, falconMambaFamily, transformerFamily, gptNeoxFamily, gruFamily];
+const families: ModelFamily[] = [mambaFamily, falconMambaFamily, mamba2Family, bambaFamily, transformerFamily, gptNeoxFamily, gruFamily];
 
 /** A model without weights. */
 export interface DescribedModel<C extends BaseConfig = BaseConfig> {

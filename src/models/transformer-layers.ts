@@ -1,8 +1,8 @@
 /** What families share whose layers are attention and a feed-forward layer: sizes, checks, modules. */
 import { AttentionMixer, type AttentionNames } from '../mixers/attention/mixer.js';
-import type { AttentionConfig } from '../mixers/attention/config.js';
+import { attentionMatrixSize, attentionProblem, largestAttentionSizes, type AttentionConfig } from '../mixers/attention/config.js';
 import { FeedForward, type Activation, type FeedForwardConfig, type FeedForwardNames } from '../mixers/feed-forward/mixer.js';
-import { Block, Embedding, Linear, Norm, normal, type ParameterStore, type Sublayer } from '../nn/index.js';
+import { Block, Embedding, Linear, Norm, normal, type Mixer, type ParameterStore, type Sublayer } from '../nn/index.js';
 import { describeValue, type ArgumentProblem } from '../util/errors.js';
 import { endOfTextProblem, parameterProblem, type BaseConfig, type Fact, type FamilyKeys, type Parts } from './family.js';
 
@@ -20,7 +20,7 @@ export interface TransformerConfig extends BaseConfig, AttentionConfig {
 }
 
 /** The largest sizes that a config may have. */
-export const largestSizes = { vocabularySize: 2 ** 24, dModel: 2 ** 16, layers: 4096, heads: 4096, headSize: 256, inner: 2 ** 20, contextLength: 2 ** 24 } as const;
+export const largestSizes = { vocabularySize: 2 ** 24, dModel: 2 ** 16, layers: 4096, ...largestAttentionSizes, inner: 2 ** 20, contextLength: 2 ** 24 } as const;
 
 /** What is wrong with a config. */
 export function problemOf(config: TransformerConfig): ArgumentProblem | undefined {
@@ -30,15 +30,9 @@ export function problemOf(config: TransformerConfig): ArgumentProblem | undefine
       return { argument: name, expected: `an integer from 1 to ${largest}`, got: describeValue(value) };
     }
   }
-  const { vocabularySize, dModel, layers, heads, kvHeads, headSize, inner, tiedHead, rotary } = config;
-  if (!(Number.isInteger(kvHeads) && kvHeads >= 1 && heads % kvHeads === 0)) {
-    return { argument: 'kvHeads', expected: `a divisor of heads = ${heads}`, got: describeValue(kvHeads) };
-  }
-  if (rotary !== null && !(rotary.size >= 2 && rotary.size % 2 === 0 && rotary.size <= headSize)) {
-    return { argument: 'rotary.size', expected: `an even number from 2 to headSize = ${headSize}`, got: describeValue(rotary.size) };
-  }
-  const parameters = (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * dModel * (2 * headSize * (heads + kvHeads) + 3 * inner);
-  return parameterProblem(parameters) ?? endOfTextProblem(config);
+  const { vocabularySize, dModel, layers, inner, tiedHead } = config;
+  const parameters = (tiedHead ? 1 : 2) * vocabularySize * dModel + layers * (attentionMatrixSize(config) + 3 * dModel * inner);
+  return attentionProblem(config) ?? parameterProblem(parameters) ?? endOfTextProblem(config);
 }
 
 /** What checkpoints call the parts of a layer. */
@@ -51,11 +45,24 @@ export interface LayerNames {
   readonly feedForwardNorm: string;
 }
 
+/** A mixer in attention's place, and what checkpoints call it. */
+export interface OtherMixer {
+  readonly name: string;
+  readonly make: (parameters: ParameterStore) => Mixer;
+}
+
 /**
  * Makes the modules: in each layer attention and a feed-forward layer, one after the other, or both on the same stream.
  * @param options.parallel whether both read the same stream
+ * @param options.otherMixer what a layer has in attention's place; undefined: attention
  */
-export function build(parameters: ParameterStore, config: TransformerConfig, keys: FamilyKeys, names: LayerNames, { parallel = false } = {}): Parts {
+export function build(
+  parameters: ParameterStore,
+  config: TransformerConfig,
+  keys: FamilyKeys,
+  names: LayerNames,
+  { parallel = false, otherMixer = () => undefined }: { readonly parallel?: boolean; readonly otherMixer?: (layer: number) => OtherMixer | undefined } = {},
+): Parts {
   const { vocabularySize, dModel, layers, inner, activation, feedForwardBias, norm: kind, normEpsilon: epsilon, deviation, tiedHead } = config;
   const trunk = parameters.at(keys.trunk);
   const norm = (at: ParameterStore) => new Norm(at, { size: dModel, kind, epsilon });
@@ -65,17 +72,14 @@ export function build(parameters: ParameterStore, config: TransformerConfig, key
   const embeddings = new Embedding(trunk.at(keys.embedding), { count: vocabularySize, size: dModel, deviation });
   const blocks = Array.from({ length: layers }, (_, i) => {
     const layer = trunk.at(keys.layers).at(String(i));
-    const attend: Sublayer = {
-      name: names.attention,
-      norm: norm(layer.at(names.attentionNorm)),
-      mixer: new AttentionMixer(layer.at(names.attention), config, names.attentionProjections, spread),
-    };
+    const { name, make } = otherMixer(i) ?? { name: names.attention, make: (at) => new AttentionMixer(at, config, names.attentionProjections, spread) };
+    const mix: Sublayer = { name, norm: norm(layer.at(names.attentionNorm)), mixer: make(layer.at(name)) };
     const feed: Sublayer = {
       name: names.feedForward,
       norm: norm(layer.at(names.feedForwardNorm)),
       mixer: new FeedForward(layer.at(names.feedForward), feedForward, names.feedForwardProjections, spread),
     };
-    return new Block(parallel ? [[attend, feed]] : [attend, feed]);
+    return new Block(parallel ? [[mix, feed]] : [mix, feed]);
   });
   const finalNorm = norm(trunk.at(keys.finalNorm));
   const head = { inputs: dModel, outputs: vocabularySize, bias: false, initialiser: normal(deviation), packing: 'whole' } as const;
@@ -93,4 +97,3 @@ export const sizesFacts = ({ dModel, heads, kvHeads, headSize, inner, contextLen
   ['sizes', `d_model ${dModel}, ${heads} heads of ${headSize}${kvHeads === heads ? '' : ` on ${kvHeads} of keys and values`}, feed-forward ${inner}`],
   ['positions', `${rotary === null ? 'none' : `rotary, ${rotary.size} of ${headSize}, base ${rotary.base}`}; trained on up to ${contextLength}${window === undefined ? '' : `, a window of ${window}`}`],
 ];
-

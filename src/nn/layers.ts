@@ -1,4 +1,4 @@
-import { add, causalConv1d, embedding, layerNorm, linear, reshape, rmsNorm, type CausalConv1dOptions } from '../ops/index.js';
+import { add, causalConv1d, causalConv1dStep, embedding, layerNorm, linear, reshape, rmsNorm, type CausalConv1dOptions, type ConvActivation } from '../ops/index.js';
 import { rmsNormLinear } from '../ops/norm-linear/norm-linear.js';
 import { scope, type FloatDType, type Tensor } from '../tensor/index.js';
 import { constant, fanIn, normal, type Initialiser } from './initialisers.js';
@@ -124,17 +124,23 @@ export class Norm {
   }
 }
 
-/** Depthwise causal convolution with SiLU. Keys: `weight` [E, 1, K], `bias` [E]. */
+/** Depthwise causal convolution, with SiLU unless told otherwise. Keys: `weight` [E, 1, K], `bias` [E]. */
 export class CausalConv1d {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
   readonly #shape: [channels: number, width: number];
+  readonly #activation: ConvActivation;
 
-  constructor(parameters: ParameterStore, { channels, width, bias }: { channels: number; width: number; bias: boolean }) {
-    const initialiser = fanIn(width);
+  /** @param options.initialiser of the weight; default: PyTorch's */
+  constructor(
+    parameters: ParameterStore,
+    options: { channels: number; width: number; bias: boolean; initialiser?: Initialiser | undefined; activation?: ConvActivation },
+  ) {
+    const { channels, width, bias, initialiser = fanIn(width), activation = 'silu' } = options;
     this.#shape = [channels, width];
+    this.#activation = activation;
     this.weight = parameters.get('weight', { shape: [channels, 1, width], initialiser });
-    this.bias = bias ? parameters.get('bias', { shape: [channels], initialiser, decay: false }) : null;
+    this.bias = bias ? parameters.get('bias', { shape: [channels], initialiser: fanIn(width), decay: false }) : null;
   }
 
   /**
@@ -145,7 +151,12 @@ export class CausalConv1d {
     x: Tensor,
     options: Pick<CausalConv1dOptions, 'initialState' | 'finalState' | 'sequenceStarts'>,
   ): { y: Tensor<FloatDType>; finalState: Tensor<'f32'> } {
-    return scope(() => causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#activation() }));
+    return scope(() => causalConv1d(x, reshape(this.weight.tensor, this.#shape), { ...options, ...this.#rest() }));
+  }
+
+  /** One position. @param state [B,K−1,E], updated in place @param x [B,E] */
+  step(state: Tensor, x: Tensor): Tensor<FloatDType> {
+    return scope(() => causalConv1dStep(state, x, reshape(this.weight.tensor, this.#shape), this.#rest()));
   }
 
   /** The weight [E,K], a handle that the caller or its scope disposes, and the bias. */
@@ -153,7 +164,7 @@ export class CausalConv1d {
     return { convWeight: reshape(this.weight.tensor, this.#shape), convBias: this.bias?.tensor ?? null };
   }
 
-  #activation(): { bias?: Tensor; activation: 'silu' } {
-    return { ...(this.bias === null ? {} : { bias: this.bias.tensor }), activation: 'silu' };
+  #rest(): { bias: Tensor | null; activation: ConvActivation } {
+    return { bias: this.bias?.tensor ?? null, activation: this.#activation };
   }
 }

@@ -6,6 +6,7 @@ import { cases as causalConv1d } from './causal-conv1d/cases.js';
 import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
+import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
 import { cases as normLinear } from './norm-linear/cases.js';
@@ -16,6 +17,7 @@ import { cases as rotary } from './rotary/cases.js';
 import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
+import { cases as ssd } from './ssd/cases.js';
 
 /** Every operation's cases by folder: what tests run on every backend. */
 export const operationCases: Readonly<Record<string, readonly OperationCase[]>> = {
@@ -26,6 +28,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'cross-entropy': crossEntropy,
   elementwise,
   embedding,
+  'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   matmul,
   'norm-linear': normLinear,
@@ -36,4 +39,5 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   sampling,
   'selective-scan': selectiveScan,
   softmax,
+  ssd,
 };

@@ -30,6 +30,7 @@ export {
 export type { GateActivation } from './elementwise/functions.js';
 export { gated } from './elementwise/gated.js';
 export { embedding, type EmbeddingOptions } from './embedding/embedding.js';
+export { gatedRmsNorm, type GatedNormOptions } from './gated-norm/gated-norm.js';
 export { layerNorm } from './layer-norm/layer-norm.js';
 export { linear } from './matmul/linear.js';
 export { matmul } from './matmul/matmul.js';
@@ -44,4 +45,7 @@ export type { Discretization, ScanOptions } from './selective-scan/arguments.js'
 export { selectiveScanStep } from './selective-scan/selective-scan-step.js';
 export { selectiveScan, type SelectiveScanOptions, type SelectiveScanResult } from './selective-scan/selective-scan.js';
 export { logSoftmax, softmax } from './softmax/softmax.js';
+export type { SsdStepOptions } from './ssd/arguments.js';
+export { ssd, type SsdOptions, type SsdResult } from './ssd/ssd.js';
+export { ssdStep } from './ssd/ssd-step.js';
 export { cast, concatenate, contiguous, reshape, split } from './view/view.js';

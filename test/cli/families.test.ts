@@ -10,6 +10,7 @@ const json = (...parts: string[]) => JSON.parse(readFileSync(path(...parts), 'ut
 test.each([
   { name: 'gru', config: { model_type: 'elapid-gru', hidden_size: 16, num_hidden_layers: 2, tie_word_embeddings: true }, facts: /family +gru\n.*layers +2 GRU blocks[^]*state +128 B a sequence/ },
   { name: 'transformer', config: { model_type: 'llama', hidden_size: 16, max_position_embeddings: 8 }, facts: /family +transformer\n[^]*state +256 B more for each token: 256 kB after 1k tokens/ },
+  { name: 'bamba', config: { model_type: 'bamba', mamba_d_head: 32, attn_layer_indices: [1], max_position_embeddings: 8 }, facts: /family +bamba\n.*layers +1 of Mamba-2, 1 of attention \(1\)[^]*state +128 B more for each token/ },
 ])('every command takes a $name', async ({ name, config, facts }) => {
   writeFileSync(path('text.txt'), trainingText.slice(0, 1500));
   const run = async (...args: readonly string[]) => {
@@ -33,6 +34,10 @@ test.each([
   { name: 'mamba', sizes: [], expected: { state_size: 16, conv_kernel: 4, intermediate_size: 16 }, kept: { dModel: 8, layers: 1 } },
   { name: 'mamba', sizes: ['--d-state', '3'], expected: { state_size: 3, conv_kernel: 4 }, kept: { dModel: 8, layers: 1, dState: 3 } },
   { name: 'falcon-mamba', sizes: ['--d-conv', '2', '--expand', '3'], expected: { state_size: 16, conv_kernel: 2, intermediate_size: 24 }, kept: { family: 'falcon-mamba', dModel: 8, layers: 1, dConv: 2, expand: 3 } },
+  {
+    name: 'mamba2', sizes: ['--d-state', '6', '--set', 'attention-layers=0'],
+    expected: { attn_layer_idx: [0], attn_cfg: { num_heads: 1, d_conv: 4 }, ssm_cfg: { layer: 'Mamba2', d_state: 6 } }, kept: { family: 'mamba2', dModel: 8, layers: 1, dState: 6, set: { attentionLayers: 0 } },
+  },
   {
     name: 'transformer', sizes: ['--set', 'heads=2', '--set', 'kv-heads=1'],
     expected: { num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 8 }, kept: { family: 'transformer', dModel: 8, layers: 1, set: { heads: 2, kvHeads: 1 } },

@@ -79,7 +79,7 @@ describe('keys of a config.json', () => {
     [{ d_model: 8, vocab_size: 8 }, `key 'n_layer': is missing; expected the number of layers`],
     [{ ...official, ssm_cfg: { d_stat: 4 } }, `key 'ssm_cfg.d_stat': is not a key that is known here. Hint: did you mean 'd_state'?`],
     [{ ...official, ssm_cfg: { device: null } }, `key 'ssm_cfg.device': is not a key that is known here`],
-    [{ ...official, ssm_cfg: { layer: 'Mamba2' } }, `key 'ssm_cfg.layer': is "Mamba2"; expected "Mamba1"`],
+    [{ ...official, ssm_cfg: { layer: 'Mamba3' } }, `key 'ssm_cfg.layer': is "Mamba3"; expected "Mamba1"`],
     [{ ...official, ssm_cfg: 5 }, `key 'ssm_cfg': is 5; expected an object`],
     [{ ...official, attn_cfg: { heads: 4 } }, `key 'attn_cfg.heads': is not a key that is known here`],
     [{ ...official, attn_layer_idx: [5, 11] }, `key 'attn_layer_idx': is [5,11]; expected an empty list: attention layers are not supported`],

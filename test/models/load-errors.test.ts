@@ -5,7 +5,6 @@ import type { CheckpointError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { checkpointErrorOf, rewriteSafetensors, type EditableContent } from '../support/checkpoints.js';
 import { useFolder } from '../support/folders.js';
-import { goldenPath } from '../support/goldens.js';
 import { smallModel } from '../support/models.js';
 
 // Neither the first nor the last tensor of the model: those before it are already loaded when it turns out to be bad.

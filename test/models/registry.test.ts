@@ -30,6 +30,9 @@ describe('the registry of families', () => {
     ['mamba-130m', 768, 24, 50280],
     ['mamba-2.8b', 2560, 64, 50280],
     ['falcon-mamba-7b', 4096, 64, 65024],
+    ['mamba2-130m', 768, 24, 50288],
+    ['mamba2-2.7b', 2560, 64, 50288],
+    ['bamba-9b', 4096, 32, 128256],
   ])('knows the sizes of %s', (name, dModel, layers, vocabularySize) => {
     expect(publishedModel(name)?.config).toMatchObject({ dModel, layers, vocabularySize });
   });

@@ -105,6 +105,22 @@ const calls: Readonly<Record<string, Call>> = {
     ops.selectiveScanStep(t['state'] as Tensor, t['u'] as Tensor, t['delta'] as Tensor, t['A'] as Tensor, t['B'] as Tensor, t['C'] as Tensor, {
       ...{ D: t['D?'], z: t['z?'], deltaBias: t['deltaBias?'] },
     })),
+  ssd: call(
+    {
+      ...{ x: [[2, 5, 6]], delta: [[2, 5, 3]], A: [[3]], B: [[2, 5, 4]], C: [[2, 5, 4]], 'D?': [[3]], 'z?': [[2, 5, 6]] },
+      ...{ 'deltaBias?': [[3]], 'initialState?': [[2, 3, 2, 4]], 'finalState?': [[2, 3, 2, 4]], 'sequenceStarts?': [[2, 5], 'i32'] },
+    },
+    (t) =>
+      ops.ssd(t['x'] as Tensor, t['delta'] as Tensor, t['A'] as Tensor, t['B'] as Tensor, t['C'] as Tensor, {
+        ...{ D: t['D?'], z: t['z?'], deltaBias: t['deltaBias?'], deltaSoftplus: true },
+        ...{ initialState: t['initialState?'], sequenceStarts: t['sequenceStarts?'], finalState: t['finalState?'] },
+      }),
+  ),
+  ssdStep: call({ state: [[2, 3, 2, 4]], x: [[2, 6]], delta: [[2, 3]], A: [[3]], B: [[2, 4]], C: [[2, 4]], 'D?': [[3]], 'z?': [[2, 6]], 'deltaBias?': [[3]] }, (t) =>
+    ops.ssdStep(t['state'] as Tensor, t['x'] as Tensor, t['delta'] as Tensor, t['A'] as Tensor, t['B'] as Tensor, t['C'] as Tensor, {
+      ...{ D: t['D?'], z: t['z?'], deltaBias: t['deltaBias?'] },
+    })),
+  gatedRmsNorm: call({ x: [[2, 3]], z: [[2, 3]], weight: [[3]] }, (t) => ops.gatedRmsNorm(t['x'] as Tensor, t['z'] as Tensor, t['weight'] as Tensor)),
   blockStep: call(
     {
       ...{ x: [[2, 3]], 'residual?': [[2, 3]], norm: [[3]], inProj: [[8, 3]], convWeight: [[4, 2]], 'convBias?': [[4]], xProj: [[5, 4]] },

@@ -1,6 +1,8 @@
 /** The model families that the conformance suite and the goldens run: a family more is a row more. */
-import { falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mambaFamily, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
+import { bambaFamily, falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mamba2Family, mambaFamily, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
+import { gatedRmsNorm } from '../../src/ops/gated-norm/kernels.js';
+import { ssd, ssdStep } from '../../src/ops/ssd/kernels.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 import { smallConfig } from './models.js';
@@ -21,14 +23,21 @@ export interface FamilyRow {
   readonly variants: readonly Variant[];
   /** What makes a model whose state has other sizes. */
   readonly otherState: Variant['options'];
-  /** Folder of a model of transformers', with what it computes in float64; none where transformers has no such model. */
-  readonly golden?: string;
-  /** Whether that folder has a left-padded batch, `padded.safetensors`. */
-  readonly padded: boolean;
+  /** Kernels that it runs and that not every backend may have yet. */
+  readonly kernels?: readonly { readonly name: string; readonly webgpu?: unknown }[];
+  /** Models of the family's authors or of transformers', with what they compute in float64. */
+  readonly goldens: readonly GoldenModel[];
+}
+
+/** A folder of a model, with what it computes. */
+export interface GoldenModel {
+  readonly folder: string;
+  /** Whether it has a left-padded batch, `padded.safetensors`. */
+  readonly padded?: true;
   /** Folders of the same weights in other dialects. */
-  readonly dialects: readonly string[];
-  /** What the golden's hidden.i is of layer i: in transformers' Mamba the output, in the others the input, and the last one normed. */
-  readonly hidden: 'output' | 'input';
+  readonly dialects?: readonly string[];
+  /** What hidden.i is of layer i: its output or its input, and the last one normed; or, of 'stream', its input, and the last one the last layer's output. */
+  readonly hidden: 'output' | 'input' | 'stream';
 }
 
 /**
@@ -60,10 +69,7 @@ const mamba: FamilyRow = {
     { options: { dModel: 32, dState: 16, dConv: 4, dtRank: 4 } },
   ],
   otherState: { dState: 4 },
-  golden: 'hf-mamba',
-  padded: true,
-  dialects: ['state-spaces-mamba'],
-  hidden: 'output',
+  goldens: [{ folder: 'hf-mamba', padded: true, dialects: ['state-spaces-mamba'], hidden: 'output' }],
 };
 
 const falconMamba: FamilyRow = {
@@ -75,10 +81,60 @@ const falconMamba: FamilyRow = {
   // In the second, what Δ is made of is wider than B and C.
   variants: [{ options: {} }, { options: { tiedHead: false, projectionBias: true, convBias: false, dtRank: 7 } }],
   otherState: { dState: 4 },
-  golden: 'hf-falcon-mamba',
-  padded: false,
-  dialects: [],
-  hidden: 'output',
+  goldens: [{ folder: 'hf-falcon-mamba', hidden: 'output' }],
+};
+
+/** Of `Mamba2Mixer`. */
+const stateSpaceDuality = [ssd, ssdStep, gatedRmsNorm];
+
+const mamba2: FamilyRow = {
+  name: 'mamba2',
+  make(backend, options = {}) {
+    const sizes = { vocabularySize: 23, dModel: 20, layers: 2, headSize: 5, dState: 7, dConv: 3, embeddingDeviation: 0.5 };
+    return lively(mamba2Family, { ...mamba2Family.configOf(sizes), ...options }, backend);
+  },
+  variants: [
+    { options: {} },
+    // Options of the official block: some channels without a state, and norms in groups before the gate.
+    {
+      options: {
+        ...{ groups: 2, gatedNorm: { epsilon: 1e-5, groups: 2, normBeforeGate: true }, dSsm: 30, skipPerChannel: true, dtLimit: [0.01, 0.5] },
+        ...{ projectionBias: true, convBias: false, tiedHead: false, norm: 'layer', dConv: 1 },
+      },
+    },
+    // The official hybrid with all that its attention layers can have.
+    {
+      options: {
+        ...{ gatedNorm: null, inner: 128, attentionLayers: [1] },
+        attention: {
+          ...{ dModel: 20, heads: 4, kvHeads: 2, headSize: 6, inputBias: true, outputBias: false, convWidth: 3, unit: 128 },
+          rotary: { size: 4, base: 100, scaling: null },
+        },
+      },
+    },
+  ],
+  otherState: { dState: 4 },
+  kernels: stateSpaceDuality,
+  goldens: [
+    { folder: 'hf-mamba2', padded: true, hidden: 'output' },
+    { folder: 'state-spaces-mamba2', hidden: 'output' },
+    { folder: 'mamba2/hybrid-lm', hidden: 'stream' },
+  ],
+};
+
+const bamba: FamilyRow = {
+  name: 'bamba',
+  make(backend, options = {}) {
+    const sizes = { heads: 4, headSize: 6, kvHeads: 2, inner: 27, contextLength: 64, rotary: { size: 2, base: 100, scaling: null } };
+    const config = bambaFamily.configOf({ vocabularySize: 23, dModel: 20, layers: 2, dState: 7, dConv: 3, mambaHeadSize: 5 });
+    const { mamba: changed = {}, ...others } = options as { mamba?: object };
+    return lively(bambaFamily, { ...config, ...sizes, ...others, mamba: { ...config.mamba, ...changed } }, backend);
+  },
+  // Its options are those of the rows of Transformers and Mamba-2.
+  variants: [{ options: {} }],
+  otherState: { mamba: { dState: 4 } },
+  kernels: stateSpaceDuality,
+  goldens: [{ folder: 'hf-bamba', padded: true, hidden: 'input' }],
 };
 
 const transformer: FamilyRow = {
@@ -93,10 +149,7 @@ const transformer: FamilyRow = {
     { options: { tiedHead: false, inputBias: true, outputBias: true, feedForwardBias: true, kvHeads: 1, window: 5, rotary: { size: 4, base: 100, scaling: { kind: 'linear', factor: 3 } } } },
   ],
   otherState: { kvHeads: 4 },
-  golden: 'hf-llama',
-  padded: false,
-  dialects: [],
-  hidden: 'input',
+  goldens: [{ folder: 'hf-llama', hidden: 'input' }],
 };
 
 const gptNeox: FamilyRow = {
@@ -107,10 +160,7 @@ const gptNeox: FamilyRow = {
   },
   variants: [{ options: {} }, { options: { tiedHead: true, parallelResidual: false, inputBias: false, outputBias: false, activation: 'geluTanh' } }],
   otherState: { heads: 2, headSize: 12, kvHeads: 2, rotary: { size: 4, base: 100, scaling: null } },
-  golden: 'hf-gpt-neox',
-  padded: false,
-  dialects: [],
-  hidden: 'input',
+  goldens: [{ folder: 'hf-gpt-neox', hidden: 'input' }],
 };
 
 const gru: FamilyRow = {
@@ -120,9 +170,7 @@ const gru: FamilyRow = {
   // The head is that of all families.
   variants: [{ options: {} }],
   otherState: { dModel: 11, tiedHead: false },
-  padded: false,
-  dialects: [],
-  hidden: 'output',
+  goldens: [],
 };
 
-export const families: readonly FamilyRow[] = [mamba, falconMamba, transformer, gptNeox, gru];
+export const families: readonly FamilyRow[] = [mamba, falconMamba, mamba2, bamba, transformer, gptNeox, gru];

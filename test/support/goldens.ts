@@ -23,7 +23,8 @@ export class Goldens {
 
   floats(key: string): Float32Array | Float64Array {
     const { bytes, dtype } = this.#get(key);
-    return dtype === 'F64' ? new Float64Array(bytes.slice().buffer) : toFloat32(bytes, dtype);
+    // A Buffer's slice would be no copy.
+    return dtype === 'F64' ? new Float64Array(new Uint8Array(bytes).buffer) : toFloat32(bytes, dtype);
   }
 
   integers(key: string): Int32Array {

@@ -94,7 +94,7 @@ export function addTrain(program: Command): void {
       .addOption(new Option('--size <name>', `sizes of a published model, in place of the next five options (${describeSizes()})`).conflicts(['dModel', 'layers', ...familySizes]))
       .option('--d-model <n>', 'width of the residual stream, numbers a token', integer(1), 128)
       .option('--layers <n>', 'blocks', integer(1), 4)
-      .option('--d-state <n>', 'numbers of state a channel, of Mamba families (default: 16)', integer(1))
+      .option('--d-state <n>', 'numbers of state a channel, of Mamba families (default: the family’s)', integer(1))
       .option('--d-conv <n>', 'width of the convolution, tokens, of Mamba families (default: 4)', integer(1))
       .option('--expand <n>', 'channels of a mixer, as a multiple of d-model, of Mamba families (default: 2)', integer(1))
       .addOption(

@@ -1,3 +1,6 @@
+import { mostTaps } from '../../ops/causal-conv1d/arguments.js';
+import { describeValue, type ArgumentProblem } from '../../util/errors.js';
+
 /** What an attention layer looks like. */
 export interface AttentionConfig {
   /** D */
@@ -16,7 +19,36 @@ export interface AttentionConfig {
   readonly rotary: RotaryConfig | null;
   /** Positions that a query sees, its own included; default: all before it. */
   readonly window?: number;
+  /** K: width of a causal convolution over queries, keys and values, where one projection gives all three; none: there is none. */
+  readonly convWidth?: number;
+  /** Width of a gated unit beside the heads, up · silu(gate), where one projection gives all; none: there is none. */
+  readonly unit?: number;
 }
+
+/** The largest sizes that a config may have. */
+export const largestAttentionSizes = { heads: 4096, headSize: 256 } as const;
+
+/** What is wrong with a config, D aside. */
+export function attentionProblem(config: AttentionConfig): ArgumentProblem | undefined {
+  const { heads, kvHeads, headSize, rotary, convWidth = 1, unit = 0 } = config;
+  for (const [name, largest] of Object.entries(largestAttentionSizes)) {
+    const value = config[name as keyof typeof largestAttentionSizes];
+    if (!isSize(value, largest)) return { argument: name, expected: `an integer from 1 to ${largest}`, got: describeValue(value) };
+  }
+  if (!isSize(kvHeads, heads) || heads % kvHeads !== 0) return { argument: 'kvHeads', expected: `a divisor of heads = ${heads}`, got: describeValue(kvHeads) };
+  if (rotary !== null && !(rotary.size >= 2 && rotary.size % 2 === 0 && rotary.size <= headSize)) {
+    return { argument: 'rotary.size', expected: `an even number from 2 to headSize = ${headSize}`, got: describeValue(rotary.size) };
+  }
+  if (!isSize(convWidth, mostTaps)) return { argument: 'convWidth', expected: `an integer from 1 to ${mostTaps}`, got: describeValue(convWidth) };
+  if (!isSize(unit + 1, 2 ** 24)) return { argument: 'unit', expected: `an integer from 0 to ${2 ** 24 - 1}`, got: describeValue(unit) };
+  return undefined;
+}
+
+const isSize = (value: number, largest: number): boolean => Number.isInteger(value) && value >= 1 && value <= largest;
+
+/** Numbers in the matrices of an attention layer. */
+export const attentionMatrixSize = ({ dModel, heads, kvHeads, headSize, convWidth = 0, unit = 0 }: AttentionConfig): number =>
+  dModel * (2 * headSize * (heads + kvHeads) + 3 * unit) + convWidth * headSize * (heads + 2 * kvHeads);
 
 /** Rotary position embedding of queries and keys. */
 export interface RotaryConfig {

@@ -1,28 +1,44 @@
-import { attention, reshape, rotary, rotaryTable, split, type AttentionCache } from '../../ops/index.js';
-import { Linear, normal, type Initialiser, type Memory, type Mixer, type Normed, type ParameterStore, type Pass, type Places, type Slot, type StepPass } from '../../nn/index.js';
+import { attention, concatenate, gated, reshape, rotary, rotaryTable, split, type AttentionCache } from '../../ops/index.js';
+import { CausalConv1d, Linear, normal, type Initialiser, type Memory, type Mixer, type Normed, type ParameterStore, type Pass, type Places, type Slot, type StepPass } from '../../nn/index.js';
 import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { ArgumentError } from '../../util/errors.js';
 import { rotaryFrequencies, type AttentionConfig } from './config.js';
 
-/** What checkpoints call the projections: one each for queries, keys and values, or one for all, head by head. */
+/**
+ * What checkpoints call the projections: one each for queries, keys and values; one for all, head by head; or one for all, first every
+ * query, then every key, then every value, with a convolution over them where the config has one.
+ */
 export type AttentionNames =
   | { readonly query: string; readonly key: string; readonly value: string; readonly output: string }
-  | { readonly byHead: string; readonly output: string };
+  | { readonly byHead: string; readonly output: string }
+  | { readonly stacked: string; readonly conv: string; readonly output: string };
 
-/** Queries, keys and values [B,L,heads,P]. */
-type Projected = readonly [q: Tensor, k: Tensor, v: Tensor];
+/** What the normed input becomes. */
+interface Projected {
+  /** Queries, keys and values [B,L,heads,P]. */
+  readonly heads: readonly [q: Tensor, k: Tensor, v: Tensor];
+  /** [B,L,·]: what out_proj reads after the heads. */
+  readonly unit?: Tensor;
+}
+
+/** How a convolution runs over x [B,L,C]: as its memory, and a pass or a step, have it. */
+type Convolve = (conv: CausalConv1d, x: Tensor) => Tensor;
 
 /** How the normed input becomes queries, keys and values. */
 interface Projection {
+  /** Memory of its own. */
+  readonly slots: Readonly<Record<string, Slot>>;
   /** @param x [B,L,D] */
-  project(x: Tensor): Projected;
+  project(x: Tensor, convolve: Convolve): Projected;
 }
 
 /**
  * Causal self-attention with grouped queries and rotary positions (`attention`, `rotary`): project to queries, keys and values, turn
- * queries and keys by their positions, attend, project back. It remembers the turned keys and the values of all positions.
+ * queries and keys by their positions, attend, project back. It remembers the turned keys and the values of all positions, and of a
+ * convolution the last K−1 inputs.
  */
 export class AttentionMixer implements Mixer {
-  readonly slots: Readonly<Record<'keys' | 'values', Slot>>;
+  readonly slots: Readonly<Record<string, Slot>>;
   readonly outProj: Linear;
   readonly #projection: Projection;
   readonly #config: AttentionConfig;
@@ -31,19 +47,19 @@ export class AttentionMixer implements Mixer {
 
   /** @param options.deviation standard deviation of the initial weights */
   constructor(parameters: ParameterStore, config: AttentionConfig, names: AttentionNames, { deviation, outputDeviation = deviation }: { readonly deviation: number; readonly outputDeviation?: number }) {
-    const { dModel, heads, kvHeads, headSize, outputBias } = config;
+    const { dModel, heads, kvHeads, headSize, outputBias, unit = 0 } = config;
     const slot = { shape: [kvHeads, headSize], perPosition: true } as const;
-    this.slots = { keys: slot, values: slot };
-    const initialiser = normal(deviation);
-    this.#projection = 'byHead' in names ? new ByHead(parameters.at(names.byHead), config, initialiser) : new Apart(parameters, config, names, initialiser);
-    this.outProj = new Linear(parameters.at(names.output), { inputs: heads * headSize, outputs: dModel, bias: outputBias, initialiser: normal(outputDeviation) });
+    this.#projection = projectionOf(parameters, config, names, normal(deviation));
+    this.slots = { keys: slot, values: slot, ...this.#projection.slots };
+    this.outProj = new Linear(parameters.at(names.output), { inputs: heads * headSize + unit, outputs: dModel, bias: outputBias, initialiser: normal(outputDeviation) });
     this.#config = config;
     const { rotary: turned } = config;
     this.#table = turned === null ? null : parameters.hold(rotaryTable(this.outProj.weight.tensor.backend, rotaryFrequencies(turned)));
   }
 
-  forward(x: Tensor, { before, places }: Pass = {}): Tensor<FloatDType> {
-    return scope(() => this.#attend(x, before, places));
+  forward(x: Tensor, { before, after, starts, places }: Pass = {}): Tensor<FloatDType> {
+    const states = { initialState: before?.['conv'], finalState: after?.['conv'], sequenceStarts: starts };
+    return scope(() => this.#attend(x, before, places, (conv, rows) => conv.forward(rows, states).y));
   }
 
   step(x: Normed, { memory, places }: StepPass): Tensor<FloatDType> {
@@ -51,20 +67,32 @@ export class AttentionMixer implements Mixer {
     const [batch = 0, width = 0] = value.shape;
     return scope(() => {
       const begins = places?.begins && reshape(places.begins, [batch, 1]);
-      const y = this.#attend(reshape(value, [batch, 1, width]), memory, { ...places, begins });
+      const y = this.#attend(reshape(value, [batch, 1, width]), memory, { ...places, begins }, (conv, rows) =>
+        reshape(conv.step(memory['conv'] as Tensor, reshape(rows, [batch, rows.columns])), rows.shape),
+      );
       return reshape(y, [batch, width]);
     });
   }
 
-  #attend(x: Tensor, memory: Memory | undefined, places: Places = {}): Tensor<FloatDType> {
+  #attend(x: Tensor, memory: Memory | undefined, places: Places = {}, convolve: Convolve): Tensor<FloatDType> {
     const { window, heads, headSize } = this.#config;
     const { begins, positions } = places;
-    const [q, k, v] = this.#projection.project(x);
+    const { heads: [q, k, v], unit } = this.#projection.project(x, convolve);
     const turned = (rows: Tensor) => (this.#table === null ? rows : rotary(rows, this.#table, { positions }));
-    const y = attention(turned(q), turned(k), v, { window, begins, cache: cacheOf(memory, places) });
+    const attended = attention(turned(q), turned(k), v, { window, begins, cache: cacheOf(memory, places) });
     const [batch = 0, length = 0] = x.shape;
-    return this.outProj.forward(reshape(y, [batch, length, heads * headSize]));
+    const y = reshape(attended, [batch, length, heads * headSize]);
+    return this.outProj.forward(unit === undefined ? y : concatenate([y, unit]));
   }
+}
+
+function projectionOf(parameters: ParameterStore, config: AttentionConfig, names: AttentionNames, initialiser: Initialiser): Projection {
+  if ('stacked' in names) return new Stacked(parameters, config, names, initialiser);
+  for (const argument of ['convWidth', 'unit'] as const) {
+    if ((config[argument] ?? 0) === 0) continue;
+    throw new ArgumentError({ operation: 'AttentionMixer', argument, expected: 'none, where no projection gives queries, keys and values one after the other', got: String(config[argument]) });
+  }
+  return 'byHead' in names ? new ByHead(parameters.at(names.byHead), config, initialiser) : new Apart(parameters, config, names, initialiser);
 }
 
 /** Where the keys and values of earlier positions are; undefined where none are remembered. */
@@ -75,6 +103,7 @@ function cacheOf(memory: Memory | undefined, { positions, pages }: Places): Atte
 
 /** A projection for each of the three. */
 class Apart implements Projection {
+  readonly slots = {};
   readonly #linears: readonly (readonly [linear: Linear, heads: number])[];
   readonly #headSize: number;
 
@@ -87,12 +116,14 @@ class Apart implements Projection {
 
   project(x: Tensor): Projected {
     const [batch = 0, length = 0] = x.shape;
-    return this.#linears.map(([linear, heads]) => reshape(linear.forward(x), [batch, length, heads, this.#headSize])) as unknown as Projected;
+    const heads = this.#linears.map(([linear, count]) => reshape(linear.forward(x), [batch, length, count, this.#headSize]));
+    return { heads: heads as unknown as Projected['heads'] };
   }
 }
 
 /** One projection, of which the first head's query, key and value come first, as in GPT-NeoX; as many heads of keys as of queries. */
 class ByHead implements Projection {
+  readonly slots = {};
   readonly #linear: Linear;
   readonly #heads: number;
   readonly #headSize: number;
@@ -106,6 +137,41 @@ class ByHead implements Projection {
   project(x: Tensor): Projected {
     const [batch = 0, length = 0] = x.shape;
     const size = this.#headSize;
-    return split(reshape(this.#linear.forward(x), [batch, length, this.#heads, 3 * size]), [size, size, size]) as unknown as Projected;
+    const heads = split(reshape(this.#linear.forward(x), [batch, length, this.#heads, 3 * size]), [size, size, size]);
+    return { heads: heads as unknown as Projected['heads'] };
+  }
+}
+
+/**
+ * One projection, of which all queries come first, then all keys, then all values, as in the attention layers of the official Mamba
+ * package. A causal convolution over the three, without an activation, may follow. What comes last, if anything, is a gated unit.
+ */
+class Stacked implements Projection {
+  readonly slots: Readonly<Record<string, Slot>>;
+  readonly #linear: Linear;
+  readonly #conv: CausalConv1d | null;
+  readonly #counts: readonly number[];
+  readonly #headSize: number;
+  readonly #unit: number;
+
+  constructor(parameters: ParameterStore, config: AttentionConfig, names: { readonly stacked: string; readonly conv: string }, initialiser: Initialiser) {
+    const { dModel, heads, kvHeads, headSize, inputBias, convWidth: width, unit = 0 } = config;
+    const channels = (heads + 2 * kvHeads) * headSize;
+    this.#linear = new Linear(parameters.at(names.stacked), { inputs: dModel, outputs: channels + 2 * unit, bias: inputBias, initialiser });
+    this.#conv = width === undefined ? null : new CausalConv1d(parameters.at(names.conv), { channels, width, bias: true, activation: 'none' });
+    this.slots = width === undefined ? {} : { conv: { shape: [width - 1, channels] } };
+    this.#counts = [heads, kvHeads, kvHeads];
+    this.#headSize = headSize;
+    this.#unit = unit;
+  }
+
+  project(x: Tensor, convolve: Convolve): Projected {
+    const [batch = 0, length = 0] = x.shape;
+    const [counts, size, width] = [this.#counts, this.#headSize, this.#unit];
+    const projected = this.#linear.forward(x);
+    const [rows, up, gate] = (width === 0 ? [projected] : split(projected, [projected.columns - 2 * width, width, width])) as [Tensor, Tensor?, Tensor?];
+    const parts = split(this.#conv === null ? rows : convolve(this.#conv, rows), counts.map((count) => count * size));
+    const heads = parts.map((part, i) => reshape(part, [batch, length, counts[i] as number, size])) as unknown as Projected['heads'];
+    return up && gate ? { heads, unit: gated(gate, up, 'silu') } : { heads };
   }
 }

@@ -1,5 +1,6 @@
 /** config.json of Mamba, read and written. */
 import * as v from 'valibot';
+import { attentionSchema } from '../../mixers/attention/config-words.js';
 import { mixerSchema, mixerWords, rankSchema } from '../../mixers/mamba/config-words.js';
 import { ArgumentError, CheckpointError } from '../../util/errors.js';
 import { checked, epsilon, flag, ratio, real, size } from '../../util/schema.js';
@@ -36,16 +37,7 @@ const nothing = (what: string) =>
   v.custom<unknown>((value) => value === null || value === 0 || (Array.isArray(value) && value.length === 0), what);
 
 /** Arguments of the official attention layer: no layer is one, so that they say nothing, but a strange key says that more is meant. */
-const attentionSchema = v.nullish(
-  v.strictObject(
-    Object.fromEntries(
-      [
-        ...['num_heads', 'num_heads_kv', 'head_dim', 'mlp_dim', 'qkv_proj_bias', 'out_proj_bias', 'softmax_scale', 'causal', 'd_conv'],
-        ...['rotary_emb_dim', 'rotary_emb_base', 'rotary_emb_interleaved'],
-      ].map((key) => [key, v.optional(v.unknown())]),
-    ),
-  ),
-);
+const unusedAttentionSchema = v.nullish(v.strictObject(Object.fromEntries(Object.keys(attentionSchema.entries).map((key) => [key, v.optional(v.unknown())]))));
 
 /**
  * The keys that are read, in transformers' words and in those of the official implementation (state-spaces/mamba). Converted
@@ -66,7 +58,7 @@ const schema = v.object({
   initializer_range: real,
   rms_norm: flag,
   ssm_cfg: ssmSchema,
-  attn_cfg: attentionSchema,
+  attn_cfg: unusedAttentionSchema,
   attn_layer_idx: v.optional(nothing('an empty list: attention layers are not supported')),
   d_intermediate: v.optional(nothing('0: blocks with an MLP are not supported')),
   pad_vocab_size_multiple: size(largestSizes.vocabularySize),
@@ -132,8 +124,9 @@ export function readMambaConfig(json: ConfigJson, file: string, onWarning: OnWar
 /** Whether the dialect is transformers'; where a file says neither `model_type` nor `d_model`, it may say so in `architectures`. */
 const isTransformers = (json: ConfigJson): boolean => 'model_type' in json || !('d_model' in json);
 
-/** Whether a config.json without a `model_type` is Mamba's. */
-export function isMambaConfig({ d_model: width, architectures }: ConfigJson): boolean {
+/** Whether a config.json without a `model_type` is Mamba's: the official package's files differ by the layers that they name. */
+export function isMambaConfig({ d_model: width, ssm_cfg: layer, architectures }: ConfigJson): boolean {
+  if ((layer as { layer?: unknown } | null | undefined)?.layer === 'Mamba2') return false;
   return width !== undefined || (Array.isArray(architectures) && architectures.includes('MambaForCausalLM'));
 }
 

@@ -1480,7 +1480,280 @@ struct DocumentBegins {
 };
 void document_begins(const DocumentBegins& a, Pool& pool);
 
-constexpr int kKernelCount = 60;
+struct Ssd {
+  const float* x;
+  const float* delta;
+  const float* A;
+  const float* B;
+  const float* C;
+  const float* D;  // may be null
+  const float* z;  // may be null
+  const float* deltaBias;  // may be null
+  const float* initialState;  // may be null
+  const i32* sequenceStarts;  // may be null
+  float* y;
+  float* finalState;
+  float* states;  // may be null
+  i64 batch;
+  i64 length;
+  i64 heads;
+  i64 headSize;
+  i64 groups;
+  i64 stateSize;
+  i64 xPitch;
+  i64 deltaPitch;
+  i64 zPitch;
+  i64 bPitch;
+  i64 cPitch;
+  bool skipByFeature;
+  bool softplus;
+  float deltaLeast;
+  float deltaLargest;
+  i64 chunk;
+  i64 blockHeads;
+  explicit Ssd(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        A(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        B(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        deltaBias(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        initialState(reinterpret_cast<const float*>(uintptr_t(w[8]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[9]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        finalState(reinterpret_cast<float*>(uintptr_t(w[11]))),
+        states(reinterpret_cast<float*>(uintptr_t(w[12]))),
+        batch(i64(w[13])),
+        length(i64(w[14])),
+        heads(i64(w[15])),
+        headSize(i64(w[16])),
+        groups(i64(w[17])),
+        stateSize(i64(w[18])),
+        xPitch(i64(w[19])),
+        deltaPitch(i64(w[20])),
+        zPitch(i64(w[21])),
+        bPitch(i64(w[22])),
+        cPitch(i64(w[23])),
+        skipByFeature(w[24] != 0),
+        softplus(w[25] != 0),
+        deltaLeast(float(w[26])),
+        deltaLargest(float(w[27])),
+        chunk(i64(w[28])),
+        blockHeads(i64(w[29])) {}
+};
+void ssd(const Ssd& a, Pool& pool);
+
+struct SsdBackward {
+  const float* x;
+  const float* delta;
+  const float* A;
+  const float* B;
+  const float* C;
+  const float* D;  // may be null
+  const float* z;  // may be null
+  const float* deltaBias;  // may be null
+  const i32* sequenceStarts;  // may be null
+  const float* states;
+  const float* dy;  // may be null
+  const float* dFinalState;  // may be null
+  float* dx;  // may be null
+  float* dDelta;  // may be null
+  float* dA;  // may be null
+  float* dB;  // may be null
+  float* dC;  // may be null
+  float* dD;  // may be null
+  float* dz;  // may be null
+  float* dDeltaBias;  // may be null
+  float* dInitialState;  // may be null
+  float* sequenceParts;  // may be null
+  float* headParts;
+  i64 batch;
+  i64 length;
+  i64 heads;
+  i64 headSize;
+  i64 groups;
+  i64 stateSize;
+  i64 xPitch;
+  i64 deltaPitch;
+  i64 zPitch;
+  i64 bPitch;
+  i64 cPitch;
+  i64 dyPitch;
+  bool skipByFeature;
+  bool softplus;
+  float deltaLeast;
+  float deltaLargest;
+  i64 chunk;
+  i64 blockHeads;
+  explicit SsdBackward(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        A(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        B(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        deltaBias(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[8]))),
+        states(reinterpret_cast<const float*>(uintptr_t(w[9]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[10]))),
+        dFinalState(reinterpret_cast<const float*>(uintptr_t(w[11]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[12]))),
+        dDelta(reinterpret_cast<float*>(uintptr_t(w[13]))),
+        dA(reinterpret_cast<float*>(uintptr_t(w[14]))),
+        dB(reinterpret_cast<float*>(uintptr_t(w[15]))),
+        dC(reinterpret_cast<float*>(uintptr_t(w[16]))),
+        dD(reinterpret_cast<float*>(uintptr_t(w[17]))),
+        dz(reinterpret_cast<float*>(uintptr_t(w[18]))),
+        dDeltaBias(reinterpret_cast<float*>(uintptr_t(w[19]))),
+        dInitialState(reinterpret_cast<float*>(uintptr_t(w[20]))),
+        sequenceParts(reinterpret_cast<float*>(uintptr_t(w[21]))),
+        headParts(reinterpret_cast<float*>(uintptr_t(w[22]))),
+        batch(i64(w[23])),
+        length(i64(w[24])),
+        heads(i64(w[25])),
+        headSize(i64(w[26])),
+        groups(i64(w[27])),
+        stateSize(i64(w[28])),
+        xPitch(i64(w[29])),
+        deltaPitch(i64(w[30])),
+        zPitch(i64(w[31])),
+        bPitch(i64(w[32])),
+        cPitch(i64(w[33])),
+        dyPitch(i64(w[34])),
+        skipByFeature(w[35] != 0),
+        softplus(w[36] != 0),
+        deltaLeast(float(w[37])),
+        deltaLargest(float(w[38])),
+        chunk(i64(w[39])),
+        blockHeads(i64(w[40])) {}
+};
+void ssd_backward(const SsdBackward& a, Pool& pool);
+
+struct SsdStep {
+  float* state;
+  const float* x;
+  const float* delta;
+  const float* A;
+  const float* B;
+  const float* C;
+  const float* D;  // may be null
+  const float* z;  // may be null
+  const float* deltaBias;  // may be null
+  float* y;
+  i64 batch;
+  i64 heads;
+  i64 headSize;
+  i64 groups;
+  i64 stateSize;
+  i64 xPitch;
+  i64 deltaPitch;
+  i64 zPitch;
+  i64 bPitch;
+  i64 cPitch;
+  bool skipByFeature;
+  bool softplus;
+  float deltaLeast;
+  float deltaLargest;
+  explicit SsdStep(const double* w)
+      : state(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        x(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        delta(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        A(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        B(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        deltaBias(reinterpret_cast<const float*>(uintptr_t(w[8]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        batch(i64(w[10])),
+        heads(i64(w[11])),
+        headSize(i64(w[12])),
+        groups(i64(w[13])),
+        stateSize(i64(w[14])),
+        xPitch(i64(w[15])),
+        deltaPitch(i64(w[16])),
+        zPitch(i64(w[17])),
+        bPitch(i64(w[18])),
+        cPitch(i64(w[19])),
+        skipByFeature(w[20] != 0),
+        softplus(w[21] != 0),
+        deltaLeast(float(w[22])),
+        deltaLargest(float(w[23])) {}
+};
+void ssd_step(const SsdStep& a, Pool& pool);
+
+struct GatedRmsNorm {
+  const float* x;
+  const float* z;
+  const float* weight;
+  float* y;
+  float* statistics;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 groups;
+  i64 xPitch;
+  i64 zPitch;
+  float epsilon;
+  bool normFirst;
+  explicit GatedRmsNorm(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        statistics(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        rows(i64(w[5])),
+        columns(i64(w[6])),
+        groups(i64(w[7])),
+        xPitch(i64(w[8])),
+        zPitch(i64(w[9])),
+        epsilon(float(w[10])),
+        normFirst(w[11] != 0) {}
+};
+void gated_rms_norm(const GatedRmsNorm& a, Pool& pool);
+
+struct GatedRmsNormBackward {
+  const float* x;
+  const float* z;
+  const float* weight;
+  const float* statistics;
+  const float* dy;
+  float* dx;  // may be null
+  float* dz;  // may be null
+  float* dweight;  // may be null
+  float* partials;  // may be null
+  i64 rows;
+  i64 columns;
+  i64 groups;
+  i64 xPitch;
+  i64 zPitch;
+  i64 dyPitch;
+  bool normFirst;
+  i64 blocks;
+  explicit GatedRmsNormBackward(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        z(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        weight(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        statistics(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        dz(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        dweight(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        partials(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        rows(i64(w[9])),
+        columns(i64(w[10])),
+        groups(i64(w[11])),
+        xPitch(i64(w[12])),
+        zPitch(i64(w[13])),
+        dyPitch(i64(w[14])),
+        normFirst(w[15] != 0),
+        blocks(i64(w[16])) {}
+};
+void gated_rms_norm_backward(const GatedRmsNormBackward& a, Pool& pool);
+
+constexpr int kKernelCount = 65;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -1543,6 +1816,11 @@ inline const char* const kSignatures[] = {
     "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch)",
     "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch, int dyPitch)",
     "document_begins(in i32 starts?, in i32 positions?, in i32 before?, out i32 begins, out i32 after?; int batch, int length, int startsPitch)",
+    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
+    "ssd_backward(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in i32 sequenceStarts?, in f32 states, in f32 dy?, in f32 dFinalState?, out f32 dx?, out f32 dDelta?, out f32 dA?, out f32 dB?, out f32 dC?, out f32 dD?, out f32 dz?, out f32 dDeltaBias?, out f32 dInitialState?, out f32 sequenceParts?, out f32 headParts; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, int dyPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
+    "ssd_step(inout f32 state, in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest)",
+    "gated_rms_norm(in f32 x, in f32 z, in f32 weight, out f32 y, out f32 statistics?; int rows, int columns, int groups, int xPitch, int zPitch, float epsilon, flag normFirst)",
+    "gated_rms_norm_backward(in f32 x, in f32 z, in f32 weight, in f32 statistics, in f32 dy, out f32 dx?, out f32 dz?, out f32 dweight?, out f32 partials?; int rows, int columns, int groups, int xPitch, int zPitch, int dyPitch, flag normFirst, int blocks)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -1606,6 +1884,11 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { attention(Attention(w), pool); },
     [](const double* w, Pool& pool) { attention_backward(AttentionBackward(w), pool); },
     [](const double* w, Pool& pool) { document_begins(DocumentBegins(w), pool); },
+    [](const double* w, Pool& pool) { ssd(Ssd(w), pool); },
+    [](const double* w, Pool& pool) { ssd_backward(SsdBackward(w), pool); },
+    [](const double* w, Pool& pool) { ssd_step(SsdStep(w), pool); },
+    [](const double* w, Pool& pool) { gated_rms_norm(GatedRmsNorm(w), pool); },
+    [](const double* w, Pool& pool) { gated_rms_norm_backward(GatedRmsNormBackward(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -1642,6 +1925,11 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
