@@ -1,6 +1,7 @@
 import { defineKernel, input, optionalOutput, output } from '../../tensor/index.js';
 import { added } from '../elementwise/added.js';
 import { sigmoid } from '../elementwise/functions.js';
+import { gatedRmsNormBackwardGpu, gatedRmsNormGpu } from './webgpu.js';
 
 const sizes = { rows: 'int', columns: 'int', groups: 'int', xPitch: 'int', zPitch: 'int' } as const;
 
@@ -29,6 +30,7 @@ export const gatedRmsNorm = defineKernel('gated_rms_norm', {
       if (statistics) statistics[part] = scale;
     }
   },
+  webgpu: gatedRmsNormGpu,
 });
 
 /**
@@ -75,6 +77,7 @@ export const gatedRmsNormBackward = defineKernel('gated_rms_norm_backward', {
       });
     }
   },
+  webgpu: gatedRmsNormBackwardGpu,
 });
 
 const silu = (z: number): number => z * sigmoid(z);

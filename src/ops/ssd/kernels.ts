@@ -2,6 +2,7 @@ import { defineKernel, inout, input, optionalInput, optionalOutput, output } fro
 import { ssdBackwardDivisions, ssdDivisions, ssdStepDivisions } from './divisions.js';
 import type { SsdSizes } from './plan.js';
 import { ssdBackwardReference, ssdReference, ssdStepReference } from './reference.js';
+import { ssdBackwardGpu, ssdGpu, ssdStepGpu } from './webgpu/index.js';
 
 const operands = { x: input.float, delta: input.float, A: input.f32, B: input.float, C: input.float } as const;
 const options = { D: optionalInput.f32, z: optionalInput.float, deltaBias: optionalInput.f32 } as const;
@@ -38,6 +39,7 @@ export const ssd = defineKernel('ssd', {
   operations: chunked,
   divisions: ssdDivisions,
   reference: ssdReference,
+  webgpu: ssdGpu,
 });
 
 /**
@@ -69,6 +71,7 @@ export const ssdBackward = defineKernel('ssd_backward', {
   operations: (p) => 2 * chunked(p),
   divisions: ssdBackwardDivisions,
   reference: ssdBackwardReference,
+  webgpu: ssdBackwardGpu,
 });
 
 /** One position of every sequence of a batch; the state [batch, heads, headSize, stateSize] moves in place. */
@@ -78,4 +81,5 @@ export const ssdStep = defineKernel('ssd_step', {
   operations: (p) => p.batch * p.heads * p.headSize * (5 * p.stateSize + 8),
   divisions: ssdStepDivisions,
   reference: ssdStepReference,
+  webgpu: ssdStepGpu,
 });
