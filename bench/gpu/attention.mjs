@@ -1,6 +1,6 @@
 // Attention in every sensible form on this machine's GPU: checked first against the form without matrix units in float32, then timed by the
 // GPU's own clock. What src/ops/attention/webgpu chooses by.
-//   node bench/gpu/attention.mjs [B] [L] [H] [P]
+//   node bench/gpu/attention.mjs [B] [L] [H] [P] [regular expression of forms]
 import * as elapid from '../../dist/index.js';
 import { attention, attentionBackward } from '../../dist/ops/attention/kernels.js';
 import { attentionBackwardBy } from '../../dist/ops/attention/webgpu/backward.js';
@@ -8,15 +8,17 @@ import { forwardByMatrices } from '../../dist/ops/attention/webgpu/forward-matri
 import { forwardByRows } from '../../dist/ops/attention/webgpu/forward-rows.js';
 import { keyGradientsByMatrices } from '../../dist/ops/attention/webgpu/key-gradients-matrices.js';
 import { keyGradientsByRows } from '../../dist/ops/attention/webgpu/key-gradients-rows.js';
-import { matrixGeometry } from '../../dist/ops/attention/webgpu/matrices.js';
+import { matrixGeometry, partnersGeometry } from '../../dist/ops/attention/webgpu/matrices.js';
 import { queryGradientByMatrices } from '../../dist/ops/attention/webgpu/query-gradient-matrices.js';
 import { queryGradientByRows } from '../../dist/ops/attention/webgpu/query-gradient-rows.js';
 import { cast } from '../../dist/ops/view/view.js';
 import { empty, launch, scope } from '../../dist/tensor/index.js';
 import { withConstants } from '../../dist/wgsl/product/constants.js';
+import { median } from './models.mjs';
 import { gpuTime, values } from './products.mjs';
 
-const [batch = 8, length = 2048, heads = 12, size = 64] = process.argv.slice(2).map(Number);
+const [batch = 8, length = 2048, heads = 12, size = 64] = process.argv.slice(2, 6).map(Number);
+const filter = new RegExp(process.argv[6] ?? '');
 const backend = /** @type {any} */ (await elapid.openBackend('webgpu'));
 console.log(backend.description);
 
@@ -37,12 +39,17 @@ function tensors(B, L, dtype) {
 const parametersOf = (B, L, window) => ({ batch: B, length: L, heads, kvHeads: heads, size, pagesPerRow: 0, window, scale: 1 / Math.sqrt(size), qPitch: size, kPitch: size, vPitch: size });
 const places = { positions: null, begins: null, pages: null };
 
-const forward = (form, t, parameters) => launch({ ...attention, webgpu: form }, { ...places, q: t.q, k: t.k, v: t.v, y: t.y, logSums: t.logSums }, parameters);
-const backward = (form, t, parameters, wanted = ['dq', 'dk', 'dv']) => {
-  const { q, k, v, y, logSums, dy, deltas } = t;
-  const outputs = Object.fromEntries(['dq', 'dk', 'dv'].map((name) => [name, wanted.includes(name) ? t[name] : null]));
-  launch({ ...attentionBackward, webgpu: form }, { ...places, q, k, v, y, logSums, dy, deltas, ...outputs }, { ...parameters, dyPitch: size });
-};
+/** Launches of kernels whose forms these are. A kernel is made once: what is made anew is planned anew. */
+function launchesOf(forwardForm, backwardForm) {
+  const [first, back] = [{ ...attention, webgpu: forwardForm }, { ...attentionBackward, webgpu: backwardForm }];
+  return {
+    forward: ({ q, k, v, y, logSums }, parameters) => launch(first, { ...places, q, k, v, y, logSums }, parameters),
+    backward({ q, k, v, y, logSums, dy, deltas, ...gradients }, parameters, wanted = ['dq', 'dk', 'dv']) {
+      const outputs = Object.fromEntries(['dq', 'dk', 'dv'].map((name) => [name, wanted.includes(name) ? gradients[name] : null]));
+      launch(back, { ...places, q, k, v, y, logSums, dy, deltas, ...outputs }, { ...parameters, dyPitch: size });
+    },
+  };
+}
 
 const constants = (form) => (asked) => {
   // Of floats a launch knows the sign alone.
@@ -50,21 +57,24 @@ const constants = (form) => (asked) => {
   return withConstants(form(asked), known);
 };
 
-/** Forms of the forward pass, of the queries' gradient, of the keys' and values'. */
-const forms = (rows, subgroups) => ({
-  forward: (asked) => forwardByMatrices(asked, matrixGeometry(size, rows, subgroups)),
-  queries: (asked) => queryGradientByMatrices(asked, matrixGeometry(size, rows, subgroups)),
-  keys: (asked) => keyGradientsByMatrices(asked, matrixGeometry(size, rows, subgroups)),
-});
+/** Launches of forms of the forward pass, and of the backward pass. */
+function launchesOfForms({ first = {}, subgroups, constant }) {
+  const geometry = subgroups && partnersGeometry(size, subgroups);
+  const wrap = constant ? constants : (made) => made;
+  return launchesOf(
+    wrap((asked) => forwardByMatrices(asked, matrixGeometry(size, first))),
+    wrap(attentionBackwardBy((asked) => queryGradientByMatrices(asked, geometry), (asked) => keyGradientsByMatrices(asked, geometry))),
+  );
+}
 
 const names = ['y', 'dq', 'dk', 'dv'];
 /** Results of a small launch with edges, with a window and without. */
-async function results(dtype, forwardForm, backwardForm) {
+async function results(dtype, { forward, backward }) {
   const found = [];
   for (const window of [0, 100]) {
     const t = tensors(2, 300, dtype);
-    forward(forwardForm, t, parametersOf(2, 300, window));
-    backward(backwardForm, t, parametersOf(2, 300, window));
+    forward(t, parametersOf(2, 300, window));
+    backward(t, parametersOf(2, 300, window));
     for (const name of names) found.push(await t[name].data());
     for (const one of Object.values(t)) one.dispose();
   }
@@ -81,31 +91,55 @@ const error = (actual, expected) => {
   return difference / largest;
 };
 
-const right = await results('f32', forwardByRows, attentionBackwardBy(queryGradientByRows, keyGradientsByRows));
+const right = await results('f32', launchesOf(forwardByRows, attentionBackwardBy(queryGradientByRows, keyGradientsByRows)));
 const t = tensors(batch, length, 'f16');
 const parameters = parametersOf(batch, length, 0);
 const rate = (milliseconds, products) => `${((products * batch * heads * length * (length + 1) * size) / milliseconds / 1e9).toFixed(0)} TFLOP/s`;
 
-for (const [rows, subgroups] of [[32, 4], [32, 2], [16, 4], [16, 8]]) {
-  const made = forms(rows, subgroups);
-  for (const [label, wrap] of [['', (form) => form], [', constants', constants]]) {
-    try {
-      const found = await results('f16', wrap(made.forward), wrap(attentionBackwardBy(made.queries, made.keys)));
-      const errors = found.map((one, i) => error(one, right[i]));
-      const wrong = errors.every((one) => one < 2 ** -7) ? '' : 'WRONG ';
-      const time = async (run) => (await gpuTime(backend, run)) / 1000;
-      const first = await time(() => forward(wrap(made.forward), t, parameters));
-      const back = wrap(attentionBackwardBy(made.queries, made.keys));
-      const queries = await time(() => backward(back, t, parameters, ['dq']));
-      const keys = await time(() => backward(back, t, parameters, ['dk', 'dv']));
-      console.log(
-        `${wrong}${rows} rows × ${subgroups} subgroups${label}`.padEnd(40),
-        `forward ${first.toFixed(3)} ms (${rate(first, 2)}), dq ${queries.toFixed(3)} (${rate(queries, 3)}), dk and dv ${keys.toFixed(3)} (${rate(keys, 4)})`,
-        `errors ${errors.map((one) => one.toExponential(1)).join(' ')}`,
-      );
-    } catch (failure) {
-      console.log(`${rows} rows × ${subgroups} subgroups${label}: ${failure instanceof Error ? failure.message.slice(0, 500) : String(failure)}`);
+const vector = 16;
+const fits = ({ rows, width }, pairs = 1) => vector * (rows * (width / 4 + 1) + pairs * 32 * (size / 8 + 1)) + 512 <= backend.features.workgroupBytes;
+const forms = [
+  ...[32, 16].flatMap((rows) => [2, 4, 8].flatMap((subgroups) => [32, 16].map((width) => ({ rows, subgroups, width }))))
+    .filter(({ rows, subgroups, width }) => fits({ rows: rows * subgroups, width }))
+    .map((first) => ({ label: `${first.rows} rows × ${first.subgroups} subgroups, strips of ${first.width}`, form: { first }, parts: ['forward'] })),
+  ...[2, 4, 6, 8].filter((subgroups) => fits({ rows: 16 * subgroups, width: 32 }))
+    .map((subgroups) => ({ label: `${subgroups / 2} × 2 subgroups`, form: { subgroups }, parts: ['dq', 'dk and dv'] })),
+]
+  .flatMap(({ label, form, parts }) => [['', false], [', constants', true]].map(([suffix, constant]) => ({ label: `${label}${suffix}`, form: { ...form, constant }, parts })))
+  .filter(({ label }) => filter.test(label));
+
+// All are checked, and with that compiled, before one is timed: a GPU that waits for a compiler lowers its clock.
+const sound = [];
+await Promise.all(forms.map(async ({ form, label, parts: wanted }) => {
+  try {
+    const launches = launchesOfForms(form);
+    const all = {
+      forward: { products: 2, run: () => launches.forward(t, parameters) },
+      dq: { products: 3, run: () => launches.backward(t, parameters, ['dq']) },
+      'dk and dv': { products: 4, run: () => launches.backward(t, parameters, ['dk', 'dv']) },
+    };
+    const parts = Object.fromEntries(wanted.map((name) => [name, all[name]]));
+    for (const { run } of Object.values(parts)) run();
+    const found = await results('f16', launches);
+    sound.push({ label, parts, times: {}, errors: found.map((one, i) => error(one, right[i])) });
+  } catch (failure) {
+    console.log(`${label}: ${failure instanceof Error ? failure.message.slice(0, 500) : String(failure)}`);
+  }
+}));
+await backend.synchronize();
+
+// Round after round, so that a clock that changes meets all alike.
+const rounds = 3;
+for (let round = 0; round < rounds; round++) {
+  for (const { parts, times } of sound) {
+    for (const [part, { run }] of Object.entries(parts)) {
+      (times[part] ??= []).push((await gpuTime(backend, run, { rounds: 1, warmMs: round === 0 && sound[0].times === times ? 1500 : 20 })) / 1000);
     }
   }
+}
+for (const { label, parts, times, errors } of sound) {
+  const wrong = errors.every((one) => one < 2 ** -7) ? '' : 'WRONG ';
+  const figures = Object.entries(parts).map(([part, { products }]) => `${part} ${median(times[part]).toFixed(3)} ms (${rate(median(times[part]), products)})`);
+  console.log(`${wrong}${label}`.padEnd(50), figures.join(', '), `errors at most ${Math.max(...errors).toExponential(1)}`);
 }
 await backend.close();

@@ -3,13 +3,13 @@ import { attention, scope, selectiveScan, Tape } from '../../dist/index.js';
 import { constant } from './models.mjs';
 
 /** @typedef {{ run: () => void, dispose: () => void }} Run */
-/** @typedef {{ B: number, L: number, E: number, backward?: boolean }} ScanShape */
+/** `parts`: calls that share out the channels. @typedef {{ B: number, L: number, E: number, backward?: boolean, parts?: number }} ScanShape */
 /** @typedef {import('../../dist/tensor/index.js').Tensor} Tensor */
 
 /**
  * @param {Tensor[]} inputs
- * @param {Tensor} dy
- * @param {() => Tensor} forward
+ * @param {Tensor} dy of each result
+ * @param {() => Tensor[]} forward
  * @param {boolean} backward
  * @returns {Run}
  */
@@ -18,8 +18,8 @@ const runOf = (inputs, dy, forward, backward) => ({
     scope(() => {
       if (!backward) return void forward();
       const tape = new Tape(inputs);
-      const y = tape.run(forward);
-      for (const gradient of tape.backward([y], [dy.retain()], inputs)) gradient?.dispose();
+      const results = tape.run(forward);
+      for (const gradient of tape.backward(results, results.map(() => dy.retain()), inputs)) gradient?.dispose();
     }),
   dispose() {
     for (const made of [...inputs, dy]) made.dispose();
@@ -27,18 +27,23 @@ const runOf = (inputs, dy, forward, backward) => ({
 });
 
 /** @param {any} backend @param {ScanShape} shape @param {'f32' | 'f16'} dtype */
-export function scanRun(backend, { B, L, E, backward = false }, dtype) {
+export function scanRun(backend, { B, L, E, backward = false, parts = 1 }, dtype) {
   const N = 16;
+  const channels = E / parts;
   const make = (/** @type {number[]} */ shape, /** @type {number} */ value, of = dtype) => constant(backend, shape, value, of);
-  const [u, z, dy, delta] = /** @type {[Tensor, Tensor, Tensor, Tensor]} */ ([0.3, 0.2, 0.1, -3].map((value) => make([B, L, E], value)));
+  const dy = make([B, L, channels], 0.1);
   const [Bt, Ct] = [make([B, L, N], 0.5), make([B, L, N], 0.4)];
-  const [A, D, deltaBias] = [make([E, N], -2, 'f32'), make([E], 1, 'f32'), make([E], 0.01, 'f32')];
-  const inputs = [u, delta, A, Bt, Ct, D, z, deltaBias];
-  return runOf(inputs, dy, () => selectiveScan(u, delta, A, Bt, Ct, { D, z, deltaBias, deltaSoftplus: true }).y, backward);
+  const each = Array.from({ length: parts }, () => {
+    const [u, z, delta] = /** @type {[Tensor, Tensor, Tensor]} */ ([0.3, 0.2, -3].map((value) => make([B, L, channels], value)));
+    const [A, D, deltaBias] = [make([channels, N], -2, 'f32'), make([channels], 1, 'f32'), make([channels], 0.01, 'f32')];
+    return { u, z, delta, A, D, deltaBias };
+  });
+  const inputs = [...each.flatMap((one) => Object.values(one)), Bt, Ct];
+  return runOf(inputs, dy, () => each.map(({ u, z, delta, A, D, deltaBias }) => selectiveScan(u, delta, A, Bt, Ct, { D, z, deltaBias, deltaSoftplus: true }).y), backward);
 }
 
 /** @param {any} backend @param {{ B: number, L: number, H: number, P: number, backward?: boolean | undefined }} shape @param {'f32' | 'f16'} dtype */
 export function attentionRun(backend, { B, L, H, P, backward = false }, dtype) {
   const [q, k, v, dy] = /** @type {[Tensor, Tensor, Tensor, Tensor]} */ ([0.3, 0.2, 0.1, 0.4].map((value) => constant(backend, [B, L, H, P], value, dtype)));
-  return runOf([q, k, v], dy, () => attention(q, k, v), backward);
+  return runOf([q, k, v], dy, () => [attention(q, k, v)], backward);
 }

@@ -19,11 +19,12 @@ interface Case {
   readonly before?: readonly number[];
   /** Of queries and keys: scores that grow along a row by more than sums may stand. */
   readonly spread?: number;
+  readonly scale?: number;
 }
 
 const cases: readonly Case[] = [
   { sizes: [1, 140, 1, 1, 16], starts: [0, 37, 100] },
-  { sizes: [2, 70, 2, 2, 32], window: 40 },
+  { sizes: [2, 70, 2, 2, 32], window: 40, scale: -0.2 },
   { sizes: [1, 150, 2, 1, 64] },
   { sizes: [2, 40, 2, 1, 48], before: [90, 3], spread: 4 },
   { sizes: [1, 90, 1, 1, 128], spread: 4 },
@@ -35,7 +36,7 @@ const halves = (count: number, seed: number, spread: number): Float32Array => {
   return Float32Array.from({ length: count }, () => Math.round(64 * spread * (random.uniform() * 3.4 - 1.7)) / 64);
 };
 
-async function run(backend: Backend, { sizes, window = 0, starts, before, spread = 1 }: Case, emulating: boolean) {
+async function run(backend: Backend, { sizes, window = 0, starts, before, spread = 1, scale }: Case, emulating: boolean) {
   const [batch, length, heads, kvHeads, size] = sizes;
   const pagesPerRow = before ? Math.ceil((Math.max(...before) + length) / 64) : 0;
   const keyShape = before ? [batch * pagesPerRow + 1, 64, kvHeads, size] : [batch, length, kvHeads, size];
@@ -43,7 +44,7 @@ async function run(backend: Backend, { sizes, window = 0, starts, before, spread
   const whole = (values: readonly number[], shape: readonly number[]) => tensor(backend, Int32Array.from(values), shape, 'i32');
   const own = [batch, length, heads, size];
   const at = { qPitch: size, kPitch: size, vPitch: size };
-  const parameters = { batch, length, heads, kvHeads, size, pagesPerRow, window, scale: 1 / Math.sqrt(size), ...at };
+  const parameters = { batch, length, heads, kvHeads, size, pagesPerRow, window, scale: scale ?? 1 / Math.sqrt(size), ...at };
   const given = {
     ...{ q: put(own, 1, spread), k: put(keyShape, 2, spread), v: put(keyShape, 3) },
     positions: before ? whole(before, [batch]) : null,

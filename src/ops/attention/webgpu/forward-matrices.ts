@@ -6,8 +6,6 @@ import { lowest } from './forward-rows.js';
 import * as m from './matrices.js';
 import { placesCode, placesOf } from './places.js';
 
-/** Keys of a tile. */
-const width = 32;
 /** How much, as a power of two, a row's largest score may grow before its sums are scaled down: that takes them through workgroup memory. */
 const mostGrowth = 8;
 
@@ -19,8 +17,11 @@ export const canUseMatrices = (launch: GpuLaunch<ForwardBuffers, ForwardParamete
 
 export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, geometry = m.matrixGeometry(launch.parameters.size)): GpuWork {
   const { parameters, has, dtype } = launch;
-  const { batch, length, heads, size, pagesPerRow } = parameters;
-  const { sharers, rows } = geometry;
+  const { batch, length, heads, size, pagesPerRow, scale } = parameters;
+  // The largest score is sought before the factor is applied, which then costs nothing; a factor that is not positive comes first.
+  const late = scale > 0;
+  // A strip's row has a score for each key of a tile.
+  const { sharers, rows, width } = geometry;
   const q = m.eights('q', dtype('q'), 'p.qPitch');
   const k = m.eights('k', dtype('k'), 'p.kPitch');
   const v = m.eights('v', dtype('v'), 'p.vPitch');
@@ -30,6 +31,7 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
   const fold = (name: string, combine: (a: string, b: string) => string) =>
     sharers === 1 ? '' : `${name} = ${combine(name, `subgroupShuffleXor(${name}, ${rows}u)`)};`;
   const keyRow = (key: string) => `let j = ${key} + r; let present = j >= tile_from && j <= tile_own; let at = key_row(b, min(j, tile_own), head);`;
+  const weights = repeat(fours / 2, (c) => `strips[strip + sharer * ${fours / 2}u + ${c}u] = ${m.packFours(`s_${2 * c}`, `s_${2 * c + 1}`)};`);
   return {
     dispatches: m.matrixDispatches({
       geometry,
@@ -71,7 +73,7 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
       workgroupBarrier();
       ${m.stageTile(geometry, width, 'v', 'keys')}
       ${m.fetchTile(geometry, width, ['v'], keyRow(`(key + ${width}u)`))}
-      ${repeat(fours, (c) => `var s_${c} = factor * bitcast<vec4<f32>>(strips[strip + ${own(c)}]);`)}
+      ${repeat(fours, (c) => `var s_${c} = ${late ? '' : 'factor * '}bitcast<vec4<f32>>(strips[strip + ${own(c)}]);`)}
       // What some row does not see.
       if (key + ${width - 1}u > tile_first_own || key < tile_last_from) {
         ${repeat(
@@ -83,6 +85,7 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
       var most = ${Array.from({ length: fours }, (_, c) => `s_${c}`).reduce((a, b) => `max(${a}, ${b})`)};
       var largest_here = max(max(most.x, most.y), max(most.z, most.w));
       ${fold('largest_here', (a, b) => `max(${a}, ${b})`)}
+      ${late ? `largest_here = select(factor * largest_here, ${lowest}, largest_here == ${lowest});` : ''}
       var shrink = 1.0;
       if (largest_here > largest + ${mostGrowth}.0) {
         // Nothing has been added up before the first key that a row sees.
@@ -91,23 +94,24 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
       }
       // Of a row that has seen nothing yet all scores are the lowest: they must not become 1.
       let base = select(largest, 0.0, largest == ${lowest});
-      ${repeat(fours, (c) => `s_${c} = exp2(s_${c} - base);`)}
+      ${repeat(fours, (c) => `s_${c} = exp2(${late ? 'factor * ' : ''}s_${c} - base);`)}
       let sums = ${Array.from({ length: fours }, (_, c) => `s_${c}`).join(' + ')};
       total = total * shrink + dot(sums, vec4<f32>(1.0));
       ${sharers === 1 ? '' : 'workgroupBarrier();'}
-      ${repeat(fours / 2, (c) => `strips[strip + sharer * ${fours / 2}u + ${c}u] = ${m.packFours(`s_${2 * c}`, `s_${2 * c + 1}`)};`)}
+      ${weights}
       if (workgroupUniformLoad(&grown) != 0u) {
-        // Beside the weights there is room for a matrix of a row's sums.
         ${m.eachDeep(
           geometry,
           (s) => `
-        ${m.eachHigh(geometry, (i) => m.storeInStrip(geometry, `y_${i}_${s}`, i, 4))}
+        ${m.eachHigh(geometry, (i) => m.storeInStrip(geometry, `y_${i}_${s}`, i, 0))}
         workgroupBarrier();
-        ${repeat(4 / sharers, (c) => `{ let at = strip + 4u + sharer * ${4 / sharers}u + ${c}u; strips[at] = bitcast<vec4<u32>>(shrink * bitcast<vec4<f32>>(strips[at])); }`)}
+        ${repeat(4 / sharers, (c) => `{ let at = strip + sharer * ${4 / sharers}u + ${c}u; strips[at] = bitcast<vec4<u32>>(shrink * bitcast<vec4<f32>>(strips[at])); }`)}
         workgroupBarrier();
-        ${m.eachHigh(geometry, (i) => `y_${i}_${s} = ${m.sumsOfStrip(geometry, i, 4)};`)}
+        ${m.eachHigh(geometry, (i) => `y_${i}_${s} = ${m.sumsOfStrip(geometry, i, 0)};`)}
         workgroupBarrier();`,
         )}
+        ${weights}
+        workgroupBarrier();
       }
       ${repeat(
         width / m.side,
