@@ -24,7 +24,8 @@ interface Case {
 
 const cases: readonly Case[] = [
   { sizes: [1, 140, 1, 1, 16], starts: [0, 37, 100] },
-  { sizes: [2, 70, 2, 2, 32], window: 40, scale: -0.2 },
+  { sizes: [2, 70, 2, 2, 32], window: 40 },
+  { sizes: [1, 40, 1, 1, 32], scale: -0.2 },
   { sizes: [1, 150, 2, 1, 64] },
   { sizes: [2, 40, 2, 1, 48], before: [90, 3], spread: 4 },
   { sizes: [1, 90, 1, 1, 128], spread: 4 },

@@ -35,7 +35,7 @@ export function forwardByMatrices(launch: GpuLaunch<ForwardBuffers, ForwardParam
   return {
     dispatches: m.matrixDispatches({
       geometry,
-      variant: 'forward',
+      variant: late ? 'forward' : 'forward, factor first',
       groups: batch * heads,
       rows: length,
       work: 2 * m.rowsOf(geometry) * size * Math.max(length, pagesPerRow * 64),
