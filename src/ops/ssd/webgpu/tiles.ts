@@ -57,19 +57,17 @@ export const addProduct = (extent: string, [rows, left]: readonly [string, strin
     for (var k0 = 0u; k0 < ${extent}; k0 += ${depth}u) {
       workgroupBarrier();
       let k = k0 + thread / 16u;
+      let j0 = 4u * (thread % 16u);
       var for_left = vec4<f32>();
       var for_right = vec4<f32>();
       if (k < ${extent}) {
-        for (var lane = 0u; lane < 4u; lane++) {
-          let j = 4u * (thread % 16u) + lane;
-          if (j < ${rows}) { for_left[lane] = ${left}; }
-          if (j < ${columns}) { for_right[lane] = ${right}; }
-        }
+        for (var j = j0; j < min(j0 + 4u, ${rows}); j++) { for_left[j - j0] = ${left}; }
+        for (var j = j0; j < min(j0 + 4u, ${columns}); j++) { for_right[j - j0] = ${right}; }
       }
       left_factor[thread] = for_left;
       right_factor[thread] = for_right;
       workgroupBarrier();
-      for (var d = 0u; d < ${depth}u; d++) {
+      for (var d = 0u; d < min(${depth}u, ${extent} - k0); d++) {
         let a = left_factor[16u * d + thread / 16u];
         let c = right_factor[16u * d + thread % 16u];
         sums0 += a.x * c;
@@ -81,14 +79,13 @@ export const addProduct = (extent: string, [rows, left]: readonly [string, strin
 
 /** Statements for each of an invocation's sums: `value`, at row `i` and column `j`, `r` the row's number among its four. */
 export const eachSum = (rows: string, columns: string, statements: string): string => `
-    for (var r = 0u; r < 4u; r++) {
+    for (var i = 4u * (thread / 16u); i < min(4u * (thread / 16u) + 4u, ${rows}); i++) {
+      let r = i % 4u;
       var four = sums0;
       if (r == 1u) { four = sums1; } else if (r == 2u) { four = sums2; } else if (r == 3u) { four = sums3; }
-      for (var lane = 0u; lane < 4u; lane++) {
-        let i = 4u * (thread / 16u) + r;
-        let j = 4u * (thread % 16u) + lane;
-        let value = four[lane];
-        if (i < ${rows} && j < ${columns}) { ${statements} }
+      for (var j = 4u * (thread % 16u); j < min(4u * (thread % 16u) + 4u, ${columns}); j++) {
+        let value = four[j % 4u];
+        ${statements}
       }
     }`;
 
