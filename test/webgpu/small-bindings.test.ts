@@ -4,7 +4,7 @@ import { generateTokens } from '../../src/generate/index.js';
 import * as elapid from '../../src/index.js';
 import { mambaConfig, type LanguageModel } from '../../src/models/index.js';
 import * as operations from '../../src/ops/all-cases.js';
-import { add, softmax } from '../../src/ops/index.js';
+import { add, softmax, ssd } from '../../src/ops/index.js';
 import { copyInto } from '../../src/ops/view/view.js';
 import { empty, scope, type Backend } from '../../src/tensor/index.js';
 import { gpuIsHere, useBackend, useChangedGpu } from '../support/backends.js';
@@ -31,6 +31,8 @@ const everySuite = [
   { bytes: 144 * 2 ** 10, filter: /^adamw \/ (40000|norm of 1)/ },
   // Half a minute each of a software GPU, the training below more than a minute: tests of the night.
   { nightly: true, bytes: 300_000, filter: /^selective-scan \/ (model: B 3, L 200.*16 |step, model)/ },
+  // The first goes in rounds of chunks as well.
+  { nightly: true, bytes: 150 * 2 ** 10, filter: /^(ssd \/ documents: B 2, L 150|gated-norm \/ x \[1000,33\])/ },
 ];
 const suites = everySuite.filter(({ nightly = false }) => !nightly || isNight);
 
@@ -49,6 +51,32 @@ describe.runIf(gpuIsHere).each(suites)('operations where $bytes bytes can be bou
 
   test('many of them in parts', () => {
     expect(divided).toBeGreaterThan(1);
+  });
+});
+
+describe.runIf(gpuIsHere && isNight)('a sequence whose states are more than can be bound', () => {
+  const gpu = useChangedGpu({ bindingBytes: 4864 });
+  const reference = useBackend('reference');
+
+  test('goes in rounds of chunks', async () => {
+    const [L, P, N] = [12, 16, 16];
+    const values = (seed: number, length: number) => Float32Array.from({ length }, (_, i) => Math.sin(seed + 7 * i) / 2);
+    const results = (backend: Backend) => {
+      const make = (seed: number, ...shape: number[]) => elapid.tensor(backend, values(seed, shape.reduce((a, b) => a * b)), shape);
+      const delta = elapid.tensor(backend, new Float32Array(L).fill(0.25), [1, L, 1]);
+      const A = elapid.tensor(backend, new Float32Array([-0.5]), [1]);
+      const options = { chunk: 2, initialState: make(4, 1, 1, P, N) };
+      const { y, finalState } = ssd(make(1, 1, L, P), delta, A, make(2, 1, L, N), make(3, 1, L, N), options);
+      return [y, finalState];
+    };
+    const read = async (backend: Backend) => {
+      const tensors = scope(() => results(backend));
+      const numbers = await Promise.all(tensors.map((tensor) => tensor.exactData()));
+      for (const tensor of tensors) tensor.dispose();
+      return numbers;
+    };
+    const expected = await read(reference());
+    for (const [i, numbers] of (await read(gpu())).entries()) expectClose(numbers, expected[i] as Float64Array, 1e-5, ['y', 'finalState'][i] as string);
   });
 });
 

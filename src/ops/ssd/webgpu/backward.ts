@@ -5,7 +5,7 @@ import { perElement } from '../../../wgsl/per-element.js';
 import { begin, inputs, keptAt, tileStates, walkTiles, type SequenceBuffers, type SequenceParameters } from './common.js';
 import { featureGradients, gateGradients, pairs, riseAt, weightGradients, type Tiles } from './gradients.js';
 import { rateGradients } from './rate-gradients.js';
-import { cutCode, roundsOf, type Cut, type Round } from './tiles.js';
+import { cutCode, roundsOf, tileLength, type Cut, type Round } from './tiles.js';
 
 type Outputs = 'dx' | 'dDelta' | 'dA' | 'dB' | 'dC' | 'dD' | 'dz' | 'dDeltaBias' | 'dInitialState';
 export type BackwardBuffers = SequenceBuffers | Outputs | 'dy' | 'dFinalState' | 'sequenceParts' | 'headParts';
@@ -21,7 +21,7 @@ export const ssdBackwardGpu: GpuKernel<BackwardBuffers, BackwardParameters> = (l
   const { batch, length, heads, headSize, stateSize } = parameters;
   const { cut, dispatches, scratch } = begin(launch);
   const numbers = batch * heads * headSize * stateSize;
-  const rounds = roundsOf(cut, numbers);
+  const rounds = roundsOf(launch.gpu, cut, Math.max(numbers, batch * heads * tileLength ** 2));
   const roundTiles = Math.max(...rounds.map((round) => round.roundTiles));
   const rates = has('dDelta') || has('dA') || has('dDeltaBias');
   const weights = has('dB') || has('dC');
@@ -69,7 +69,7 @@ export const ssdBackwardGpu: GpuKernel<BackwardBuffers, BackwardParameters> = (l
       ...(again ? { before: f32(numbers * roundTiles) } : {}),
       after: f32(numbers * roundTiles),
       carry: f32(numbers),
-      ...(rates || weights ? { pairs: f32(batch * roundTiles * heads * 64 * 64) } : {}),
+      ...(rates || weights ? { pairs: f32(batch * roundTiles * heads * tileLength ** 2) } : {}),
       ...(rates || has('dx') || has('dz') ? { sums: f32(3 * batch * heads * length) } : {}),
       ...(rates ? { rateParts: f32(2 * batch * cut.tiles * heads) } : {}),
       ...(has('dD') ? { skipParts: f32(batch * cut.tiles * skips) } : {}),

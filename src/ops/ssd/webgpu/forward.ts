@@ -39,7 +39,7 @@ export const ssdGpu: GpuKernel<SequenceBuffers | 'initialState' | 'y' | 'finalSt
   const { batch, heads, headSize, stateSize } = parameters;
   const { cut, dispatches, scratch } = begin(launch);
   const numbers = batch * heads * headSize * stateSize;
-  const rounds = roundsOf(cut, numbers);
+  const rounds = roundsOf(launch.gpu, cut, numbers);
   const featureBlocks = blocksOf(headSize);
   return {
     dispatches: [

@@ -2,7 +2,7 @@
  * Sums of products of matrices with at most 64 rows and columns, as all of the operation's work is made of, on any GPU: a workgroup has a tile of
  * the result, 4×4 numbers an invocation, and the factors come through workgroup memory 16 deep.
  */
-import { fold, type GpuBinding, type GpuDispatch } from '../../../tensor/index.js';
+import { fold, usableBytes, type GpuBinding, type GpuDispatch, type GpuFeatures } from '../../../tensor/index.js';
 
 /** Positions of a tile at most, and rows and columns of what a workgroup works out. */
 export const tileLength = 64;
@@ -22,7 +22,7 @@ export function cutLength({ length, chunk }: { readonly length: number; readonly
   return { chunks, tilesPerChunk, tiles: (chunks - 1) * tilesPerChunk + Math.ceil((length - (chunks - 1) * chunk) / tileLength) };
 }
 
-/** WGSL of the first position of a tile of a sequence, and of its length; and of powers of 2 that end at 0. */
+/** WGSL of the first position of a tile of a sequence, and of its length; and of a power of 2, 0 where float32 ends. */
 export const cutCode = `
   fn first_of(tile: u32) -> u32 { return tile / p.tilesPerChunk * p.chunk + tile % p.tilesPerChunk * ${tileLength}u; }
   fn length_of(tile: u32) -> u32 {
@@ -32,8 +32,8 @@ export const cutCode = `
   fn power(x: f32) -> f32 { return select(exp2(x), 0.0, x < -126.0); }`;
 
 /**
- * `step_of(at)`: of a head at position at of its tile, (whole, rest, Δ, slope of Δ), where whole + rest is the sum of Δ·A·log₂e from the
- * tile's first position to this; and `decay(from, to)` from one position to a later one. Beside `let steps_first`, made by `stepsFirst`.
+ * `step_of(at)`: of a head at position at of its tile, (whole, rest, Δ, slope of Δ by delta), where whole + rest is the sum of Δ·A·log₂e from the
+ * tile's first position to this; and `decay(from, to)` from one position to a later one. `stepsFirst` comes first.
  */
 export const stepsCode = `
   ${cutCode}
@@ -140,8 +140,8 @@ export const headTile = (blocks = '1u'): string => `
     let group = h * p.groups / p.heads;
     ${stepsFirst}`;
 
-/** Numbers that the rounds' states may have: 64 MiB, half of the smallest binding. */
-const mostStates = 2 ** 24;
+/** Numbers of a round's tiles in one buffer, 64 MiB, where as much can be bound. */
+const mostNumbers = 2 ** 24;
 
 /** A range of chunks. */
 export interface Round {
@@ -149,9 +149,10 @@ export interface Round {
   readonly roundTiles: number;
 }
 
-/** The chunks in ranges whose tiles' states, `numbers` each, are bounded. */
-export function roundsOf({ chunks, tilesPerChunk, tiles }: Cut, numbers: number): Round[] {
-  const each = Math.max(1, Math.floor(mostStates / (numbers * tilesPerChunk)));
+/** The chunks in ranges whose tiles, with `numbers` in memory each, are bounded. */
+export function roundsOf(gpu: GpuFeatures, { chunks, tilesPerChunk, tiles }: Cut, numbers: number): Round[] {
+  const most = Math.min(mostNumbers, usableBytes(gpu) / 4);
+  const each = Math.max(1, Math.floor(most / (numbers * tilesPerChunk)));
   return Array.from({ length: Math.ceil(chunks / each) }, (_, i) => {
     const roundFirst = i * each * tilesPerChunk;
     return { roundFirst, roundTiles: Math.min(tiles, roundFirst + each * tilesPerChunk) - roundFirst };
