@@ -24,7 +24,7 @@ const time = (ms) => (ms >= 1000 ? `${Number((ms / 1000).toPrecision(3))} s` : m
 
 const groups = ['scan', 'attention', 'convolution'];
 const charts = positionals.map((file) => {
-  const { machine, threads, rows } = /** @type {{ machine: { gpu?: string; processor?: string }; threads?: number; rows: Row[] }} */ (JSON.parse(readFileSync(file, 'utf8')));
+  const { machine, threads, rows } = /** @type {{ machine: { model?: string; gpu?: string; processor?: string }; threads?: number; rows: Row[] }} */ (JSON.parse(readFileSync(file, 'utf8')));
   const operations = groups.filter((group) => rows.some(({ operation }) => operation === group));
   const curves = operations.map((operation) => {
     const own = rows.filter((row) => row.operation === operation && row.forwardBackwardMs !== undefined);
@@ -33,7 +33,7 @@ const charts = positionals.map((file) => {
     console.log(`${on}, ${own[0]?.what ?? operation}: slope ${slopeOf(points).toFixed(2)}`);
     return { label: `${operation}, ${on}: slope ${slopeOf(points).toFixed(2)}`, points, group: groups.indexOf(operation) };
   });
-  const where = machine.gpu ?? `${threads ?? ''} threads of ${machine.processor ?? 'a CPU'}`;
+  const where = machine.model ?? machine.gpu ?? `${threads ?? ''} threads of ${machine.processor ?? 'a CPU'}`;
   const title = `Forward and backward, one sequence: ${where.replace(/\s*\(.*/, '')}`;
   return { curves, axes: /** @type {const} */ ({ title, x: 'positions', y: 'time', log: 'xy', xLabel: power, yLabel: time, dots: true }) };
 });

@@ -1,5 +1,5 @@
 // Time of a scan and of attention, forward and backward, over the length of one sequence: the GPU's half of the figure of training's cost.
-//   node bench/gpu/lengths.mjs [--json FILE] [--most EXPONENT]
+//   node bench/gpu/lengths.mjs [--json FILE] [--most EXPONENT] [--model 'NAME OF THE GPU']
 // A scan and attention of a layer of 130 million parameters' width: E 1536 N 16, and 12 heads of 64. Channels of a scan do not depend on each
 // other, only gradients of B and C are sums over them: long scans are also timed as several calls that share out the channels, for states
 // of more than a binding must be divided so, and a row has the fastest (`parts`: how many calls) beside the one call (`wholeMs`). A row that takes
@@ -10,11 +10,11 @@ import { openBackend } from '../../dist/index.js';
 import { median, timed } from './models.mjs';
 import { attentionRun, scanRun } from './sequences.mjs';
 
-const { values: options } = parseArgs({ options: { json: { type: 'string' }, most: { type: 'string', default: '19' } } });
+const { values: options } = parseArgs({ options: { json: { type: 'string' }, most: { type: 'string', default: '19' }, model: { type: 'string' } } });
 const longest = 10_000;
 let backend = /** @type {any} */ (await openBackend('webgpu'));
 const half = backend.features.f16 ? 'f16' : 'f32';
-const machine = { gpu: backend.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
+const machine = { ...(options.model === undefined ? {} : { model: options.model }), gpu: backend.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
 console.log(backend.description);
 
 /** From this length on a scan is timed in parts, too. */
