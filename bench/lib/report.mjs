@@ -85,14 +85,14 @@ export function gpuSection({ machine, rows }, file) {
   const lines = rows
     .filter(({ name }) => !name.startsWith('roofline'))
     .map((row) => {
-      const { what, peer, ratio, published, publishedRatio, limitShare } = row;
-      const [name, theirs, ours] = typeof published === 'number' ? ['mamba_ssm', published, publishedRatio] : ['cuBLAS', peer, ratio];
+      const { what, peer, peerName = '', ratio, published, publishedRatio, limitShare } = row;
+      const [name, theirs, ours] = typeof published === 'number' ? ['mamba_ssm', published, publishedRatio] : [peerName, peer, ratio];
       const side = typeof theirs === 'number' ? `${name}: ${figure(theirs)}` : '';
       return `| ${what} | ${measured(row)} | ${side} | ${times(ours)} | ${percent(limitShare)} |`;
     });
   return [
     `One run on one ${machine.model ?? 'unknown GPU'} (Vulkan, Node ${machine.node}; ${machine.date}). mamba_ssm 2.3.2, with its CUDA kernels in 16 bits and CUDA`,
-    'graphs for decoding, was measured apart, on another machine with the same kind of GPU. cuBLAS ran in the same run, through PyTorch. The',
+    'graphs for decoding, was measured apart, on another machine with the same kind of GPU. PyTorch (cuBLAS, and its fused attention) ran in the same run; attention’s rows are of a run of their own. The',
     `last column is the share of the hardware peak ([how, and where the time goes](docs/webgpu.md), [all columns](${file})).`,
     '',
     '| work | elapid | peer | ratio | of the hardware peak |',
