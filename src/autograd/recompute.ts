@@ -81,7 +81,7 @@ class Reads implements Recorder {
     for (const { id } of outputs) this.#known.add(id);
   }
 
-  /** Those that somebody else still has, now that what was made on the way is freed. */
+  /** The tensors that somebody else still has. What was made on the way is freed by now. */
   lasting(): Tensor[] {
     return this.#found.filter(({ exclusive }) => !exclusive);
   }

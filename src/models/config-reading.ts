@@ -103,3 +103,12 @@ export function layerList(operation: string, argument: string, value: number | s
   if (!/^\d+(,\d+)*$/.test(text)) throw new ArgumentError({ operation, argument, expected: 'layers from 0, as 9,18,27', got: `'${text}'` });
   return text.split(',').map(Number);
 }
+
+/**
+ * What a family's published size of a name is.
+ * @throws ArgumentError where there is none of that name
+ */
+export function sizeNamed<T>(family: string, sizes: Readonly<Record<string, T>>, name: FamilyOptions[string]): T {
+  if (Object.hasOwn(sizes, String(name))) return sizes[String(name)] as T;
+  throw new ArgumentError({ operation: `configOf (${family})`, argument: 'size', expected: `one of ${Object.keys(sizes).join(', ')}`, got: `'${String(name)}'` });
+}

@@ -6,9 +6,9 @@ import { empty, keep, scope, sizeOf, withoutScope, type Backend, type Tensor } f
 import { partsOf, type SlotGroup } from './slots.js';
 
 /**
- * Pages of 64 positions, of all mixers at once, which states that were forked from one another share. A page counts the states that
- * refer to it; who wants to write to one that others have takes a copy of it. Where no page is free the pool moves to larger memory, and
- * `generation` tells those who know where it was.
+ * Pages of 64 positions. A page belongs to all mixers at once, and a state shares pages with its copies. A page counts the states that
+ * refer to it. A state copies a shared page before it writes to it. Where no page is free, the pool moves to larger memory, and
+ * `generation` grows.
  */
 export class PagePool {
   /** Grows whenever the pool has moved. */

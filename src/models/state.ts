@@ -30,7 +30,7 @@ export interface StateUse {
 export interface StatePass {
   /** By mixer, what came before. */
   readonly before: readonly Memory[];
-  /** By mixer, for what is after the last position. */
+  /** By mixer, where the memory after the last position is written. */
   readonly after: readonly Memory[];
   readonly places: Places | undefined;
   /** The state is that after the pass from here on. */

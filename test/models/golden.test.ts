@@ -12,9 +12,9 @@ import { lossAndGradients } from '../support/gradients.js';
 import { idTensor, read } from '../support/models.js';
 import { isNight } from '../support/rare-cases.js';
 
-const goldens = families.flatMap(({ name: family, goldens: models, kernels = [] }) =>
+const goldens = families.flatMap(({ name: family, goldens: models }) =>
   models.map(({ folder, padded = false, dialects = [], hidden }) => ({
-    ...{ name: `${family}, ${folder}`, padded, dialects, hidden, kernels },
+    ...{ name: `${family}, ${folder}`, padded, dialects, hidden },
     golden: new Goldens(goldenPath(`${folder}/golden.safetensors`)),
     folder: goldenPath(folder),
   })),
@@ -51,15 +51,7 @@ describe.each(runs)('on $on', ({ kind, options, limit }) => {
   // A software GPU compiles products of many rows, and gradients, for half a minute: by day a page in Chromium has them (`test/browser`).
   const compilesFast = kind !== 'webgpu' || isNight;
 
-  const named = goldens.map((model) => {
-    const absent = kind === 'webgpu' ? model.kernels.find(({ webgpu }) => webgpu === undefined) : undefined;
-    return absent === undefined ? { ...model, runs: true } : { ...model, runs: false, name: `${model.name} [skipped: ${absent.name} has no WebGPU kernel]` };
-  });
-  describe.each(named)('$name', ({ folder, golden, padded, hidden, runs: canRun }) => {
-    if (!canRun) {
-      test.skip('all', () => undefined);
-      return;
-    }
+  describe.each(goldens)('$name', ({ folder, golden, padded, hidden }) => {
     const ids = golden.integers('input_ids');
     const shape = golden.shape('input_ids');
     const input = (values: ArrayLike<number> = ids, of = shape) => idTensor(backend(), values, of);

@@ -1,8 +1,6 @@
 /** The model families that the conformance suite and the goldens run: a family more is a row more. */
 import { bambaFamily, falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mamba2Family, mambaFamily, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
-import { gatedRmsNorm } from '../../src/ops/gated-norm/kernels.js';
-import { ssd, ssdStep } from '../../src/ops/ssd/kernels.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
 import { smallConfig } from './models.js';
@@ -23,8 +21,6 @@ export interface FamilyRow {
   readonly variants: readonly Variant[];
   /** What makes a model whose state has other sizes. */
   readonly otherState: Variant['options'];
-  /** Kernels that it runs and that not every backend may have yet. */
-  readonly kernels?: readonly { readonly name: string; readonly webgpu?: unknown }[];
   /** Models of the family's authors or of transformers', with what they compute in float64. */
   readonly goldens: readonly GoldenModel[];
 }
@@ -84,9 +80,6 @@ const falconMamba: FamilyRow = {
   goldens: [{ folder: 'hf-falcon-mamba', hidden: 'output' }],
 };
 
-/** Of `Mamba2Mixer`. */
-const stateSpaceDuality = [ssd, ssdStep, gatedRmsNorm];
-
 const mamba2: FamilyRow = {
   name: 'mamba2',
   make(backend, options = {}) {
@@ -114,7 +107,6 @@ const mamba2: FamilyRow = {
     },
   ],
   otherState: { dState: 4 },
-  kernels: stateSpaceDuality,
   goldens: [
     { folder: 'hf-mamba2', padded: true, hidden: 'output' },
     { folder: 'state-spaces-mamba2', hidden: 'output' },
@@ -133,7 +125,6 @@ const bamba: FamilyRow = {
   // Its options are those of the rows of Transformers and Mamba-2.
   variants: [{ options: {} }],
   otherState: { mamba: { dState: 4 } },
-  kernels: stateSpaceDuality,
   goldens: [{ folder: 'hf-bamba', padded: true, hidden: 'input' }],
 };
 

@@ -121,7 +121,7 @@ class Apart implements Projection {
   }
 }
 
-/** One projection, of which the first head's query, key and value come first, as in GPT-NeoX; as many heads of keys as of queries. */
+/** One projection, head by head: each head's query, key and value, as in GPT-NeoX. There are as many heads of keys as of queries. */
 class ByHead implements Projection {
   readonly slots = {};
   readonly #linear: Linear;
@@ -143,8 +143,8 @@ class ByHead implements Projection {
 }
 
 /**
- * One projection, of which all queries come first, then all keys, then all values, as in the attention layers of the official Mamba
- * package. A causal convolution over the three, without an activation, may follow. What comes last, if anything, is a gated unit.
+ * One projection to all queries, then all keys, then all values, as in the attention layers of the official Mamba package. A causal
+ * convolution over the three, without an activation, may follow. A gated unit may come last.
  */
 class Stacked implements Projection {
   readonly slots: Readonly<Record<string, Slot>>;

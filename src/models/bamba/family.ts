@@ -3,13 +3,14 @@ import { limitSchema, limitWords } from '../../mixers/mamba2/config-words.js';
 import { headsOf, innerOf, largestMamba2Sizes, mamba2MixerConfig, mixerMatrixSize, mixerProblem, usualHeadSize, type Mamba2MixerConfig } from '../../mixers/mamba2/config.js';
 import { Mamba2Mixer } from '../../mixers/mamba2/mixer.js';
 import { ArgumentError, CheckpointError, type ArgumentProblem } from '../../util/errors.js';
-import { checked, epsilon, flag, ratio, real, size } from '../../util/schema.js';
+import { checked, flag, ratio, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
 import { agreement, configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, layerList, refuseQuantized, warnOfUnread } from '../config-reading.js';
 import { parameterProblem, type ConfigJson, type FamilyKeys, type FamilyOptions, type ModelFamily } from '../family.js';
 import { attentionLayersProblem, mixerFact, mixersInWords, partProblem } from '../mamba2-layers.js';
-import { readRotary, rotarySchema, rotaryWords } from '../rotary-words.js';
-import { build, largestSizes, problemOf as transformerProblem, sizesFacts, usualHeads, type LayerNames, type TransformerConfig } from '../transformer-layers.js';
+import { llamaSchema, llamaWords, readLlama } from '../llama-words.js';
+import { readRotary, rotaryWords } from '../rotary-words.js';
+import { build, problemOf as transformerProblem, sizesFacts, usualHeads, type LayerNames, type TransformerConfig } from '../transformer-layers.js';
 
 /** What a Bamba looks like: a Transformer with Mamba-2 mixers in attention's place in most layers. */
 export interface BambaConfig extends TransformerConfig {
@@ -37,19 +38,9 @@ const names: LayerNames = {
 /** The keys of a config.json that are read. */
 const schema = v.object({
   model_type: v.optional(v.literal('bamba')),
-  vocab_size: v.nonOptional(size(largestSizes.vocabularySize)),
-  hidden_size: v.nonOptional(size(largestSizes.dModel)),
-  num_hidden_layers: v.nonOptional(size(largestSizes.layers)),
-  num_attention_heads: v.nonOptional(size(largestSizes.heads)),
-  num_key_value_heads: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1))),
-  head_dim: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largestSizes.headSize))),
+  ...llamaSchema,
   attn_layer_indices: v.nullish(v.array(v.pipe(v.number(), v.integer(), v.minValue(0)))),
   attn_rotary_emb: v.optional(v.pipe(v.number(), v.integer(), v.minValue(2))),
-  intermediate_size: v.nonOptional(size(largestSizes.inner)),
-  hidden_act: v.optional(v.picklist(['silu', 'swish'])),
-  rms_norm_eps: epsilon,
-  attention_bias: flag,
-  mlp_bias: flag,
   mamba_d_state: size(largestMamba2Sizes.dState),
   mamba_d_conv: size(largestMamba2Sizes.dConv),
   mamba_expand: ratio,
@@ -59,15 +50,10 @@ const schema = v.object({
   mamba_conv_bias: flag,
   mamba_proj_bias: flag,
   time_step_limit: limitSchema,
-  max_position_embeddings: size(largestSizes.contextLength),
-  tie_word_embeddings: flag,
-  initializer_range: real,
   // What training programs use, how work is divided, and how many logits are returned.
-  attention_dropout: v.optional(v.number()),
   z_loss_coefficient: v.optional(v.number()),
   mamba_chunk_size: v.optional(v.number()),
   num_logits_to_keep: v.optional(v.number()),
-  ...rotarySchema,
 });
 
 type Options = Pick<BambaConfig, 'vocabularySize' | 'dModel' | 'layers'> & Partial<BambaConfig>;
@@ -110,11 +96,9 @@ function read(json: ConfigJson, file: string, onWarning: OnWarning): BambaConfig
   const c = checked(schema, json, { file });
   const endOfText = endOfTextOf(json, c.vocab_size, file) ?? [];
   warnOfUnread(json, { file, known: [...Object.keys(schema.entries), endOfTextKey], onWarning });
-  const { hidden_size: dModel, num_attention_heads: heads, attention_bias: bias = false, mamba_n_heads: mambaHeads = 128, mamba_d_head: asked = 'auto' } = c;
-  if ((c.head_dim ?? null) === null && dModel % heads !== 0) {
-    throw new CheckpointError(`is ${heads}; expected a divisor of hidden_size, ${dModel}, where there is no head_dim`, { file, key: 'num_attention_heads' });
-  }
-  const headSize = c.head_dim ?? dModel / heads;
+  const { mamba_n_heads: mambaHeads = 128, mamba_d_head: asked = 'auto' } = c;
+  const llama = readLlama(c, file);
+  const { dModel, headSize } = llama;
   const rotary = readRotary(c, file, { headSize, share: 0.5 });
   agreement(file, [['attn_rotary_emb', c.attn_rotary_emb], ['partial_rotary_factor', c.attn_rotary_emb === undefined ? undefined : rotary.size]]);
   const dInner = innerOf(c.mamba_expand ?? 2, dModel);
@@ -125,9 +109,8 @@ function read(json: ConfigJson, file: string, onWarning: OnWarning): BambaConfig
   const normEpsilon = c.rms_norm_eps ?? 1e-5;
   return configOfFile(file, () =>
     bambaConfig({
-      ...{ vocabularySize: c.vocab_size, dModel, layers: c.num_hidden_layers, heads, kvHeads: c.num_key_value_heads ?? heads, headSize, rotary },
-      ...{ inner: c.intermediate_size, inputBias: bias, outputBias: bias, feedForwardBias: c.mlp_bias ?? false, normEpsilon },
-      ...{ contextLength: c.max_position_embeddings ?? 262144, tiedHead: c.tie_word_embeddings ?? false, deviation: c.initializer_range ?? 0.02, endOfText },
+      ...llama,
+      ...{ rotary, normEpsilon, contextLength: c.max_position_embeddings ?? 262144, endOfText },
       attentionLayers: [...new Set(c.attn_layer_indices ?? [])].sort((a, b) => a - b),
       mamba: mamba2MixerConfig({
         ...{ dModel, dInner, headSize: mambaHeadSize, dState: c.mamba_d_state ?? 256, dConv: c.mamba_d_conv ?? 4, groups: c.mamba_n_groups ?? 1 },
@@ -147,13 +130,10 @@ function write(config: BambaConfig): Record<string, unknown> {
     throw new ArgumentError({ operation: 'saveModel', argument: 'mamba', expected: 'a mixer as transformers’ Bamba has it', got: 'another' });
   }
   return {
-    ...{ architectures: ['BambaForCausalLM'], model_type: 'bamba', vocab_size: config.vocabularySize, hidden_size: dModel, num_hidden_layers: config.layers },
-    ...{ num_attention_heads: config.heads, num_key_value_heads: config.kvHeads, head_dim: headSize, attn_layer_indices: config.attentionLayers },
-    ...{ intermediate_size: config.inner, hidden_act: 'silu', rms_norm_eps: config.normEpsilon, attention_bias: config.inputBias, mlp_bias: config.feedForwardBias },
+    ...{ architectures: ['BambaForCausalLM'], model_type: 'bamba', ...llamaWords(config), attn_layer_indices: config.attentionLayers },
     ...{ mamba_d_state: mamba.dState, mamba_d_conv: mamba.dConv, mamba_expand: dInner / dModel, mamba_n_heads: headsOf(mamba), mamba_d_head: mamba.headSize },
     ...{ mamba_n_groups: mamba.groups, mamba_conv_bias: mamba.convBias, mamba_proj_bias: mamba.projectionBias, time_step_limit: limitWords(mamba) },
-    ...{ rope_parameters: { ...rotaryWords(rotary, headSize), partial_rotary_factor: rotary.size / headSize }, max_position_embeddings: config.contextLength },
-    ...{ tie_word_embeddings: config.tiedHead, [endOfTextKey]: endOfTextValue(config.endOfText), initializer_range: config.deviation, dtype: 'float32' },
+    ...{ rope_parameters: { ...rotaryWords(rotary, headSize), partial_rotary_factor: rotary.size / headSize }, [endOfTextKey]: endOfTextValue(config.endOfText) },
   };
 }
 

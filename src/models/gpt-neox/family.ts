@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { ArgumentError } from '../../util/errors.js';
 import { checked, epsilon, flag, real, size } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
-import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, refuseQuantized, warnOfUnread } from '../config-reading.js';
+import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, refuseQuantized, sizeNamed, warnOfUnread } from '../config-reading.js';
 import type { ConfigJson, FamilyKeys, FamilyOptions, ModelFamily } from '../family.js';
 import { readRotary, rotarySchema, rotaryWords } from '../rotary-words.js';
 import { build, largestSizes, problemOf, sizesFacts, usualHeads, type LayerNames, type TransformerConfig } from '../transformer-layers.js';
@@ -111,11 +111,7 @@ function configOf(options: FamilyOptions): GptNeoxConfig {
   expectOptions('gpt-neox', options, ['vocabularySize', 'size', 'dModel', 'layers', 'heads', 'inner', 'contextLength', 'parallelResidual']);
   const { size: name, ...own } = options;
   if (name === undefined) return gptNeoxConfig(own as unknown as Options);
-  const published = sizes[String(name)];
-  if (published === undefined) {
-    throw new ArgumentError({ operation: 'configOf (gpt-neox)', argument: 'size', expected: `one of ${Object.keys(sizes).join(', ')}`, got: `'${String(name)}'` });
-  }
-  return gptNeoxConfig({ vocabularySize: 50304, ...published, ...own });
+  return gptNeoxConfig({ vocabularySize: 50304, ...sizeNamed('gpt-neox', sizes, name), ...own });
 }
 
 /**

@@ -4,9 +4,8 @@ import { FeedForward } from '../../mixers/feed-forward/mixer.js';
 import { innerOf, usualHeadSize } from '../../mixers/mamba2/config.js';
 import { Mamba2Mixer } from '../../mixers/mamba2/mixer.js';
 import type { ParameterStore } from '../../nn/index.js';
-import { ArgumentError } from '../../util/errors.js';
 import { stacked } from '../backbone.js';
-import { expectOptions, layerList } from '../config-reading.js';
+import { expectOptions, layerList, sizeNamed } from '../config-reading.js';
 import { usualKeys, type Fact, type FamilyOptions, type ModelFamily, type Parts } from '../family.js';
 import { mixerFact, mixersInWords } from '../mamba2-layers.js';
 import { usualHeads } from '../transformer-layers.js';
@@ -49,10 +48,7 @@ function configOf(options: FamilyOptions): Mamba2Config {
   const known = ['vocabularySize', 'size', 'dModel', 'layers', 'dState', 'dConv', 'expand', 'headSize', 'groups', 'inner', 'attentionLayers', 'heads', 'embeddingDeviation'];
   expectOptions('mamba2', options, known);
   const { size: name, attentionLayers: listed, heads, ...own } = options;
-  const published = name === undefined ? {} : sizes[String(name)];
-  if (published === undefined) {
-    throw new ArgumentError({ operation: 'configOf (mamba2)', argument: 'size', expected: `one of ${Object.keys(sizes).join(', ')}`, got: `'${String(name)}'` });
-  }
+  const published = name === undefined ? {} : sizeNamed('mamba2', sizes, name);
   const given = { vocabularySize: 50288, ...published, ...own } as unknown as Mamba2ConfigOptions;
   const attentionLayers = listed === undefined ? [] : layerList('configOf (mamba2)', 'attentionLayers', listed);
   const attention = attentionLayers.length === 0 ? null : usualAttention(given.dModel, heads === undefined ? undefined : Number(heads));

@@ -1,11 +1,12 @@
 import * as v from 'valibot';
-import { ArgumentError, CheckpointError } from '../../util/errors.js';
-import { checked, epsilon, flag, real, size } from '../../util/schema.js';
+import { ArgumentError } from '../../util/errors.js';
+import { checked } from '../../util/schema.js';
 import type { OnWarning } from '../config-keys.js';
-import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, refuseQuantized, warnOfUnread } from '../config-reading.js';
+import { configOfFile, endOfTextKey, endOfTextOf, endOfTextValue, expectOptions, refuseQuantized, sizeNamed, warnOfUnread } from '../config-reading.js';
 import type { ConfigJson, FamilyKeys, FamilyOptions, ModelFamily } from '../family.js';
-import { readRotary, rotarySchema, rotaryWords } from '../rotary-words.js';
-import { build, largestSizes, problemOf, sizesFacts, usualHeads, type LayerNames, type TransformerConfig } from '../transformer-layers.js';
+import { llamaSchema, llamaWords, readLlama } from '../llama-words.js';
+import { readRotary, rotaryWords } from '../rotary-words.js';
+import { build, problemOf, sizesFacts, usualHeads, type LayerNames, type TransformerConfig } from '../transformer-layers.js';
 
 const keys: FamilyKeys = {
   ...{ trunk: 'model', embedding: 'embed_tokens', layers: 'layers', finalNorm: 'norm', head: 'lm_head' },
@@ -25,25 +26,10 @@ const names: LayerNames = {
 /** The keys of a config.json that are read. */
 const schema = v.object({
   model_type: v.optional(v.picklist(['llama', 'mistral'])),
-  vocab_size: v.nonOptional(size(largestSizes.vocabularySize)),
-  hidden_size: v.nonOptional(size(largestSizes.dModel)),
-  num_hidden_layers: v.nonOptional(size(largestSizes.layers)),
-  num_attention_heads: v.nonOptional(size(largestSizes.heads)),
-  num_key_value_heads: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1))),
-  head_dim: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(largestSizes.headSize))),
-  intermediate_size: v.nonOptional(size(largestSizes.inner)),
-  hidden_act: v.optional(v.picklist(['silu', 'swish'])),
-  rms_norm_eps: epsilon,
-  attention_bias: flag,
-  mlp_bias: flag,
+  ...llamaSchema,
   sliding_window: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1))),
-  max_position_embeddings: size(largestSizes.contextLength),
-  tie_word_embeddings: flag,
-  initializer_range: real,
-  attention_dropout: v.optional(v.number()),
   // How a product is divided; its value is the same.
   pretraining_tp: v.optional(v.number()),
-  ...rotarySchema,
 });
 
 type Options = Pick<TransformerConfig, 'vocabularySize' | 'dModel' | 'layers'> & Partial<TransformerConfig>;
@@ -69,17 +55,11 @@ function read(json: ConfigJson, file: string, onWarning: OnWarning): Transformer
   const c = checked(schema, json, { file });
   const endOfText = endOfTextOf(json, c.vocab_size, file) ?? [];
   warnOfUnread(json, { file, known: [...Object.keys(schema.entries), endOfTextKey], onWarning });
-  const { hidden_size: dModel, num_attention_heads: heads, attention_bias: attentionBias = false } = c;
-  if ((c.head_dim ?? null) === null && dModel % heads !== 0) {
-    throw new CheckpointError(`is ${heads}; expected a divisor of hidden_size, ${dModel}, where there is no head_dim`, { file, key: 'num_attention_heads' });
-  }
-  const headSize = c.head_dim ?? dModel / heads;
+  const llama = readLlama(c, file);
   return configOfFile(file, () =>
     transformerConfig({
-      ...{ vocabularySize: c.vocab_size, dModel, layers: c.num_hidden_layers, heads, kvHeads: c.num_key_value_heads ?? heads, headSize },
-      ...{ inner: c.intermediate_size, inputBias: attentionBias, outputBias: attentionBias, feedForwardBias: c.mlp_bias ?? false },
-      ...{ rotary: readRotary(c, file, { headSize, share: 1 }), normEpsilon: c.rms_norm_eps ?? 1e-6, contextLength: c.max_position_embeddings ?? 2048 },
-      ...{ tiedHead: c.tie_word_embeddings ?? false, deviation: c.initializer_range ?? 0.02, endOfText },
+      ...llama,
+      ...{ rotary: readRotary(c, file, { headSize: llama.headSize, share: 1 }), normEpsilon: c.rms_norm_eps ?? 1e-6, contextLength: c.max_position_embeddings ?? 2048, endOfText },
       ...((c.sliding_window ?? null) === null ? {} : { window: c.sliding_window as number }),
     }),
   );
@@ -90,12 +70,9 @@ function write(config: TransformerConfig): Record<string, unknown> {
   if (rotary === null) throw new ArgumentError({ operation: 'saveModel', argument: 'rotary', expected: 'a rotary embedding', got: 'null' });
   return {
     ...(window === undefined ? { architectures: ['LlamaForCausalLM'], model_type: 'llama' } : { architectures: ['MistralForCausalLM'], model_type: 'mistral' }),
-    ...{ vocab_size: config.vocabularySize, hidden_size: config.dModel, num_hidden_layers: config.layers },
-    ...{ num_attention_heads: config.heads, num_key_value_heads: config.kvHeads, head_dim: headSize, intermediate_size: config.inner },
-    ...{ hidden_act: 'silu', rms_norm_eps: config.normEpsilon, attention_bias: config.inputBias, mlp_bias: config.feedForwardBias },
+    ...llamaWords(config),
     ...(window === undefined ? {} : { sliding_window: window }),
-    ...{ rope_parameters: rotaryWords(rotary, headSize), max_position_embeddings: config.contextLength },
-    ...{ tie_word_embeddings: config.tiedHead, [endOfTextKey]: endOfTextValue(config.endOfText), initializer_range: config.deviation, dtype: 'float32' },
+    ...{ rope_parameters: rotaryWords(rotary, headSize), [endOfTextKey]: endOfTextValue(config.endOfText) },
   };
 }
 
@@ -111,11 +88,7 @@ function configOf(options: FamilyOptions): TransformerConfig {
   expectOptions('transformer', options, ['vocabularySize', 'size', 'dModel', 'layers', 'heads', 'kvHeads', 'inner', 'contextLength']);
   const { size: name, ...own } = options;
   if (name === undefined) return transformerConfig(own as unknown as Options);
-  const published = sizes[String(name)];
-  if (published === undefined) {
-    throw new ArgumentError({ operation: 'configOf (transformer)', argument: 'size', expected: `one of ${Object.keys(sizes).join(', ')}`, got: `'${String(name)}'` });
-  }
-  return transformerConfig({ vocabularySize: 50280, ...published, ...own });
+  return transformerConfig({ vocabularySize: 50280, ...sizeNamed('transformer', sizes, name), ...own });
 }
 
 /**
