@@ -4,7 +4,7 @@
  */
 import { fold, type GpuDispatch, type GpuLaunch, type GpuWork } from '../../../tensor/index.js';
 import { teamSum } from '../../../wgsl/rows.js';
-import { repeat, saturated } from '../../../wgsl/vectors.js';
+import { gather, laneOf, repeat, saturated, vectorOf } from '../../../wgsl/vectors.js';
 import { pageLength } from '../reference.js';
 import type { ForwardBuffers, ForwardParameters } from './forward.js';
 import { lowest } from './forward-rows.js';
@@ -17,6 +17,8 @@ const busy = 1024;
 const mostVectors = 16;
 /** Vectors of keys that an invocation asks for at once. */
 const ahead = 8;
+/** Invocations that share a key at most: a product is summed over them. */
+const mostSharers = 16;
 
 interface Layout {
   /** Queries that share a head of keys. */
@@ -30,7 +32,7 @@ interface Layout {
 function layOut({ parameters }: GpuLaunch<ForwardBuffers, ForwardParameters>): Layout {
   const { batch, length, heads, kvHeads, size, pagesPerRow } = parameters;
   const vectors = Math.ceil(size / 4);
-  const team = 2 ** Math.ceil(Math.log2(Math.min(16, vectors)));
+  const team = 2 ** Math.ceil(Math.log2(Math.min(mostSharers, vectors)));
   const parts = Math.max(1, Math.min(pagesPerRow, Math.ceil(busy / Math.max(1, batch * kvHeads))));
   return { queries: length * (heads / kvHeads), team, own: Math.ceil(vectors / team), parts };
 }
@@ -79,7 +81,9 @@ function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { q
   const keysAtOnce = threads / team;
   const turns = Math.max(1, pageLength / keysAtOnce);
   const together = Math.min(turns, Math.max(1, ahead / own));
-  const padded = 4 * Math.ceil(queries / 4);
+  // Products of four queries are summed together, of one by themselves.
+  const summed = queries === 1 ? 1 : 4;
+  const padded = summed * Math.ceil(queries / summed);
   const eachQuery = (statement: (r: number) => string) => repeat(queries, statement);
   const eachOwn = (statement: (i: number) => string) => repeat(own, statement);
   const column = (i: number) => `${i * team}u + share`;
@@ -93,8 +97,9 @@ function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { q
     workgroups: fold(batch * kvHeads * parts),
     code: () => `
   ${placesCode(launch)} ${q.read} ${k.read} ${v.read} ${whole ? y.write : ''}
-  ${teamSum(gpu, 'sum4', team, threads, 'vec4<f32>')}
-  var<workgroup> scores: array<f32, ${padded * pageLength}>;
+  ${teamSum(gpu, 'team_sum', team, threads, vectorOf(summed))}
+  var<workgroup> scores: array<f32, ${queries * pageLength}>;
+  var<workgroup> largest_of_lanes: array<f32, ${queries * keysAtOnce}>;
   var<workgroup> shares: array<vec4<f32>, ${threads}>;
   var<workgroup> shares_of_total: array<f32, ${threads}>;
   @compute @workgroup_size(${threads})
@@ -120,6 +125,7 @@ function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { q
     )}
     for (var page = first_page + part; page < first_page + page_count; page += p.parts) {
       let first = page * ${pageLength}u;
+      ${eachQuery((r) => `var most_${r} = ${lowest};`)}
       workgroupBarrier();
       for (var turn = 0u; turn < ${turns}u; turn += ${together}u) {
         ${repeat(
@@ -132,23 +138,26 @@ function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { q
         if (written_${n}) { ${eachOwn((i) => `k_${n}_${i} = k_four(row_of_${n}, ${column(i)});`)} }`,
         )}
         ${repeat(together, (n) =>
-          repeat(padded / 4, (four) => {
+          repeat(padded / summed, (four) => {
             const product = (r: number) => (r >= queries ? '0.0' : Array.from({ length: own }, (_, i) => `dot(q_${r}_${i}, k_${n}_${i})`).join(' + '));
             return `
-        { let s = sum4(thread, vec4<f32>(${[0, 1, 2, 3].map((i) => product(4 * four + i)).join(', ')}));
-          if (share == 0u && j_${n} - first < ${pageLength}u) { ${[0, 1, 2, 3].filter((i) => 4 * four + i < queries).map((i) => {
-            const r = 4 * four + i;
-            return `scores[${r * pageLength}u + j_${n} - first] = select(${lowest}, s[${i}], j_${n} >= earliest_${r} && j_${n} <= own_${r});`;
+        { let s = team_sum(thread, ${gather(summed, (i) => product(summed * four + i))});
+          let at = j_${n} - first;
+          if (at < ${pageLength}u) { ${Array.from({ length: Math.min(summed, queries - summed * four) }, (_, i) => {
+            const r = summed * four + i;
+            const score = `select(${lowest}, ${laneOf(summed, 's', i)}, j_${n} >= earliest_${r} && j_${n} <= own_${r})`;
+            return `let score_${r} = ${score}; most_${r} = max(most_${r}, score_${r}); if (share == 0u) { scores[${r * pageLength}u + at] = score_${r}; }`;
           }).join(' ')} } }`;
           }),
         )}
       }
+      if (share == 0u) { ${eachQuery((r) => `largest_of_lanes[${r * keysAtOnce}u + lane] = most_${r};`)} }
       workgroupBarrier();
       ${eachQuery(
         (r) => `
       {
         var most = largest_${r};
-        for (var j = 0u; j < ${pageLength}u; j++) { most = max(most, scores[${r * pageLength}u + j]); }
+        for (var other = 0u; other < ${keysAtOnce}u; other++) { most = max(most, largest_of_lanes[${r * keysAtOnce}u + other]); }
         let shrink = exp2(largest_${r} - most);
         largest_${r} = most;
         total_${r} *= shrink;
