@@ -24,11 +24,14 @@ ELAPID_INLINE vf widened(halves h) {
   typedef __fp16 floats __attribute__((vector_size(8)));
   return __builtin_convertvector((floats)h, vf);
 #else
-  const vi bits = __builtin_convertvector(h, vi), magnitude = (bits & 0x7fff) << 13;
-  // Exponents move by 112; those of infinity and NaN are the largest in both formats.
-  const vf value = as_float(magnitude) * splat(0x1p112f);
-  const vi special = (magnitude >= splat(31 << 23)) & 0x7f800000;
-  return as_float(as_int(value) | special | (bits & 0x8000) << 16);
+  const vi bits = __builtin_convertvector(h, vi), magnitude = bits & 0x7fff;
+  // Exponents move by 112; those of infinity and NaN are the largest in both formats. Below the least one numbers are multiples of 2^−24: threads take
+  // float32's own numbers of that kind for zeros.
+  const vi special = magnitude >= splat(31 << 10) ? splat(0x7f800000) : splat(0);
+  const vi normal = ((magnitude << 13) + (112 << 23)) | special;
+  const vi small = as_int(__builtin_convertvector(magnitude, vf) * splat(0x1p-24f));
+  const vi found = magnitude < splat(1 << 10) ? small : normal;
+  return as_float(found | (bits & 0x8000) << 16);
 #endif
 }
 
