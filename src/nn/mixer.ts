@@ -3,7 +3,7 @@ import type { Linear, Norm } from './layers.js';
 
 /** A tensor of a mixer's memory. */
 export interface Slot {
-  /** Of one sequence, without the batch axis; float32. */
+  /** Of one sequence, without the batch axis; float32, or what the state keeps entries for each position in. */
   readonly shape: Shape;
   /** Whether there is one of that shape for each position, as of keys and values: memory then grows with the sequence. */
   readonly perPosition?: true;

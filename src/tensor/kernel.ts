@@ -9,6 +9,8 @@ export interface BufferSpec {
   readonly optional: boolean;
   /** Whether an f16 tensor may be given in place of an f32 one, on a backend that has them. */
   readonly half: boolean;
+  /** Whether it may on the CPU too, whose kernel is told by a flag: keys and values, and copies. */
+  readonly stored: boolean;
 }
 
 /** What a kernel parameter is: all travel as numbers; the C++ side gets int64, float or bool. */
@@ -54,16 +56,18 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly webgpu: GpuKernel<keyof B & string, keyof P & string> | undefined;
 }
 
-const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O, half = false) => ({
+const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O, half = false, stored = false) => ({
   access,
   dtype,
   optional,
   half,
+  stored,
 });
 
 const numbers = <A extends BufferSpec['access'], O extends boolean>(access: A, optional: O) => ({
   f32: spec(access, 'f32', optional),
   float: spec(access, 'f32', optional, true),
+  stored: spec(access, 'f32', optional, true, true),
   i32: spec(access, 'i32', optional),
 });
 
@@ -73,7 +77,7 @@ const packed = <A extends BufferSpec['access']>(access: A) => ({
   int4: spec(access, 'int4', false),
 });
 
-/** Buffer declarations: `input.f32`, `optionalInput.float` (f32 or f16), `output.i32`, `input.int8`, … */
+/** Buffer declarations: `input.f32`, `optionalInput.float` (f32 or, not on the CPU, f16), `inout.stored` (f32 or f16), `output.i32`, `input.int8`, … */
 export const input = { ...numbers('in', false), ...packed('in') };
 export const optionalInput = numbers('in', true);
 export const output = { ...numbers('out', false), ...packed('out') };
