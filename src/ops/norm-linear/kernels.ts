@@ -1,11 +1,12 @@
-import { defineKernel, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
-import { rmsNormLinearGpu } from './webgpu.js';
+import { defineKernel, type GpuFeatures, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
+import { hasNormMatrices } from '../../wgsl/norm-matrices.js';
+import { rmsNormLinearGpu, rmsNormLinearMatricesGpu } from './webgpu.js';
 
 /**
  * sum = x + residual (or x itself), normed = sum·normWeight / √(mean(sum²) + ε), y = normed·weightᵀ, row by row. weight is
  * [outputs, columns], dense.
  */
-export const rmsNormLinear = defineKernel('rms_norm_linear', {
+const normLinear = (name: string, own: { webgpu: typeof rmsNormLinearGpu; needs?: (gpu: GpuFeatures) => boolean }) => defineKernel(name, {
   buffers: {
     x: input.float,
     residual: optionalInput.float,
@@ -21,7 +22,7 @@ export const rmsNormLinear = defineKernel('rms_norm_linear', {
     { along: 'rows', strides: { x: xPitch, residual: residualPitch, y: outputs, sum: columns } },
     ...(rows === 1 ? [{ along: 'outputs', strides: { weight: columns, y: 1 } } as const] : []),
   ],
-  webgpu: rmsNormLinearGpu,
+  ...own,
   reference({ x, residual, normWeight, weight, y, sum }, { rows, columns, outputs, xPitch, residualPitch, epsilon }) {
     for (let r = 0; r < rows; r++) {
       const row = x.slice(r * xPitch, r * xPitch + columns);
@@ -35,3 +36,9 @@ export const rmsNormLinear = defineKernel('rms_norm_linear', {
     }
   },
 });
+
+/** For few rows: each reads the weight by itself. */
+export const rmsNormLinear = normLinear('rms_norm_linear', { webgpu: rmsNormLinearGpu });
+
+/** For weights in f16, 16 rows at a time. */
+export const rmsNormLinearMatrices = normLinear('rms_norm_linear_matrices', { webgpu: rmsNormLinearMatricesGpu, needs: hasNormMatrices });
