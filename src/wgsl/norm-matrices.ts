@@ -57,6 +57,7 @@ export const normMatrixGroups = (rows: number, { outputs }: Extents): [x: number
  * The code. p.epsilon is the norm's, normWeight [columns] is bound as vec4<f32>.
  * @param options.weight the name of the weight, bound as vec4<u32>
  * @param options.rows WGSL of the number of rows
+ * @param options.ahead WGSL that asks for what `store` needs, of row `b`; names that it declares end in `suffix`
  * @param options.load WGSL that adds to `low` and `high`, which are zero, the numbers 8·octet to 8·octet + 7 of row `b`
  * @param options.sum WGSL that stores them, called once for each; none where nobody wants them
  * @param options.store WGSL for each result `value`, of row `b` and column `output`
@@ -64,10 +65,10 @@ export const normMatrixGroups = (rows: number, { outputs }: Extents): [x: number
 export function normMatrices(
   gpu: GpuFeatures,
   extents: Extents,
-  options: { weight: string; rows: string; functions: string; load: string; sum: string; store: string },
+  options: { weight: string; rows: string; functions: string; ahead?: (suffix: string, output: string) => string; load: string; sum: string; store: (suffix: string) => string },
 ): string {
   const { columns, outputs } = extents;
-  const { weight, rows, functions, load, sum, store } = options;
+  const { weight, rows, functions, ahead = () => '', load, sum, store } = options;
   const [chunk, tiles] = [chunkOf(columns), tilesOf(outputs)];
   const chunks = columns / chunk;
   const steps = chunk / subgroups / matrixSide;
@@ -103,6 +104,7 @@ export function normMatrices(
         // The last matrix may begin before its turn, so that it ends with the weight.
         ${repeat(tiles, (tile) => `let row${tile} = min((id.x * ${tiles}u + ${tile}u) * ${matrixSide}u, ${outputs - matrixSide}u);`)}
         ${loads(0)}
+        ${repeat(tiles, (tile) => ahead(String(tile), `(row${tile} + member)`))}
         var squares = 0.0;
         ${repeat(
           turns,
@@ -158,7 +160,7 @@ export function normMatrices(
         if (live && row${tile} + member >= (id.x * ${tiles}u + ${tile}u) * ${matrixSide}u) {
           let output = row${tile} + member;
           let value = product[${tile * matrixVectors}u + thread / 4u][thread % 4u];
-          ${store}
+          ${store(String(tile))}
         }`,
         )}
       }`;

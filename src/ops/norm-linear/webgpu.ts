@@ -92,7 +92,7 @@ export const rmsNormLinearGpu: NormLinearGpu = (launch) => {
 };
 
 /** Rows up to which each workgroup of matrix units norms them anew, and rows of the weight: with more there are too many workgroups that do. */
-const mostMatrixRows = 64;
+const mostMatrixRows = 32;
 const mostMatrixOutputs = 2 ** 14;
 
 /** Whether the product of so many rows is better off on matrix units. */
@@ -125,7 +125,7 @@ export const rmsNormLinearMatricesGpu: NormLinearGpu = (launch) => {
             ...{ weight: 'weight', rows: 'p.rows', functions: '' },
             load: `${eight('x')} ${has('residual') ? eight('residual') : ''}`,
             sum: has('residual') ? `sum[p.sum_at + b * ${columns / 4}u + 2u * octet] = low; sum[p.sum_at + b * ${columns / 4}u + 2u * octet + 1u] = high;` : '',
-            store: `y[p.y_at + b * p.outputs + output] = ${saturated(1, dtype('y') ?? 'f32', 'value')};`,
+            store: () => `y[p.y_at + b * p.outputs + output] = ${saturated(1, dtype('y') ?? 'f32', 'value')};`,
           }),
       },
     ],

@@ -1,5 +1,5 @@
 /** What both ways into a block's step have in common: what they read, and the convolution. */
-import type { GpuBinding, GpuLaunch } from '../../../tensor/index.js';
+import type { GpuBinding } from '../../../tensor/index.js';
 import { repeat } from '../../../wgsl/vectors.js';
 import type { BlockLaunch } from './extents.js';
 import { wide } from './wide.js';
@@ -19,7 +19,7 @@ export const enterBuffers = ({ dtype, has }: BlockLaunch): (string | GpuBinding)
 ];
 
 /** WGSL that makes `value`, u of channel `e` of sequence `b`, from `newest`; `move` puts that into the state, the oldest out. */
-export const convolution = ({ parameters: { taps }, has }: GpuLaunch<'convBias', 'taps'>): { readonly value: string; readonly move: string } => ({
+export const convolution = ({ parameters: { taps }, has }: BlockLaunch): { readonly value: string; readonly move: string } => ({
   value: `
           var pre = newest * convWeight[p.convWeight_at + e * ${taps}u + ${taps - 1}u];
           ${has('convBias') ? 'pre += convBias[p.convBias_at + e];' : ''}

@@ -3,7 +3,6 @@ import { wgslMath } from '../../../wgsl/math.js';
 import { fitNormMatrices, hasNormMatrices, normMatrices, normMatrixGroups } from '../../../wgsl/norm-matrices.js';
 import { teamSum } from '../../../wgsl/rows.js';
 import { laneOf, repeat } from '../../../wgsl/vectors.js';
-import { convolution } from './enter-parts.js';
 import { threads } from './extents.js';
 import { normCode, partsScale, projection, sequencesOf, typeOf } from './norm-rows.js';
 import { outputsOfGroup, type SsdEnterLaunch } from './ssd-extents.js';
@@ -36,18 +35,31 @@ const buffersOf = ({ dtype, has }: SsdEnterLaunch): (string | GpuBinding)[] => [
   'projected',
 ];
 
-/** WGSL that stores `newest`, an output of in_proj, convolved where it is an input of the convolution. */
-function store(launch: SsdEnterLaunch): string {
-  const conv = convolution(launch);
-  return `
+/**
+ * WGSL of the convolution: `weights` asks for the weights of output `output` of in_proj, `window` for its last inputs of sequence `b`, and
+ * `store` stores `newest`, convolved where the output is an input of the convolution. Names end in `w`, those of a sequence in `s`.
+ */
+function convolution({ parameters: { taps }, has }: SsdEnterLaunch) {
+  const each = (statement: (tap: number) => string) => repeat(taps - 1, statement);
+  return {
+    weights: (w: string, output: string) => `
+        let inside${w} = ${output} >= p.gates && ${output} < p.gates + p.channels;
+        let e${w} = select(0u, ${output} - p.gates, inside${w});
+        ${repeat(taps, (tap) => `let tap${tap}_${w} = convWeight[p.convWeight_at + e${w} * ${taps}u + ${tap}u];`)}
+        let bias${w} = ${has('convBias') ? `convBias[p.convBias_at + e${w}]` : '0.0'};`,
+    window: (w: string, s: string, b: string) => `
+        let place${s} = p.convState_at + ${b} * ${taps - 1}u * p.channels + e${w};
+        ${each((tap) => `let x${tap}_${s} = convState[place${s} + ${tap}u * p.channels];`)}`,
+    store: (w: string, s: string, b: string, output: string, newest: string) => `{
+          let newest = ${newest};
           var result = newest;
-          if (output >= p.gates && output < p.gates + p.channels) {
-            let e = output - p.gates;
-            ${conv.value}
-            ${conv.move}
-            result = value;
+          if (inside${w}) {
+            result = silu(bias${w} + newest * tap${taps - 1}_${w} + ${Array.from({ length: taps - 1 }, (_, tap) => `x${tap}_${s} * tap${tap}_${w}`).join(' + ')});
+            ${each((tap) => `convState[place${s} + ${tap}u * p.channels] = ${tap + 2 < taps ? `x${tap + 1}_${s}` : 'newest'};`)}
           }
-          projected[p.projected_at + b * p.outputs + output] = result;`;
+          projected[p.projected_at + ${b} * p.outputs + ${output}] = result;
+        }`,
+  };
 }
 
 function enterRows(launch: SsdEnterLaunch): GpuDispatch {
@@ -63,6 +75,8 @@ function enterRows(launch: SsdEnterLaunch): GpuDispatch {
     workgroups: [Math.ceil(outputs / outputsOfGroup), Math.ceil(batch / sequences)],
     code: () => {
       const project = projection(launch, shares, sequences);
+      const conv = convolution(launch);
+      const sequenceOf = (s: number) => `min(first + ${s}u, last_sequence)`;
       return `
       ${wgslMath}
       ${teamSum(gpu, 'total', threads, threads, type)}
@@ -80,23 +94,17 @@ function enterRows(launch: SsdEnterLaunch): GpuDispatch {
         // Surplus threads read the last output's weights and store nothing.
         let at = p.inProj_at + min(id.x * ${outputsOfGroup}u + own, p.outputs - 1u) * ${width / lanes}u;
         ${project.ahead}
+        let output = id.x * ${outputsOfGroup}u + thread % ${outputsOfGroup}u;
+        ${conv.weights('', 'output')}
+        ${repeat(sequences, (s) => conv.window('', String(s), sequenceOf(s)))}
         ${normCode({ ...launch, scaled: scaled === 1 }, sequences, lanes)}
         workgroupBarrier();
         ${project.product}
         let projected_here = shared_total(thread, product);
         if (share == 0u) { products[own] = projected_here; }
         workgroupBarrier();
-        let output = id.x * ${outputsOfGroup}u + thread;
         if (thread < ${outputsOfGroup}u && output < p.outputs) {
-          ${repeat(
-            sequences,
-            (s) => `
-          if (first + ${s}u <= last_sequence) {
-            let b = first + ${s}u;
-            let newest = ${laneOf(sequences, 'products[thread]', s)};
-            ${store(launch)}
-          }`,
-          )}
+          ${repeat(sequences, (s) => `if (first + ${s}u <= last_sequence) ${conv.store('', String(s), `(first + ${s}u)`, 'output', laneOf(sequences, 'products[thread]', s))}`)}
         }
       }`;
     },
@@ -109,6 +117,7 @@ function enterMatrices(launch: SsdEnterLaunch): GpuDispatch {
   const extents = { columns: width, outputs };
   const quads = width / 4;
   const pitch = quads + scaled;
+  const conv = convolution(launch);
   return {
     variant: `matrices ${[width, xParts, scaled, taps, outputs].join(' ')}`,
     buffers: buffersOf(launch),
@@ -118,6 +127,7 @@ function enterMatrices(launch: SsdEnterLaunch): GpuDispatch {
         weight: 'inProj',
         rows: 'p.batch',
         functions: wgslMath,
+        ahead: (w, output) => `${conv.weights(w, output)} ${conv.window(w, w, 'b')}`,
         load: `
           let at = b * ${quads}u + 2u * octet;
           ${repeat(xParts, (part) => {
@@ -127,7 +137,7 @@ function enterMatrices(launch: SsdEnterLaunch): GpuDispatch {
           ${scaled === 1 ? partsScale(xParts, quads, 'low', 'high') : ''}
           ${has('residual') ? 'low += vec4<f32>(residual[p.residual_at + at]); high += vec4<f32>(residual[p.residual_at + at + 1u]);' : ''}`,
         sum: has('sum') ? 'sum[p.sum_at + at] = low; sum[p.sum_at + at + 1u] = high;' : '',
-        store: `let newest = value; ${store(launch)}`,
+        store: (w) => conv.store(w, w, 'b', 'output', 'value'),
       }),
   };
 }

@@ -30,8 +30,8 @@ export const entersWith = ({ width, taps }: { width: number; taps: number }): bo
 export const leavesWith = ({ headSize, stateSize }: { headSize: number; stateSize: number }): boolean =>
   headSize % channelsOut === 0 && [16, 32, 64, 128, 256].includes(stateSize) && threads % sharersOf(stateSize) === 0;
 
-/** Sequences up to which the first kernel wins: 64 where matrix units can take 16 at a time; otherwise every 4 sequences read the weights anew. */
-export const mostEntering = ({ width, halves }: { width: number; halves: boolean }): number => (halves && width % 128 === 0 ? 64 : 4);
+/** Sequences up to which the first kernel wins (on an H200): 32 where matrix units can take 16 at a time; otherwise every 4 sequences read the weights anew. */
+export const mostEntering = ({ width, halves }: { width: number; halves: boolean }): number => (halves && width % 128 === 0 ? 32 : 4);
 
 /** Whether the product of `outProj` comes in parts, to be added up by each workgroup of the next block. */
 export const leavesInParts = ({ batch, width, channels }: { batch: number; width: number; channels: number }): boolean =>

@@ -3,9 +3,9 @@ import { wgslMath } from '../../../wgsl/math.js';
 import { across, teamSum } from '../../../wgsl/rows.js';
 import { gather, lanesOf, repeat, saturated, vectorOf } from '../../../wgsl/vectors.js';
 
-const threads = 256;
-/** Features that a thread may take, one after another: it asks for all their states at once. */
-const mostTurns = 8;
+const threads = 128;
+/** Features that a thread may take, one after another: it asks for all their states at once. On an H200 more take longer. */
+const mostTurns = 2;
 /** Workgroups that fill a GPU. */
 const enough = 512;
 
@@ -27,7 +27,7 @@ export const ssdStepGpu: GpuKernel<
   const together = threads / sharers;
   const elements = batch * heads * headSize;
   const pays = (turns: number) => headSize % (together * turns) === 0 && elements / (together * turns) >= enough;
-  const turns = [mostTurns, 4, 2].find(pays) ?? 1;
+  const turns = pays(mostTurns) ? mostTurns : 1;
   const weights = (name: 'B' | 'C') =>
     gather(lanes, (lane) => `f32(${name}[p.${name}_at + b * p.${name === 'B' ? 'b' : 'c'}Pitch + group * p.stateSize + n * ${lanes}u + ${lane}u])`);
   const each = (statement: (t: number) => string) => repeat(turns, statement);
