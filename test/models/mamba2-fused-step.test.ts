@@ -31,7 +31,7 @@ test.each(mixers)('%s: fused %s', (_, fused, options, adapter) => {
   const norm = new Norm(parameters.at('norm'), { size: 16, kind: 'rms', epsilon: 1e-5 });
   if (adapter) mixer.outProj.added = (x) => x as never;
   expect(mixer.fuse(norm) !== null).toBe(fused);
-  parameters.dispose();
+  for (const { tensor: made } of parameters.all) made.dispose();
 });
 
 test.each([1, 3, 5])('%i sequences: steps in parts are the sequence', async (batch) => {
@@ -76,5 +76,5 @@ test.each(forms)('blocks of the forms %j return parts: %j', (kinds, expected) =>
     blocks.forEach((block, i) => void block.step(x, null, [{ memory: {}, constants: {} }], blocks[i + 1]?.parts ?? null));
   });
   expect(asked).toEqual(expected);
-  for (const made of [x, parameters]) made.dispose();
+  for (const made of [x, ...parameters.all.map(({ tensor: of }) => of)]) made.dispose();
 });
