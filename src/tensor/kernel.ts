@@ -1,6 +1,6 @@
 import type { Division } from './division.js';
 import type { DType, PackedDType } from './dtype.js';
-import type { GpuKernel } from './gpu-kernel.js';
+import type { GpuFeatures, GpuKernel } from './gpu-kernel.js';
 
 /** How a kernel uses one of its buffers. */
 export interface BufferSpec {
@@ -50,6 +50,8 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly streams: (keyof B & string) | undefined;
   /** Whether backends may lack it: there is no C++ for it, and what launches it asks `supports` first. */
   readonly optional: boolean;
+  /** What a GPU must have to run it, of an optional kernel. */
+  readonly needs: (gpu: GpuFeatures) => boolean;
   /** How a launch can be two, the best way first; undefined where it cannot. */
   readonly divisions: ((parameters: ParameterValues<P>) => readonly Division<keyof B & string, keyof P & string>[]) | undefined;
   /** How a GPU runs it. */
@@ -96,16 +98,17 @@ export function defineKernel<const B extends BufferSpecs, const P extends Parame
     touched?: Kernel<B, P>['touched'];
     streams?: NonNullable<Kernel<B, P>['streams']>;
     optional?: boolean;
+    needs?: Kernel<B, P>['needs'];
     divisions?: Kernel<B, P>['divisions'];
     webgpu?: Kernel<B, P>['webgpu'];
   },
 ): Kernel<B, P> {
   const { buffers, parameters, reference, streams, divisions, webgpu } = declaration;
-  const { operations = () => 0, touched = () => ({}), optional = false } = declaration;
+  const { operations = () => 0, touched = () => ({}), optional = false, needs = () => true } = declaration;
   const bufferList = Object.entries(buffers).map(
     ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
   );
   const parameterList = Object.entries(parameters).map(([key, kind]) => `${kind} ${key}`);
   const signature = `${name}(${bufferList.join(', ')}; ${parameterList.join(', ')})`;
-  return { name, buffers, parameters, signature, reference, operations, touched, streams, optional, divisions, webgpu };
+  return { name, buffers, parameters, signature, reference, operations, touched, streams, optional, needs, divisions, webgpu };
 }

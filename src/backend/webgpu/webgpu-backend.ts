@@ -174,8 +174,8 @@ export class WebGpuBackend implements Backend {
     this.#lifetimes.release((buffer as GpuBuffer).block, buffer.size * itemSize[buffer.dtype]);
   }
 
-  supports({ webgpu }: Pick<Kernel, 'webgpu'>): boolean {
-    return webgpu !== undefined;
+  supports({ webgpu, needs }: Pick<Kernel, 'webgpu' | 'needs'>): boolean {
+    return webgpu !== undefined && needs(this.features);
   }
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
