@@ -1,14 +1,21 @@
 // Whole models on the GPU: prefill, decoding, training. Rows: name, unit, ours.
 import { LanguageModel, mambaConfig, mambaFamily, scope, tensor } from '../../dist/index.js';
 import { fill } from '../../dist/backend/memory/kernels.js';
+import { mamba2Config } from '../../dist/models/mamba2/config.js';
+import { mamba2Family } from '../../dist/models/mamba2/family.js';
 import { packedParameters } from '../../dist/models/packing.js';
 import { empty, launch } from '../../dist/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../dist/train/index.js';
 
+/** Families and configurations of models, by the names that rows have. */
 export const configurations = {
-  '130m': () => mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 }),
-  '1.4b': () => mambaConfig({ vocabularySize: 50280, dModel: 2048, layers: 48 }),
+  '130m': { family: mambaFamily, config: () => mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 }) },
+  '1.4b': { family: mambaFamily, config: () => mambaConfig({ vocabularySize: 50280, dModel: 2048, layers: 48 }) },
+  'mamba2-130m': { family: mamba2Family, config: () => mamba2Config({ vocabularySize: 50288, dModel: 768, layers: 24 }) },
 };
+
+/** @param {keyof typeof configurations} size @returns {{ family: any, config: () => any }} */
+const configured = (size) => configurations[size];
 
 /** A tensor of one value. @param {import('elapid').Backend} backend @param {number[]} shape @param {number} value @param {any} dtype */
 export function constant(backend, shape, value, dtype = 'f32') {
@@ -29,7 +36,8 @@ export const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(v
 export function constantModel(backend, size, dtype) {
   /** @type {any} */
   const source = (/** @type {string} */ _key, /** @type {{ shape: number[] }} */ { shape }) => constant(backend, shape, 0.01);
-  return new LanguageModel(mambaFamily, configurations[size](), backend, dtype === 'f32' ? source : packedParameters(source, dtype));
+  const { family, config } = configured(size);
+  return new LanguageModel(family, config(), backend, dtype === 'f32' ? source : packedParameters(source, dtype));
 }
 
 /**
@@ -82,7 +90,8 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
  * @param {{ size?: keyof typeof configurations, batch?: number, length?: number, rounds?: number, profile?: (run: () => Promise<unknown>) => Promise<void> }} options
  */
 export async function train(backend, { size = '130m', batch = 8, length = 2048, rounds = 5, profile = undefined } = {}) {
-  const model = LanguageModel.initial(mambaFamily, configurations[size](), backend, 1);
+  const { family, config } = configured(size);
+  const model = LanguageModel.initial(family, config(), backend, 1);
   const tokens = Int32Array.from({ length: batch * length + 1 }, (_, i) => (i * 7919) % 50000);
   const row = (/** @type {number} */ shift) => tokens.slice(shift, shift + batch * length);
   const data = {
