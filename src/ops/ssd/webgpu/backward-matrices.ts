@@ -2,7 +2,7 @@
 import type { GpuDispatch, GpuKernel, GpuWork } from '../../../tensor/index.js';
 import { columnSums } from '../../../wgsl/column-sums.js';
 import { repeat } from '../../../wgsl/vectors.js';
-import { eights, never, packFours } from '../../attention/webgpu/matrices.js';
+import { eights, never, packFours } from '../../../wgsl/eights.js';
 import type { BackwardBuffers, BackwardParameters } from './backward.js';
 import {
   blocksOf,
@@ -26,7 +26,7 @@ import {
   walkChunks,
 } from './common-matrices.js';
 import { decayingCode, hopCode, keepOwnSteps, nextOwnSteps, onDiagonal, skipFour } from './forward-matrices.js';
-import { cutAndRounds, eachRow, haveMatrices, matrixDispatch, Products, rowStep, threads, type ChunkRound } from './matrices.js';
+import { cutAndRounds, eachRow, haveMatrices, matrixDispatch, Products, rowStep, scaledCode, threads, type ChunkRound } from './matrices.js';
 import { cutCode, tileLength, type Cut } from './tiles.js';
 
 type Kernel = GpuKernel<BackwardBuffers, BackwardParameters>;
@@ -59,6 +59,8 @@ export const backwardByMatrices: Kernel = (launch): GpuWork => {
   const roundChunks = Math.max(...rounds.map((round) => round.roundChunks));
   const rates = has('dDelta') || has('dA') || has('dDeltaBias');
   const weights = has('dB') || has('dC');
+  // Products take states in halves, as the forward pass did.
+  const keeps = rates || has('dC');
   const skips = has('dD') ? (parameters.skipByFeature === 1 ? heads * headSize : heads) : 0;
   const f32 = (size: number) => ({ dtype: 'f32' as const, size });
   return {
@@ -73,12 +75,15 @@ export const backwardByMatrices: Kernel = (launch): GpuWork => {
           backward: true,
           buffers: [
             { name: 'after', as: 'vec2<u32>' },
+            ...(keeps ? [{ name: 'states', as: 'vec4<f32>', access: 'read' as const }, { name: 'before', as: 'vec2<u32>' }] : []),
             { name: 'carry', as: 'vec4<f32>' },
             ...(['dFinalState', 'dInitialState'] as const).filter((name) => has(name)),
           ],
           begin: `if (p.firstChunk + p.roundChunks < p.chunks) { state = carry[p.carry_at + i]; }
             ${has('dFinalState') ? `else { state = ${outsideFour('dFinalState')}; }` : ''}`,
+          ...(keeps ? { kept: 'states' } : {}),
           each: `
+            ${keeps ? 'before[p.before_at + at] = vec2<u32>(pack2x16float(kept.xy), pack2x16float(kept.zw));' : ''}
             after[p.after_at + at] = vec2<u32>(pack2x16float(state.xy), pack2x16float(state.zw));
             state = factor * state + more;`,
           end: `carry[p.carry_at + i] = state;
@@ -98,6 +103,7 @@ export const backwardByMatrices: Kernel = (launch): GpuWork => {
       added: f32(numbers * roundChunks),
       after: f32((numbers * roundChunks) / 2),
       carry: f32(numbers),
+      ...(keeps ? { before: f32((numbers * roundChunks) / 2) } : {}),
       ...(rates || weights ? { pairs: f32((batch * groups * length * cut.tilesPerChunk * tileLength) / 2), crossings: f32(batch * cut.chunks * pairsOf(cut) * heads * 2 * tileLength) } : {}),
       ...(rates || has('dx') || skips > 0 ? { sums: f32(sumsSize(launch) + batch * cut.tiles * skips) } : {}),
       ...(rates ? { rateParts: f32(2 * batch * cut.chunks * heads) } : {}),
@@ -149,7 +155,6 @@ function pairs(launch: Launch, cut: Cut): GpuDispatch {
         left: {
           along: true,
           before: `let h = group * sharing + turn / p.featureBlocks; let first_feature = turn % p.featureBlocks * ${tileLength}u;
-            if (i == j && thread < ${tileLength / 4}u) { ${nextOwnSteps} }
             var hopped = 1.0; if (i != j) { hopped = hop(b, h, earlier, later); }`,
           load: `let e = first_feature + 8u * c;
             if (r < rows && e < p.headSize) {
@@ -169,10 +174,10 @@ function pairs(launch: Launch, cut: Cut): GpuDispatch {
         },
       },
       {
+        fetch: `if (i == j && thread < ${tileLength / 4}u) { let h = group * sharing + turn / p.featureBlocks; ${nextOwnSteps} }`,
         stage: `if (i == j && thread < ${tileLength / 4}u) { own_whole[thread] = next_whole; own_rest[thread] = next_rest; }`,
-        after: `if (turn % p.featureBlocks == 0u) {
-      let h = group * sharing + (turn - 1u) / p.featureBlocks;
-      ${products.strip}
+        after: `if ((turn + 1u) % p.featureBlocks == 0u) {
+      let h = group * sharing + turn / p.featureBlocks;
       var column_sums = vec4<f32>();
       var column_sums_second = vec4<f32>();
       ${products.eights(
@@ -282,7 +287,6 @@ function featureGradients(launch: Launch, cut: Cut, round: ChunkRound): GpuDispa
             if (n < p.stateSize && e < p.headSize) { eight = after[p.after_at + (((place * p.heads + h) * p.stateSize + n) * p.headSize + e) / 8u]; }`,
         },
       })}
-      ${within.strip}
       ${within.eights((n) => `${present} if (r < rows && e < p.headSize) { let own_x = x_eight(row, column);
         let all = first_sums * first_four(own_x) + second_sums * second_four(own_x);
         through_state_${n} += (all.x + all.y) + (all.z + all.w); }`)}
@@ -292,7 +296,7 @@ function featureGradients(launch: Launch, cut: Cut, round: ChunkRound): GpuDispa
           scaled: false,
           before: 'let start = first_of(tile + turn); let from_rows = length_of(tile + turn); var hopped = 1.0; if (turn > 0u) { hopped = hop(b, h, tile, tile + turn); }',
           load: `if (r < from_rows) { eight = scores[${squareAt('scores', '(start + r)', 'own')}]; }`,
-          put: `if (turn == 0u) { ${onDiagonal} } else { eight = weighted(eight, until_end, until_end_second); }`,
+          put: `if (turn == 0u) { ${onDiagonal('c')} } else { eight = weighted(eight, until_end, until_end_second); }`,
         },
         right: {
           along: false,
@@ -308,7 +312,6 @@ function featureGradients(launch: Launch, cut: Cut, round: ChunkRound): GpuDispa
       if (${never('sums')}) {
         ${within.each((sum) => `subgroupMatrixStore<row_major>(&sums, 0u, ${sum}, 16u);`)}
       }
-      ${within.strip}
       ${has('dD') && byFeature ? 'skipped = vec4<f32>(); skipped_second = vec4<f32>();' : ''}
       ${within.eights(
         (n) => `${present}
@@ -368,15 +371,14 @@ function fromStates(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch {
   const { batch, heads, stateSize } = launch.parameters;
   const { C } = operandEights(launch);
   const dy = dyOf(launch);
-  const states = eights('states', 'f32', 'p.headSize');
   const products = new Products({ rows: 64, columns: 64, depth: 64 }, true, false);
   return matrixDispatch({
     parameters: launch.parameters,
     variant: 'from states',
     count: batch * round.roundTiles * heads,
-    buffers: [C.binding, dy.binding, factorsBinding, { ...states.binding, access: 'read' }, 'sums'],
+    buffers: [C.binding, dy.binding, factorsBinding, halvesOf('before'), 'sums'],
     numbers: { ...cutNumbers(cut), ...round },
-    functions: `${cutCode} ${C.read} ${dy.read} ${states.read}`,
+    functions: `${cutCode} ${C.read} ${dy.read}`,
     vectors: Math.max(products.vectors, products.stripVectors),
     body: `
     ${headTile('1u')}
@@ -393,13 +395,12 @@ function fromStates(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch {
           along: false,
           scaled: false,
           load: `let n = turn * ${tileLength}u + r; let e = first_feature + 8u * c;
-            if (n < p.stateSize && e < p.headSize) { eight = states_eight(((b * p.chunks + chunk) * p.heads + h) * p.stateSize + n, e / 8u); }`,
+            if (n < p.stateSize && e < p.headSize) { eight = before[p.before_at + (((place * p.heads + h) * p.stateSize + n) * p.headSize + e) / 8u]; }`,
         },
       })}
       if (${never('sums')}) {
         ${products.each((sum) => `subgroupMatrixStore<row_major>(&sums, 0u, ${sum}, 16u);`)}
       }
-      ${products.strip}
       ${products.eights((n) => `let e = first_feature + 8u * c; if (r < rows && e < p.headSize) { let own_dy = dy_eight(b * p.length + first + r, (h * p.headSize + e) / 8u);
         let all = first_sums * first_four(own_dy) + second_sums * second_four(own_dy);
         from_state_${n} += (all.x + all.y) + (all.z + all.w); }`)}
@@ -416,22 +417,19 @@ function weightGradients(launch: Launch, cut: Cut, round: ChunkRound, name: 'dB'
   const ofB = name === 'dB';
   const { x, B, C } = operandEights(launch);
   const [moved, other] = ofB ? [x, C] : [dyOf(launch), B];
-  const states = eights('states', 'f32', 'p.headSize');
   const result = eights(name, dtype(name), '(p.groups * p.stateSize)');
   const block = { rows: 64, columns: 64, depth: 64 } as const;
   const throughStates = new Products(block, true, true);
   const within = new Products(block, !ofB, false);
   const [stateBlocks, featureBlocks] = [blocksOf(stateSize), blocksOf(headSize)];
-  const state = ofB
-    ? 'after[p.after_at + (((place * p.heads + h) * p.stateSize + n) * p.headSize + e) / 8u]'
-    : 'states_eight(((b * p.chunks + chunk) * p.heads + h) * p.stateSize + n, e / 8u)';
+  const state = ofB ? 'after' : 'before';
   return matrixDispatch({
     parameters: launch.parameters,
     variant: name,
     count: batch * round.roundTiles * groups * stateBlocks,
-    buffers: [moved.binding, other.binding, ...(ofB ? [stepsBinding, halvesOf('after')] : [{ ...states.binding, access: 'read' as const }]), factorsBinding, halvesOf('pairs'), result.binding],
+    buffers: [moved.binding, other.binding, ...(ofB ? [stepsBinding, halvesOf('after')] : [halvesOf('before')]), factorsBinding, halvesOf('pairs'), result.binding],
     numbers: { ...cutNumbers(cut), ...round, stateBlocks },
-    functions: `${cutCode} ${moved.read} ${other.read} ${ofB ? '' : states.read} ${result.write}`,
+    functions: `${cutCode} ${moved.read} ${other.read} ${result.write}`,
     vectors: Math.max(throughStates.vectors, within.vectors, within.stripVectors),
     body: `
     let first_state = flat % p.stateBlocks * ${tileLength}u;
@@ -460,7 +458,7 @@ function weightGradients(launch: Launch, cut: Cut, round: ChunkRound, name: 'dB'
         along: true,
         scaled: false,
         load: `let h = group * sharing + turn / ${featureBlocks}u; let e = turn % ${featureBlocks}u * ${tileLength}u + 8u * c; let n = first_state + r;
-          if (n < p.stateSize && e < p.headSize) { eight = ${state}; }`,
+          if (n < p.stateSize && e < p.headSize) { eight = ${state}[p.${state}_at + (((place * p.heads + h) * p.stateSize + n) * p.headSize + e) / 8u]; }`,
       },
     })}
     ${within.add(ofB ? 'tiles_here - own' : 'own + 1u', {
@@ -482,7 +480,6 @@ function weightGradients(launch: Launch, cut: Cut, round: ChunkRound, name: 'dB'
       ${within.each((sum) => `subgroupMatrixStore<row_major>(&${name}, 0u, ${sum}, 8u);`)}
       return;
     }
-    ${within.strip}
     ${within.eights(() => `let n = first_state + 8u * c; if (r < rows && n < p.stateSize) { ${name}_put(b * p.length + first + r, (group * p.stateSize + n) / 8u, first_sums, second_sums); }`)}`,
   });
 }
@@ -497,15 +494,15 @@ const positions = 256;
 function rateGradients(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch {
   const { parameters, has, dtype } = launch;
   const { batch, heads } = parameters;
-  const states = eights('states', 'f32', 'p.headSize');
   const count = batch * round.roundChunks * heads;
   return {
     variant: 'matrices rates',
-    buffers: [stepsBinding, factorsBinding, ...reading('sums', 'crossings'), halvesOf('after'), { ...states.binding, access: 'read' }, 'A', ...(has('dDelta') ? ['dDelta'] : []), 'rateParts'],
+    buffers: [stepsBinding, factorsBinding, ...reading('sums', 'crossings'), halvesOf('after'), halvesOf('before'), 'A', ...(has('dDelta') ? ['dDelta'] : []), 'rateParts'],
     numbers: { ...cutNumbers(cut), ...round, pairs: pairsOf(cut), workgroups: count },
     workgroups: [Math.min(count, 65535), Math.ceil(count / 65535)],
     code: () => `
   ${cutCode}
+  ${scaledCode}
   var<workgroup> parts: array<vec2<f32>, ${positions}>;
   @compute @workgroup_size(${positions})
   fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -523,8 +520,8 @@ function rateGradients(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch
     if (through != 0.0) {
       for (var n = thread; n < p.stateSize * p.headSize / 8u; n += ${positions}u) {
         let eight = after[p.after_at + (place * p.heads + h) * (p.stateSize * p.headSize / 8u) + n];
-        let at = p.states_at + (((b * p.chunks + chunk) * p.heads + h) * (p.stateSize * p.headSize / 8u) + n) * 2u;
-        let all = states[at] * vec4<f32>(unpack2x16float(eight.x), unpack2x16float(eight.y)) + states[at + 1u] * vec4<f32>(unpack2x16float(eight.z), unpack2x16float(eight.w));
+        let state = before[p.before_at + (place * p.heads + h) * (p.stateSize * p.headSize / 8u) + n];
+        let all = first_four(state) * first_four(eight) + second_four(state) * second_four(eight);
         share += (all.x + all.y) + (all.z + all.w);
       }
     }

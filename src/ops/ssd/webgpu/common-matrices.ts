@@ -3,7 +3,7 @@ import { fold, type GpuBinding, type GpuDispatch, type GpuLaunch } from '../../.
 import { wgslMath } from '../../../wgsl/math.js';
 import { perElement } from '../../../wgsl/per-element.js';
 import { repeat } from '../../../wgsl/vectors.js';
-import { eights, packFours } from '../../attention/webgpu/matrices.js';
+import { eights, packFours } from '../../../wgsl/eights.js';
 import type { SequenceBuffers, SequenceParameters } from './common.js';
 import { matrixDispatch, Products, type ChunkRound } from './matrices.js';
 import { cutCode, tileLength, type Cut } from './tiles.js';
@@ -154,7 +154,6 @@ export function scores(launch: Launch, cut: Cut): GpuDispatch {
     let rows = length_of(later);
     ${products.declare}
     ${products.add(`${blocksOf(stateSize)}u`, { left: load('C', 'later'), right: load('B', 'earlier') })}
-    ${products.strip}
     ${products.eights(() => `if (r < rows) { let one = bounded(first_sums); let two = bounded(second_sums); scores[${squareAt('scores', '(first_of(later) + r)', 'j')}] = ${packFours('one', 'two')}; }`)}`,
   });
 }
@@ -211,16 +210,17 @@ const ahead = 8;
 
 /**
  * A walk over a round's chunks, four neighbouring features of a state an invocation. `begin` may set `state`, `each` is for each chunk, in order or backward: `chunk`, `at` (WGSL
- * of the four's place in a buffer [B, chunks of the round, H, N, P]), `factor` (how much of a state remains after the chunk), `more` (what it adds) and `state`.
+ * of the four's place in a buffer [B, chunks of the round, H, N, P]), `factor` (how much of a state remains after the chunk), `more` (what it adds), `state`, and `kept`, the four in the
+ * buffer of that name, [B, chunks, H, N, P].
  */
 export function walkChunks(
   { parameters }: Pick<Launch, 'parameters'>,
   cut: Cut,
   round: ChunkRound,
-  options: { variant: string; backward: boolean; buffers: readonly (string | GpuBinding)[]; begin: string; each: string; end: string },
+  options: { variant: string; backward: boolean; buffers: readonly (string | GpuBinding)[]; begin: string; kept?: string; each: string; end: string },
 ): GpuDispatch {
   const { batch, heads, headSize, stateSize } = parameters;
-  const { variant, backward, buffers, begin, each, end } = options;
+  const { variant, backward, buffers, begin, kept, each, end } = options;
   return perElement({
     variant: `matrices ${variant}`,
     count: (batch * heads * headSize * stateSize) / 4,
@@ -242,9 +242,10 @@ export function walkChunks(
         let of_round_${n} = ${backward ? `p.roundChunks - 1u - turn_${n}` : `turn_${n}`};
         let at_${n} = ((b * p.roundChunks + of_round_${n}) * p.heads + h) * size + number;
         let more_${n} = added[p.added_at + at_${n}];
+        ${kept === undefined ? '' : `let kept_${n} = ${kept}[p.${kept}_at + ((b * p.chunks + p.firstChunk + of_round_${n}) * p.heads + h) * size + number];`}
         let factor_${n} = factors[p.factors_at + (b * p.heads + h) * p.length + min((p.firstChunk + of_round_${n} + 1u) * p.chunk, p.length) - 1u].x;`)}
         ${repeat(ahead, (n) => `if (turn + ${n}u < p.roundChunks) {
-          let chunk = p.firstChunk + of_round_${n}; let at = at_${n}; let more = more_${n}; let factor = factor_${n};
+          let chunk = p.firstChunk + of_round_${n}; let at = at_${n}; let more = more_${n}; let factor = factor_${n}; ${kept === undefined ? '' : `let kept = kept_${n};`}
           ${each}
         }`)}
       }

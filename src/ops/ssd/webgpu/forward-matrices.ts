@@ -1,7 +1,7 @@
 /** The forward pass on matrix units. */
 import type { GpuDispatch, GpuKernel, GpuWork } from '../../../tensor/index.js';
 import { wgslMath } from '../../../wgsl/math.js';
-import { eights, never, packFours } from '../../attention/webgpu/matrices.js';
+import { eights, never, packFours } from '../../../wgsl/eights.js';
 import { skipAt, type SequenceBuffers, type SequenceParameters } from './common.js';
 import {
   blocksOf,
@@ -47,7 +47,7 @@ export const nextOwnSteps = `
         next_rest[k] = step.y;
       }`;
 
-/** Statements that keep it for the workgroup. */
+/** Statements that keep all of the tile's for the workgroup. */
 export const keepOwnSteps = `
     if (thread < ${tileLength / 4}u) {
       var next_whole = vec4<f32>();
@@ -70,12 +70,13 @@ export const hopCode = `
     return product;
   }`;
 
-/** Statements for the diagonal: `eight` of position r, and positions 8·c on of the same tile, times how the latter decay until the former. */
-export const onDiagonal = `
+/** Statements for the diagonal: `eight` of position r, and positions 8·`c` on of the same tile, times how the latter decay until the former. */
+export const onDiagonal = (c: string): string => `
+      let eights_before = ${c};
       let step = vec2<f32>(own_whole[r / 4u][r % 4u], own_rest[r / 4u][r % 4u]);
-      let s = vec4<u32>(8u * c) + vec4<u32>(0u, 1u, 2u, 3u);
-      let first = power4((vec4<f32>(step.x) - own_whole[2u * c]) + (vec4<f32>(step.y) - own_rest[2u * c])) * first_four(eight);
-      let second = power4((vec4<f32>(step.x) - own_whole[2u * c + 1u]) + (vec4<f32>(step.y) - own_rest[2u * c + 1u])) * second_four(eight);
+      let s = vec4<u32>(8u * eights_before) + vec4<u32>(0u, 1u, 2u, 3u);
+      let first = power4((vec4<f32>(step.x) - own_whole[2u * eights_before]) + (vec4<f32>(step.y) - own_rest[2u * eights_before])) * first_four(eight);
+      let second = power4((vec4<f32>(step.x) - own_whole[2u * eights_before + 1u]) + (vec4<f32>(step.y) - own_rest[2u * eights_before + 1u])) * second_four(eight);
       let one = select(vec4<f32>(), first, s <= vec4<u32>(r));
       let two = select(vec4<f32>(), second, s + vec4<u32>(4u) <= vec4<u32>(r));
       eight = ${packFours('one', 'two')};`;
@@ -126,7 +127,10 @@ function outputs(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch {
   const { x, C } = operandEights(launch);
   const y = eights('y', dtype('y'), '(p.heads * p.headSize)', true);
   const z = eights('z', dtype('z'), 'p.zPitch');
-  const products = new Products({ rows: 64, columns: 64, depth: 64 }, true, false);
+  // Tiles of less depth let more workgroups share a multiprocessor.
+  const depth = 32;
+  const perTile = tileLength / depth;
+  const products = new Products({ rows: 64, columns: 64, depth }, true, false);
   const featureBlocks = blocksOf(headSize);
   return matrixDispatch({
     parameters,
@@ -146,34 +150,34 @@ function outputs(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch {
     let first_feature = block * ${tileLength}u;
     ${keepOwnSteps}
     ${products.declare}
-    ${products.add(`own + 1u + ${blocksOf(stateSize)}u`, {
+    ${products.add(`(own + 1u) * ${perTile}u + (p.stateSize + ${depth - 1}u) / ${depth}u`, {
       left: {
         along: true,
-        before: 'let from_tile = tile - own + min(turn, own); var hopped = 1.0; if (turn < own) { hopped = hop(b, h, from_tile, tile); } let start = first_of(from_tile); let from_rows = length_of(from_tile);',
+        before: `let j = turn / ${perTile}u; let within = turn % ${perTile}u; let n0 = (turn - min(turn, (own + 1u) * ${perTile}u)) * ${depth}u; let from_tile = tile - own + min(j, own); var hopped = 1.0; if (j < own) { hopped = hop(b, h, from_tile, tile); } let start = first_of(from_tile); let from_rows = length_of(from_tile);`,
         load: `if (r < rows) {
-            if (turn <= own) {
-              eight = scores[${squareAt('scores', '(first + r)', 'turn')}];
-              if (turn < own) { factor = hopped * ${factorAt('first + r')}.w; }
+            if (j <= own) {
+              eight = scores[${squareAt('scores', '(first + r)', 'j')} + within * ${depth / 8}u];
+              if (j < own) { factor = hopped * ${factorAt('first + r')}.w; }
             } else {
-              let n = (turn - own - 1u) * ${tileLength}u + 8u * c;
+              let n = n0 + 8u * c;
               if (n < p.stateSize) { eight = C_eight(b * p.length + first + r, (group * p.stateSize + n) / 8u); factor = ${factorAt('first + r')}.x; }
             }
           }`,
-        put: `if (turn == own) { ${onDiagonal} } else { eight = scaled(eight, factor); }`,
+        put: `if (turn / ${perTile}u == own) { ${onDiagonal(`(c + turn % ${perTile}u * ${depth / 8}u)`)} } else { eight = scaled(eight, factor); }`,
       },
       right: {
         along: false,
         load: `let e = first_feature + 8u * c;
           if (e < p.headSize) {
-            if (turn <= own) {
-              if (r < from_rows) {
-                let t = start + r;
+            if (j <= own) {
+              if (within * ${depth}u + r < from_rows) {
+                let t = start + within * ${depth}u + r;
                 eight = x_eight(b * p.length + t, (h * p.headSize + e) / 8u);
                 factor = ${stepAt('t')}.z;
-                if (turn < own) { factor *= ${factorAt('t')}.z; }
+                if (j < own) { factor *= ${factorAt('t')}.z; }
               }
             } else {
-              let n = (turn - own - 1u) * ${tileLength}u + r;
+              let n = n0 + r;
               if (n < p.stateSize) { eight = before[p.before_at + (((place * p.heads + h) * p.stateSize + n) * p.headSize + e) / 8u]; }
             }
           }`,
@@ -183,7 +187,6 @@ function outputs(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch {
       ${products.each((sum) => `subgroupMatrixStore<row_major>(&y, 0u, ${sum}, 8u);`)}
       return;
     }
-    ${products.strip}
     ${products.eights(
       () => `
       let e = first_feature + 8u * c;

@@ -3,8 +3,8 @@
  * parts of it, and the factors come as halves through workgroup memory, a tile after another, each asked for while the one before it is multiplied.
  */
 import { fold, subgroupSize, usableBytes, type GpuBinding, type GpuDispatch, type GpuFeatures, type GpuLaunch } from '../../../tensor/index.js';
+import { packFours } from '../../../wgsl/eights.js';
 import { repeat } from '../../../wgsl/vectors.js';
-import { packFours } from '../../attention/webgpu/matrices.js';
 import type { SequenceParameters } from './common.js';
 import { cutLength, tileLength, type Cut } from './tiles.js';
 
@@ -75,9 +75,9 @@ export class Products {
 
   /**
    * Statements that add up products of tiles 0 … count − 1, `count` WGSL of what all invocations have.
-   * @param hooks `stage`: statements that go with a tile on its way to workgroup memory; `after`: statements after the products of tile `turn` − 1
+   * @param hooks `fetch`: statements before a tile is asked for; `stage`: statements that go with a tile on its way to workgroup memory; `after`: statements after its products, `turn` the tile's number
    */
-  add(count: string, sides: { readonly left: Side; readonly right: Side }, { stage = '', after = '' } = {}): string {
+  add(count: string, sides: { readonly left: Side; readonly right: Side }, { fetch = '', stage = '', after = '' } = {}): string {
     const factors = [this.#left, this.#right].map((factor) => ({ ...factor, ...sides[factor.name] }));
     const vectorsOf = ({ rows, vectors }: Factor) => Math.ceil((rows * vectors) / threads);
     const each = (statements: (factor: Factor & Side, i: number, at: string) => string) =>
@@ -94,17 +94,21 @@ export class Products {
     {
       ${declared}
       let turns = ${count};
-      for (var turn = 0u; turn <= turns; turn++) {
-        if (turn < turns) {
+      for (var next = 0u; next <= turns; next++) {
+        if (next < turns) {
+          let turn = next;
+          ${fetch}
           ${factors.map(({ before = '' }) => before).join('\n')}
           ${each(({ load, name, scaled }, i, at) => `var eight = vec4<u32>(); var factor = 1.0; ${load} ${at} = eight; ${scaled === false ? '' : `${name}_factor_${i} = factor;`}`)}
         }
-        if (turn > 0u) {
+        if (next > 0u) {
+          let turn = next - 1u;
           ${this.#multiply()}
           ${after}
         }
         workgroupBarrier();
-        if (turn < turns) {
+        if (next < turns) {
+          let turn = next;
           ${stage}
           ${each(({ put, scaled, name, pitch }, i, at) => {
             const offset = name === 'left' ? 0 : this.#left.rows * this.#left.pitch;
@@ -133,32 +137,34 @@ export class Products {
     );
   }
 
-  /** Vectors of f32 from one row of the block to the next in workgroup memory, and of all. */
-  get stripPitch(): number {
+  /** Vectors of f32 from one row of the block to the next in workgroup memory, and of the rows that are there at a time. */
+  get #stripPitch(): number {
     return this.#block.columns / 4 + 1;
   }
 
   get stripVectors(): number {
-    return this.#block.rows * this.stripPitch;
+    return rowStep * this.#stripPitch;
   }
 
-  /** Statements that put the sums into workgroup memory in place of tiles. */
-  get strip(): string {
-    return `
+  /**
+   * Puts the sums into workgroup memory in place of tiles, some rows at a time, and runs statements for each eight of an invocation: `first_sums` and `second_sums`,
+   * of row `r` and columns 8·c on; c is the same for all of an invocation's. Of blocks of 64 columns.
+   */
+  eights(statements: (n: number) => string): string {
+    const { rows } = this.#block;
+    const together = (rowStep * down) / rows;
+    return repeat(rows / rowStep, (n) => `
     workgroupBarrier();
-    ${this.each((sum, row, column) => `subgroupMatrixStore<row_major>(&memory, ${row} * ${this.stripPitch}u + ${column} / 4u, ${sum}, ${this.stripPitch}u);`)}
-    workgroupBarrier();`;
-  }
-
-  /** Statements for each eight of a strip of an invocation: `first_sums` and `second_sums`, of row `r` and columns 8·c on; c is the same for all of an invocation's. */
-  eights(statements: (i: number) => string): string {
-    const { rows, columns } = this.#block;
-    const vectors = columns / lanes;
-    return repeat((rows * vectors) / threads, (i) => `{
-      let id = thread + ${i * threads}u; let r = id / ${vectors}u; let c = id % ${vectors}u;
-      let first_sums = bitcast<vec4<f32>>(memory[r * ${this.stripPitch}u + 2u * c]);
-      let second_sums = bitcast<vec4<f32>>(memory[r * ${this.stripPitch}u + 2u * c + 1u]);
-      ${statements(i)}
+    if (subgroup_row / ${together}u == ${n}u) {
+      ${this.each((sum, row, column) => `subgroupMatrixStore<row_major>(&memory, (${row} - ${n * rowStep}u) * ${this.#stripPitch}u + ${column} / 4u, ${sum}, ${this.#stripPitch}u);`)}
+    }
+    workgroupBarrier();
+    {
+      let r = thread / 8u + ${n * rowStep}u;
+      let c = thread % 8u;
+      let first_sums = bitcast<vec4<f32>>(memory[thread / 8u * ${this.#stripPitch}u + 2u * c]);
+      let second_sums = bitcast<vec4<f32>>(memory[thread / 8u * ${this.#stripPitch}u + 2u * c + 1u]);
+      ${statements(n)}
     }`);
   }
 
