@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { ssd } from '../../src/ops/ssd/kernels.js';
+import { ssd, ssdBackward } from '../../src/ops/ssd/kernels.js';
+import { backwardByMatrices } from '../../src/ops/ssd/webgpu/backward-matrices.js';
 import { forwardByMatrices } from '../../src/ops/ssd/webgpu/forward-matrices.js';
 import { Random, tensor, type Backend, type Tensor } from '../../src/index.js';
 import { empty, launch } from '../../src/tensor/index.js';
@@ -27,7 +28,8 @@ interface Case {
 const cases: readonly Case[] = [
   { length: 70, heads: 2, headSize: 16, stateSize: 16, chunk: 64 },
   { batch: 2, length: 200, heads: 2, headSize: 32, groups: 2, stateSize: 48, chunk: 128, initial: true, skip: 'head' },
-  { length: 330, heads: 2, headSize: 80, stateSize: 80, chunk: 256, starts: [0, 37, 100, 192, 300], initial: true, skip: 'feature', gated: true },
+  { length: 330, heads: 2, headSize: 80, stateSize: 80, chunk: 256, starts: [0, 37, 100, 192, 300], initial: true, skip: 'feature' },
+  { length: 100, heads: 2, headSize: 16, stateSize: 32, chunk: 128, gated: true },
   { length: 256, heads: 1, headSize: 64, stateSize: 128, chunk: 256, rate: 30, skip: 'head' },
 ];
 
@@ -57,6 +59,17 @@ async function run(backend: Backend, one: Case, emulating: boolean) {
   const states = empty(backend, [batch, Math.ceil(length / chunk), heads, stateSize, headSize]);
   launch(emulating ? { ...ssd, webgpu: forwardByMatrices } : ssd, { ...given, initialState, y, finalState, states } as never, parameters as never);
   const made: Record<string, Tensor> = { y, finalState, states };
+  // What has a gate goes back without matrix units.
+  if (!gated) {
+    const like = (name: string) => empty(backend, given[name]?.shape ?? []);
+    const gradients: Record<string, Tensor> = { dx: like('x'), dDelta: like('delta'), dA: like('A'), dB: like('B'), dC: like('C'), dDeltaBias: like('deltaBias'), dInitialState: empty(backend, state) };
+    if (skip !== undefined) gradients['dD'] = like('D');
+    const [dy, dFinalState, headParts] = [put([batch, length, features], 10), put(state, 11), empty(backend, [batch, heads, headSize + 2])];
+    const all = { ...given, states, dy, dFinalState, dz: null, dD: null, ...gradients, sequenceParts: null, headParts };
+    launch(emulating ? { ...ssdBackward, webgpu: backwardByMatrices } : ssdBackward, all as never, { ...parameters, dyPitch: features } as never);
+    Object.assign(made, gradients);
+    for (const one of [dy, dFinalState, headParts]) one.dispose();
+  }
   const values = Object.fromEntries(await Promise.all(Object.entries(made).map(async ([name, of]) => [name, await of.exactData()] as const)));
   for (const tensor of [...Object.values(given), ...Object.values(made), initialState]) tensor?.dispose();
   return values;

@@ -160,7 +160,7 @@ export function scores(launch: Launch, cut: Cut): GpuDispatch {
 
 /**
  * `added` [B, chunks of the round, H, N, P]: what each chunk adds to the state after it, or backward to the gradient of the state before it, Σ_k weights[k, n]·from[k, i]·factor.
- * @param options.factor WGSL of the factor at position `t`
+ * @param options.factor statements that set the factor at position `t`
  */
 export function chunkStates(launch: Launch, cut: Cut, round: ChunkRound, options: { weights: 'B' | 'C'; from: ReturnType<typeof eights>; name: string; factor: string }): GpuDispatch {
   const { batch, heads, headSize, stateSize } = launch.parameters;
@@ -196,7 +196,7 @@ export function chunkStates(launch: Launch, cut: Cut, round: ChunkRound, options
       },
       right: {
         along: false,
-        load: `{ ${position} let e = first_feature + 8u * c; if (t < positions && e < p.headSize) { eight = ${name}_eight(b * p.length + first + t, (h * p.headSize + e) / 8u); factor = ${factor}; } }`,
+        load: `{ ${position} let e = first_feature + 8u * c; if (t < positions && e < p.headSize) { eight = ${name}_eight(b * p.length + first + t, (h * p.headSize + e) / 8u); ${factor} } }`,
       },
     })}
     ${products.each((sum, row, column) => `if (first_state + ${row} < p.stateSize && first_feature + ${column} < p.headSize) {

@@ -3,24 +3,7 @@ import type { GpuDispatch, GpuKernel, GpuWork } from '../../../tensor/index.js';
 import { wgslMath } from '../../../wgsl/math.js';
 import { eights, never, packFours } from '../../../wgsl/eights.js';
 import { skipAt, type SequenceBuffers, type SequenceParameters } from './common.js';
-import {
-  blocksOf,
-  chunkStates,
-  cutNumbers,
-  factorAt,
-  factorsBinding,
-  halvesOf,
-  headTile,
-  operandEights,
-  outsideFour,
-  putOutside,
-  scores,
-  squareAt,
-  stepAt,
-  steps,
-  stepsBinding,
-  walkChunks,
-} from './common-matrices.js';
+import { blocksOf, chunkStates, cutNumbers, factorAt, factorsBinding, halvesOf, headTile, operandEights, outsideFour, putOutside, scores, squareAt, stepAt, steps, stepsBinding, walkChunks } from './common-matrices.js';
 import { cutAndRounds, haveMatrices, matrixDispatch, Products, type ChunkRound } from './matrices.js';
 import { cutCode, tileLength, type Cut } from './tiles.js';
 
@@ -61,7 +44,7 @@ export const keepOwnSteps = `
 /**
  * WGSL of the decay from tile `from`'s end to the beginning of a later tile of the chunk, `to`: how much of a state remains after the tiles between.
  */
-export const hopCode = `
+const hopCode = `
   fn hop(b: u32, h: u32, from_tile: u32, to_tile: u32) -> f32 {
     var product = 1.0;
     for (var between = from_tile + 1u; between < to_tile; between++) {
@@ -69,6 +52,12 @@ export const hopCode = `
     }
     return product;
   }`;
+
+/** Of decays from one tile's end to the beginning of a later one: two steps, asked for with a tile of a factor, and WGSL of the decay when it comes. */
+export const declareHop = 'var hop_from = vec2<f32>(); var hop_to = vec2<f32>();';
+export const askForHop = (earlier: string, later: string): string =>
+  `hop_from = ${stepAt(`first_of(${earlier}) + ${tileLength - 1}u`)}.xy; hop_to = ${stepAt(`first_of(${later}) - 1u`)}.xy;`;
+export const hop = 'power((hop_to.x - hop_from.x) + (hop_to.y - hop_from.y))';
 
 /** Statements for the diagonal: `eight` of position r, and positions 8·`c` on of the same tile, times how the latter decay until the former. */
 export const onDiagonal = (c: string): string => `
@@ -93,7 +82,7 @@ export const forwardByMatrices: Kernel = (launch): GpuWork => {
       steps(launch, cut),
       scores(launch, cut),
       ...rounds.flatMap((round) => [
-        chunkStates(launch, cut, round, { weights: 'B', from: x, name: 'x', factor: `${factorAt('first + t')}.y * ${stepAt('first + t')}.z` }),
+        chunkStates(launch, cut, round, { weights: 'B', from: x, name: 'x', factor: `factor = ${factorAt('first + t')}.y; other = ${stepAt('first + t')}.z;` }),
         walkChunks(launch, cut, round, {
           variant: 'states before chunks',
           backward: false,

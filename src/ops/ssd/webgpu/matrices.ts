@@ -44,9 +44,10 @@ function factorOf(name: 'left' | 'right', extent: number, depth: number, along: 
 }
 
 /**
- * What asks for a tile of a factor, and what becomes of it. `load` are statements that may set `eight` (vec4<u32>, zeros otherwise) and `factor` (1 otherwise) of the
+ * What asks for a tile of a factor, and what becomes of it. `load` are statements that may set `eight` (vec4<u32>, zeros otherwise), `factor` and `other` (1 otherwise), as they
+ * are in memory, so that nothing waits for them yet, of the
  * vector `c` of the tile's row `r`, for the tile's number `turn`; `put` are statements that may change `eight` on its way to workgroup memory, and by default multiply it by
- * `factor`, which is left out where `scaled` is false.
+ * `factor`, the product of the two, which is left out where `scaled` is false.
  */
 export interface Side {
   readonly along: boolean;
@@ -89,7 +90,7 @@ export class Products {
           }),
         )
         .join('\n');
-    const declared = factors.map((factor) => repeat(vectorsOf(factor), (i) => `var ${factor.name}_${i} = vec4<u32>(); var ${factor.name}_factor_${i} = 1.0;`)).join('\n');
+    const declared = factors.map((factor) => repeat(vectorsOf(factor), (i) => `var ${factor.name}_${i} = vec4<u32>(); var ${factor.name}_factor_${i} = 1.0; var ${factor.name}_other_${i} = 1.0;`)).join('\n');
     return `
     {
       ${declared}
@@ -99,7 +100,7 @@ export class Products {
           let turn = next;
           ${fetch}
           ${factors.map(({ before = '' }) => before).join('\n')}
-          ${each(({ load, name, scaled }, i, at) => `var eight = vec4<u32>(); var factor = 1.0; ${load} ${at} = eight; ${scaled === false ? '' : `${name}_factor_${i} = factor;`}`)}
+          ${each(({ load, name, scaled }, i, at) => `var eight = vec4<u32>(); var factor = 1.0; var other = 1.0; ${load} ${at} = eight; ${scaled === false ? '' : `${name}_factor_${i} = factor; ${name}_other_${i} = other;`}`)}
         }
         if (next > 0u) {
           let turn = next - 1u;
@@ -112,7 +113,7 @@ export class Products {
           ${stage}
           ${each(({ put, scaled, name, pitch }, i, at) => {
             const offset = name === 'left' ? 0 : this.#left.rows * this.#left.pitch;
-            return `var eight = ${at}; ${scaled === false ? '' : `let factor = ${name}_factor_${i};`} ${put ?? (scaled === false ? '' : 'eight = scaled(eight, factor);')} memory[${offset}u + r * ${pitch}u + c] = eight;`;
+            return `var eight = ${at}; ${scaled === false ? '' : `let factor = ${name}_factor_${i} * ${name}_other_${i};`} ${put ?? (scaled === false ? '' : 'eight = scaled(eight, factor);')} memory[${offset}u + r * ${pitch}u + c] = eight;`;
           })}
         }
         workgroupBarrier();
