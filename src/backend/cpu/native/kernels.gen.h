@@ -1511,7 +1511,6 @@ struct Ssd {
   float deltaLargest;
   i64 chunk;
   i64 blockHeads;
-  bool bf16;
   explicit Ssd(const double* w)
       : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -1542,8 +1541,7 @@ struct Ssd {
         deltaLeast(float(w[26])),
         deltaLargest(float(w[27])),
         chunk(i64(w[28])),
-        blockHeads(i64(w[29])),
-        bf16(w[30] != 0) {}
+        blockHeads(i64(w[29])) {}
 };
 void ssd(const Ssd& a, Pool& pool);
 
@@ -2030,7 +2028,7 @@ inline const char* const kSignatures[] = {
     "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch)",
     "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch, int dyPitch)",
     "document_begins(in i32 starts?, in i32 positions?, in i32 before?, out i32 begins, out i32 after?; int batch, int length, int startsPitch)",
-    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads, flag bf16)",
+    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
     "ssd_backward(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in i32 sequenceStarts?, in f32 states, in f32 dy?, in f32 dFinalState?, out f32 dx?, out f32 dDelta?, out f32 dA?, out f32 dB?, out f32 dC?, out f32 dD?, out f32 dz?, out f32 dDeltaBias?, out f32 dInitialState?, out f32 sequenceParts?, out f32 headParts; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, int dyPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
     "ssd_step(inout f32 state, in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest)",
     "gated_rms_norm(in f32 x, in f32 z, in f32 weight, out f32 y, out f32 statistics?; int rows, int columns, int groups, int xPitch, int zPitch, float epsilon, flag normFirst)",
