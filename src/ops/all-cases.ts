@@ -6,6 +6,7 @@ import { cases as causalConv1d } from './causal-conv1d/cases.js';
 import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
+import { cases as flip } from './flip/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
@@ -18,6 +19,7 @@ import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
 import { cases as ssd } from './ssd/cases.js';
+import { cases as unfold } from './unfold/cases.js';
 
 /** Every operation's cases by folder: what tests run on every backend. */
 export const operationCases: Readonly<Record<string, readonly OperationCase[]>> = {
@@ -28,6 +30,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'cross-entropy': crossEntropy,
   elementwise,
   embedding,
+  flip,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   matmul,
@@ -40,4 +43,5 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'selective-scan': selectiveScan,
   softmax,
   ssd,
+  unfold,
 };

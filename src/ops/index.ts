@@ -30,6 +30,7 @@ export {
 export type { GateActivation } from './elementwise/functions.js';
 export { gated } from './elementwise/gated.js';
 export { embedding, type EmbeddingOptions } from './embedding/embedding.js';
+export { flip } from './flip/flip.js';
 export { gatedRmsNorm, type GatedNormOptions } from './gated-norm/gated-norm.js';
 export { layerNorm } from './layer-norm/layer-norm.js';
 export { linear } from './matmul/linear.js';
@@ -48,4 +49,5 @@ export { logSoftmax, softmax } from './softmax/softmax.js';
 export type { SsdStepOptions } from './ssd/arguments.js';
 export { ssd, type SsdOptions, type SsdResult } from './ssd/ssd.js';
 export { ssdStep } from './ssd/ssd-step.js';
+export { unfold } from './unfold/unfold.js';
 export { cast, concatenate, contiguous, reshape, split } from './view/view.js';

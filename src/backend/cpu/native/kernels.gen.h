@@ -1753,7 +1753,74 @@ struct GatedRmsNormBackward {
 };
 void gated_rms_norm_backward(const GatedRmsNormBackward& a, Pool& pool);
 
-constexpr int kKernelCount = 65;
+struct Flip {
+  const float* x;
+  float* y;
+  i64 batch;
+  i64 length;
+  i64 columns;
+  i64 xPitch;
+  explicit Flip(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        length(i64(w[3])),
+        columns(i64(w[4])),
+        xPitch(i64(w[5])) {}
+};
+void flip(const Flip& a, Pool& pool);
+
+struct Unfold {
+  const float* x;
+  float* y;
+  i64 batch;
+  i64 channels;
+  i64 height;
+  i64 width;
+  i64 side;
+  i64 stride;
+  i64 xPitch;
+  i64 yPitch;
+  explicit Unfold(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        channels(i64(w[3])),
+        height(i64(w[4])),
+        width(i64(w[5])),
+        side(i64(w[6])),
+        stride(i64(w[7])),
+        xPitch(i64(w[8])),
+        yPitch(i64(w[9])) {}
+};
+void unfold(const Unfold& a, Pool& pool);
+
+struct UnfoldBackward {
+  const float* dy;
+  float* dx;
+  i64 batch;
+  i64 channels;
+  i64 height;
+  i64 width;
+  i64 side;
+  i64 stride;
+  i64 xPitch;
+  i64 yPitch;
+  explicit UnfoldBackward(const double* w)
+      : dy(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        channels(i64(w[3])),
+        height(i64(w[4])),
+        width(i64(w[5])),
+        side(i64(w[6])),
+        stride(i64(w[7])),
+        xPitch(i64(w[8])),
+        yPitch(i64(w[9])) {}
+};
+void unfold_backward(const UnfoldBackward& a, Pool& pool);
+
+constexpr int kKernelCount = 68;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -1821,6 +1888,9 @@ inline const char* const kSignatures[] = {
     "ssd_step(inout f32 state, in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest)",
     "gated_rms_norm(in f32 x, in f32 z, in f32 weight, out f32 y, out f32 statistics?; int rows, int columns, int groups, int xPitch, int zPitch, float epsilon, flag normFirst)",
     "gated_rms_norm_backward(in f32 x, in f32 z, in f32 weight, in f32 statistics, in f32 dy, out f32 dx?, out f32 dz?, out f32 dweight?, out f32 partials?; int rows, int columns, int groups, int xPitch, int zPitch, int dyPitch, flag normFirst, int blocks)",
+    "flip(in f32 x, out f32 y; int batch, int length, int columns, int xPitch)",
+    "unfold(in f32 x, out f32 y; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
+    "unfold_backward(in f32 dy, out f32 dx; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -1889,6 +1959,9 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { ssd_step(SsdStep(w), pool); },
     [](const double* w, Pool& pool) { gated_rms_norm(GatedRmsNorm(w), pool); },
     [](const double* w, Pool& pool) { gated_rms_norm_backward(GatedRmsNormBackward(w), pool); },
+    [](const double* w, Pool& pool) { flip(Flip(w), pool); },
+    [](const double* w, Pool& pool) { unfold(Unfold(w), pool); },
+    [](const double* w, Pool& pool) { unfold_backward(UnfoldBackward(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -1925,6 +1998,9 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
