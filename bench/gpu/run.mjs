@@ -56,15 +56,24 @@ async function copy() {
   return times.map((ms) => (2 * 2 ** 29) / ms / 1e6);
 }
 
-/** Weights of the matrices, which is nearly all of them; the head is the embedding. @param {keyof typeof configurations} size */
-const weights = (size) => {
-  const { dModel, dInner, dState, dtRank, layers, vocabularySize } = configurations[size]();
+/** Weights of the matrices, which is nearly all of them; the head is the embedding. */
+const weights = (/** @type {'130m' | '1.4b'} */ size) => {
+  const { dModel, dInner, dState, dtRank, layers, vocabularySize } = configurations[size]().config;
   return layers * dInner * (3 * dModel + 2 * dtRank + 2 * dState) + vocabularySize * dModel;
 };
-/** Bytes that a step of decoding moves at least. @param {keyof typeof configurations} size @param {number} batch */
-const decodedBytes = (size, batch) => {
-  const { dInner, dState, layers, vocabularySize } = configurations[size]();
+/** Weights of Mamba-2's matrices. */
+const mamba2Weights = () => {
+  const { dModel, dInner, dState, headSize, layers, vocabularySize } = configurations['mamba2-130m']().config;
+  return layers * dModel * (3 * dInner + 2 * dState + dInner / headSize) + vocabularySize * dModel;
+};
+/** Bytes that a step of decoding moves at least: weights, and states in f32, read and written. */
+const decodedBytes = (/** @type {'130m' | '1.4b'} */ size, /** @type {number} */ batch) => {
+  const { dInner, dState, layers, vocabularySize } = configurations[size]().config;
   return 2 * weights(size) + batch * (2 * 4 * layers * dInner * (dState + 3) + 4 * vocabularySize);
+};
+const mamba2DecodedBytes = (/** @type {number} */ batch) => {
+  const { dInner, dState, layers, vocabularySize } = configurations['mamba2-130m']().config;
+  return 2 * mamba2Weights() + batch * (2 * 4 * layers * (dInner * dState + 3 * (dInner + 2 * dState)) + 4 * vocabularySize);
 };
 const exponentials = 132 * 16 * 1.98e9;
 const size = 8 * 2048 * 1536 * 16;
@@ -86,6 +95,9 @@ const mambaSsm = {
     'decode-130m-b16': 22_530,
     'decode-130m-b128': 129_000,
     'decode-1.4b-b1': 470,
+    'decode-mamba2-130m-b1': 1917,
+    'decode-mamba2-130m-b16': 19_330,
+    'decode-mamba2-130m-b128': 62_330,
     'train-130m': 158_100,
   },
 };
@@ -104,6 +116,7 @@ const rows = [
   { name: 'prefill-130m', what: 'prompt of 2048 tokens, mamba-130m', unit: 'tok/s', better: 'more', ours: () => prefill(mixed, { dtype: half }), limit: ({ operations }) => operations / (2 * (weights('130m') - 50280 * 768)), basis: 'operations of the products' },
   ...[1, 16, 128].map((batch) => ({ name: `decode-130m-b${batch}`, what: `decoding, mamba-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / decodedBytes('130m', batch), basis: 'bytes of weights and states' })),
   { name: 'decode-1.4b-b1', what: 'decoding, mamba-1.4b, 1 sequence', unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { size: '1.4b', dtype: half })).rates, limit: ({ bytes }) => bytes / decodedBytes('1.4b', 1), basis: 'bytes of weights and states' },
+  ...[1, 16, 128].map((batch) => ({ name: `decode-mamba2-130m-b${batch}`, what: `decoding, mamba2-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { size: 'mamba2-130m', batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / mamba2DecodedBytes(batch), basis: 'bytes of weights and states' })),
   { name: 'train-130m', what: 'training, mamba-130m, B8 L2048, mixed precision', unit: 'tok/s', better: 'more', ours: async () => (await train(mixed, { rounds: 7 })).rates, limit: ({ operations }) => operations / (6 * weights('130m')), basis: 'operations of the products' },
 ];
 

@@ -15,7 +15,7 @@ export { packagedModel, packagedModels } from './packaged-models.js';
 export { weightDTypes, type WeightDType } from './packing.js';
 export type { Prepared } from './prepared.js';
 export { familyNamed, familyNames, publishedModel, publishedNames, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
-export { State } from './state.js';
+export { State, type StateOptions } from './state.js';
 export { transformerFamily } from './transformer/family.js';
 export type { TransformerConfig } from './transformer-layers.js';
 export { loadVisionMamba, saveVisionMamba, type LoadVisionMambaOptions } from './vision-mamba/checkpoint.js';

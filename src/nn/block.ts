@@ -47,21 +47,24 @@ export class Block<M extends SequenceMixer = Mixer> {
     });
   }
 
-  /** Whether `step` can be given an x in parts. */
-  takesParts(this: Block): boolean {
-    return fusedStep(this.stages[0]) !== null;
+  /** The form of parts in which `step` can be given x; null: none. */
+  parts(this: Block): FusedStep['parts'] | null {
+    return fusedStep(this.stages[0])?.parts ?? null;
   }
 
   /**
    * One position.
-   * @param x [B,D], or its parts [P,B,D], to be added up
+   * @param x [B,D], or its parts [P,B,…], to be added up
    * @param passes one for each sublayer; their memory is updated in place
-   * @param parts whether the x it returns may be in parts: a next block takes them
+   * @param parts the form of parts that the next block takes x in; null: none
    */
-  step(this: Block, x: Tensor, residual: Tensor | null, passes: readonly StepPass[], parts: boolean): Stream {
+  step(this: Block, x: Tensor, residual: Tensor | null, passes: readonly StepPass[], parts: FusedStep['parts'] | null): Stream {
     return this.#each(x, residual, passes, (stage, input, stream, own, next) => {
       const fused = fusedStep(stage);
-      if (fused !== null) return fused(input, stream, own[0] as StepPass, next === undefined ? parts : fusedStep(next) !== null);
+      if (fused !== null) {
+        const taken = next === undefined ? parts : fusedStep(next)?.parts;
+        return fused.run(input, stream, own[0] as StepPass, taken === fused.parts);
+      }
       let sum: Tensor<FloatDType> | null = null;
       let [from, before] = [input, stream];
       for (const [i, { norm, mixer }] of stage.entries()) {

@@ -3,7 +3,7 @@ import type { Linear, Norm } from './layers.js';
 
 /** A tensor of a mixer's memory. */
 export interface Slot {
-  /** Of one sequence, without the batch axis; float32. */
+  /** Of one sequence, without the batch axis; float32, or what the state keeps entries for each position in. */
   readonly shape: Shape;
   /** Whether there is one of that shape for each position, as of keys and values: memory then grows with the sequence. */
   readonly perPosition?: true;
@@ -58,19 +58,23 @@ export interface Normed {
 
 /** The residual stream as norms take it up: its sum is still to be made, within the next norm's launch. */
 export interface Stream {
-  /** What the last sublayer gave, or, of a fused step, its parts [P,B,D]. */
+  /** What the last sublayer gave, or, of a fused step, its parts [P,B,…]. */
   readonly x: Tensor<FloatDType>;
   /** The stream before it. */
   readonly residual: Tensor<FloatDType>;
 }
 
-/**
- * A step of norm, mixer and residual sum in as few launches as the backend has kernels for.
- * @param x [B,D], what the sublayer before added, or its parts [P,B,D], to be added up
- * @param residual [B,D], the stream before that; null for the first
- * @param parts whether the x it returns may be in parts
- */
-export type FusedStep = (x: Tensor, residual: Tensor | null, pass: StepPass, parts: boolean) => Stream;
+/** A step of norm, mixer and residual sum in as few launches as the backend has kernels for. */
+export interface FusedStep {
+  /** Names the form of the parts in which it takes x and may return it: a step that returns parts needs one of the same form after it. */
+  readonly parts: string;
+  /**
+   * @param x [B,D], what the sublayer before added, or its parts [P,B,…], to be added up
+   * @param residual [B,D], the stream before that; null for the first
+   * @param parts whether the x it returns may be in parts
+   */
+  run(x: Tensor, residual: Tensor | null, pass: StepPass, parts: boolean): Stream;
+}
 
 /** A part of a layer that transforms whole sequences: all that an encoder asks of one. */
 export interface SequenceMixer {

@@ -3,6 +3,7 @@ import * as memory from '../backend/memory/kernels.js';
 import * as adamw from './adamw/kernels.js';
 import * as attention from './attention/kernels.js';
 import * as blockStep from './block-step/kernels.js';
+import * as ssdBlockStep from './block-step/ssd-kernels.js';
 import * as causalConv1d from './causal-conv1d/kernels.js';
 import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
@@ -46,6 +47,7 @@ export const kernels: readonly Kernel[] = [
   unfold,
   normLinear,
   blockStep,
+  ssdBlockStep,
 ].flatMap((module: object) => Object.values(module) as Kernel[]);
 
 /** The kernels that are compiled from C++, in the order of their table: all but the optional ones. */

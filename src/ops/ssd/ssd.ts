@@ -1,4 +1,5 @@
 import { destination, empty, expectNumber, expectShape, isRecording, launch, operation, record, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
+import { roundedFactors } from '../matmul/rounding.js';
 import { contiguous } from '../view/view.js';
 import { checkSsdOperands, ssdOperands, type SsdStepOptions } from './arguments.js';
 import * as kernels from './kernels.js';
@@ -80,7 +81,7 @@ export function ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, o
       sequenceStarts: sequenceStarts ? contiguous(sequenceStarts) : null,
     };
     const all = { ...sizes, ...parameters, chunk: plan.chunk, blockHeads: plan.blockHeads };
-    launch(kernels.ssd, { x, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states }, all);
+    launch(kernels.ssd, { x, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states }, { ...all, bf16: roundedFactors(backend.precision, length).bf16 });
 
     record({
       operation: name,
@@ -100,7 +101,7 @@ export function ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, o
             states: saved.states as Tensor,
             ...{ dy: dy ?? null, dFinalState: dFinalState ? contiguous(dFinalState) : null },
             ...{ dx, dDelta, dA, dB, dC, dD, dz, dDeltaBias, dInitialState },
-            ...{ sequenceParts: parts, headParts: empty(backend, [batch, heads, headSize + 2]) },
+            ...{ sequenceParts: parts, headParts: empty(backend, [batch, plan.chunks, heads, headSize + 2]) },
           },
           { ...all, dyPitch: dy?.pitch ?? 0 },
         );
