@@ -73,7 +73,7 @@ test.each(forms)('blocks of the forms %j return parts: %j', (kinds, expected) =>
     return new Block([{ name: 'mixer', norm, mixer }]);
   });
   scope(() => {
-    blocks.forEach((block, i) => void block.step(x, null, [{ memory: {}, constants: {} }], blocks[i + 1]?.parts ?? null));
+    blocks.forEach((block, i) => void block.step(x, null, [{ memory: {}, constants: {} }], blocks[i + 1]?.parts() ?? null));
   });
   expect(asked).toEqual(expected);
   for (const made of [x, ...parameters.all.map(({ tensor: of }) => of)]) made.dispose();

@@ -13,17 +13,13 @@ struct CopyRows {
   i64 columns;
   i64 sourcePitch;
   i64 destinationPitch;
-  bool sourceHalf;
-  bool destinationHalf;
   explicit CopyRows(const double* w)
       : source(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         destination(reinterpret_cast<float*>(uintptr_t(w[1]))),
         rows(i64(w[2])),
         columns(i64(w[3])),
         sourcePitch(i64(w[4])),
-        destinationPitch(i64(w[5])),
-        sourceHalf(w[6] != 0),
-        destinationHalf(w[7] != 0) {}
+        destinationPitch(i64(w[5])) {}
 };
 void copy_rows(const CopyRows& a, Pool& pool);
 
@@ -1348,7 +1344,6 @@ struct AppendPositions {
   i64 pagesPerRow;
   i64 keyPitch;
   i64 valuePitch;
-  bool halfKeys;
   explicit AppendPositions(const double* w)
       : keys(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -1362,8 +1357,7 @@ struct AppendPositions {
         size(i64(w[9])),
         pagesPerRow(i64(w[10])),
         keyPitch(i64(w[11])),
-        valuePitch(i64(w[12])),
-        halfKeys(w[13] != 0) {}
+        valuePitch(i64(w[12])) {}
 };
 void append_positions(const AppendPositions& a, Pool& pool);
 
@@ -1384,7 +1378,6 @@ struct Attention {
   i64 pagesPerRow;
   i64 window;
   float scale;
-  bool halfKeys;
   i64 qPitch;
   i64 kPitch;
   i64 vPitch;
@@ -1405,10 +1398,9 @@ struct Attention {
         pagesPerRow(i64(w[13])),
         window(i64(w[14])),
         scale(float(w[15])),
-        halfKeys(w[16] != 0),
-        qPitch(i64(w[17])),
-        kPitch(i64(w[18])),
-        vPitch(i64(w[19])) {}
+        qPitch(i64(w[16])),
+        kPitch(i64(w[17])),
+        vPitch(i64(w[18])) {}
 };
 void attention(const Attention& a, Pool& pool);
 
@@ -1434,7 +1426,6 @@ struct AttentionBackward {
   i64 pagesPerRow;
   i64 window;
   float scale;
-  bool halfKeys;
   i64 qPitch;
   i64 kPitch;
   i64 vPitch;
@@ -1461,11 +1452,10 @@ struct AttentionBackward {
         pagesPerRow(i64(w[18])),
         window(i64(w[19])),
         scale(float(w[20])),
-        halfKeys(w[21] != 0),
-        qPitch(i64(w[22])),
-        kPitch(i64(w[23])),
-        vPitch(i64(w[24])),
-        dyPitch(i64(w[25])) {}
+        qPitch(i64(w[21])),
+        kPitch(i64(w[22])),
+        vPitch(i64(w[23])),
+        dyPitch(i64(w[24])) {}
 };
 void attention_backward(const AttentionBackward& a, Pool& pool);
 
@@ -1521,7 +1511,6 @@ struct Ssd {
   float deltaLargest;
   i64 chunk;
   i64 blockHeads;
-  bool bf16;
   explicit Ssd(const double* w)
       : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -1552,8 +1541,7 @@ struct Ssd {
         deltaLeast(float(w[26])),
         deltaLargest(float(w[27])),
         chunk(i64(w[28])),
-        blockHeads(i64(w[29])),
-        bf16(w[30] != 0) {}
+        blockHeads(i64(w[29])) {}
 };
 void ssd(const Ssd& a, Pool& pool);
 
@@ -1835,7 +1823,7 @@ void unfold_backward(const UnfoldBackward& a, Pool& pool);
 constexpr int kKernelCount = 68;
 
 inline const char* const kSignatures[] = {
-    "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch, flag sourceHalf, flag destinationHalf)",
+    "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
     "copy_rows_i32(in i32 source, out i32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
     "fill(out f32 values; float value, int count)",
     "accumulate(in f32 x, inout f32 y; int rows, int columns, int xPitch, int yPitch)",
@@ -1891,11 +1879,11 @@ inline const char* const kSignatures[] = {
     "sample_tokens(in f32 logits, out i32 ids, inout i32 counter, inout i32 history?; int rows, int columns, int logitsPitch, int capacity, int seed, float temperature)",
     "rotary(in f32 x, in f32 frequencies, in i32 positions?, out f32 y; int batch, int length, int heads, int size, int rotary, int xPitch, flag backwards, flag interleaved)",
     "advance(inout i32 positions; int count, int by)",
-    "append_positions(in f32 keys, in f32 values, in i32 positions, in i32 pages, inout f32 keyPool, inout f32 valuePool; int batch, int length, int heads, int size, int pagesPerRow, int keyPitch, int valuePitch, flag halfKeys)",
-    "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, flag halfKeys, int qPitch, int kPitch, int vPitch)",
-    "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, flag halfKeys, int qPitch, int kPitch, int vPitch, int dyPitch)",
+    "append_positions(in f32 keys, in f32 values, in i32 positions, in i32 pages, inout f32 keyPool, inout f32 valuePool; int batch, int length, int heads, int size, int pagesPerRow, int keyPitch, int valuePitch)",
+    "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch)",
+    "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch, int dyPitch)",
     "document_begins(in i32 starts?, in i32 positions?, in i32 before?, out i32 begins, out i32 after?; int batch, int length, int startsPitch)",
-    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads, flag bf16)",
+    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
     "ssd_backward(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in i32 sequenceStarts?, in f32 states, in f32 dy?, in f32 dFinalState?, out f32 dx?, out f32 dDelta?, out f32 dA?, out f32 dB?, out f32 dC?, out f32 dD?, out f32 dz?, out f32 dDeltaBias?, out f32 dInitialState?, out f32 sequenceParts?, out f32 headParts; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, int dyPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
     "ssd_step(inout f32 state, in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest)",
     "gated_rms_norm(in f32 x, in f32 z, in f32 weight, out f32 y, out f32 statistics?; int rows, int columns, int groups, int xPitch, int zPitch, float epsilon, flag normFirst)",
