@@ -14,7 +14,7 @@ export interface SsdOptions extends SsdStepOptions {
   /** [B,L] i32, nonzero at the first position of a document: the state is zero before it, whatever `initialState` is. */
   readonly sequenceStarts?: Tensor | null | undefined;
   /**
-   * Positions of a chunk, 1 to 256, of which at most 32768/N; default 64 or fewer. Results differ by rounding alone. Longer chunks keep fewer
+   * Positions of a chunk, 1 to 256, of which at most 32768/N; default 64 or fewer, and for x in f16 as many as there may be. Results differ by rounding alone. Longer chunks keep fewer
    * states for the gradient (P·N numbers a head and chunk) and take more multiplications.
    */
   readonly chunk?: number | undefined;
@@ -71,7 +71,7 @@ export function ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, o
     }
 
     const { backend } = x;
-    const plan = planSsd(sizes, chunk);
+    const plan = planSsd(sizes, chunk, x.dtype === 'f16');
     const y = empty(backend, x.shape, x.dtype as FloatDType);
     const finalState = destination(name, 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,H,P,N]' });
     const states = isRecording() ? empty(backend, [batch, plan.chunks, heads, stateSize, headSize]) : null;
