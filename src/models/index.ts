@@ -18,3 +18,6 @@ export { familyNamed, familyNames, publishedModel, publishedNames, readConfigFil
 export { State, type StateOptions } from './state.js';
 export { transformerFamily } from './transformer/family.js';
 export type { TransformerConfig } from './transformer-layers.js';
+export { loadVisionMamba, saveVisionMamba, type LoadVisionMambaOptions } from './vision-mamba/checkpoint.js';
+export { visionMambaConfig, visionMambaSizes, type VisionMambaConfig, type VisionMambaSize } from './vision-mamba/config.js';
+export { VisionMamba } from './vision-mamba/model.js';

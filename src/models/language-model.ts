@@ -255,7 +255,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       const { layers, places } = state;
       const passes = this.#passes((i): StepPass => ({ memory: layers[i] as Memory, places, constants: prepared.constants[i] as Memory }));
       this.blocks.forEach((block, i) => {
-        ({ x, residual } = block.step(x, residual, passes[i] as StepPass[], this.blocks[i + 1]?.parts ?? null));
+        ({ x, residual } = block.step(x, residual, passes[i] as StepPass[], this.blocks[i + 1]?.parts() ?? null));
       });
       state.advance();
       state.position++;

@@ -76,12 +76,16 @@ export interface FusedStep {
   run(x: Tensor, residual: Tensor | null, pass: StepPass, parts: boolean): Stream;
 }
 
-/** A part of a layer that transforms the stream: it mixes positions (a scan, attention) or channels (a feed-forward). */
-export interface Mixer {
-  /** What it remembers of a sequence; empty for one that mixes channels alone. */
-  readonly slots: Readonly<Record<string, Slot>>;
+/** A part of a layer that transforms whole sequences: all that an encoder asks of one. */
+export interface SequenceMixer {
   /** A whole sequence or a piece of one: [B,L,D] → [B,L,D], recorded for gradients. */
   forward(x: Tensor, pass: Pass): Tensor<FloatDType>;
+}
+
+/** A part of a layer that transforms the stream: it mixes positions (a scan, attention) or channels (a feed-forward). */
+export interface Mixer extends SequenceMixer {
+  /** What it remembers of a sequence; empty for one that mixes channels alone. */
+  readonly slots: Readonly<Record<string, Slot>>;
   /**
    * One position: [B,D] → [B,D]. Launches only, so that it can be captured; not recorded. The block's scope frees what it makes: x is
    * asked for in no scope of the mixer's own, since the block goes on with the residual stream that comes of it.

@@ -7,6 +7,7 @@ import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
 import { cases as fft } from './fft/cases.js';
+import { cases as flip } from './flip/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
@@ -19,6 +20,7 @@ import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
 import { cases as ssd } from './ssd/cases.js';
+import { cases as unfold } from './unfold/cases.js';
 
 /** Every operation's cases by folder: what tests run on every backend. */
 export const operationCases: Readonly<Record<string, readonly OperationCase[]>> = {
@@ -30,6 +32,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   elementwise,
   embedding,
   fft,
+  flip,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   matmul,
@@ -42,4 +45,5 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'selective-scan': selectiveScan,
   softmax,
   ssd,
+  unfold,
 };

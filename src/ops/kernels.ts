@@ -9,6 +9,7 @@ import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
 import * as fft from './fft/kernels.js';
+import * as flip from './flip/kernels.js';
 import * as gatedNorm from './gated-norm/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
 import * as matmul from './matmul/kernels.js';
@@ -21,6 +22,7 @@ import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
 import * as ssd from './ssd/kernels.js';
+import * as unfold from './unfold/kernels.js';
 
 /** Every kernel. */
 export const kernels: readonly Kernel[] = [
@@ -43,6 +45,8 @@ export const kernels: readonly Kernel[] = [
   ssd,
   gatedNorm,
   fft,
+  flip,
+  unfold,
   normLinear,
   blockStep,
   ssdBlockStep,

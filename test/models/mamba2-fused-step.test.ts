@@ -25,7 +25,7 @@ const mixers: readonly (readonly [what: string, fused: boolean, options: Partial
   ['biases of projections', false, { projectionBias: true }],
 ];
 
-test.each(mixers)('%s: fused %s', (_, fused, options, adapter) => {
+test.each(mixers.map(([what, fused, options, adapter = false]) => ({ what, fused, options, adapter })))('$what: fused $fused', ({ fused, options, adapter }) => {
   const parameters = new ParameterStore(initialParameters(backend(), 1));
   const mixer = new Mamba2Mixer(parameters.at('mixer'), mamba2MixerConfig({ ...usual, ...options }));
   const norm = new Norm(parameters.at('norm'), { size: 16, kind: 'rms', epsilon: 1e-5 });
@@ -46,7 +46,7 @@ test.each([1, 3, 5])('%i sequences: steps in parts are the sequence', async (bat
     // Two launches a block, of the last three; embedding, head and norm. Beyond 4 sequences the step is composed.
     if (batch <= 4) expect(backend().statistics().launches - before).toBeLessThanOrEqual(2 * config.layers + 4);
     const whole = scope(() => model.forwardLast(tensor(backend(), ids.flatMap((row) => row.slice(0, position + 1)), [batch, position + 1], 'i32')));
-    expectClose(await step.exactData(), await whole.exactData(), 1e-10);
+    expectClose(await step.exactData(), await whole.exactData(), 1e-10, `logits of position ${position}`);
     for (const made of [step, whole]) made.dispose();
   }
   for (const made of [state, prepared, model]) made.dispose();
@@ -73,7 +73,7 @@ test.each(forms)('blocks of the forms %j return parts: %j', (kinds, expected) =>
     return new Block([{ name: 'mixer', norm, mixer }]);
   });
   scope(() => {
-    blocks.forEach((block, i) => void block.step(x, null, [{ memory: {}, constants: {} }], blocks[i + 1]?.parts ?? null));
+    blocks.forEach((block, i) => void block.step(x, null, [{ memory: {}, constants: {} }], blocks[i + 1]?.parts() ?? null));
   });
   expect(asked).toEqual(expected);
   for (const made of [x, ...parameters.all.map(({ tensor: of }) => of)]) made.dispose();

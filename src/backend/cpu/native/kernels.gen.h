@@ -1521,6 +1521,7 @@ struct Ssd {
   float deltaLargest;
   i64 chunk;
   i64 blockHeads;
+  bool bf16;
   explicit Ssd(const double* w)
       : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -1551,7 +1552,8 @@ struct Ssd {
         deltaLeast(float(w[26])),
         deltaLargest(float(w[27])),
         chunk(i64(w[28])),
-        blockHeads(i64(w[29])) {}
+        blockHeads(i64(w[29])),
+        bf16(w[30] != 0) {}
 };
 void ssd(const Ssd& a, Pool& pool);
 
@@ -1975,7 +1977,74 @@ struct Rfft {
 };
 void rfft(const Rfft& a, Pool& pool);
 
-constexpr int kKernelCount = 71;
+struct Flip {
+  const float* x;
+  float* y;
+  i64 batch;
+  i64 length;
+  i64 columns;
+  i64 xPitch;
+  explicit Flip(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        length(i64(w[3])),
+        columns(i64(w[4])),
+        xPitch(i64(w[5])) {}
+};
+void flip(const Flip& a, Pool& pool);
+
+struct Unfold {
+  const float* x;
+  float* y;
+  i64 batch;
+  i64 channels;
+  i64 height;
+  i64 width;
+  i64 side;
+  i64 stride;
+  i64 xPitch;
+  i64 yPitch;
+  explicit Unfold(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        channels(i64(w[3])),
+        height(i64(w[4])),
+        width(i64(w[5])),
+        side(i64(w[6])),
+        stride(i64(w[7])),
+        xPitch(i64(w[8])),
+        yPitch(i64(w[9])) {}
+};
+void unfold(const Unfold& a, Pool& pool);
+
+struct UnfoldBackward {
+  const float* dy;
+  float* dx;
+  i64 batch;
+  i64 channels;
+  i64 height;
+  i64 width;
+  i64 side;
+  i64 stride;
+  i64 xPitch;
+  i64 yPitch;
+  explicit UnfoldBackward(const double* w)
+      : dy(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        channels(i64(w[3])),
+        height(i64(w[4])),
+        width(i64(w[5])),
+        side(i64(w[6])),
+        stride(i64(w[7])),
+        xPitch(i64(w[8])),
+        yPitch(i64(w[9])) {}
+};
+void unfold_backward(const UnfoldBackward& a, Pool& pool);
+
+constexpr int kKernelCount = 74;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch, flag sourceHalf, flag destinationHalf)",
@@ -2038,7 +2107,7 @@ inline const char* const kSignatures[] = {
     "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, flag halfKeys, int qPitch, int kPitch, int vPitch)",
     "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, flag halfKeys, int qPitch, int kPitch, int vPitch, int dyPitch)",
     "document_begins(in i32 starts?, in i32 positions?, in i32 before?, out i32 begins, out i32 after?; int batch, int length, int startsPitch)",
-    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
+    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads, flag bf16)",
     "ssd_backward(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in i32 sequenceStarts?, in f32 states, in f32 dy?, in f32 dFinalState?, out f32 dx?, out f32 dDelta?, out f32 dA?, out f32 dB?, out f32 dC?, out f32 dD?, out f32 dz?, out f32 dDeltaBias?, out f32 dInitialState?, out f32 sequenceParts?, out f32 headParts; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, int dyPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
     "ssd_step(inout f32 state, in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest)",
     "gated_rms_norm(in f32 x, in f32 z, in f32 weight, out f32 y, out f32 statistics?; int rows, int columns, int groups, int xPitch, int zPitch, float epsilon, flag normFirst)",
@@ -2049,6 +2118,9 @@ inline const char* const kSignatures[] = {
     "fft_table(out f32 table; int count, int denominator, flag squared)",
     "irfft(in f32 spectrum, in f32 table, in f32 chirp?, in f32 half?, out f32 y, out f32 work; int rows, int length, int points, int size, int areas, float interior, float ends)",
     "rfft(in f32 x, in f32 table, in f32 chirp?, in f32 half?, out f32 spectrum, out f32 work; int rows, int length, int points, int size, int areas, int xPitch, float interior, float ends)",
+    "flip(in f32 x, out f32 y; int batch, int length, int columns, int xPitch)",
+    "unfold(in f32 x, out f32 y; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
+    "unfold_backward(in f32 dy, out f32 dx; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -2123,6 +2195,9 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { fft_table(FftTable(w), pool); },
     [](const double* w, Pool& pool) { irfft(Irfft(w), pool); },
     [](const double* w, Pool& pool) { rfft(Rfft(w), pool); },
+    [](const double* w, Pool& pool) { flip(Flip(w), pool); },
+    [](const double* w, Pool& pool) { unfold(Unfold(w), pool); },
+    [](const double* w, Pool& pool) { unfold_backward(UnfoldBackward(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -2159,6 +2234,9 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
