@@ -2,9 +2,9 @@
  * Speculative decoding of a byte model on the CPU: trains a tokenizer, a byte model and a small model of subwords on one text, then writes the same texts
  * with and without drafts, in turn, in this process.
  *
- *   node bench/speculation.mjs TEXT [--out build/speculation] [--minutes 4.5] [--draft-minutes 1.2] [--json FILE]
+ *   node bench/speculation.mjs TEXT [--out build/speculation] [--minutes 4.5] [--draft-minutes 1.2] [--d-model 512] [--layers 8] [--json FILE]
  *
- * Training is resumed where it was interrupted, and left out where it is done.
+ * Training is resumed where it was interrupted, and left out where it is done. Sizes and minutes are those of a new run.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -21,9 +21,11 @@ const { values, positionals } = parseArgs({
     out: { type: 'string', default: 'build/speculation' },
     minutes: { type: 'string', default: '4.5' },
     'draft-minutes': { type: 'string', default: '1.2' },
+    'd-model': { type: 'string', default: '512' },
+    layers: { type: 'string', default: '8' },
     threads: { type: 'string', default: '2' },
     bytes: { type: 'string', default: '300' },
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '3' },
     json: { type: 'string' },
   },
 });
@@ -50,7 +52,7 @@ function train(name, minutes, ...sizes) {
 
 if (!existsSync(join(folder('tokenizer'), 'tokenizer.json'))) elapid('tokenizer', 'train', text, '--vocabulary', '4096', '--out', folder('tokenizer'));
 train('draft', values['draft-minutes'], '--tokenizer', folder('tokenizer'), '--d-model', '192', '--layers', '2', '--batch-size', '16', '--length', '128');
-train('bytes', values.minutes, '--d-model', '512', '--layers', '8', '--batch-size', '8', '--length', '256');
+train('bytes', values.minutes, '--d-model', values['d-model'], '--layers', values.layers, '--batch-size', '8', '--length', '256');
 
 const backend = await openBackend('cpu', { threads: Number(values.threads) });
 const [target, model] = [await loadModel(folder('bytes'), backend), await loadModel(folder('draft'), backend)];
@@ -76,13 +78,13 @@ async function write(prompt, options) {
 
 const median = (all) => all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)];
 const modes = [
-  { name: 'greedy', options: { temperature: 0 } },
-  { name: 'greedy, lossy rank 3', options: { temperature: 0 }, lossyRank: 3 },
-  { name: 'sampled, temperature 0.8', options: { temperature: 0.8, seed: 1 } },
+  { name: 'greedy', options: { temperature: 0 }, drafts: [1, 2, 3, 4] },
+  { name: 'greedy, lossy rank 3', options: { temperature: 0 }, lossyRank: 3, drafts: [3] },
+  { name: 'sampled, temperature 0.8', options: { temperature: 0.8, seed: 1 }, drafts: [2, 3] },
 ];
 const rows = [];
-for (const { name, options, lossyRank } of modes) {
-  for (const subwords of [1, 2, 3, 4]) {
+for (const { name, options, lossyRank, drafts } of modes) {
+  for (const subwords of drafts) {
     const [plain, drafted, ratios] = [[], [], []];
     const sum = { rounds: 0, drafted: 0, accepted: 0 };
     let same = 0;

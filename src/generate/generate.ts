@@ -21,8 +21,8 @@ export interface GenerateOptions extends SamplingOptions {
   /** What keys and values are kept in, of models with attention (`StateOptions`); of a given `state` its own. */
   readonly cacheDType?: StateOptions['cacheDType'];
   /**
-   * Speculative decoding of a byte model: another model guesses ahead. Equal seeds give the text that they give without it. Not with a state to go on
-   * from, whose text the other model has not read.
+   * Speculative decoding of a byte model: another model guesses ahead. Equal seeds give the text that they give without it, on backends that do not
+   * draw on the device, as the CPU; the distribution is the same everywhere. Not with a state to go on from, whose text the other model has not read.
    */
   readonly draft?: DraftOptions | undefined;
   /** Ends the generation: the iterator throws the signal's reason at its next step. */

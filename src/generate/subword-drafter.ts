@@ -1,10 +1,13 @@
 import type { LanguageModel, Prepared, State } from '../models/index.js';
-import { scope, tensor, withoutScope } from '../tensor/index.js';
+import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import { ArgumentError } from '../util/errors.js';
 import { utf8Length } from '../util/utf8.js';
 import { Decoder } from './decoder.js';
 import { boundaryByte, type Draft, type Drafter } from './speculation.js';
+
+/** What is longer, as a prompt, is read in chunks. */
+const longestPass = 64;
 
 /** The longest character of UTF-8, less its last byte. */
 const longestTail = 3;
@@ -103,15 +106,18 @@ export class SubwordDrafter implements Drafter {
 
   async #logitsAfter(ids: ArrayLike<number>): Promise<ArrayLike<number>> {
     if (ids.length === 1) return this.#decoder.step(ids);
-    const { backend } = this.#model;
-    this.#prepared.refresh();
-    const input = () => tensor(backend, Int32Array.from(ids), [1, ids.length], 'i32');
-    const logits = withoutScope(() => scope(() => this.#model.forwardLast(input(), { state: this.#ahead, prepared: this.#prepared })));
+    const logits = ids.length > longestPass ? await this.#model.read(ids, this.#ahead) : this.#pass(ids);
     try {
       return await logits.data();
     } finally {
       logits.dispose();
     }
+  }
+
+  #pass(ids: ArrayLike<number>): Tensor {
+    this.#prepared.refresh();
+    const input = () => tensor(this.#model.backend, Int32Array.from(ids), [1, ids.length], 'i32');
+    return withoutScope(() => scope(() => this.#model.forwardLast(input(), { state: this.#ahead, prepared: this.#prepared })));
   }
 
   /** The likeliest id that is text and begins with `bytes`; of equals the lowest. */
