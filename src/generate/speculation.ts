@@ -26,7 +26,7 @@ export interface Drafter {
 
 /** One round of speculative decoding. */
 export interface SpeculationRound extends Draft {
-  /** For each drafted byte, how many bytes the model finds likelier: 0 is its own choice. */
+  /** For each drafted byte up to the first that was refused, how many bytes the model finds likelier: 0 is its own choice. */
   readonly ranks: readonly number[];
   /** How many drafted bytes were taken: all before the first that was refused. */
   readonly accepted: number;
@@ -93,13 +93,17 @@ export async function* speculate(
       const draft = await drafter.propose(text, subwords);
       const strange = draft.bytes.findIndex((byte) => byte >= model.config.vocabularySize);
       const bytes = draft.bytes.slice(0, Math.min(strange < 0 ? Infinity : strange, end - text.length));
-      const before = await verifier.read(bytes);
-      const round = { tokens: draft.tokens, bytes, ranks: bytes.map((byte, i) => rankOf(before[i] as Float32Array, byte)), accepted: 0, correction: [] as number[] };
+      const round = { tokens: draft.tokens, bytes, ranks: [] as number[], accepted: 0, correction: [] as number[] };
       try {
         let next: number | undefined;
+        let after: readonly Float32Array[] = [];
         for (const [i, byte] of bytes.entries()) {
-          if (lossyRank === 1 || (round.ranks[i] as number) >= lossyRank) {
-            next = await choose(before[i] as Float32Array);
+          // What comes first is known already: a draft that begins wrongly costs no pass.
+          const logits = i === 0 ? verifier.logits : (after[i - 1] as Float32Array);
+          const rank = rankOf(logits, byte);
+          round.ranks.push(rank);
+          if (lossyRank === 1 || rank >= lossyRank) {
+            next = await choose(logits);
             if (next !== byte) break;
           }
           next = undefined;
@@ -107,8 +111,10 @@ export async function* speculate(
           text.push(byte);
           round.accepted++;
           yield byte;
+          if (i === 0 && text.length < end) after = await verifier.read(bytes);
         }
         if (next === undefined && bytes.length > 0) continue;
+        let taken = bytes.slice(0, round.accepted);
         for (;;) {
           next ??= await choose(verifier.logits);
           text.push(next);
@@ -116,7 +122,8 @@ export async function* speculate(
           yield next;
           if (text.length === end) return;
           signal?.throwIfAborted();
-          await verifier.goOn(bytes.slice(0, round.accepted), next);
+          await verifier.goOn(taken, next);
+          taken = [];
           if (next === boundary) break;
           next = undefined;
         }
@@ -138,8 +145,6 @@ class Verifier {
   readonly #kept: State;
   readonly #prepared: Prepared;
   readonly #decoder: Decoder;
-  /** Whether the state has read a draft. */
-  #ahead = false;
   /** After what the state has read, until the next call. */
   logits: Float32Array = new Float32Array(0);
 
@@ -155,28 +160,25 @@ class Verifier {
     this.logits = await readPrompt(this.#model, ids, this.#state, { signal });
   }
 
-  /** Reads a draft. @returns the logits before each of its bytes */
-  async read(bytes: readonly number[]): Promise<Float32Array[]> {
-    this.#ahead = bytes.length > 0;
-    if (!this.#ahead) return [];
+  /** Reads a draft. @returns the logits after each of its bytes */
+  async read(bytes: readonly number[]): Promise<readonly Float32Array[]> {
     this.#kept.assign(this.#state);
     const rows = await this.#pass(bytes, 'forward');
     const { vocabularySize } = this.#model.config;
-    const before = [this.logits, ...bytes.map((_, i) => rows.subarray(i * vocabularySize, (i + 1) * vocabularySize))];
-    this.logits = before.pop() as Float32Array;
-    return before;
+    const after = bytes.map((_, i) => rows.subarray(i * vocabularySize, (i + 1) * vocabularySize));
+    this.logits = after.at(-1) as Float32Array;
+    return after;
   }
 
-  /** Reads a byte that the model has written, after those of the draft that were taken: the others are forgotten. */
-  async goOn(accepted: readonly number[], next: number): Promise<void> {
-    if (!this.#ahead) {
+  /** Reads a byte that the model has written. @param taken where a draft was read, what was taken of it: the rest is forgotten */
+  async goOn(taken: readonly number[], next: number): Promise<void> {
+    if (taken.length === 0) {
       this.logits = await this.#decoder.step([next]);
       return;
     }
-    this.#ahead = false;
     this.#state.assign(this.#kept);
     // One pass in place of two: what was taken is read again together with what follows.
-    this.logits = accepted.length === 0 ? await this.#decoder.step([next]) : await this.#pass([...accepted, next], 'forwardLast');
+    this.logits = await this.#pass([...taken, next], 'forwardLast');
   }
 
   dispose(): void {

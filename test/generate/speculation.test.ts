@@ -84,7 +84,10 @@ describe.each(compiledKernels)('speculative decoding as MambaByte’s, on %s', (
     const { output: expected, iterations } = cases.cases[`beta_${lossyRank}`] ?? expect.fail();
     expect(output).toEqual(expected);
     if (lossyRank === 1) expect(output).toEqual(cases.greedy);
-    expect(rounds.map(({ tokens, bytes, ranks, accepted, correction }) => ({ draft_tokens: tokens, draft_bytes: bytes, ranks, bifurcation: accepted, accepted: bytes.slice(0, accepted), correction }))).toEqual(iterations);
+    expect(rounds.map(({ tokens, bytes, ranks, accepted, correction }) => ({ draft_tokens: tokens, draft_bytes: bytes, ranks, bifurcation: accepted, accepted: bytes.slice(0, accepted), correction }))).toEqual(
+      // What comes after the first that was refused is not looked at.
+      iterations.map((round) => ({ ...round, ranks: round.ranks.slice(0, round.bifurcation + 1) })),
+    );
     expect(backend().statistics().liveBuffers).toBe(liveBuffers);
     model.dispose();
   });
@@ -276,7 +279,7 @@ describe('a model of subwords drafts', () => {
     // A text that is cut before a blank is the same tokens; the last is longer than a pass.
     for (const [from, to] of [[6, 14], [8, 40], [0, 40], [0, all.length]] as const) {
       const ids = tokenizer.encode(bytes.decode(all.slice(0, to - 1)));
-      if (to === all.length) expect(ids.length).toBeGreaterThan(512);
+      if (to === all.length) expect(ids.length).toBeGreaterThan(64);
       const state = draft.model.newState(1);
       const logits = await prefill(draft.model, ids, state);
       const best = table.reduce((top, token, id) => (token?.[0] === 0x20 && (logits[id] ?? NaN) > (logits[top] ?? -Infinity) ? id : top), -1);
