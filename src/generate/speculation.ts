@@ -1,4 +1,4 @@
-import type { LanguageModel, Prepared, State } from '../models/index.js';
+import type { LanguageModel, Prepared, State, StateOptions } from '../models/index.js';
 import { scope, tensor, withoutScope, type Tensor } from '../tensor/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
@@ -54,7 +54,7 @@ export interface DraftOptions {
 export const boundaryByte = 0x20;
 
 /** How `speculate` goes about it. */
-export interface SpeculationOptions extends SamplingOptions, Pick<DraftOptions, 'subwords' | 'lossyRank' | 'onRound'> {
+export interface SpeculationOptions extends SamplingOptions, StateOptions, Pick<DraftOptions, 'subwords' | 'lossyRank' | 'onRound'> {
   readonly maxTokens: number;
   /** Default: the blank. */
   readonly boundary?: number;
@@ -85,7 +85,7 @@ export async function* speculate(
   const text = Array.from(promptIds);
   const end = text.length + maxTokens;
   const choose = (logits: Float32Array) => explained(model, () => sampler.sample(logits, text));
-  const verifier = new Verifier(model);
+  const verifier = new Verifier(model, options);
   try {
     await verifier.begin(promptIds, signal);
     while (text.length < end) {
@@ -148,10 +148,10 @@ class Verifier {
   /** After what the state has read, until the next call. */
   logits: Float32Array = new Float32Array(0);
 
-  constructor(model: LanguageModel) {
+  constructor(model: LanguageModel, options: StateOptions) {
     model.expectLive('generate');
     this.#model = model;
-    [this.#state, this.#kept] = [model.newState(1), model.newState(1)];
+    [this.#state, this.#kept] = [model.newState(1, options), model.newState(1, options)];
     this.#prepared = model.prepare();
     this.#decoder = new Decoder(model, this.#state);
   }
