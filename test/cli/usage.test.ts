@@ -23,7 +23,7 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
     arguments: ['<model>', '[prompt]'],
     options: [
       ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', '--dtype', '--verify', ...computing],
-      ...['--draft', '--draft-tokens', '--lossy-rank'],
+      ...['--draft', '--draft-tokens', '--lossy-rank', '--cache-dtype'],
     ],
   },
   eval: {
