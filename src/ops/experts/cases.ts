@@ -26,6 +26,7 @@ const expertsCase = (name: string, { outer, width, inner, groups }: Sizes, optio
       return [experts(x, gates, routing, input('first'), input('second'))];
     },
     reductionLength: Math.max(tokens, width, inner),
+    half: ['x', 'first', 'second'],
     large,
   };
 };

@@ -11,7 +11,7 @@ import * as kernels from './kernels.js';
  * @param x [..., D] f32 or f16
  * @param gates [n] f32, one for each token
  * @param routing as `routeTokens` gives it
- * @param first [E,D,F] f32 @param second [E,F,D] f32
+ * @param first [E,D,F] f32 or f16 @param second [E,F,D], likewise
  * @returns [..., D] of x's dtype; differentiable by x, gates, first and second
  * @throws ShapeError when the shapes do not fit
  */
@@ -19,7 +19,7 @@ export function experts(x: Tensor, gates: Tensor, routing: Routing, first: Tenso
   const name = 'experts';
   const { counts, offsets, order, place } = routing;
   const integers = { 'routing.counts': [counts, 'i32'], 'routing.offsets': [offsets, 'i32'], 'routing.order': [order, 'i32'], 'routing.place': [place, 'i32'] } as const;
-  return operation(name, { x: [x, 'float'], gates: [gates, 'f32'], first: [first, 'f32'], second: [second, 'f32'], ...integers }, () => {
+  return operation(name, { x: [x, 'float'], gates: [gates, 'f32'], first: [first, 'float'], second: [second, 'float'], ...integers }, () => {
     expectRank(name, 'first', first.shape, 3, '[E,D,F]');
     const [groups = 0, width = 0, inner = 0] = first.shape;
     const outer = x.shape.slice(0, -1);
@@ -92,7 +92,7 @@ function groupedLinear(x: Tensor, weight: Tensor, offsets: Tensor): Tensor<Float
       const dx = needed[0] ? empty(backend, saved.x.shape, saved.x.dtype as FloatDType) : null;
       const extents = { rows, groups, ...rounded };
       if (dx) launch(kernels.groupedProduct, { a: dy, b: saved.weight, offsets: saved.offsets, c: dx }, { ...extents, n: k, k: n, transposeB: true, lda: dy.pitch });
-      const dWeight = needed[1] ? (sum?.total ?? empty(backend, weight.shape, 'f32')) : null;
+      const dWeight = needed[1] ? (sum?.total ?? empty(backend, weight.shape, weight.dtype as FloatDType)) : null;
       if (dWeight) {
         const pitches = { lda: saved.x.pitch, ldb: dy.pitch, accumulate: sum?.empty === false };
         launch(kernels.groupedWeights, { a: saved.x, b: dy, offsets: saved.offsets, c: dWeight }, { ...extents, m: k, n, ...pitches });

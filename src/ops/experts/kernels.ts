@@ -9,6 +9,7 @@ export const gatherRows = defineKernel('gather_rows', {
   buffers: { x: input.float, index: input.i32, scale: optionalInput.f32, y: output.float },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', scaleFrom: 'flag' },
   operations: (p) => p.rows * p.columns,
+  divisions: ({ columns, scaleFrom }) => [{ along: 'rows', strides: { index: 1, y: columns, ...(scaleFrom ? {} : { scale: 1 }) } }],
   webgpu: gatherRowsGpu,
   reference({ x, index, scale, y }, { rows, columns, xPitch, scaleFrom }) {
     for (let i = 0; i < rows; i++) {
@@ -24,6 +25,7 @@ export const rowDots = defineKernel('row_dots', {
   buffers: { x: input.float, index: input.i32, y: input.float, d: output.f32 },
   parameters: { rows: 'int', columns: 'int', xPitch: 'int', yPitch: 'int' },
   operations: (p) => 2 * p.rows * p.columns,
+  divisions: ({ yPitch }) => [{ along: 'rows', strides: { index: 1, y: yPitch, d: 1 } }],
   webgpu: rowDotsGpu,
   reference({ x, index, y, d }, { rows, columns, xPitch, yPitch }) {
     for (let i = 0; i < rows; i++) {

@@ -12,17 +12,17 @@ export const routeGpu: GpuKernel<'logits' | 'probabilities' | 'choice' | 'gate' 
       count: tokens,
       buffers: ['logits', 'probabilities', 'choice', 'gate', 'logSum'],
       body: `
-        let from = p.logits_at + i * p.experts;
+        let row = p.logits_at + i * p.experts;
         let to = p.probabilities_at + i * p.experts;
-        var largest = logits[from];
-        for (var e = 1u; e < p.experts; e++) { largest = max(largest, logits[from + e]); }
+        var largest = logits[row];
+        for (var e = 1u; e < p.experts; e++) { largest = max(largest, logits[row + e]); }
         var total = 0.0;
-        for (var e = 0u; e < p.experts; e++) { total += exp(logits[from + e] - largest); }
+        for (var e = 0u; e < p.experts; e++) { total += exp(logits[row + e] - largest); }
         let share = 1.0 / total;
         var best = 0u;
-        var own = exp(logits[from] - largest) * share;
+        var own = exp(logits[row] - largest) * share;
         for (var e = 0u; e < p.experts; e++) {
-          let value = exp(logits[from + e] - largest) * share;
+          let value = exp(logits[row + e] - largest) * share;
           probabilities[to + e] = value;
           if (value > own) { best = e; own = value; }
         }
