@@ -27,12 +27,16 @@ const names: LayerNames = {
   feedForwardNorm: 'post_attention_layernorm',
 };
 
-const { intermediate_size: _inner, hidden_act: _activation, mlp_bias: _bias, ...attentionSchema } = llamaSchema;
+const without = <T extends object, K extends keyof T>(value: T, ...names: readonly K[]): Omit<T, K> =>
+  Object.fromEntries(Object.entries(value).filter(([name]) => !names.includes(name as K))) as Omit<T, K>;
+
+/** What describes a feed-forward layer that is not there. */
+const unused = ['intermediate_size', 'hidden_act', 'mlp_bias'] as const;
 
 /** The keys of a config.json that are read. */
 const schema = v.object({
   model_type: v.literal(type),
-  ...{ ...attentionSchema, ...switchSchema },
+  ...{ ...without(llamaSchema, ...unused), ...switchSchema },
   n_experts: v.nonOptional(size(largestSwitchSizes.experts)),
 });
 
@@ -62,7 +66,7 @@ function read(json: ConfigJson, file: string, onWarning: OnWarning): SwitchTrans
   const c = checked(schema, json, { file });
   const endOfText = endOfTextOf(json, c.vocab_size, file) ?? [];
   warnOfUnread(json, { file, known: [...Object.keys(schema.entries), endOfTextKey], onWarning });
-  const { inner: _, feedForwardBias: __, ...attention } = readLlama({ ...c, intermediate_size: c.expert_size }, file);
+  const attention = without(readLlama({ ...c, intermediate_size: c.expert_size }, file), 'inner', 'feedForwardBias');
   const weights = { capacityFactor: c.capacity_factor, balanceWeight: c.balance_weight, zWeight: c.z_weight };
   return configOfFile(file, () =>
     switchTransformerConfig({
@@ -76,8 +80,8 @@ function read(json: ConfigJson, file: string, onWarning: OnWarning): SwitchTrans
 function write(config: SwitchTransformerConfig): Record<string, unknown> {
   const { rotary, headSize, window } = config;
   if (rotary === null || window !== undefined) throw new ArgumentError({ operation: 'saveModel', argument: 'attention', expected: 'a rotary embedding and no window', got: 'another' });
-  const { intermediate_size: _, hidden_act: __, mlp_bias: ___, ...words } = llamaWords(asTransformer(config));
-  return { model_type: type, ...words, ...switchWords(config), rope_parameters: rotaryWords(rotary, headSize), [endOfTextKey]: endOfTextValue(config.endOfText) };
+  const words: Readonly<Record<string, unknown>> = llamaWords(asTransformer(config));
+  return { model_type: type, ...without(words, ...unused), ...switchWords(config), rope_parameters: rotaryWords(rotary, headSize), [endOfTextKey]: endOfTextValue(config.endOfText) };
 }
 
 function configOf(options: FamilyOptions): SwitchTransformerConfig {

@@ -87,12 +87,12 @@ export function routeTokens(x: Tensor, gate: Tensor, { capacityFactor, losses }:
       backward({ cotangents: [dGate, dBalance, dZ], saved, needed, sums: [, gateSum] }) {
         const dLogits = f32(tokens, experts);
         const given = { dGate: dGate ? contiguous(dGate) : null, dBalance: dBalance ?? null, dZ: dZ ?? null };
-        const { x: _, gate: weight, ...rest } = saved;
+        const { x: input, gate: weight, ...rest } = saved;
         launch(kernels.routeBackward, { ...rest, ...given, dLogits }, { tokens, experts, total: tokens, ...weights });
-        const dx = needed[0] ? empty(backend, saved.x.shape, saved.x.dtype as FloatDType) : null;
+        const dx = needed[0] ? empty(backend, input.shape, input.dtype as FloatDType) : null;
         if (dx) gemmInto(dLogits, weight, dx, { transposeB: true, exact: true });
         const dWeight = needed[1] ? (gateSum?.total ?? empty(backend, weight.shape, 'f32')) : null;
-        if (dWeight) gemmInto(saved.x, dLogits, dWeight, { transposeA: true, exact: true, accumulate: gateSum?.empty === false });
+        if (dWeight) gemmInto(input, dLogits, dWeight, { transposeA: true, exact: true, accumulate: gateSum?.empty === false });
         if (!dWeight || !gateSum) return [dx, dWeight];
         gateSum.empty = false;
         return [dx, null];
