@@ -1,7 +1,7 @@
 import { empty, expectRank, expectShape, launch, operation, record, sizeOf, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { relu } from '../elementwise/elementwise.js';
 import { roundedFactors } from '../matmul/rounding.js';
-import type { Routing } from '../routing/routing.js';
+import { expectRouting, type Routing } from '../routing/routing.js';
 import * as kernels from './kernels.js';
 
 /**
@@ -13,13 +13,14 @@ import * as kernels from './kernels.js';
  * @param routing as `routeTokens` gives it
  * @param first [E,D,F] f32 or f16 @param second [E,F,D], likewise
  * @returns [..., D] of x's dtype; differentiable by x, gates, first and second
- * @throws ShapeError when the shapes do not fit
+ * @throws ShapeError when the shapes do not fit; ArgumentError for a routing that `routeTokens` did not make
  */
 export function experts(x: Tensor, gates: Tensor, routing: Routing, first: Tensor, second: Tensor): Tensor<FloatDType> {
   const name = 'experts';
   const { counts, offsets, order, place } = routing;
   const integers = { 'routing.counts': [counts, 'i32'], 'routing.offsets': [offsets, 'i32'], 'routing.order': [order, 'i32'], 'routing.place': [place, 'i32'] } as const;
   return operation(name, { x: [x, 'float'], gates: [gates, 'f32'], first: [first, 'float'], second: [second, 'float'], ...integers }, () => {
+    expectRouting(name, routing);
     expectRank(name, 'first', first.shape, 3, '[E,D,F]');
     const [groups = 0, width = 0, inner = 0] = first.shape;
     const outer = x.shape.slice(0, -1);

@@ -18,6 +18,15 @@ export interface Routing {
   readonly place: Tensor<'i32'>;
 }
 
+/** What `routeTokens` has made: kernels go where its numbers say, and nobody else's are known to lead anywhere. */
+const made = new WeakSet<Routing>();
+
+/** Throws unless `routeTokens` made it. @throws ArgumentError */
+export function expectRouting(operation: string, routing: Routing): void {
+  if (made.has(routing)) return;
+  throw new ArgumentError({ operation, argument: 'routing', expected: 'what routeTokens gave', got: 'another object', hint: 'pass its routing on as it is' });
+}
+
 /** Options of `routeTokens`. */
 export interface RouteOptions {
   /** An expert takes min(n, ⌊factor·n/E⌋) tokens, those that come first; the others are dropped. Default: all that choose it. */
@@ -98,6 +107,7 @@ export function routeTokens(x: Tensor, gate: Tensor, { capacityFactor, losses }:
         return [dx, null];
       },
     });
+    made.add(routing);
     return { routing, gates, auxiliary };
   });
 }
