@@ -75,7 +75,7 @@ export function build(
   // What is added to the stream 2·layers times begins that much smaller (Radford et al., GPT-2, 2019, section 2.3).
   const spread = { deviation, outputDeviation: deviation / Math.sqrt(2 * layers) };
   const sizes: FeedForwardConfig = { dModel, inner, activation, bias: feedForwardBias };
-  const { feedForward = (at) => new FeedForward(at, sizes, names.feedForwardProjections, spread) } = options;
+  const { feedForward = (at: ParameterStore) => new FeedForward(at, sizes, names.feedForwardProjections, spread) } = options;
   const embeddings = new Embedding(trunk.at(keys.embedding), { count: vocabularySize, size: dModel, deviation });
   const blocks = Array.from({ length: layers }, (_, i) => {
     const layer = trunk.at(keys.layers).at(String(i));

@@ -112,7 +112,7 @@ export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
 
 /** A product of rows or depths in groups; see `Groups`. The first factor is read along its depth for rows, along its rows for depths. */
 export function groupedGpuProduct(gpu: GpuFeatures, formed: Omit<FormedProduct, 'parameters'> & { readonly groups: Groups }): GpuWork {
-  const { m, n, k, groups } = formed;
+  const { m, k, groups } = formed;
   const size = gpu.matrices ? subgroupSize(gpu) : null;
   // As if groups were of one length: they are, nearly, where experts are balanced.
   const even = { ...formed, a: formed.a(4), b: formed.b(4), ...(groups.of === 'rows' ? { m: Math.ceil(m / groups.count), batch: groups.count } : { k: Math.ceil(k / groups.count) }) };
