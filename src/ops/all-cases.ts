@@ -8,6 +8,7 @@ import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
 import { cases as fft } from './fft/cases.js';
 import { cases as flip } from './flip/cases.js';
+import { cases as experts } from './experts/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
@@ -16,6 +17,7 @@ import { cases as packed } from './packed/cases.js';
 import { cases as reduction } from './reduction/cases.js';
 import { cases as rmsNorm } from './rms-norm/cases.js';
 import { cases as rotary } from './rotary/cases.js';
+import { cases as routing } from './routing/cases.js';
 import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
@@ -33,6 +35,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   embedding,
   fft,
   flip,
+  experts,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   matmul,
@@ -41,6 +44,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   reduction,
   'rms-norm': rmsNorm,
   rotary,
+  routing,
   sampling,
   'selective-scan': selectiveScan,
   softmax,

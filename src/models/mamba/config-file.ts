@@ -125,8 +125,8 @@ export function readMambaConfig(json: ConfigJson, file: string, onWarning: OnWar
 const isTransformers = (json: ConfigJson): boolean => 'model_type' in json || !('d_model' in json);
 
 /** Whether a config.json without a `model_type` is Mamba's: the official package's files differ by the layers that they name. */
-export function isMambaConfig({ d_model: width, ssm_cfg: layer, architectures }: ConfigJson): boolean {
-  if ((layer as { layer?: unknown } | null | undefined)?.layer === 'Mamba2') return false;
+export function isMambaConfig({ d_model: width, ssm_cfg: layer, architectures, n_experts: experts }: ConfigJson): boolean {
+  if (experts !== undefined || (layer as { layer?: unknown } | null | undefined)?.layer === 'Mamba2') return false;
   return width !== undefined || (Array.isArray(architectures) && architectures.includes('MambaForCausalLM'));
 }
 

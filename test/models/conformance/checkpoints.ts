@@ -11,8 +11,11 @@ import { ids, limit, vocabulary, type Subject } from './subject.js';
 /** How far a format moves the logits of a small model, relative to the largest: about three times what is measured. */
 const farthest = { bf16: 0.03, int8: 0.05, int4: 0.6 };
 
+/** The same where a token may go through another expert. */
+const farthestElsewhere = 0.6;
+
 /** A model can be saved, loaded and packed. */
-export function checkCheckpoints({ kind, backend, withModel, input }: Subject): void {
+export function checkCheckpoints({ row, kind, backend, withModel, input }: Subject): void {
   const path = useFolder();
   const logitsOf = (model: LanguageModel) => read(() => model.forward(input(ids)));
 
@@ -39,7 +42,7 @@ export function checkCheckpoints({ kind, backend, withModel, input }: Subject): 
         return tensor.dtype;
       });
       expect(formats).toContain(dtype);
-      expectClose(await logitsOf(packed), await logitsOf(model), farthest[dtype], 'logits');
+      expectClose(await logitsOf(packed), await logitsOf(model), row.chooses === true ? farthestElsewhere : farthest[dtype], 'logits');
 
       const sequences = [1, 2, 3].map((seed) => randomIds(9, vocabulary, seed));
       const all = Int32Array.from(sequences.flatMap((sequence) => [...sequence]));
