@@ -49,7 +49,7 @@ describe.each(['native', 'wasm'] as const)('a state that grows, %s', (kernels) =
       const bytes = await state.serialize();
       const { tensors } = parseSafetensors(bytes, 'state');
       expect([...tensors].map(([key, { dtype, shape }]) => [key, dtype, shape.join()])).toEqual(
-        ['0.keys', '0.values', '1.keys', '1.values'].map((key) => [key, 'F16', '1,130,1,8']),
+        ['0.keys', '0.values', '2.keys', '2.values'].map((key) => [key, 'F16', '1,130,1,8']),
       );
       const others = [await State.restore(model, bytes), state.copy(), model.newState(1)];
       others[2]?.assign(state);

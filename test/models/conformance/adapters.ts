@@ -78,9 +78,9 @@ export function checkAdapters({ backend, withModel, input }: Subject): void {
       const fused = () => model.blocks.map(({ sublayers }) => sublayers.map(({ norm, mixer }) => (mixer.fuse?.(norm) ?? null) !== null));
       const without = fused();
       for (const [key, linear] of model.linears) {
-        const [, layer] = /layers\.(\d+)\./.exec(key) ?? [];
+        const [, layer, part] = /layers\.(\d+)\.(\w+)\./.exec(key) ?? [];
         adaptByZeros(linear);
-        const expected = without.map((sublayers, i) => (String(i) === layer ? sublayers.map(() => false) : sublayers));
+        const expected = model.blocks.map(({ sublayers }, i) => sublayers.map(({ name }, j) => without[i]?.[j] === true && !(String(i) === layer && name === part)));
         expect(fused(), key).toEqual(expected);
         linear.added = null;
       }
