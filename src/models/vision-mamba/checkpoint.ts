@@ -83,8 +83,7 @@ function configOf(checkpoint: Checkpoint, entries: ReadonlyMap<string, Checkpoin
   const stated = (json as { model_type?: unknown } | undefined)?.model_type === modelType ? checked(schema, json, { file }) : undefined;
   try {
     if (stated === undefined) return shapedConfig(checkpoint, entries, options);
-    const { model_type: _, ...config } = stated;
-    return visionMambaConfig(Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined)));
+    return visionMambaConfig(Object.fromEntries(Object.entries(stated).filter(([key, value]) => key !== 'model_type' && value !== undefined)));
   } catch (cause) {
     if (!(cause instanceof ArgumentError)) throw cause;
     throw new CheckpointError(cause.message.replace(/^\w+: /, ''), { file: stated === undefined ? checkpoint.name : file }, { cause });

@@ -20,7 +20,7 @@ export const ssdBlockLeaveGpu: GpuKernel<Parameters<SsdLeaveLaunch['has']>[0], k
   return {
     dispatches: [
       {
-        variant: `${[width, channels, stateSize].join(' ')}`,
+        variant: [width, channels, stateSize].join(' '),
         buffers: [
           'projected',
           ...['dtBias', 'A', 'D'],

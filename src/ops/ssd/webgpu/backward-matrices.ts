@@ -5,7 +5,7 @@ import type { BackwardBuffers, BackwardParameters } from './backward.js';
 import { chunkStates, factorAt, outsideFour, pairsOf, putOutside, scores, steps, walkChunks } from './common-matrices.js';
 import { dyOf, featureGradients, fromStates, pairs, sumsSize, weightGradients } from './gradients-matrices.js';
 import { rateGradients } from './rate-gradients-matrices.js';
-import { cutAndRounds, haveMatrices, Products } from './matrices.js';
+import { cutAndRounds, haveMatrices } from './matrices.js';
 import { tileLength, type Cut } from './tiles.js';
 
 type Kernel = GpuKernel<BackwardBuffers, BackwardParameters>;

@@ -112,7 +112,7 @@ export const forwardByMatrices: Kernel = (launch): GpuWork => {
 /** y of a tile and a block of features: what earlier positions of the chunk and its own add, then what the state before the chunk does. */
 function outputs(launch: Launch, cut: Cut, round: ChunkRound): GpuDispatch {
   const { parameters, has, dtype } = launch;
-  const { batch, heads, headSize, stateSize } = parameters;
+  const { batch, heads, headSize } = parameters;
   const { x, C } = operandEights(launch);
   const y = eights('y', dtype('y'), '(p.heads * p.headSize)', true);
   const z = eights('z', dtype('z'), 'p.zPitch');

@@ -3,7 +3,7 @@ import type { GpuDispatch, GpuKernel } from '../../../tensor/index.js';
 import { repeat } from '../../../wgsl/vectors.js';
 import { eights, never, packFours } from '../../../wgsl/eights.js';
 import type { BackwardBuffers, BackwardParameters } from './backward.js';
-import { blocksOf, cutNumbers, factorAt, factorsBinding, halvesOf, headTile, operandEights, pairCode, pairsOf, scores, squareAt, stepAt, stepsBinding } from './common-matrices.js';
+import { blocksOf, cutNumbers, factorAt, factorsBinding, halvesOf, headTile, operandEights, pairCode, pairsOf, squareAt, stepAt, stepsBinding } from './common-matrices.js';
 import { askForHop, declareHop, decayingCode, hop, keepOwnSteps, nextOwnSteps, onDiagonal, skipFour } from './forward-matrices.js';
 import { eachRow, matrixDispatch, Products, rowStep, threads, type ChunkRound } from './matrices.js';
 import { cutCode, tileLength, type Cut } from './tiles.js';

@@ -34,7 +34,7 @@ export const ssdStepGpu: GpuKernel<
   return {
     dispatches: [
       {
-        variant: `lanes${lanes} sharers${sharers} turns${turns} ${vectors > sharers}`,
+        variant: `lanes${lanes} sharers${sharers} turns${turns} ${String(vectors > sharers)}`,
         buffers: [
           { name: 'state', as: vectorOf(lanes) },
           ...['x', 'delta', 'A', 'B', 'C'],
