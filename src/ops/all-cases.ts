@@ -3,11 +3,14 @@ import { cases as adamw } from './adamw/cases.js';
 import { cases as attention } from './attention/cases.js';
 import { cases as blockStep } from './block-step/cases.js';
 import { cases as causalConv1d } from './causal-conv1d/cases.js';
+import { cases as cauchy } from './cauchy/cases.js';
+import { cases as complex } from './complex/cases.js';
 import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
+import { cases as ltiScan } from './lti-scan/cases.js';
 import { cases as matmul } from './matmul/cases.js';
 import { cases as normLinear } from './norm-linear/cases.js';
 import { cases as packed } from './packed/cases.js';
@@ -18,6 +21,7 @@ import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
 import { cases as ssd } from './ssd/cases.js';
+import { cases as vandermonde } from './vandermonde/cases.js';
 
 /** Every operation's cases by folder: what tests run on every backend. */
 export const operationCases: Readonly<Record<string, readonly OperationCase[]>> = {
@@ -25,11 +29,14 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   attention,
   'block-step': blockStep,
   'causal-conv1d': causalConv1d,
+  cauchy,
+  complex,
   'cross-entropy': crossEntropy,
   elementwise,
   embedding,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
+  'lti-scan': ltiScan,
   matmul,
   'norm-linear': normLinear,
   packed,
@@ -40,4 +47,5 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'selective-scan': selectiveScan,
   softmax,
   ssd,
+  vandermonde,
 };

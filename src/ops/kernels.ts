@@ -4,11 +4,14 @@ import * as adamw from './adamw/kernels.js';
 import * as attention from './attention/kernels.js';
 import * as blockStep from './block-step/kernels.js';
 import * as causalConv1d from './causal-conv1d/kernels.js';
+import * as cauchy from './cauchy/kernels.js';
+import * as complex from './complex/kernels.js';
 import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
 import * as gatedNorm from './gated-norm/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
+import * as ltiScan from './lti-scan/kernels.js';
 import * as matmul from './matmul/kernels.js';
 import * as normLinear from './norm-linear/kernels.js';
 import * as packed from './packed/kernels.js';
@@ -19,6 +22,7 @@ import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
 import * as ssd from './ssd/kernels.js';
+import * as vandermonde from './vandermonde/kernels.js';
 
 /** Every kernel. */
 export const kernels: readonly Kernel[] = [
@@ -40,6 +44,10 @@ export const kernels: readonly Kernel[] = [
   attention,
   ssd,
   gatedNorm,
+  complex,
+  vandermonde,
+  cauchy,
+  ltiScan,
   normLinear,
   blockStep,
 ].flatMap((module: object) => Object.values(module) as Kernel[]);
