@@ -6,6 +6,7 @@ import { cases as causalConv1d } from './causal-conv1d/cases.js';
 import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
+import { cases as fft } from './fft/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as matmul } from './matmul/cases.js';
@@ -28,6 +29,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'cross-entropy': crossEntropy,
   elementwise,
   embedding,
+  fft,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   matmul,

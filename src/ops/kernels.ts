@@ -7,6 +7,7 @@ import * as causalConv1d from './causal-conv1d/kernels.js';
 import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
+import * as fft from './fft/kernels.js';
 import * as gatedNorm from './gated-norm/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
 import * as matmul from './matmul/kernels.js';
@@ -40,6 +41,7 @@ export const kernels: readonly Kernel[] = [
   attention,
   ssd,
   gatedNorm,
+  fft,
   normLinear,
   blockStep,
 ].flatMap((module: object) => Object.values(module) as Kernel[]);

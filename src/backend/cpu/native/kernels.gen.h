@@ -1753,7 +1753,219 @@ struct GatedRmsNormBackward {
 };
 void gated_rms_norm_backward(const GatedRmsNormBackward& a, Pool& pool);
 
-constexpr int kKernelCount = 65;
+struct Fft {
+  const float* real;
+  const float* imaginary;
+  const float* table;
+  const float* chirp;  // may be null
+  float* realOut;
+  float* imaginaryOut;
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 features;
+  i64 size;
+  i64 areas;
+  i64 realPitch;
+  i64 imaginaryPitch;
+  bool inverse;
+  float scale;
+  explicit Fft(const double* w)
+      : real(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        imaginary(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        realOut(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        imaginaryOut(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        batch(i64(w[7])),
+        length(i64(w[8])),
+        features(i64(w[9])),
+        size(i64(w[10])),
+        areas(i64(w[11])),
+        realPitch(i64(w[12])),
+        imaginaryPitch(i64(w[13])),
+        inverse(w[14] != 0),
+        scale(float(w[15])) {}
+};
+void fft(const Fft& a, Pool& pool);
+
+struct FftConv {
+  const float* x;
+  const float* kernel;
+  const float* D;  // may be null
+  const float* reverseKernel;  // may be null
+  const float* table;
+  float* y;
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 features;
+  i64 taps;
+  i64 reverseTaps;
+  i64 xPitch;
+  i64 kernelPitch;
+  i64 skipPitch;
+  i64 reversePitch;
+  i64 points;
+  i64 areas;
+  explicit FftConv(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        batch(i64(w[7])),
+        length(i64(w[8])),
+        channels(i64(w[9])),
+        features(i64(w[10])),
+        taps(i64(w[11])),
+        reverseTaps(i64(w[12])),
+        xPitch(i64(w[13])),
+        kernelPitch(i64(w[14])),
+        skipPitch(i64(w[15])),
+        reversePitch(i64(w[16])),
+        points(i64(w[17])),
+        areas(i64(w[18])) {}
+};
+void fft_conv(const FftConv& a, Pool& pool);
+
+struct FftConvBackward {
+  const float* x;
+  const float* kernel;
+  const float* D;  // may be null
+  const float* reverseKernel;  // may be null
+  const float* table;
+  const float* dy;
+  float* dx;  // may be null
+  float* dkernel;  // may be null
+  float* dD;  // may be null
+  float* dreverseKernel;  // may be null
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 features;
+  i64 taps;
+  i64 reverseTaps;
+  i64 xPitch;
+  i64 kernelPitch;
+  i64 skipPitch;
+  i64 reversePitch;
+  i64 points;
+  i64 areas;
+  i64 dyPitch;
+  i64 spans;
+  explicit FftConvBackward(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        dkernel(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        dD(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        dreverseKernel(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        batch(i64(w[11])),
+        length(i64(w[12])),
+        channels(i64(w[13])),
+        features(i64(w[14])),
+        taps(i64(w[15])),
+        reverseTaps(i64(w[16])),
+        xPitch(i64(w[17])),
+        kernelPitch(i64(w[18])),
+        skipPitch(i64(w[19])),
+        reversePitch(i64(w[20])),
+        points(i64(w[21])),
+        areas(i64(w[22])),
+        dyPitch(i64(w[23])),
+        spans(i64(w[24])) {}
+};
+void fft_conv_backward(const FftConvBackward& a, Pool& pool);
+
+struct FftTable {
+  float* table;
+  i64 count;
+  i64 denominator;
+  bool squared;
+  explicit FftTable(const double* w)
+      : table(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        count(i64(w[1])),
+        denominator(i64(w[2])),
+        squared(w[3] != 0) {}
+};
+void fft_table(const FftTable& a, Pool& pool);
+
+struct Irfft {
+  const float* spectrum;
+  const float* table;
+  const float* chirp;  // may be null
+  const float* half;  // may be null
+  float* y;
+  float* work;
+  i64 rows;
+  i64 length;
+  i64 points;
+  i64 size;
+  i64 areas;
+  float interior;
+  float ends;
+  explicit Irfft(const double* w)
+      : spectrum(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        length(i64(w[7])),
+        points(i64(w[8])),
+        size(i64(w[9])),
+        areas(i64(w[10])),
+        interior(float(w[11])),
+        ends(float(w[12])) {}
+};
+void irfft(const Irfft& a, Pool& pool);
+
+struct Rfft {
+  const float* x;
+  const float* table;
+  const float* chirp;  // may be null
+  const float* half;  // may be null
+  float* spectrum;
+  float* work;
+  i64 rows;
+  i64 length;
+  i64 points;
+  i64 size;
+  i64 areas;
+  i64 xPitch;
+  float interior;
+  float ends;
+  explicit Rfft(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        spectrum(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        length(i64(w[7])),
+        points(i64(w[8])),
+        size(i64(w[9])),
+        areas(i64(w[10])),
+        xPitch(i64(w[11])),
+        interior(float(w[12])),
+        ends(float(w[13])) {}
+};
+void rfft(const Rfft& a, Pool& pool);
+
+constexpr int kKernelCount = 71;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -1821,6 +2033,12 @@ inline const char* const kSignatures[] = {
     "ssd_step(inout f32 state, in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest)",
     "gated_rms_norm(in f32 x, in f32 z, in f32 weight, out f32 y, out f32 statistics?; int rows, int columns, int groups, int xPitch, int zPitch, float epsilon, flag normFirst)",
     "gated_rms_norm_backward(in f32 x, in f32 z, in f32 weight, in f32 statistics, in f32 dy, out f32 dx?, out f32 dz?, out f32 dweight?, out f32 partials?; int rows, int columns, int groups, int xPitch, int zPitch, int dyPitch, flag normFirst, int blocks)",
+    "fft(in f32 real, in f32 imaginary, in f32 table, in f32 chirp?, out f32 realOut, out f32 imaginaryOut, out f32 work; int batch, int length, int features, int size, int areas, int realPitch, int imaginaryPitch, flag inverse, float scale)",
+    "fft_conv(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, out f32 y, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas)",
+    "fft_conv_backward(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, in f32 dy, out f32 dx?, out f32 dkernel?, out f32 dD?, out f32 dreverseKernel?, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas, int dyPitch, int spans)",
+    "fft_table(out f32 table; int count, int denominator, flag squared)",
+    "irfft(in f32 spectrum, in f32 table, in f32 chirp?, in f32 half?, out f32 y, out f32 work; int rows, int length, int points, int size, int areas, float interior, float ends)",
+    "rfft(in f32 x, in f32 table, in f32 chirp?, in f32 half?, out f32 spectrum, out f32 work; int rows, int length, int points, int size, int areas, int xPitch, float interior, float ends)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -1889,6 +2107,12 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { ssd_step(SsdStep(w), pool); },
     [](const double* w, Pool& pool) { gated_rms_norm(GatedRmsNorm(w), pool); },
     [](const double* w, Pool& pool) { gated_rms_norm_backward(GatedRmsNormBackward(w), pool); },
+    [](const double* w, Pool& pool) { fft(Fft(w), pool); },
+    [](const double* w, Pool& pool) { fft_conv(FftConv(w), pool); },
+    [](const double* w, Pool& pool) { fft_conv_backward(FftConvBackward(w), pool); },
+    [](const double* w, Pool& pool) { fft_table(FftTable(w), pool); },
+    [](const double* w, Pool& pool) { irfft(Irfft(w), pool); },
+    [](const double* w, Pool& pool) { rfft(Rfft(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -1925,6 +2149,12 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
