@@ -8,6 +8,7 @@ import { cases as complex } from './complex/cases.js';
 import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
+import { cases as fft } from './fft/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as ltiScan } from './lti-scan/cases.js';
@@ -34,6 +35,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'cross-entropy': crossEntropy,
   elementwise,
   embedding,
+  fft,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   'lti-scan': ltiScan,

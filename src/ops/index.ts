@@ -30,6 +30,9 @@ export {
 export type { GateActivation } from './elementwise/functions.js';
 export { gated } from './elementwise/gated.js';
 export { embedding, type EmbeddingOptions } from './embedding/embedding.js';
+export { fftConv, type FftConvOptions } from './fft/fft-conv.js';
+export { fft, type ComplexPair } from './fft/fft.js';
+export { irfft, rfft } from './fft/real-fft.js';
 export { gatedRmsNorm, type GatedNormOptions } from './gated-norm/gated-norm.js';
 export { layerNorm } from './layer-norm/layer-norm.js';
 export { linear } from './matmul/linear.js';

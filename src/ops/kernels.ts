@@ -9,6 +9,7 @@ import * as complex from './complex/kernels.js';
 import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
+import * as fft from './fft/kernels.js';
 import * as gatedNorm from './gated-norm/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
 import * as ltiScan from './lti-scan/kernels.js';
@@ -48,6 +49,7 @@ export const kernels: readonly Kernel[] = [
   vandermonde,
   cauchy,
   ltiScan,
+  fft,
   normLinear,
   blockStep,
 ].flatMap((module: object) => Object.values(module) as Kernel[]);

@@ -6,9 +6,6 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-// Loops that must not share registers with their callers.
-#define ELAPID_NOINLINE __attribute__((noinline))
-
 // Positions of a page, and keys of a tile.
 constexpr i64 kPage = 64;
 // Rows and vectors of the sums that are held in registers; rows divide kPage and kPanel.

@@ -22,8 +22,8 @@ struct Nodes {
     }
   }
 
-  ELAPID_INLINE Complex factor(i64 k) const {
-    return weighted ? Complex{cosine[k], 0.0} : Complex{0.5 * cosine[k], 0.5 * sine[k]};
+  ELAPID_INLINE ComplexDouble factor(i64 k) const {
+    return weighted ? ComplexDouble{cosine[k], 0.0} : ComplexDouble{0.5 * cosine[k], 0.5 * sine[k]};
   }
 };
 
@@ -35,7 +35,7 @@ void cauchy(const Cauchy& a, Pool& pool) {
         const i64 row = r * a.features + h;
         double re[kNodes] = {}, im[kNodes] = {};
         for (i64 n = 0; n < a.states; n++) {
-          const Complex v = complex_at(a.v, row * a.states + n), rate = complex_at(a.a, h * a.states + n) * 0.5;
+          const ComplexDouble v = complex_at(a.v, row * a.states + n), rate = complex_at(a.a, h * a.states + n) * 0.5;
           for (i64 k = 0; k < nodes.count; k++) {
             const double x = -nodes.cosine[k] * rate.re, shift = nodes.cosine[k] * rate.im;
             const double y = nodes.sine[k] - shift, z = nodes.sine[k] + shift;
@@ -44,7 +44,7 @@ void cauchy(const Cauchy& a, Pool& pool) {
             im[k] += (v.im * x - v.re * y) * near - (v.im * x + v.re * z) * far;
           }
         }
-        for (i64 k = 0; k < nodes.count; k++) put_complex(a.y, row * a.nodes + first + k, nodes.factor(k) * Complex{re[k], im[k]});
+        for (i64 k = 0; k < nodes.count; k++) put_complex(a.y, row * a.nodes + first + k, nodes.factor(k) * ComplexDouble{re[k], im[k]});
       }
     }
   });
@@ -52,23 +52,23 @@ void cauchy(const Cauchy& a, Pool& pool) {
 
 // Of a feature's state n and row: the gradient by v, and its share of that by a.
 struct CauchySums {
-  Complex value, slope;
+  ComplexDouble value, slope;
 
-  void add(const Nodes& nodes, const float* dy, Complex v, Complex rate) {
+  void add(const Nodes& nodes, const float* dy, ComplexDouble v, ComplexDouble rate) {
     double re = 0.0, im = 0.0, slope_re = 0.0, slope_im = 0.0;
     for (i64 k = 0; k < nodes.count; k++) {
-      const Complex d = complex_at(dy, nodes.first + k) * conjugate(nodes.factor(k));
+      const ComplexDouble d = complex_at(dy, nodes.first + k) * conjugate(nodes.factor(k));
       const double x = -nodes.cosine[k] * rate.re, shift = nodes.cosine[k] * rate.im;
-      const Complex near = inverse({x, nodes.sine[k] - shift}), far = inverse({x, nodes.sine[k] + shift});
-      const Complex first = d * conjugate(near), second = conjugate(d * conjugate(far));
+      const ComplexDouble near = inverse({x, nodes.sine[k] - shift}), far = inverse({x, nodes.sine[k] + shift});
+      const ComplexDouble first = d * conjugate(near), second = conjugate(d * conjugate(far));
       re += first.re + second.re;
       im += first.im + second.im;
-      const Complex by_first = first * conjugate(v * near), by_second = second * (conjugate(v) * far);
+      const ComplexDouble by_first = first * conjugate(v * near), by_second = second * (conjugate(v) * far);
       slope_re += nodes.cosine[k] * (by_first.re + by_second.re);
       slope_im += nodes.cosine[k] * (by_first.im + by_second.im);
     }
-    value = value + Complex{re, im};
-    slope = slope + Complex{0.5 * slope_re, 0.5 * slope_im};
+    value = value + ComplexDouble{re, im};
+    slope = slope + ComplexDouble{0.5 * slope_re, 0.5 * slope_im};
   }
 };
 

@@ -1,4 +1,4 @@
-// Complex numbers, element by element.
+// ComplexDouble numbers, element by element.
 #include "../../backend/cpu/native/complex.h"
 #include "../../backend/cpu/native/kernel.h"
 
@@ -28,7 +28,7 @@ void complex_multiply(const ComplexMultiply& a, Pool& pool) {
 void complex_unary(const ComplexUnary& a, Pool& pool) {
   each_block(pool, a.count, 512, [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; i++) {
-      Complex x = complex_at(a.x, i);
+      ComplexDouble x = complex_at(a.x, i);
       if (a.function == kComplexPhi) {
         put_complex(a.y, i, phi_complex(x).value);
         continue;
@@ -42,8 +42,8 @@ void complex_unary(const ComplexUnary& a, Pool& pool) {
 void complex_unary_backward(const ComplexUnaryBackward& a, Pool& pool) {
   each_block(pool, a.count, 512, [&](i64 begin, i64 end) {
     for (i64 i = begin; i < end; i++) {
-      Complex x = complex_at(a.x, i);
-      const Complex d = complex_at(a.dy, i);
+      ComplexDouble x = complex_at(a.x, i);
+      const ComplexDouble d = complex_at(a.dy, i);
       if (a.function == kComplexPhi) {
         put_complex(a.dx, i, d * conjugate(phi_complex(x).slope));
         continue;

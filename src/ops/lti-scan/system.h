@@ -28,7 +28,7 @@ struct Plane {
       to[2 * n + 1] = im[n];
     }
   }
-  void put(i64 n, Complex z) const {
+  void put(i64 n, ComplexDouble z) const {
     re[n] = float(z.re);
     im[n] = float(z.im);
   }
@@ -82,12 +82,12 @@ struct LtiSystem {
     time = wanted;
     const double tau = double(time);
     for (i64 n = 0; n < states; n++) {
-      const Complex z = complex_at(rates, n) * tau, b = complex_at(weights, n);
+      const ComplexDouble z = complex_at(rates, n) * tau, b = complex_at(weights, n);
       Phi phi;
       if (rule == kHold) {
         phi = phi_complex(z);
       } else {
-        phi.value = inverse(Complex{1.0, 0.0} - z * 0.5);
+        phi.value = inverse(ComplexDouble{1.0, 0.0} - z * 0.5);
         phi.slope = phi.value * phi.value * 0.5;
       }
       change.put(n, z * phi.value);

@@ -4,9 +4,6 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
-// The loops over steps stay functions of their own: inlined into their callers they would share registers with them.
-#define ELAPID_NOINLINE __attribute__((noinline))
-
 // Channels of a block at most; with N ≤ 2048 (checked by the op) every scratch array fits.
 constexpr i64 kMaxChannels = 64;
 

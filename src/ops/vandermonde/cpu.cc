@@ -11,11 +11,11 @@ constexpr int kPowers = 8;
 // The numbers eᵃ or (1 + a/2)/(1 − a/2) to the power 0 … kPowers − 1, and the step to the next kPowers.
 struct Powers {
   double re[kPowers], im[kPowers];
-  Complex step{1.0, 0.0};
+  ComplexDouble step{1.0, 0.0};
 
   Powers(const float* a, i64 i, bool bilinear) {
-    const Complex z = complex_at(a, i), half = z * 0.5, one{1.0, 0.0};
-    const Complex base = bilinear ? (one + half) * inverse(one - half) : exp_complex(z);
+    const ComplexDouble z = complex_at(a, i), half = z * 0.5, one{1.0, 0.0};
+    const ComplexDouble base = bilinear ? (one + half) * inverse(one - half) : exp_complex(z);
     for (int j = 0; j < kPowers; j++) {
       re[j] = step.re;
       im[j] = step.im;
@@ -45,7 +45,7 @@ void vandermonde(const Vandermonde& a, Pool& pool) {
         const i64 count = min(i64(kPowers), a.length - l);
         for (i64 r = 0; r < a.rows; r++) {
           const i64 row = r * a.features + h;
-          const Complex w = complex_at(a.w, row * a.states + n);
+          const ComplexDouble w = complex_at(a.w, row * a.states + n);
           float* const y = a.y + row * a.length + l;
           if (count == kPowers) {
             ELAPID_UNROLL
@@ -61,7 +61,7 @@ void vandermonde(const Vandermonde& a, Pool& pool) {
 
 // Σ dy·Āˡ and Σ l·dy·Āˡ of one state and row.
 struct PowerSums {
-  Complex sum, by_place;
+  ComplexDouble sum, by_place;
 
   PowerSums(Powers powers, const float* dy, i64 length) {
     double re[kPowers] = {}, im[kPowers] = {}, place_re[kPowers] = {}, place_im[kPowers] = {};
@@ -84,8 +84,8 @@ struct PowerSums {
       place_im[j] += place * powers.im[j];
     }
     for (int j = 0; j < kPowers; j++) {
-      sum = sum + Complex{re[j], im[j]};
-      by_place = by_place + Complex{place_re[j], place_im[j]};
+      sum = sum + ComplexDouble{re[j], im[j]};
+      by_place = by_place + ComplexDouble{place_re[j], place_im[j]};
     }
   }
 };
@@ -95,7 +95,7 @@ void vandermonde_backward(const VandermondeBackward& a, Pool& pool) {
     for (i64 n = 0; n < a.states; n++) {
       const i64 i = h * a.states + n;
       const Powers powers(a.a, i, a.bilinear);
-      Complex total;
+      ComplexDouble total;
       for (i64 r = 0; r < a.rows; r++) {
         const i64 row = r * a.features + h, j = row * a.states + n;
         const PowerSums sums(powers, a.dy + row * a.length, a.length);
@@ -103,9 +103,9 @@ void vandermonde_backward(const VandermondeBackward& a, Pool& pool) {
         total = total + complex_at(a.w, j) * sums.by_place;
       }
       if (a.da == nullptr) continue;
-      const Complex z = complex_at(a.a, i);
+      const ComplexDouble z = complex_at(a.a, i);
       // d ln Ā / da
-      if (a.bilinear) total = total * inverse(Complex{1.0, 0.0} - z * z * 0.25);
+      if (a.bilinear) total = total * inverse(ComplexDouble{1.0, 0.0} - z * z * 0.25);
       put_complex(a.da, i, conjugate(total));
     }
   });

@@ -1,25 +1,25 @@
-// Complex numbers in double precision, one at a time: for what is worked out once a state, where float32 would lose the digits of long sequences.
+// ComplexDouble numbers in double precision, one at a time: for what is worked out once a state, where float32 would lose the digits of long sequences.
 #pragma once
 #include "simd.h"
 
 namespace elapid {
 namespace ELAPID_TARGET {
 
-struct Complex {
+struct ComplexDouble {
   double re = 0.0, im = 0.0;
 };
 
-ELAPID_INLINE Complex complex_at(const float* p, i64 i) { return {double(p[2 * i]), double(p[2 * i + 1])}; }
-ELAPID_INLINE void put_complex(float* p, i64 i, Complex z) {
+ELAPID_INLINE ComplexDouble complex_at(const float* p, i64 i) { return {double(p[2 * i]), double(p[2 * i + 1])}; }
+ELAPID_INLINE void put_complex(float* p, i64 i, ComplexDouble z) {
   p[2 * i] = float(z.re);
   p[2 * i + 1] = float(z.im);
 }
-ELAPID_INLINE Complex conjugate(Complex z) { return {z.re, -z.im}; }
-ELAPID_INLINE Complex operator+(Complex a, Complex b) { return {a.re + b.re, a.im + b.im}; }
-ELAPID_INLINE Complex operator-(Complex a, Complex b) { return {a.re - b.re, a.im - b.im}; }
-ELAPID_INLINE Complex operator*(Complex a, Complex b) { return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
-ELAPID_INLINE Complex operator*(Complex a, double b) { return {a.re * b, a.im * b}; }
-ELAPID_INLINE Complex inverse(Complex z) {
+ELAPID_INLINE ComplexDouble conjugate(ComplexDouble z) { return {z.re, -z.im}; }
+ELAPID_INLINE ComplexDouble operator+(ComplexDouble a, ComplexDouble b) { return {a.re + b.re, a.im + b.im}; }
+ELAPID_INLINE ComplexDouble operator-(ComplexDouble a, ComplexDouble b) { return {a.re - b.re, a.im - b.im}; }
+ELAPID_INLINE ComplexDouble operator*(ComplexDouble a, ComplexDouble b) { return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
+ELAPID_INLINE ComplexDouble operator*(ComplexDouble a, double b) { return {a.re * b, a.im * b}; }
+ELAPID_INLINE ComplexDouble inverse(ComplexDouble z) {
   const double below = 1.0 / (z.re * z.re + z.im * z.im);
   return {z.re * below, -z.im * below};
 }
@@ -41,7 +41,7 @@ inline double exp_double(double x) {
 }
 
 // cos x + i·sin x, to the last digits or so for |x| < 10⁶; beyond, what is left of x's digits.
-inline Complex turn_double(double x) {
+inline ComplexDouble turn_double(double x) {
   if (!(x > -1e15 && x < 1e15)) return {__builtin_nan(""), __builtin_nan("")};
   const double n = nearest(x * 0.63661977236758134308);
   const double r = (x - n * 1.57079632673412561417e+00) - n * 6.07710050650619224932e-11, z = r * r;
@@ -59,17 +59,17 @@ inline Complex turn_double(double x) {
   }
 }
 
-inline Complex exp_complex(Complex z) { return turn_double(z.im) * exp_double(z.re); }
+inline ComplexDouble exp_complex(ComplexDouble z) { return turn_double(z.im) * exp_double(z.re); }
 
 // (e^z − 1) / z and its derivative: within the unit circle by their series, where the differences would cancel.
 struct Phi {
-  Complex value, slope;
+  ComplexDouble value, slope;
 };
-inline Phi phi_complex(Complex z) {
+inline Phi phi_complex(ComplexDouble z) {
   if (z.re * z.re + z.im * z.im < 1.0) {
     // 1 + z/2·(1 + z/3·(1 + …)), and Σ (k + 1)·zᵏ / (k + 2)!.
-    Complex value{1.0, 0.0}, slope, power{1.0, 0.0};
-    for (int k = 18; k >= 2; k--) value = Complex{1.0, 0.0} + value * z * (1.0 / double(k));
+    ComplexDouble value{1.0, 0.0}, slope, power{1.0, 0.0};
+    for (int k = 18; k >= 2; k--) value = ComplexDouble{1.0, 0.0} + value * z * (1.0 / double(k));
     double factorial = 1.0;
     for (int k = 0; k < 18; k++) {
       factorial *= double(k + 1);
@@ -78,7 +78,7 @@ inline Phi phi_complex(Complex z) {
     }
     return {value, slope};
   }
-  const Complex e = exp_complex(z), under = inverse(z), value = (e - Complex{1.0, 0.0}) * under;
+  const ComplexDouble e = exp_complex(z), under = inverse(z), value = (e - ComplexDouble{1.0, 0.0}) * under;
   return {value, (e - value) * under};
 }
 

@@ -2053,7 +2053,219 @@ struct LtiStep {
 };
 void lti_step(const LtiStep& a, Pool& pool);
 
-constexpr int kKernelCount = 75;
+struct Fft {
+  const float* real;
+  const float* imaginary;
+  const float* table;
+  const float* chirp;  // may be null
+  float* realOut;
+  float* imaginaryOut;
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 features;
+  i64 size;
+  i64 areas;
+  i64 realPitch;
+  i64 imaginaryPitch;
+  bool inverse;
+  float scale;
+  explicit Fft(const double* w)
+      : real(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        imaginary(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        realOut(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        imaginaryOut(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        batch(i64(w[7])),
+        length(i64(w[8])),
+        features(i64(w[9])),
+        size(i64(w[10])),
+        areas(i64(w[11])),
+        realPitch(i64(w[12])),
+        imaginaryPitch(i64(w[13])),
+        inverse(w[14] != 0),
+        scale(float(w[15])) {}
+};
+void fft(const Fft& a, Pool& pool);
+
+struct FftConv {
+  const float* x;
+  const float* kernel;
+  const float* D;  // may be null
+  const float* reverseKernel;  // may be null
+  const float* table;
+  float* y;
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 features;
+  i64 taps;
+  i64 reverseTaps;
+  i64 xPitch;
+  i64 kernelPitch;
+  i64 skipPitch;
+  i64 reversePitch;
+  i64 points;
+  i64 areas;
+  explicit FftConv(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        batch(i64(w[7])),
+        length(i64(w[8])),
+        channels(i64(w[9])),
+        features(i64(w[10])),
+        taps(i64(w[11])),
+        reverseTaps(i64(w[12])),
+        xPitch(i64(w[13])),
+        kernelPitch(i64(w[14])),
+        skipPitch(i64(w[15])),
+        reversePitch(i64(w[16])),
+        points(i64(w[17])),
+        areas(i64(w[18])) {}
+};
+void fft_conv(const FftConv& a, Pool& pool);
+
+struct FftConvBackward {
+  const float* x;
+  const float* kernel;
+  const float* D;  // may be null
+  const float* reverseKernel;  // may be null
+  const float* table;
+  const float* dy;
+  float* dx;  // may be null
+  float* dkernel;  // may be null
+  float* dD;  // may be null
+  float* dreverseKernel;  // may be null
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 features;
+  i64 taps;
+  i64 reverseTaps;
+  i64 xPitch;
+  i64 kernelPitch;
+  i64 skipPitch;
+  i64 reversePitch;
+  i64 points;
+  i64 areas;
+  i64 dyPitch;
+  i64 spans;
+  explicit FftConvBackward(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        dkernel(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        dD(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        dreverseKernel(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        batch(i64(w[11])),
+        length(i64(w[12])),
+        channels(i64(w[13])),
+        features(i64(w[14])),
+        taps(i64(w[15])),
+        reverseTaps(i64(w[16])),
+        xPitch(i64(w[17])),
+        kernelPitch(i64(w[18])),
+        skipPitch(i64(w[19])),
+        reversePitch(i64(w[20])),
+        points(i64(w[21])),
+        areas(i64(w[22])),
+        dyPitch(i64(w[23])),
+        spans(i64(w[24])) {}
+};
+void fft_conv_backward(const FftConvBackward& a, Pool& pool);
+
+struct FftTable {
+  float* table;
+  i64 count;
+  i64 denominator;
+  bool squared;
+  explicit FftTable(const double* w)
+      : table(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        count(i64(w[1])),
+        denominator(i64(w[2])),
+        squared(w[3] != 0) {}
+};
+void fft_table(const FftTable& a, Pool& pool);
+
+struct Irfft {
+  const float* spectrum;
+  const float* table;
+  const float* chirp;  // may be null
+  const float* half;  // may be null
+  float* y;
+  float* work;
+  i64 rows;
+  i64 length;
+  i64 points;
+  i64 size;
+  i64 areas;
+  float interior;
+  float ends;
+  explicit Irfft(const double* w)
+      : spectrum(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        length(i64(w[7])),
+        points(i64(w[8])),
+        size(i64(w[9])),
+        areas(i64(w[10])),
+        interior(float(w[11])),
+        ends(float(w[12])) {}
+};
+void irfft(const Irfft& a, Pool& pool);
+
+struct Rfft {
+  const float* x;
+  const float* table;
+  const float* chirp;  // may be null
+  const float* half;  // may be null
+  float* spectrum;
+  float* work;
+  i64 rows;
+  i64 length;
+  i64 points;
+  i64 size;
+  i64 areas;
+  i64 xPitch;
+  float interior;
+  float ends;
+  explicit Rfft(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        spectrum(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        length(i64(w[7])),
+        points(i64(w[8])),
+        size(i64(w[9])),
+        areas(i64(w[10])),
+        xPitch(i64(w[11])),
+        interior(float(w[12])),
+        ends(float(w[13])) {}
+};
+void rfft(const Rfft& a, Pool& pool);
+
+constexpr int kKernelCount = 81;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
@@ -2131,6 +2343,12 @@ inline const char* const kSignatures[] = {
     "lti_scan(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 kept?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int rule, int chunk)",
     "lti_scan_backward(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in i32 sequenceStarts?, in f32 kept, in f32 dy?, in f32 dFinalState?, out f32 du?, out f32 dChange, out f32 dInput, out f32 dC, out f32 dD?, out f32 dLeft?, out f32 dRight?, out f32 dInitialState?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int dyPitch, int rule, int chunk)",
     "lti_step(inout f32 state, in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, out f32 y; int batch, int features, int states, int channels, int rank, int uPitch)",
+    "fft(in f32 real, in f32 imaginary, in f32 table, in f32 chirp?, out f32 realOut, out f32 imaginaryOut, out f32 work; int batch, int length, int features, int size, int areas, int realPitch, int imaginaryPitch, flag inverse, float scale)",
+    "fft_conv(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, out f32 y, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas)",
+    "fft_conv_backward(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, in f32 dy, out f32 dx?, out f32 dkernel?, out f32 dD?, out f32 dreverseKernel?, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas, int dyPitch, int spans)",
+    "fft_table(out f32 table; int count, int denominator, flag squared)",
+    "irfft(in f32 spectrum, in f32 table, in f32 chirp?, in f32 half?, out f32 y, out f32 work; int rows, int length, int points, int size, int areas, float interior, float ends)",
+    "rfft(in f32 x, in f32 table, in f32 chirp?, in f32 half?, out f32 spectrum, out f32 work; int rows, int length, int points, int size, int areas, int xPitch, float interior, float ends)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -2209,6 +2427,12 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { lti_scan(LtiScan(w), pool); },
     [](const double* w, Pool& pool) { lti_scan_backward(LtiScanBackward(w), pool); },
     [](const double* w, Pool& pool) { lti_step(LtiStep(w), pool); },
+    [](const double* w, Pool& pool) { fft(Fft(w), pool); },
+    [](const double* w, Pool& pool) { fft_conv(FftConv(w), pool); },
+    [](const double* w, Pool& pool) { fft_conv_backward(FftConvBackward(w), pool); },
+    [](const double* w, Pool& pool) { fft_table(FftTable(w), pool); },
+    [](const double* w, Pool& pool) { irfft(Irfft(w), pool); },
+    [](const double* w, Pool& pool) { rfft(Rfft(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -2245,6 +2469,12 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,

@@ -24,6 +24,8 @@ typedef float vf __attribute__((vector_size(ELAPID_LANES * 4)));
 typedef i32 vi __attribute__((vector_size(ELAPID_LANES * 4)));
 
 #define ELAPID_INLINE inline __attribute__((always_inline))
+// Loops that must not share registers with their callers.
+#define ELAPID_NOINLINE __attribute__((noinline))
 
 ELAPID_INLINE vf load(const float* p) {
   vf v;
