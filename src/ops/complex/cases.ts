@@ -10,6 +10,11 @@ export const cases: readonly OperationCase[] = [
       reductionLength: 15,
     })),
   ),
+  {
+    name: 'multiply by y used twice, of fewer axes',
+    inputs: (random) => ({ x: normal(random, [1, 7, 2]), y: normal(random, [7, 2]) }),
+    run: (input) => [complexMultiply(input('x'), complexMultiply(input('y'), input('y')))],
+  },
   ...[
     { shift: 0, epsilon: 0 },
     { shift: 1, epsilon: 0 },

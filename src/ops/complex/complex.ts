@@ -43,7 +43,7 @@ export function complexMultiply(x: Tensor, y: Tensor, { conjugate = false }: { r
         if (!needed[1]) return [dx, null];
         const each = conjugate ? product(saved.left, d, true) : product(d, saved.left, true);
         const { shape, size } = saved.right;
-        return [dx, each.size === size ? each : reshape(sum(reshape(each, [each.size / size, size]), 0), shape)];
+        return [dx, reshape(each.size === size ? each : sum(reshape(each, [each.size / size, size]), 0), shape)];
       },
     });
     return z;
