@@ -1,5 +1,5 @@
 /** The model families that the conformance suite and the goldens run: a family more is a row more. */
-import { bambaFamily, falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mamba2Family, mambaFamily, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
+import { bambaFamily, falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mamba2Family, mambaFamily, s4dFamily, s4Family, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
@@ -164,4 +164,26 @@ const gru: FamilyRow = {
   goldens: [],
 };
 
-export const families: readonly FamilyRow[] = [mamba, falconMamba, mamba2, bamba, transformer, gptNeox, gru];
+const s4d: FamilyRow = {
+  name: 's4d',
+  make: (backend, options = {}) =>
+    lively(s4dFamily, { ...s4dFamily.configOf({ vocabularySize: 23, dModel: 15, layers: 2, dState: 10, embeddingDeviation: 0.5 }), ...options }, backend),
+  variants: [
+    { options: {} },
+    { options: { init: 'diag-inv', discretization: 'bilinear', channels: 2, sets: 5, dtTransform: 'softplus', dtTied: false, tiedHead: false } },
+    { options: { init: 'diag-real', real: true, dState: 7 } },
+  ],
+  otherState: { dState: 6 },
+  goldens: [],
+};
+
+const s4: FamilyRow = {
+  name: 's4',
+  make: (backend, options = {}) =>
+    lively(s4Family, { ...s4Family.configOf({ vocabularySize: 23, dModel: 13, layers: 2, dState: 10, embeddingDeviation: 0.5 }), ...options }, backend),
+  variants: [{ options: {} }, { options: { init: 'legt', channels: 2, dtTransform: 'softplus' } }],
+  otherState: { dState: 6 },
+  goldens: [],
+};
+
+export const families: readonly FamilyRow[] = [mamba, falconMamba, mamba2, bamba, transformer, gptNeox, gru, s4d, s4];

@@ -57,16 +57,21 @@ export type S4Options = Pick<S4Config, 'dModel'> & Partial<Omit<S4Config, 'rank'
 
 const isDiagonal = (init: string): boolean => init.startsWith('diag-');
 
-/** @throws ArgumentError when the sizes cannot be */
-export function s4Config(options: S4Options): S4Config {
+/** A config with the defaults for what was not given; nothing is checked. */
+export function s4Defaults(options: S4Options): S4Config {
   const { init = 'diag-lin' } = options;
   const diagonal = isDiagonal(init);
-  const config: S4Config = {
+  return {
     ...{ dState: 64, channels: 1, sets: diagonal ? options.dModel : 1, discretization: diagonal ? 'zoh' : 'bilinear', dss: false, dtTransform: 'exp', dtMin: 0.001, dtMax: 0.1 },
     ...{ dtTied: true, real: false, bidirectional: false, kernelLength: 0, gate: 0, gateActivation: 'gelu', multActivation: 'none', activation: 'gelu', output: 'glu' },
     ...options,
     ...{ init, rank: diagonal ? 0 : init === 'legt' ? 2 : 1 },
   };
+}
+
+/** @throws ArgumentError when the sizes cannot be */
+export function s4Config(options: S4Options): S4Config {
+  const config = s4Defaults(options);
   const problem = s4Problem(config);
   if (problem !== undefined) throw new ArgumentError({ operation: 's4Config', ...problem });
   return config;
@@ -94,7 +99,7 @@ export function s4Problem(config: S4Config): ArgumentProblem | undefined {
   }
   if (!['glu', 'linear', 'none'].includes(config.output)) return problem('output', "'glu', 'linear' or 'none'", config.output);
   const isS4 = !isDiagonal(init);
-  if (rank !== (isS4 ? (init === 'legt' ? 2 : 1) : 0)) return problem('rank', 'that of init', rank);
+  if (rank !== s4Defaults({ dModel, init }).rank) return problem('rank', 'that of init', rank);
   if (isS4 && discretization !== 'bilinear') return problem('discretization', "'bilinear', as S4 is always made discrete", discretization);
   if (real && init !== 'diag-real') return problem('init', "'diag-real', for states that are real", init);
   if (isS4 && dss) return problem('dss', 'false, where A is more than diagonal', dss);
