@@ -9,7 +9,7 @@ interface AnyColumns {
   readonly size: number;
   readonly columns: number;
   readonly buffers: readonly (string | GpuBinding)[];
-  /** WGSL function `read(group: u32, point: u32, column: u32) -> vec2<f32>`. */
+  /** WGSL function `input_at(group: u32, point: u32, column: u32) -> vec2<f32>`. */
   readonly read: string;
 }
 
@@ -27,7 +27,7 @@ function transformed({ groups, points, size, columns, buffers, read }: AnyColumn
   const scratch = { z: { dtype: 'f32' as const, size: 2 * groups * size * columns } };
   if (points === size) {
     return {
-      dispatches: transforms({ ...base, variant: 'read', buffers, functions: read, load: 'read(group, point, column)' }, false),
+      dispatches: transforms({ ...base, variant: 'read', buffers, functions: read, load: 'input_at(group, point, column)' }, false),
       scratch,
       result: {
         functions: `${complexCode} fn result(group: u32, k: u32, column: u32) -> vec2<f32> { return ${number(reversed('k', bits))}; }`,
@@ -58,7 +58,7 @@ function transformed({ groups, points, size, columns, buffers, read }: AnyColumn
             ${read}
             fn chirped(group: u32, point: u32, column: u32) -> vec2<f32> {
               if (point >= ${points}u) { return vec2<f32>(0.0); }
-              return ${chirped('read(group, point, column)')};
+              return ${chirped('input_at(group, point, column)')};
             }`,
           load: 'chirped(group, point, column)',
         },
@@ -95,7 +95,7 @@ export const rfftGpu: GpuKernel<Tables | 'x' | 'spectrum', RealParameters | 'xPi
   const even = has('half');
   const { dispatches, scratch, result } = transformed({
     ...{ groups: 1, points, size, columns: rows, buffers: ['x'] },
-    read: `fn read(group: u32, point: u32, column: u32) -> vec2<f32> {
+    read: `fn input_at(group: u32, point: u32, column: u32) -> vec2<f32> {
       return vec2<f32>(${even ? `${x('2u * point')}, ${x('2u * point + 1u')}` : `${x('point')}, 0.0`});
     }`,
   });
@@ -141,7 +141,7 @@ export const irfftGpu: GpuKernel<Tables | 'spectrum' | 'y', RealParameters> = ({
         if (k == 0u || 2u * k == p.length) { return vec2<f32>(p.ends * value.x, 0.0); }
         return 0.5 * p.interior * value;
       }
-      fn read(group: u32, point: u32, column: u32) -> vec2<f32> {
+      fn input_at(group: u32, point: u32, column: u32) -> vec2<f32> {
         ${
           even
             ? `let a = weighted(point, column);
@@ -179,7 +179,7 @@ export const fftGpu: GpuKernel<
   const turned = (value: string) => (inverse ? `swapped(${value})` : value);
   const { dispatches, scratch, result } = transformed({
     ...{ groups: batch, points: length, size, columns: features, buffers: ['real', 'imaginary'] },
-    read: `fn read(group: u32, point: u32, column: u32) -> vec2<f32> {
+    read: `fn input_at(group: u32, point: u32, column: u32) -> vec2<f32> {
       let row = group * p.length + point;
       return ${turned('vec2<f32>(real[p.real_at + row * p.realPitch + column], imaginary[p.imaginary_at + row * p.imaginaryPitch + column])')};
     }`,

@@ -73,10 +73,10 @@ function filterSpectra({ parameters, has }: Launch): GpuDispatch[] {
       functions: `
         fn tap(c: u32, h: u32, j: u32) -> f32 {
           var value = 0.0;
-          let filter = c * p.features + h;
-          if (j < p.taps) { value = kernel[p.kernel_at + filter * p.kernelPitch + j]; }
+          let row = c * p.features + h;
+          if (j < p.taps) { value = kernel[p.kernel_at + row * p.kernelPitch + j]; }
           ${has('D') ? 'if (j == 0u) { value += D[p.D_at + c * p.skipPitch + h]; }' : ''}
-          ${has('reverseKernel') ? `if (j >= ${reals}u - p.reverseTaps) { value = reverseKernel[p.reverseKernel_at + filter * p.reversePitch + ${reals - 1}u - j]; }` : ''}
+          ${has('reverseKernel') ? `if (j >= ${reals}u - p.reverseTaps) { value = reverseKernel[p.reverseKernel_at + row * p.reversePitch + ${reals - 1}u - j]; }` : ''}
           return value * ${0.25 / points};
         }`,
       load: 'vec2<f32>(tap(group, column, 2u * point), tap(group, column, 2u * point + 1u))',
@@ -251,13 +251,13 @@ export const fftConvBackwardGpu: GpuKernel<Operands | Gradients, Sizes | Pitches
         ];
       }),
       ...(filters ? transforms({ variant: 'gradients', buffer: 'work', begin: sums, groups: channels, points, columns: features }, true) : []),
-      ...gradient('dkernel', channels * features * taps, 'let filter = i / p.taps; let t = i % p.taps;', real('filter', 't')),
+      ...gradient('dkernel', channels * features * taps, 'let row = i / p.taps; let t = i % p.taps;', real('row', 't')),
       ...gradient('dD', channels * features, '', real('i', '0u')),
       ...gradient(
         'dreverseKernel',
         channels * features * reverseTaps,
-        `let filter = i / p.reverseTaps; let t = ${2 * points - 1}u - i % p.reverseTaps;`,
-        real('filter', 't'),
+        `let row = i / p.reverseTaps; let t = ${2 * points - 1}u - i % p.reverseTaps;`,
+        real('row', 't'),
       ),
     ],
     scratch: {
