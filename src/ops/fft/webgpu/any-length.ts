@@ -27,7 +27,7 @@ function transformed({ groups, points, size, columns, buffers, read }: AnyColumn
   const scratch = { z: { dtype: 'f32' as const, size: 2 * groups * size * columns } };
   if (points === size) {
     return {
-      dispatches: transforms({ ...base, variant: 'read', buffers, functions: read, load: 'input_at(group, point, column)' }, false),
+      dispatches: transforms({ ...base, variant: `read ${points}`, buffers, functions: read, load: 'input_at(group, point, column)' }, false),
       scratch,
       result: {
         functions: `${complexCode} fn result(group: u32, k: u32, column: u32) -> vec2<f32> { return ${number(reversed('k', bits))}; }`,
@@ -40,7 +40,7 @@ function transformed({ groups, points, size, columns, buffers, read }: AnyColumn
     dispatches: [
       ...transforms(
         {
-          ...{ variant: 'filter', buffer: 'filter_spectrum', groups: 1, points: size, columns: 1, buffers: [pairs('chirp')] },
+          ...{ variant: `filter ${points}`, buffer: 'filter_spectrum', groups: 1, points: size, columns: 1, buffers: [pairs('chirp')] },
           functions: `
             fn filter_at(point: u32) -> vec2<f32> {
               let k = min(point, ${size}u - point);
@@ -53,7 +53,7 @@ function transformed({ groups, points, size, columns, buffers, read }: AnyColumn
       ),
       ...transforms(
         {
-          ...{ ...base, variant: 'read', buffers: [...buffers, pairs('chirp')] },
+          ...{ ...base, variant: `read ${points}`, buffers: [...buffers, pairs('chirp')] },
           functions: `
             ${read}
             fn chirped(group: u32, point: u32, column: u32) -> vec2<f32> {
@@ -72,7 +72,7 @@ function transformed({ groups, points, size, columns, buffers, read }: AnyColumn
         functions: complexCode,
         body: `z[i] = multiplied(z[i], filter_spectrum[i / p.columns % ${size}u]);`,
       }),
-      ...transforms({ ...base, variant: 'chirped' }, true),
+      ...transforms({ ...base, variant: `chirped ${points}` }, true),
     ],
     scratch: { ...scratch, filter_spectrum: { dtype: 'f32', size: 2 * size } },
     result: {

@@ -163,8 +163,7 @@ export const fftConvBackwardGpu: GpuKernel<Operands | Gradients, Sizes | Pitches
   const most = Math.max(...rounds.map(({ count }) => count));
   const pairsOf = pairCount(points);
   // Behind the filters' spectra.
-  const sums = `${channels * points}u * p.features`;
-  const scale = 0.25 / points;
+  const sums = 'p.channels * p.points * p.features';
   const inputsOf = (name: 'x' | 'dy', { first, count }: { first: number; count: number }) =>
     transforms(
       {
@@ -178,7 +177,7 @@ export const fftConvBackwardGpu: GpuKernel<Operands | Gradients, Sizes | Pitches
   const common = { numbers: { pairs: pairsOf }, functions: filterCode };
   const gradient = (name: Gradients, count: number, index: string, value: string): GpuDispatch[] =>
     has(name)
-      ? [perElement({ variant: name, count, buffers: [pairs('work', 'read'), name], body: `${index} ${name}[p.${name}_at + i] = ${value} * ${scale};` })]
+      ? [perElement({ variant: name, count, buffers: [pairs('work', 'read'), name], body: `${index} ${name}[p.${name}_at + i] = ${value} * (0.25 / f32(p.points));` })]
       : [];
   const real = (filter: string, t: string): string =>
     `work[${sums} + (${filter} / p.features * p.points + (${t}) / 2u) * p.features + ${filter} % p.features][(${t}) % 2u]`;
@@ -256,7 +255,7 @@ export const fftConvBackwardGpu: GpuKernel<Operands | Gradients, Sizes | Pitches
       ...gradient(
         'dreverseKernel',
         channels * features * reverseTaps,
-        `let row = i / p.reverseTaps; let t = ${2 * points - 1}u - i % p.reverseTaps;`,
+        `let row = i / p.reverseTaps; let t = 2u * p.points - 1u - i % p.reverseTaps;`,
         real('row', 't'),
       ),
     ],
