@@ -1,4 +1,5 @@
 // All rows, in the order they are run.
+import { fftRows } from './fft.mjs';
 import { modelRows, threadRows } from './models.mjs';
 import { operationRows } from './operations.mjs';
 import { rooflineRows } from './roofline.mjs';
@@ -6,4 +7,4 @@ import { lengthRows } from './scaling.mjs';
 import { scanThreads, singleRows } from './single.mjs';
 
 /** @type {readonly import('../lib/row.mjs').Row[]} */
-export const rows = [...rooflineRows, ...modelRows, ...singleRows, ...operationRows, ...lengthRows, ...threadRows, scanThreads];
+export const rows = [...rooflineRows, ...modelRows, ...singleRows, ...operationRows, ...fftRows, ...lengthRows, ...threadRows, scanThreads];

@@ -116,6 +116,7 @@ function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): num
 /** Which kernels cannot be divided, and why that is so. */
 const undivided: Readonly<Record<string, string>> = {
   advance: 'adds to one number a sequence',
+  fft_table: 'makes the roots of one transform, 8 bytes a point',
   counted_scale: 'reads targets alone, 4 bytes a token',
   global_norm: 'its kernel for GPUs binds its input in parts',
   sample_tokens: 'draws for the sequences of a decoding step',

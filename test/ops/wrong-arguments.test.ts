@@ -120,6 +120,11 @@ const calls: Readonly<Record<string, Call>> = {
     ops.ssdStep(t['state'] as Tensor, t['x'] as Tensor, t['delta'] as Tensor, t['A'] as Tensor, t['B'] as Tensor, t['C'] as Tensor, {
       ...{ D: t['D?'], z: t['z?'], deltaBias: t['deltaBias?'] },
     })),
+  fftConv: call({ x: [[2, 5, 3]], kernel: [[2, 3, 4]], 'D?': [[2, 3]], 'reverseKernel?': [[2, 3, 2]] }, (t) =>
+    ops.fftConv(t['x'] as Tensor, t['kernel'] as Tensor, { D: t['D?'], reverseKernel: t['reverseKernel?'] })),
+  fft: call({ real: [[2, 5, 3]], imaginary: [[2, 5, 3]] }, (t) => ops.fft(t['real'] as Tensor, t['imaginary'] as Tensor)),
+  rfft: call(x, ({ x }) => ops.rfft(x as Tensor)),
+  irfft: call({ spectrum: [[2, 3, 2]] }, ({ spectrum }) => ops.irfft(spectrum as Tensor, 5)),
   gatedRmsNorm: call({ x: [[2, 3]], z: [[2, 3]], weight: [[3]] }, (t) => ops.gatedRmsNorm(t['x'] as Tensor, t['z'] as Tensor, t['weight'] as Tensor)),
   blockStep: call(
     {

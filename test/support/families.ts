@@ -180,7 +180,7 @@ const s4d: FamilyRow = {
 const s4: FamilyRow = {
   name: 's4',
   make: (backend, options = {}) =>
-    lively(s4Family, { ...s4Family.configOf({ vocabularySize: 23, dModel: 13, layers: 2, dState: 10, embeddingDeviation: 0.5 }), ...options }, backend),
+    lively(s4Family, { ...s4Family.configOf({ vocabularySize: 23, dModel: 21, layers: 2, dState: 10, embeddingDeviation: 0.5 }), ...options }, backend),
   variants: [{ options: {} }, { options: { init: 'legt', channels: 2, dtTransform: 'softplus' } }],
   otherState: { dState: 6 },
   goldens: [],

@@ -4,6 +4,12 @@
 namespace elapid {
 namespace ELAPID_TARGET {
 
+struct ComplexRows {
+  const float *re, *im;
+  i64 re_pitch, im_pitch;
+  ELAPID_INLINE Complex get(i64 t) const { return {load(re + t * re_pitch), load(im + t * im_pitch)}; }
+};
+
 void fft(const Fft& a, Pool& pool) {
   const AnyTransform plan(a, a.length);
   const i64 blocks = ceil_div(a.features, i64(kLanes));
@@ -21,8 +27,12 @@ void fft(const Fft& a, Pool& pool) {
       re_out = im_out, im_out = y;
       re_pitch = a.imaginaryPitch, im_pitch = a.realPitch;
     }
-    for (i64 t = 0; t < a.length; t++) store_point(z + t * kPoint, {load_first(re + t * re_pitch, features), load_first(im + t * im_pitch, features)});
-    plan.transform(z);
+    if (features == kLanes && plan.direct()) {
+      fft_forward_from(ComplexRows{re, im, re_pitch, im_pitch}, z, a.size, a.table);
+    } else {
+      for (i64 t = 0; t < a.length; t++) store_point(z + t * kPoint, {load_first(re + t * re_pitch, features), load_first(im + t * im_pitch, features)});
+      plan.transform(z);
+    }
     for (i64 k = 0; k < a.length; k++) {
       const Complex value = scaled(load_point(z + plan.place(k) * kPoint), a.scale);
       store_first(re_out + k * a.features, value.re, features);
@@ -35,17 +45,39 @@ void fft(const Fft& a, Pool& pool) {
 ELAPID_INLINE void sine_and_cosine(double x, double& sine, double& cosine) {
   const double y = x * x;
   double s = 0, c = 0;
+  ELAPID_UNROLL
   for (int i = 8; i >= 1; i--) {
-    s = (s + 1) * -y / double(2 * i * (2 * i + 1));
-    c = (c + 1) * -y / double(2 * i * (2 * i - 1));
+    s = (s + 1) * -y * (1.0 / double(2 * i * (2 * i + 1)));
+    c = (c + 1) * -y * (1.0 / double(2 * i * (2 * i - 1)));
   }
   sine = x * (s + 1);
   cosine = c + 1;
 }
 
+// Entries k … k + kLanes − 1 of a table over 2^bits ≥ 8: what is left of an eighth of a turn is exact, and the series are those of single precision.
+ELAPID_INLINE void roots_of_power(i64 k, int bits, float* to) {
+  vi turns;
+  for (int l = 0; l < kLanes; l++) turns[l] = i32(k) + l;
+  const vi eighth = turns >> (bits - 3) & 7, rest = turns & ((1 << (bits - 3)) - 1), odd = -(eighth & 1);
+  const vi from_axis = (rest & ~odd) | (((1 << (bits - 3)) - rest) & odd);
+  const vf x = __builtin_convertvector(from_axis, vf) * (0.78539816339744831f / float(1 << (bits - 3))), y = x * x;
+  const vf sine = x + x * y * (-1.6666667e-1f + y * (8.3333333e-3f + y * (-1.9841270e-4f + y * 2.7557319e-6f)));
+  const vf cosine = 1.0f + y * (-0.5f + y * (4.1666667e-2f + y * (-1.3888889e-3f + y * (2.4801587e-5f + y * -2.7557319e-7f))));
+  const vi steep = ((eighth + 1) & 2) != 0;
+  const vf re = steep ? sine : cosine, im = steep ? cosine : sine;
+  const vi left = (eighth >= 2) & (eighth < 6), lower = eighth >= 4;
+  const vf a = left ? -re : re, b = lower ? im : -im;
+  store(to, interleave_lower(a, b));
+  store(to + kLanes, interleave_upper(a, b));
+}
+
 void fft_table(const FftTable& a, Pool& pool) {
-  each_block(pool, a.count, 2048, [&](i64 begin, i64 end) {
-    for (i64 k = begin; k < end; k++) {
+  const bool power = !a.squared && a.denominator >= 8 && a.denominator <= i64(1) << 30 && (a.denominator & (a.denominator - 1)) == 0;
+  each_block(pool, a.count, 8192, [&](i64 begin, i64 end) {
+    i64 k = begin;
+    if (power)
+      for (const int bits = __builtin_ctzll(a.denominator); k + kLanes <= end; k += kLanes) roots_of_power(k, bits, a.table + 2 * k);
+    for (; k < end; k++) {
       const i64 turns = a.squared ? k % a.denominator * k % a.denominator : k % a.denominator;
       // An eighth of a turn and what is left of it; odd ones are measured from their end.
       const i64 eighth = 8 * turns / a.denominator, rest = 8 * turns - eighth * a.denominator;

@@ -49,12 +49,32 @@ ELAPID_NOINLINE inline void filter_spectrum(const float* input, const float* fil
       filter_pair<kTurned, kAdd>(input, filter, out, first + i, 2 * first - 1 - i, table, reversed_bits(first + i, bits));
 }
 
-// Rows of a time-major array as a sequence of `points` complex numbers, ended by zeros; and back.
-ELAPID_NOINLINE inline void conv_read(const float* x, i64 pitch, i64 length, i64 features, i64 points, float* z) {
+// Whole vectors of features of a time-major array, as complex numbers that are followed by zeros.
+struct ConvRows {
+  const float* x;
+  i64 pitch, length;
+  ELAPID_INLINE vf row(i64 t) const { return t < length ? load(x + t * pitch) : vf{}; }
+  ELAPID_INLINE Complex get(i64 m) const { return {row(2 * m), row(2 * m + 1)}; }
+};
+struct ConvResult {
+  float* y;
+  i64 pitch, length;
+  ELAPID_INLINE void put(i64 m, Complex a) const {
+    if (2 * m < length) store(y + 2 * m * pitch, a.re);
+    if (2 * m + 1 < length) store(y + (2 * m + 1) * pitch, a.im);
+  }
+};
+
+// The transform of the rows of a time-major array, and the way back.
+ELAPID_NOINLINE inline void conv_forward(const float* x, i64 pitch, i64 length, i64 features, i64 points, const float* table, float* z) {
+  if (features == kLanes) return fft_forward_from(ConvRows{x, pitch, length}, z, points, table);
   for (i64 t = 0; t < length; t++) store(z + t * kLanes, load_first(x + t * pitch, features));
   for (i64 t = length; t < 2 * points; t++) store(z + t * kLanes, vf{});
+  fft_forward(z, points, table);
 }
-ELAPID_NOINLINE inline void conv_write(const float* z, i64 length, i64 features, float* y, i64 pitch) {
+ELAPID_NOINLINE inline void conv_inverse(float* z, i64 points, const float* table, i64 length, i64 features, float* y, i64 pitch) {
+  if (features == kLanes) return fft_inverse_into(z, ConvResult{y, pitch, length}, points, table);
+  fft_inverse(z, points, table);
   for (i64 t = 0; t < length; t++) store_first(y + t * pitch, load(z + t * kLanes), features);
 }
 
@@ -101,13 +121,11 @@ void fft_conv(const FftConv& a, Pool& pool) {
   each_transform(pool, a.batch * blocks.count, a.points, a.areas, a.work + blocks.spectra, [&](i64 task, float* memory) {
     const i64 b = task / blocks.count, block = task % blocks.count, features = blocks.size(block), first = block * kLanes;
     const i64 outputs = a.channels * a.features;
-    conv_read(a.x + b * a.length * a.xPitch + first, a.xPitch, a.length, features, a.points, memory);
-    fft_forward(memory, a.points, a.table);
+    conv_forward(a.x + b * a.length * a.xPitch + first, a.xPitch, a.length, features, a.points, a.table, memory);
     for (i64 c = 0; c < a.channels; c++) {
       float* const out = c + 1 < a.channels ? memory + blocks.spectrum : memory;
       filter_spectrum<false, false>(memory, a.work + (c * blocks.count + block) * blocks.spectrum, out, a.points, a.table);
-      fft_inverse(out, a.points, a.table);
-      conv_write(out, a.length, features, a.y + b * a.length * outputs + c * a.features + first, outputs);
+      conv_inverse(out, a.points, a.table, a.length, features, a.y + b * a.length * outputs + c * a.features + first, outputs);
     }
   });
 }
@@ -130,12 +148,10 @@ void fft_conv_backward(const FftConvBackward& a, Pool& pool) {
     }
     for (i64 b = begin; b < end; b++) {
       if (filters) {
-        conv_read(a.x + b * a.length * a.xPitch + first, a.xPitch, a.length, features, a.points, x);
-        fft_forward(x, a.points, a.table);
+        conv_forward(a.x + b * a.length * a.xPitch + first, a.xPitch, a.length, features, a.points, a.table, x);
       }
       for (i64 c = 0; c < a.channels; c++) {
-        conv_read(a.dy + b * a.length * a.dyPitch + c * a.features + first, a.dyPitch, a.length, features, a.points, dy);
-        fft_forward(dy, a.points, a.table);
+        conv_forward(a.dy + b * a.length * a.dyPitch + c * a.features + first, a.dyPitch, a.length, features, a.points, a.table, dy);
         if (filters && b == begin) filter_spectrum<true, false>(dy, x, at(own_sums, c), a.points, a.table);
         else if (filters) filter_spectrum<true, true>(dy, x, at(own_sums, c), a.points, a.table);
         if (a.dx == nullptr) continue;
@@ -143,8 +159,7 @@ void fft_conv_backward(const FftConvBackward& a, Pool& pool) {
         else filter_spectrum<true, true>(dy, at(a.work, c), dx, a.points, a.table);
       }
       if (a.dx == nullptr) continue;
-      fft_inverse(dx, a.points, a.table);
-      conv_write(dx, a.length, features, a.dx + b * a.length * a.features + first, a.features);
+      conv_inverse(dx, a.points, a.table, a.length, features, a.dx + b * a.length * a.features + first, a.features);
     }
   });
   if (!filters) return;

@@ -1,12 +1,14 @@
 import { defineKernel, input, optionalInput, optionalOutput, output } from '../../tensor/index.js';
 import { added } from '../elementwise/added.js';
 import { convolve, eachFrequency, turn, type ConvExtents } from './reference.js';
+import { fftConvBackwardGpu, fftConvGpu, fftGpu, fftTableGpu, irfftGpu, rfftGpu } from './webgpu/index.js';
 
 /** table[k] = e^{−2πi·k/denominator}, with k² in place of k where `squared`; k = 0 … count − 1, as pairs of numbers. */
 export const fftTable = defineKernel('fft_table', {
   buffers: { table: output.f32 },
   parameters: { count: 'int', denominator: 'int', squared: 'flag' },
   operations: (p) => 2 * p.count,
+  webgpu: fftTableGpu,
   reference({ table }, { count, denominator, squared }) {
     for (let k = 0; k < count; k++) {
       const { cos, sin } = turn(squared ? k * k : k, denominator);
@@ -54,6 +56,7 @@ export const fftConv = defineKernel('fft_conv', {
   divisions: ({ length, xPitch, channels, features }) => [
     { along: 'batch', strides: { x: length * xPitch, y: length * channels * features } },
   ],
+  webgpu: fftConvGpu,
   reference({ x, kernel, D, reverseKernel, y }, p) {
     convolve(p, (b, t, c, h, s, from, j) => {
       const at = (b * p.length + t) * p.channels * p.features + c * p.features + h;
@@ -87,6 +90,7 @@ export const fftConvBackward = defineKernel('fft_conv_backward', {
       ...added('dkernel', 'dD', 'dreverseKernel'),
     },
   ],
+  webgpu: fftConvBackwardGpu,
   reference({ x, kernel, D, reverseKernel, dy, dx, dkernel, dD, dreverseKernel }, p) {
     for (const gradient of [dx, dkernel, dD, dreverseKernel]) gradient?.fill(0);
     const add = (to: Float64Array | null, at: number, value: number) => {
@@ -118,6 +122,7 @@ export const rfft = defineKernel('rfft', {
   parameters: { ...transformParameters, xPitch: 'int', ...weights },
   operations: (p) => p.rows * transform(p.points),
   divisions: ({ length, xPitch }) => [{ along: 'rows', strides: { x: xPitch, spectrum: 2 * (Math.floor(length / 2) + 1) } }],
+  webgpu: rfftGpu,
   reference({ x, spectrum }, p) {
     eachFrequency(p, (r, k, weight, at) => {
       let [re, im] = [0, 0];
@@ -139,6 +144,7 @@ export const irfft = defineKernel('irfft', {
   parameters: { ...transformParameters, ...weights },
   operations: (p) => p.rows * transform(p.points),
   divisions: ({ length }) => [{ along: 'rows', strides: { spectrum: 2 * (Math.floor(length / 2) + 1), y: length } }],
+  webgpu: irfftGpu,
   reference({ spectrum, y }, p) {
     y.fill(0);
     eachFrequency(p, (r, k, weight, at, isEnd) => {
@@ -187,6 +193,7 @@ export const fft = defineKernel('fft', {
       },
     },
   ],
+  webgpu: fftGpu,
   reference({ real, imaginary, realOut, imaginaryOut }, p) {
     for (let b = 0; b < p.batch; b++) {
       for (let k = 0; k < p.length; k++) {

@@ -106,15 +106,22 @@ ELAPID_INLINE void inverse_butterfly(Complex* a) {
   }
 }
 
-// The passes of a transform of n points: each makes kRadix parts of n/kRadix points. Numbers of the table are `stride` apart.
-template <int kRadix, bool kInverse>
-ELAPID_NOINLINE inline void fft_pass(float* z, i64 n, const float* table, i64 stride) {
+// Where points come from and go to: memory of the transform.
+struct InPlace {
+  float* z;
+  ELAPID_INLINE Complex get(i64 m) const { return load_point(z + m * kPoint); }
+  ELAPID_INLINE void put(i64 m, Complex a) const { store_point(z + m * kPoint, a); }
+};
+
+// A pass of a transform of n points: makes kRadix parts of n/kRadix points. Numbers of the table are `stride` apart.
+template <int kRadix, bool kInverse, class From, class To>
+ELAPID_NOINLINE inline void fft_pass(From from, To to, i64 n, const float* table, i64 stride) {
   const i64 part = n / kRadix;
   for (i64 j = 0; j < part; j++) {
     Complex a[kRadix];
     ELAPID_UNROLL
     for (int i = 0; i < kRadix; i++) {
-      a[i] = load_point(z + (j + i * part) * kPoint);
+      a[i] = from.get(j + i * part);
       if (kInverse && i > 0) a[i] = turned<true>(a[i], table + 2 * j * frequency_at<kRadix>(i) * stride);
     }
     if constexpr (kInverse) inverse_butterfly<kRadix>(a);
@@ -122,7 +129,7 @@ ELAPID_NOINLINE inline void fft_pass(float* z, i64 n, const float* table, i64 st
     ELAPID_UNROLL
     for (int i = 0; i < kRadix; i++) {
       if (!kInverse && i > 0) a[i] = turned<false>(a[i], table + 2 * j * frequency_at<kRadix>(i) * stride);
-      store_point(z + (j + i * part) * kPoint, a[i]);
+      to.put(j + i * part, a[i]);
     }
   }
 }
@@ -141,6 +148,17 @@ ELAPID_INLINE void fft_leaves(float* z, i64 count) {
   }
 }
 
+// Radix 8 needs the registers of AVX-512. Either way the last parts have 2, 4 or 8 points.
+ELAPID_INLINE i64 fft_radix(i64 n) { return kLanes == 16 && __builtin_ctzll(n) % 3 == 0 ? 8 : 4; }
+
+template <bool kInverse, class From, class To>
+ELAPID_INLINE void fft_any_pass(From from, To to, i64 n, const float* table, i64 stride) {
+  if constexpr (kLanes == 16) {
+    if (fft_radix(n) == 8) return fft_pass<8, kInverse>(from, to, n, table, stride);
+  }
+  fft_pass<4, kInverse>(from, to, n, table, stride);
+}
+
 // `count` transforms of n points, one after the other.
 template <bool kInverse>
 void fft_parts(float* z, i64 count, i64 n, const float* table, i64 stride) {
@@ -148,13 +166,10 @@ void fft_parts(float* z, i64 count, i64 n, const float* table, i64 stride) {
   if (n == 4) return fft_leaves<4, kInverse>(z, count);
   if (n == 2) return fft_leaves<2, kInverse>(z, count);
   if (n == 1) return;
-  // Radix 8 needs the registers of AVX-512. Either way the last parts have 4 or 8 points.
-  const bool by_eight = kLanes == 16 && __builtin_ctzll(n) % 3 == 0;
-  const i64 radix = by_eight ? 8 : 4, part = n / radix;
+  const i64 radix = fft_radix(n), part = n / radix;
   for (i64 c = 0; c < count; c++, z += n * kPoint) {
     if constexpr (kInverse) fft_parts<true>(z, radix, part, table, stride * radix);
-    if (kLanes == 16 && by_eight) fft_pass<8, kInverse>(z, n, table, stride);
-    else fft_pass<4, kInverse>(z, n, table, stride);
+    fft_any_pass<kInverse>(InPlace{z}, InPlace{z}, n, table, stride);
     if constexpr (!kInverse) fft_parts<false>(z, radix, part, table, stride * radix);
   }
 }
@@ -163,6 +178,29 @@ void fft_parts(float* z, i64 count, i64 n, const float* table, i64 stride) {
 ELAPID_INLINE void fft_forward(float* z, i64 n, const float* table) { fft_parts<false>(z, 1, n, table, 1); }
 // Its inverse, times n.
 ELAPID_INLINE void fft_inverse(float* z, i64 n, const float* table) { fft_parts<true>(z, 1, n, table, 1); }
+
+// The same from elsewhere into z, and the inverse from z to elsewhere: the first pass reads, the last one writes there.
+template <class From>
+ELAPID_INLINE void fft_forward_from(From from, float* z, i64 n, const float* table) {
+  if (n <= 8) {
+    for (i64 m = 0; m < n; m++) store_point(z + m * kPoint, from.get(m));
+    return fft_forward(z, n, table);
+  }
+  const i64 radix = fft_radix(n);
+  fft_any_pass<false>(from, InPlace{z}, n, table, 1);
+  fft_parts<false>(z, radix, n / radix, table, radix);
+}
+template <class To>
+ELAPID_INLINE void fft_inverse_into(float* z, To to, i64 n, const float* table) {
+  if (n <= 8) {
+    fft_inverse(z, n, table);
+    for (i64 m = 0; m < n; m++) to.put(m, load_point(z + m * kPoint));
+    return;
+  }
+  const i64 radix = fft_radix(n);
+  fft_parts<true>(z, radix, n / radix, table, radix);
+  fft_any_pass<true>(InPlace{z}, to, n, table, 1);
+}
 
 // The last `bits` bits of k, in reverse.
 ELAPID_INLINE i64 reversed_bits(i64 k, int bits) {
