@@ -17,6 +17,6 @@ export const cases: readonly OperationCase[] = settings.flatMap(([rows, features
     inputs: (random) => ({ v: normal(random, [rows, features, states, 2]), a: decays(random, [features, states, 2]) }),
     run: (input) => [cauchy(input('v'), input('a'), length, { factor })],
     // Near a resonance, denominators lose digits.
-    reductionLength: 16 * states + 4 * length,
+    reductionLength: 32 * states + 4 * length,
   })),
 );

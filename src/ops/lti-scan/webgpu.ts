@@ -1,5 +1,6 @@
-import { fold, type GpuBinding, type GpuFeatures, type GpuKernel, type GpuLaunch } from '../../tensor/index.js';
+import { fold, type GpuBinding, type GpuDispatch, type GpuFeatures, type GpuKernel, type GpuLaunch } from '../../tensor/index.js';
 import { complexBuffer, wgslComplex } from '../../wgsl/complex.js';
+import { perElement } from '../../wgsl/per-element.js';
 import { teamSum } from '../../wgsl/rows.js';
 import { repeat } from '../../wgsl/vectors.js';
 
@@ -15,7 +16,7 @@ function teamsOf(states: number) {
   return { team, threads, perGroup: threads / team };
 }
 
-const flat = new Set(['u', 'D', 'steps', 'sequenceStarts', 'y', 'dy', 'du', 'dD']);
+const flat = new Set(['u', 'D', 'steps', 'sequenceStarts', 'y', 'dy', 'du']);
 const bindings = <B extends string>({ has }: GpuLaunch<B>, names: readonly B[]): (string | GpuBinding)[] =>
   names.filter(has).map((name) => (flat.has(name) ? name : complexBuffer(name)));
 
@@ -39,21 +40,69 @@ const systemCode = ({ rule }: Pick<Shape, 'rule'>, gpu: GpuFeatures, team: numbe
   }`
   }`;
 
-/** Statements: the system's numbers of this invocation's state `n` of feature `h`. */
-const load = ({ channels, rank }: Shape): string => `
+/** What a system is made of, as rows of [features, states] complex numbers, and how many rows there are of each; D is real, in each state's place. */
+const rowsOf = ({ channels, rank, skip }: Shape) =>
+  [['change', 1], ['input', 1], ['C', channels], ['left', rank], ['right', rank], ['D', skip ? channels : 0]] as const;
+
+/** The first row of each. */
+function placesOf(shape: Shape): Readonly<Record<ReturnType<typeof rowsOf>[number][0], number>> & { readonly all: number } {
+  let next = 0;
+  const places = Object.fromEntries(rowsOf(shape).map(([name, rows]) => [name, (next += rows) - rows]));
+  return { ...places, all: next } as ReturnType<typeof placesOf>;
+}
+
+/** A dispatch that copies between the rows of `whole` (scratch) and the buffers they belong to: a shader has few bindings. */
+function copyRows(shape: Shape, { features, states }: { features: number; states: number }, whole: string, buffers: Readonly<Partial<Record<keyof ReturnType<typeof placesOf>, string>>>, into: boolean): GpuDispatch {
+  const places = placesOf(shape);
+  const parts = rowsOf(shape).filter(([name, rows]) => rows > 0 && buffers[name] !== undefined);
+  const copies = parts.map(([name, rows]) => {
+    const other = buffers[name] as string;
+    const at = `${other}[p.${other}_at + `;
+    const own = `${whole}[p.${whole}_at + i]`;
+    const first = `(row - ${places[name]}u)`;
+    const all = `${first} * plane + i % plane]`;
+    const copy =
+      name !== 'D'
+        ? into ? `${own} = ${at}${all};` : `${at}${all} = ${own};`
+        : into
+          ? `${own} = vec2<f32>(${at}${first} * p.features + i % plane / p.states], 0.0);`
+          : `if (i % p.states == 0u) { ${at}${first} * p.features + i % plane / p.states] = ${own}.x; }`;
+    return `if (row >= ${places[name]}u && row < ${places[name] + rows}u) { ${copy} }`;
+  });
+  return perElement({
+    variant: `lti ${into ? 'pack' : 'unpack'} ${shape.channels} ${shape.rank}`,
+    count: places.all * features * states,
+    buffers: [...parts.map(([name]) => (name === 'D' ? (buffers.D as string) : complexBuffer(buffers[name] as string))), complexBuffer(whole, into ? undefined : 'read')],
+    body: `
+      let plane = p.features * p.states;
+      let row = i / plane;
+      ${copies.join('\n')}`,
+  });
+}
+
+/** Statements: the system's numbers of this invocation's state `n` of feature `h`. @param packed whether they are rows of `system` */
+function load(shape: Shape, packed: boolean): string {
+  const { channels, rank } = shape;
+  const places = placesOf(shape);
+  const from = (name: 'change' | 'input' | 'C' | 'left' | 'right', row: number) =>
+    packed ? `system[p.system_at + ${places[name] + row}u * plane + i]` : `${name}[p.${name}_at + ${row}u * plane + i]`;
+  return `
   let i = h * p.states + n;
+  let plane = p.features * p.states;
   var rate = vec2<f32>(0.0);
   var weight = vec2<f32>(0.0);
   ${repeat(channels, (c) => `var output_${c} = vec2<f32>(0.0);`)}
   ${repeat(rank, (r) => `var left_${r} = vec2<f32>(0.0); var right_${r} = vec2<f32>(0.0);`)}
   if (present) {
-    rate = change[p.change_at + i];
-    weight = input[p.input_at + i];
-    ${repeat(channels, (c) => `output_${c} = C[p.C_at + ${c}u * p.features * p.states + i];`)}
-    ${repeat(rank, (r) => `left_${r} = left[p.left_at + ${r}u * p.features * p.states + i]; right_${r} = right[p.right_at + ${r}u * p.features * p.states + i];`)}
+    rate = ${from('change', 0)};
+    weight = ${from('input', 0)};
+    ${repeat(channels, (c) => `output_${c} = ${from('C', c)};`)}
+    ${repeat(rank, (r) => `left_${r} = ${from('left', r)}; right_${r} = ${from('right', r)};`)}
   }
+  ${repeat(shape.skip ? channels : 0, (c) => `let skip_${c} = ${packed ? `system[p.system_at + ${places.D + c}u * plane + h * p.states].x` : `D[p.D_at + ${c}u * p.features + h]`};`)}
   var step_change = rate;
   var step_input = weight;`;
+}
 
 /** Statements: `step_change` and `step_input` of row `row`. */
 const discretize = (rule: number): string =>
@@ -78,7 +127,7 @@ const outputs = ({ channels, skip }: Shape): string =>
   {
     let total = 2.0 * team_sum(thread, times(output_${c}, s).x);
     let at = ${c}u * p.features + h;
-    if (live && n == 0u) { y[p.y_at + row * p.channels * p.features + at] = total${skip ? ' + D[p.D_at + at] * value' : ''}; }
+    if (live && n == 0u) { y[p.y_at + row * p.channels * p.features + at] = total${skip ? ` + skip_${c} * value` : ''}; }
   }`,
   );
 
@@ -95,6 +144,8 @@ const place = (team: number, perGroup: number): string => `
   let present = live && n < p.states;
   let unit = min(wanted, p.units - 1u);`;
 
+const systemBuffers = { change: 'change', input: 'input', C: 'C', left: 'left', right: 'right', D: 'D' } as const;
+
 const shapeOf = ({ channels, rank }: { channels: number; rank: number }, rule: number, skip: boolean): Shape => ({ channels, rank, rule, skip });
 const variantOf = (name: string, { channels, rank, rule }: Shape, team: number): string => `${name} ${channels} ${rank} ${rule} ${team}`;
 
@@ -108,10 +159,12 @@ export const ltiScanGpu: GpuKernel<
   const { team, threads, perGroup } = teamsOf(states);
   const units = batch * features;
   return {
+    scratch: { system: { dtype: 'f32', size: 2 * placesOf(shape).all * features * states } },
     dispatches: [
+      copyRows(shape, parameters, 'system', systemBuffers, true),
       {
         variant: variantOf('lti scan', shape, team),
-        buffers: bindings(launch, ['u', 'change', 'input', 'C', 'D', 'left', 'right', 'steps', 'initialState', 'sequenceStarts', 'y', 'finalState', 'kept']),
+        buffers: [complexBuffer('system', 'read'), ...bindings(launch, ['u', 'steps', 'initialState', 'sequenceStarts', 'y', 'finalState', 'kept'])],
         numbers: { units },
         workgroups: fold(Math.ceil(units / perGroup)),
         code: () => `
@@ -120,7 +173,7 @@ export const ltiScanGpu: GpuKernel<
             ${place(team, perGroup)}
             let b = unit / p.features;
             let h = unit % p.features;
-            ${load(shape)}
+            ${load(shape, true)}
             var s = vec2<f32>(0.0);
             ${has('initialState') ? 'if (present) { s = initialState[p.initialState_at + unit * p.states + n]; }' : ''}
             for (var t = 0u; t < p.length; t++) {
@@ -165,7 +218,7 @@ export const ltiStepGpu: GpuKernel<'state' | 'u' | 'change' | 'input' | 'C' | 'D
             ${place(team, perGroup)}
             let row = unit / p.features;
             let h = unit % p.features;
-            ${load(shape)}
+            ${load(shape, false)}
             var s = vec2<f32>(0.0);
             if (present) { s = state[p.state_at + unit * p.states + n]; }
             let value = u[p.u_at + row * p.uPitch + h];
@@ -185,25 +238,50 @@ export const ltiScanBackwardGpu: GpuKernel<
   Sizes | 'length' | 'rule' | 'chunk' | 'dyPitch'
 > = (launch) => {
   const { gpu, parameters, has } = launch;
-  const { features, states, rule, channels, rank, chunk } = parameters;
+  const { batch, features, states, rule, channels, rank, chunk } = parameters;
   const shape = shapeOf(parameters, rule, has('D'));
   const { team, threads, perGroup } = teamsOf(states);
-  const all = ['u', 'change', 'input', 'C', 'D', 'left', 'right', 'steps', 'sequenceStarts', 'kept', 'dy', 'dFinalState'] as const;
-  const made = ['du', 'dChange', 'dInput', 'dC', 'dD', 'dLeft', 'dRight', 'dInitialState'] as const;
+  const ends = has('dFinalState') || has('dInitialState');
+  const places = placesOf(shape);
+  const made = { change: 'dChange', input: 'dInput', C: 'dC', left: 'dLeft', right: 'dRight', D: 'dD' } as const;
   // Of the state before a position.
   const before = `select(states_of[p.states_of_at + (unit * p.chunk + t) * p.states + n], vec2<f32>(0.0), ${has('sequenceStarts') ? 'sequenceStarts[p.sequenceStarts_at + row] != 0' : 'false'})`;
   const row = 'let row = b * p.length + first + t; let value = u[p.u_at + row * p.uPitch + h];';
-  const sums: (readonly [name: string, kind: 'dC' | 'dLeft' | 'dRight', i: number])[] = [
-    ...Array.from({ length: channels }, (_, c) => [`sum_c${c}`, 'dC', c] as const),
-    ...Array.from({ length: rank }, (_, r) => [`sum_l${r}`, 'dLeft', r] as const),
-    ...Array.from({ length: rank }, (_, r) => [`sum_r${r}`, 'dRight', r] as const),
+  const sums: (readonly [name: string, row: number])[] = [
+    ['sum_change', places.change],
+    ['sum_input', places.input],
+    ...Array.from({ length: channels }, (_, c) => [`sum_c${c}`, places.C + c] as const),
+    ...Array.from({ length: rank }, (_, r) => [`sum_l${r}`, places.left + r] as const),
+    ...Array.from({ length: rank }, (_, r) => [`sum_r${r}`, places.right + r] as const),
   ];
+  const whole = 2 * places.all * features * states;
+  const endCount = batch * features * states;
   return {
-    scratch: { states_of: { dtype: 'f32', size: 2 * features * chunk * states } },
+    scratch: {
+      states_of: { dtype: 'f32', size: 2 * features * chunk * states },
+      system: { dtype: 'f32', size: whole },
+      sums: { dtype: 'f32', size: whole },
+      ...(ends && { ends: { dtype: 'f32' as const, size: 2 * endCount } }),
+    },
     dispatches: [
+      copyRows(shape, parameters, 'system', systemBuffers, true),
+      ...(ends
+        ? [
+            perElement({
+              variant: `lti ends ${has('dFinalState')}`,
+              count: endCount,
+              buffers: [...bindings(launch, ['dFinalState']), complexBuffer('ends')],
+              body: `ends[p.ends_at + i] = ${has('dFinalState') ? 'dFinalState[p.dFinalState_at + i]' : 'vec2<f32>(0.0)'};`,
+            }),
+          ]
+        : []),
       {
         variant: variantOf('lti scan backward', shape, team),
-        buffers: [...bindings(launch, [...all, ...made]), complexBuffer('states_of')],
+        buffers: [
+          complexBuffer('system', 'read'),
+          ...bindings(launch, ['u', 'steps', 'sequenceStarts', 'kept', 'dy', 'du']),
+          ...['states_of', 'sums', ...(ends ? ['ends'] : [])].map((name) => complexBuffer(name)),
+        ],
         numbers: { units: features },
         workgroups: fold(Math.ceil(features / perGroup)),
         code: () => `
@@ -211,16 +289,14 @@ export const ltiScanBackwardGpu: GpuKernel<
           ${head(threads)}
             ${place(team, perGroup)}
             let h = unit;
-            ${load(shape)}
-            var sum_change = vec2<f32>(0.0);
-            var sum_input = vec2<f32>(0.0);
+            ${load(shape, true)}
             ${sums.map(([name]) => `var ${name} = vec2<f32>(0.0);`).join('\n')}
             ${has('dD') ? repeat(channels, (c) => `var sum_d${c} = 0.0;`) : ''}
             let chunks = (p.length + p.chunk - 1u) / p.chunk;
             for (var b = 0u; b < p.batch; b++) {
               let own = (b * p.features + h) * p.states + n;
               var adjoint = vec2<f32>(0.0);
-              ${has('dFinalState') ? 'if (present) { adjoint = dFinalState[p.dFinalState_at + own]; }' : ''}
+              ${ends ? 'if (present) { adjoint = ends[p.ends_at + own]; }' : ''}
               for (var back = 0u; back < chunks; back++) {
                 let part = chunks - 1u - back;
                 let first = part * p.chunk;
@@ -251,7 +327,7 @@ export const ltiScanBackwardGpu: GpuKernel<
                     adjoint += 2.0 * slope * conjugate(output_${c});
                     sum_c${c} += 2.0 * slope * conjugate(after);
                     ${has('dD') ? `sum_d${c} += slope * value;` : ''}
-                    ${has('D') ? 'if (n == 0u) { du_own += slope * D[p.D_at + at]; }' : ''}
+                    ${has('D') ? `if (n == 0u) { du_own += slope * skip_${c}; }` : ''}
                   }`,
                   )}
                   du_own += dot(adjoint, step_input);
@@ -283,16 +359,25 @@ export const ltiScanBackwardGpu: GpuKernel<
                   if (present) { after = states_of[p.states_of_at + (unit * p.chunk + t) * p.states + n]; }
                 }
               }
-              ${has('dInitialState') ? 'if (present) { dInitialState[p.dInitialState_at + own] = adjoint; }' : ''}
+              ${ends ? 'if (present) { ends[p.ends_at + own] = adjoint; }' : ''}
             }
             if (present) {
-              dChange[p.dChange_at + i] = sum_change;
-              dInput[p.dInput_at + i] = sum_input;
-              ${sums.map(([name, kind, at]) => `${kind}[p.${kind}_at + ${at}u * p.features * p.states + i] = ${name};`).join('\n')}
+              ${sums.map(([name, row]) => `sums[p.sums_at + ${row}u * plane + i] = ${name};`).join('\n')}
+              ${has('dD') ? repeat(channels, (c) => `sums[p.sums_at + ${places.D + c}u * plane + i] = vec2<f32>(sum_d${c}, 0.0);`) : ''}
             }
-            ${has('dD') ? `if (live && n == 0u) { ${repeat(channels, (c) => `dD[p.dD_at + ${c}u * p.features + h] = sum_d${c};`)} }` : ''}
           }`,
       },
+      copyRows(shape, parameters, 'sums', made, false),
+      ...(has('dInitialState')
+        ? [
+            perElement({
+              variant: 'lti initial',
+              count: endCount,
+              buffers: [complexBuffer('ends', 'read'), complexBuffer('dInitialState')],
+              body: 'dInitialState[p.dInitialState_at + i] = ends[p.ends_at + i];',
+            }),
+          ]
+        : []),
     ],
   };
 };
