@@ -133,11 +133,11 @@ export class StateSpace {
     });
   }
 
-  /** Slots, weights that steps need and that follow from the parameters alone. */
+  /** What steps need and that follows from the parameters alone. */
   constants(rate = 1): Memory {
     return scope(() => {
       const { change, input, left, right, C } = this.discrete(rate);
-      return { change, input, C: C.retain(), ...(left !== null && right !== null && { left, right }) };
+      return { change, input, C, ...(left !== null && right !== null && { left, right }) };
     });
   }
 

@@ -20,14 +20,14 @@ export function exponential([re, im]: Complex): Complex {
 /** (e^z − 1) / z and its derivative (e^z − φ) / z; by their series within the unit circle, where the differences would cancel. */
 export function phi(z: Complex): { readonly value: Complex; readonly slope: Complex } {
   if (z[0] * z[0] + z[1] * z[1] < 1) {
-    let [value, slope, power]: Complex[] = [[0, 0], [0, 0], [1, 0]] as [Complex, Complex, Complex];
+    let [value, slope, power]: [Complex, Complex, Complex] = [[0, 0], [0, 0], [1, 0]];
     for (let k = 0, factorial = 1; k < 20; k++) {
       factorial *= k + 1;
-      value = plus(value as Complex, scaled(power as Complex, 1 / factorial));
-      slope = plus(slope as Complex, scaled(power as Complex, (k + 1) / (factorial * (k + 2))));
-      power = times(power as Complex, z);
+      value = plus(value, scaled(power, 1 / factorial));
+      slope = plus(slope, scaled(power, (k + 1) / (factorial * (k + 2))));
+      power = times(power, z);
     }
-    return { value: value as Complex, slope: slope as Complex };
+    return { value, slope };
   }
   const e = exponential(z);
   const value = times([e[0] - 1, e[1]], inverse(z));

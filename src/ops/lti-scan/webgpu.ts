@@ -268,7 +268,7 @@ export const ltiScanBackwardGpu: GpuKernel<
       ...(ends
         ? [
             perElement({
-              variant: `lti ends ${has('dFinalState')}`,
+              variant: `lti ends ${Number(has('dFinalState'))}`,
               count: endCount,
               buffers: [...bindings(launch, ['dFinalState']), complexBuffer('ends')],
               body: `ends[p.ends_at + i] = ${has('dFinalState') ? 'dFinalState[p.dFinalState_at + i]' : 'vec2<f32>(0.0)'};`,
