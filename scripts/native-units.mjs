@@ -13,7 +13,7 @@ const avx512 = ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mfma', 
 export const instructionSets = {
   x64: {
     avx512: ['-DELAPID_LANES=16', ...avx512],
-    avx2: ['-DELAPID_LANES=8', '-mavx2', '-mfma'],
+    avx2: ['-DELAPID_LANES=8', '-mavx2', '-mfma', '-mf16c'],
     sse2: ['-DELAPID_LANES=4', '-msse2'],
   },
   arm64: { neon: ['-DELAPID_LANES=4'] },

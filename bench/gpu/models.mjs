@@ -1,14 +1,19 @@
 // Whole models on the GPU: prefill, decoding, training. Rows: name, unit, ours.
-import { LanguageModel, mambaConfig, mambaFamily, scope, tensor } from '../../dist/index.js';
+import { LanguageModel, mamba2Family, mambaConfig, mambaFamily, scope, tensor } from '../../dist/index.js';
 import { fill } from '../../dist/backend/memory/kernels.js';
 import { packedParameters } from '../../dist/models/packing.js';
 import { empty, launch } from '../../dist/tensor/index.js';
 import { defaultTrainingOptions, Trainer } from '../../dist/train/index.js';
 
+/** Families and configs by name. */
 export const configurations = {
-  '130m': () => mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 }),
-  '1.4b': () => mambaConfig({ vocabularySize: 50280, dModel: 2048, layers: 48 }),
+  '130m': () => ({ family: mambaFamily, config: mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 }) }),
+  '1.4b': () => ({ family: mambaFamily, config: mambaConfig({ vocabularySize: 50280, dModel: 2048, layers: 48 }) }),
+  'mamba2-130m': () => ({ family: mamba2Family, config: mamba2Family.configOf({ size: '130m' }) }),
 };
+
+/** A size's family and config, of any family. @param {keyof typeof configurations} size @returns {{ family: import('elapid').ModelFamily<any>, config: any }} */
+const modelOf = (size) => configurations[size]();
 
 /** A tensor of one value. @param {import('elapid').Backend} backend @param {number[]} shape @param {number} value @param {any} dtype */
 export function constant(backend, shape, value, dtype = 'f32') {
@@ -29,7 +34,8 @@ export const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(v
 export function constantModel(backend, size, dtype) {
   /** @type {any} */
   const source = (/** @type {string} */ _key, /** @type {{ shape: number[] }} */ { shape }) => constant(backend, shape, 0.01);
-  return new LanguageModel(mambaFamily, configurations[size](), backend, dtype === 'f32' ? source : packedParameters(source, dtype));
+  const { family, config } = modelOf(size);
+  return new LanguageModel(family, config, backend, dtype === 'f32' ? source : packedParameters(source, dtype));
 }
 
 /**
@@ -82,7 +88,8 @@ export async function decode(backend, { size = '130m', batch = 1, dtype = 'f16',
  * @param {{ size?: keyof typeof configurations, batch?: number, length?: number, rounds?: number, profile?: (run: () => Promise<unknown>) => Promise<void> }} options
  */
 export async function train(backend, { size = '130m', batch = 8, length = 2048, rounds = 5, profile = undefined } = {}) {
-  const model = LanguageModel.initial(mambaFamily, configurations[size](), backend, 1);
+  const { family, config } = modelOf(size);
+  const model = LanguageModel.initial(family, config, backend, 1);
   const tokens = Int32Array.from({ length: batch * length + 1 }, (_, i) => (i * 7919) % 50000);
   const row = (/** @type {number} */ shift) => tokens.slice(shift, shift + batch * length);
   const data = {

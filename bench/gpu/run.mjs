@@ -9,7 +9,7 @@ import { openBackend } from '../../dist/index.js';
 import { gemmInto } from '../../dist/ops/matmul/gemm.js';
 import { copyInto } from '../../dist/ops/view/view.js';
 import { configurations, constant, decode, median, prefill, timed, train } from './models.mjs';
-import { attentionRun, scanRun } from './sequences.mjs';
+import { attentionRun, scanRun, ssdRun } from './sequences.mjs';
 
 const { values: options } = parseArgs({ options: { json: { type: 'string' }, only: { type: 'string' }, python: { type: 'string', default: 'python3' } } });
 const wanted = (/** @type {string} */ name) => options.only === undefined || options.only.split(',').includes(name);
@@ -38,6 +38,7 @@ async function sequence({ run, dispose }) {
 }
 
 const scan = (/** @type {import('./sequences.mjs').ScanShape} */ shape) => sequence(scanRun(exact, shape, half));
+const ssd = (/** @type {{ B: number, L: number, backward?: boolean }} */ shape) => sequence(ssdRun(exact, shape, half));
 const attention = (/** @type {{ backward?: boolean }} */ { backward }) => sequence(attentionRun(exact, { B: 8, L: 2048, H: 12, P: 64, backward }, half));
 
 /** @param {{ transposeA?: boolean, transposeB?: boolean }} options */
@@ -56,20 +57,35 @@ async function copy() {
   return times.map((ms) => (2 * 2 ** 29) / ms / 1e6);
 }
 
-/** Weights of the matrices, which is nearly all of them; the head is the embedding. @param {keyof typeof configurations} size */
-const weights = (size) => {
-  const { dModel, dInner, dState, dtRank, layers, vocabularySize } = configurations[size]();
+/** Weights of the matrices, which is nearly all of them; the head is the embedding. */
+const weights = (/** @type {'130m' | '1.4b'} */ size) => {
+  const { dModel, dInner, dState, dtRank, layers, vocabularySize } = configurations[size]().config;
   return layers * dInner * (3 * dModel + 2 * dtRank + 2 * dState) + vocabularySize * dModel;
 };
-/** Bytes that a step of decoding moves at least. @param {keyof typeof configurations} size @param {number} batch */
-const decodedBytes = (size, batch) => {
-  const { dInner, dState, layers, vocabularySize } = configurations[size]();
+/** Weights of Mamba-2's matrices. */
+const mamba2Weights = () => {
+  const { dModel, dInner, dState, headSize, layers, vocabularySize } = configurations['mamba2-130m']().config;
+  return layers * dModel * (3 * dInner + 2 * dState + dInner / headSize) + vocabularySize * dModel;
+};
+/** Bytes that a step of decoding moves at least: weights, and states in f32, read and written. */
+const decodedBytes = (/** @type {'130m' | '1.4b'} */ size, /** @type {number} */ batch) => {
+  const { dInner, dState, layers, vocabularySize } = configurations[size]().config;
   return 2 * weights(size) + batch * (2 * 4 * layers * dInner * (dState + 3) + 4 * vocabularySize);
+};
+const mamba2DecodedBytes = (/** @type {number} */ batch) => {
+  const { dInner, dState, layers, vocabularySize } = configurations['mamba2-130m']().config;
+  return 2 * mamba2Weights() + batch * (2 * 4 * layers * (dInner * dState + 3 * (dInner + 2 * dState)) + 4 * vocabularySize);
 };
 const exponentials = 132 * 16 * 1.98e9;
 const size = 8 * 2048 * 1536 * 16;
 /** Operations of two products of every pair of positions, a query and a key that it sees. */
 const pairs = 2 * 8 * 12 * 2048 * 2049 * 64;
+
+/**
+ * Operations of ssd forward in chunks of 64, 24 heads of 64 features and 128 states: into the state, out of it, and half a square for each position.
+ * @param {number} tokens
+ */
+const ssdOperations = (tokens) => tokens * 24 * 64 * (4 * 128 + 64);
 
 /**
  * mamba_ssm 2.3.2 with its CUDA kernels on PyTorch 2.11, in 16 bits, decoding with CUDA graphs; measured on 2026-11-28. By kind of GPU,
@@ -86,7 +102,15 @@ const mambaSsm = {
     'decode-130m-b16': 22_530,
     'decode-130m-b128': 129_000,
     'decode-1.4b-b1': 470,
+    'decode-mamba2-130m-b1': 1917,
+    'decode-mamba2-130m-b16': 19_330,
+    'decode-mamba2-130m-b128': 62_330,
     'train-130m': 158_100,
+    'ssd-forward': 0.501,
+    'ssd-train': 5.6,
+    'ssd-forward-long': 2.21,
+    'prefill-mamba2-130m': 67_450,
+    'train-mamba2-130m': 125_750,
   },
 };
 
@@ -96,15 +120,21 @@ const rows = [
   { name: 'scan-forward', what: 'scan forward, B8 E1536 L2048 N16, f16 storage', unit: 'ms', better: 'less', ours: () => scan({ B: 8, L: 2048, E: 1536 }), limit: ({ bytes }) => 1e3 * Math.max(size / exponentials, (size / 16) * 8 / bytes), basis: 'exponentials or bytes' },
   { name: 'scan-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => scan({ B: 8, L: 2048, E: 1536, backward: true }), limit: ({ bytes }) => 1e3 * Math.max((3 * size) / exponentials, ((size / 16) * 22) / bytes), basis: 'exponentials or bytes' },
   { name: 'scan-forward-long', what: 'scan forward, B1 E1024 L131072', unit: 'ms', better: 'less', ours: () => scan({ B: 1, L: 131072, E: 1024 }), limit: ({ bytes }) => 1e3 * Math.max((1024 * 131072 * 16) / exponentials, (1024 * 131072 * 8) / bytes), basis: 'exponentials or bytes' },
+  { name: 'ssd-forward', what: 'SSD forward, B8 L2048 H24 P64 N128, f16 storage', unit: 'ms', better: 'less', ours: () => ssd({ B: 8, L: 2048 }), limit: ({ bytes, operations }) => 1e3 * Math.max(ssdOperations(8 * 2048) / operations, (8 * 2048 * 2 * (2 * 1536 + 2 * 128 + 24)) / bytes), basis: 'operations of the products or bytes' },
+  { name: 'ssd-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => ssd({ B: 8, L: 2048, backward: true }), limit: ({ bytes, operations }) => 1e3 * Math.max((3 * ssdOperations(8 * 2048)) / operations, (8 * 2048 * 2 * (5 * 1536 + 6 * 128 + 3 * 24)) / bytes), basis: 'operations of the products or bytes' },
+  { name: 'ssd-forward-long', what: 'SSD forward, B1 L131072', unit: 'ms', better: 'less', ours: () => ssd({ B: 1, L: 131072 }), limit: ({ bytes, operations }) => 1e3 * Math.max(ssdOperations(131072) / operations, (131072 * 2 * (2 * 1536 + 2 * 128 + 24)) / bytes), basis: 'operations of the products or bytes' },
   { name: 'attention-forward', what: 'causal attention forward, B8 L2048 H12 P64, f16', unit: 'ms', better: 'less', ours: () => attention({}), limit: ({ operations }) => (1e3 * pairs) / operations, basis: 'operations of the products' },
   { name: 'attention-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => attention({ backward: true }), limit: ({ operations }) => (3.5e3 * pairs) / operations, basis: 'operations of the products' },
   { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: () => gemm(), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-nt', what: 'the same, the right one transposed, as in a linear layer', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeB: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-tn', what: 'the same, the left one transposed, as for a weight’s gradient', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeA: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'prefill-130m', what: 'prompt of 2048 tokens, mamba-130m', unit: 'tok/s', better: 'more', ours: () => prefill(mixed, { dtype: half }), limit: ({ operations }) => operations / (2 * (weights('130m') - 50280 * 768)), basis: 'operations of the products' },
+  { name: 'prefill-mamba2-130m', what: 'prompt of 2048 tokens, mamba2-130m', unit: 'tok/s', better: 'more', ours: () => prefill(mixed, { size: 'mamba2-130m', dtype: half }), limit: ({ operations }) => operations / (2 * (mamba2Weights() - 50288 * 768)), basis: 'operations of the products' },
   ...[1, 16, 128].map((batch) => ({ name: `decode-130m-b${batch}`, what: `decoding, mamba-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / decodedBytes('130m', batch), basis: 'bytes of weights and states' })),
   { name: 'decode-1.4b-b1', what: 'decoding, mamba-1.4b, 1 sequence', unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { size: '1.4b', dtype: half })).rates, limit: ({ bytes }) => bytes / decodedBytes('1.4b', 1), basis: 'bytes of weights and states' },
+  ...[1, 16, 128].map((batch) => ({ name: `decode-mamba2-130m-b${batch}`, what: `decoding, mamba2-130m, ${batch} sequence${batch > 1 ? 's' : ''}`, unit: 'tok/s', better: 'more', ours: async () => (await decode(mixed, { size: 'mamba2-130m', batch, dtype: half })).rates, limit: ({ bytes }) => (batch * bytes) / mamba2DecodedBytes(batch), basis: 'bytes of weights and states' })),
   { name: 'train-130m', what: 'training, mamba-130m, B8 L2048, mixed precision', unit: 'tok/s', better: 'more', ours: async () => (await train(mixed, { rounds: 7 })).rates, limit: ({ operations }) => operations / (6 * weights('130m')), basis: 'operations of the products' },
+  { name: 'train-mamba2-130m', what: 'training, mamba2-130m, B8 L2048, mixed precision', unit: 'tok/s', better: 'more', ours: async () => (await train(mixed, { size: 'mamba2-130m', rounds: 7 })).rates, limit: ({ operations }) => operations / (6 * mamba2Weights()), basis: 'operations of the products' },
 ];
 
 /** By row PyTorch's figure; `model` is the GPU's name. @returns {Record<string, any>} */

@@ -1,5 +1,5 @@
 // Runs of operations on sequences, forward or forward and backward: what rows of run.mjs and lengths.mjs time.
-import { attention, scope, selectiveScan, Tape } from '../../dist/index.js';
+import { attention, scope, selectiveScan, ssd, Tape } from '../../dist/index.js';
 import { constant } from './models.mjs';
 
 /** @typedef {{ run: () => void, dispose: () => void }} Run */
@@ -46,4 +46,13 @@ export function scanRun(backend, { B, L, E, backward = false, parts = 1 }, dtype
 export function attentionRun(backend, { B, L, H, P, backward = false }, dtype) {
   const [q, k, v, dy] = /** @type {[Tensor, Tensor, Tensor, Tensor]} */ ([0.3, 0.2, 0.1, 0.4].map((value) => constant(backend, [B, L, H, P], value, dtype)));
   return runOf([q, k, v], dy, () => [attention(q, k, v)], backward);
+}
+
+/** @param {any} backend @param {{ B: number, L: number, H?: number, P?: number, N?: number, backward?: boolean, chunk?: number }} shape @param {'f32' | 'f16'} dtype */
+export function ssdRun(backend, { B, L, H = 24, P = 64, N = 128, backward = false, chunk }, dtype) {
+  const [x, dy] = /** @type {[Tensor, Tensor]} */ ([0.3, 0.1].map((value) => constant(backend, [B, L, H * P], value, dtype)));
+  const delta = constant(backend, [B, L, H], -3, dtype);
+  const [Bt, Ct] = /** @type {[Tensor, Tensor]} */ ([0.5, 0.4].map((value) => constant(backend, [B, L, N], value, dtype)));
+  const [A, D, deltaBias] = /** @type {[Tensor, Tensor, Tensor]} */ ([-2, 1, 0.01].map((value) => constant(backend, [H], value)));
+  return runOf([x, delta, A, Bt, Ct, D, deltaBias], dy, () => [ssd(x, delta, A, Bt, Ct, { D, deltaBias, deltaSoftplus: true, chunk }).y], backward);
 }

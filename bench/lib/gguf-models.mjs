@@ -47,6 +47,36 @@ export function mambaGguf({ layers, vocabularySize, dModel, dInner, dState, dCon
 }
 
 /**
+ * Mamba-2: RMS norm, tied head, no biases of projections, a gated norm in as many groups as B and C have.
+ * @param {import('elapid').Mamba2Config} config
+ * @returns {GgufModel}
+ */
+export function mamba2Gguf({ layers, vocabularySize, dModel, dInner, dState, dConv, headSize, groups, normEpsilon }) {
+  const { tensors, add } = tensorList();
+  const heads = dInner / headSize;
+  const channels = dInner + 2 * groups * dState;
+  add('token_embd.weight', 'backbone.embeddings.weight', [vocabularySize, dModel], { matrix: true });
+  add('output_norm.weight', 'backbone.norm_f.weight', [dModel]);
+  for (let layer = 0; layer < layers; layer++) {
+    const [to, from] = [`blk.${layer}`, `backbone.layers.${layer}`];
+    add(`${to}.attn_norm.weight`, `${from}.norm.weight`, [dModel]);
+    add(`${to}.ssm_in.weight`, `${from}.mixer.in_proj.weight`, [dInner + channels + heads, dModel], { matrix: true });
+    add(`${to}.ssm_conv1d.weight`, `${from}.mixer.conv1d.weight`, [channels, dConv]);
+    add(`${to}.ssm_conv1d.bias`, `${from}.mixer.conv1d.bias`, [channels]);
+    add(`${to}.ssm_dt.bias`, `${from}.mixer.dt_bias`, [heads]);
+    add(`${to}.ssm_a`, `${from}.mixer.A_log`, [heads, 1], { change: (values) => values.map((x) => -Math.exp(x)) });
+    add(`${to}.ssm_d`, `${from}.mixer.D`, [heads, 1]);
+    add(`${to}.ssm_norm.weight`, `${from}.mixer.norm.weight`, [groups, dInner / groups]);
+    add(`${to}.ssm_out.weight`, `${from}.mixer.out_proj.weight`, [dModel, dInner], { matrix: true });
+  }
+  const sizes = {
+    ...{ context_length: contextLength, embedding_length: dModel, feed_forward_length: 0, 'attention.head_count': 0, block_count: layers },
+    ...{ 'ssm.conv_kernel': dConv, 'ssm.inner_size': dInner, 'ssm.state_size': dState, 'ssm.time_step_rank': heads, 'ssm.group_count': groups },
+  };
+  return { architecture: 'mamba2', vocabularySize, sizes, reals: { 'attention.layer_norm_rms_epsilon': normEpsilon }, tensors };
+}
+
+/**
  * The Transformer: RMS norm, SwiGLU, the whole of a head turned by its position, tied head, no biases.
  * @param {import('elapid').TransformerConfig} config
  * @returns {GgufModel}

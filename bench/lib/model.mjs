@@ -1,16 +1,17 @@
-// The models that the rows of whole models run: the shapes of mamba-130m and of a Transformer of its size, with random weights, written once
+// The models that the rows of whole models run: the shapes of mamba-130m, of mamba2-130m and of a Transformer of their size, with random weights, written once
 // to build/bench in the formats that we and llama.cpp read.
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LanguageModel, mambaConfig, mambaFamily, openBackend, saveModel, transformerFamily } from 'elapid';
+import { LanguageModel, mamba2Family, mambaConfig, mambaFamily, openBackend, saveModel, transformerFamily } from 'elapid';
 import { writeGguf } from './gguf.mjs';
-import { llamaGguf, mambaGguf } from './gguf-models.mjs';
+import { llamaGguf, mamba2Gguf, mambaGguf } from './gguf-models.mjs';
 
 /**
  * A model of the rows. `matrices` are the values that products read for a token, the head included; `all` those of all parameters; `decays`
- * the exponentials of the scan for a token, `pairOperations` the operations of attention for a pair of positions.
+ * the exponentials of the scan for a token, `pairOperations` the operations of attention for a pair of positions, `stateBytes` the state, which
+ * every decoded token reads and writes.
  * @typedef {object} BenchModel
  * @property {string} name
  * @property {number} vocabularySize
@@ -19,6 +20,7 @@ import { llamaGguf, mambaGguf } from './gguf-models.mjs';
  * @property {number} all
  * @property {number} decays
  * @property {number} pairOperations
+ * @property {number} stateBytes
  * @property {(backend: import('elapid').Backend) => LanguageModel} initial
  * @property {() => import('./gguf.mjs').GgufModel} gguf
  */
@@ -32,6 +34,9 @@ export const config = mambaConfig({
   initialisation: { embeddingDeviation: 0.01, rescaleOutput: false },
 });
 
+/** The published mamba2-130m; as above. */
+const config2 = { ...mamba2Family.configOf({ size: '130m' }), embeddingDeviation: 0.01, rescaleOutput: false };
+
 /** A Transformer of as many parameters: RMS norm, rotary positions, SwiGLU. The deviation is chosen as Mamba's. */
 const transformerConfig = { ...transformerFamily.configOf({ vocabularySize: 50280, size: '125m', contextLength: 4096 }), deviation: 0.06 };
 
@@ -41,9 +46,22 @@ export const mamba130m = (() => {
   const matrices = layers * (2 * E * D + (R + 2 * N) * E + E * R + D * E) + vocabularySize * D;
   return {
     ...{ name: 'mamba-130m', vocabularySize, dModel: D, matrices, all: matrices + layers * (E * N + E * K + 3 * E + D) + D },
-    ...{ decays: layers * E * N, pairOperations: 0 },
+    ...{ decays: layers * E * N, pairOperations: 0, stateBytes: 4 * layers * E * (N + K - 1) },
     initial: (backend) => LanguageModel.initial(mambaFamily, config, backend, 1),
     gguf: () => mambaGguf(config),
+  };
+})();
+
+/** @type {BenchModel} */
+export const mamba2130m = (() => {
+  const { layers, vocabularySize, dModel: D, dInner: E, dState: N, dConv: K, headSize: P, groups: G } = config2;
+  const [heads, channels] = [E / P, E + 2 * G * N];
+  const matrices = layers * ((E + channels + heads) * D + D * E) + vocabularySize * D;
+  return {
+    ...{ name: 'mamba2-130m', vocabularySize, dModel: D, matrices, all: matrices + layers * (channels * (K + 1) + 3 * heads + E + D) + D },
+    ...{ decays: 0, pairOperations: 0, stateBytes: 4 * layers * (E * N + channels * (K - 1)) },
+    initial: (backend) => LanguageModel.initial(mamba2Family, config2, backend, 1),
+    gguf: () => mamba2Gguf(config2),
   };
 })();
 
@@ -53,7 +71,7 @@ export const transformer125m = (() => {
   const matrices = layers * (2 * D * headSize * (heads + kvHeads) + 3 * D * inner) + vocabularySize * D;
   return {
     ...{ name: 'transformer-125m', vocabularySize, dModel: D, matrices, all: matrices + (2 * layers + 1) * D },
-    ...{ decays: 0, pairOperations: 4 * layers * heads * headSize },
+    ...{ decays: 0, stateBytes: 0, pairOperations: 4 * layers * heads * headSize },
     initial: (backend) => LanguageModel.initial(transformerFamily, transformerConfig, backend, 1),
     gguf: () => llamaGguf(transformerConfig),
   };

@@ -1,6 +1,6 @@
 // Models of mamba-130m's size, prefill and decode, against llama.cpp.
 import { generateTokens, prefill } from 'elapid/generate';
-import { ggufFile, mamba130m, transformer125m } from '../lib/model.mjs';
+import { ggufFile, mamba130m, mamba2130m, transformer125m } from '../lib/model.mjs';
 import { openModel, productOperations, promptIds } from '../lib/ours.mjs';
 import { missingPeers, Peer } from '../lib/peer.mjs';
 import { milliseconds, NotAvailable } from '../lib/row.mjs';
@@ -67,7 +67,7 @@ async function compareTokens(peer, model) {
 }
 
 /** Begins the names of rows: mamba-130m's came first. @param {BenchModel} of */
-const prefix = (of) => (of === mamba130m ? '' : 'transformer-');
+const prefix = (of) => (of === mamba130m ? '' : of === mamba2130m ? 'mamba2-' : 'transformer-');
 
 /** @param {BenchModel} of @param {'f32' | 'bf16'} format @returns {Row} */
 const prefillRow = (of, format) => ({
@@ -89,7 +89,7 @@ const prefillRow = (of, format) => ({
           promptLength / (productOperations(of, promptLength, 1) / products / 1e9 + (promptLength * of.decays) / exps / 1e9),
         basis:
           `the products' multiplications at the peak of ${bf16 ? 'bf16 products' : 'f32 multiply-adds'}` +
-          (of.decays > 0 ? ", then the scan's exponentials at their peak" : ", attention's included"),
+          (of.decays > 0 ? ", then the scan's exponentials at their peak" : of.pairOperations > 0 ? ", attention's included" : ''),
       },
       async close() {
         await other.close();
@@ -110,11 +110,11 @@ async function loadForPrefill(/** @type {BenchModel} */ of, /** @type {'f32' | '
   }
 }
 
-/** @param {Format} format @param {number} sizeBytes @param {number} threads */
-const memoryLimit = (format, sizeBytes, threads) => ({
+/** @param {BenchModel} of @param {Format} format @param {number} sizeBytes @param {number} threads */
+const memoryLimit = ({ stateBytes }, format, sizeBytes, threads) => ({
   probes: [`read:${threads}`],
-  value: (/** @type {number} */ gigabytes) => (gigabytes * 1e9) / sizeBytes,
-  basis: `reading all parameters as they lie in memory (${format}: ${(sizeBytes / 1e6).toFixed(0)} MB) for each token`,
+  value: (/** @type {number} */ gigabytes) => (gigabytes * 1e9) / (sizeBytes + 2 * stateBytes),
+  basis: `reading all parameters as they lie in memory (${format}: ${(sizeBytes / 1e6).toFixed(0)} MB) for each token, and reading and writing the state (${(stateBytes / 1e6).toFixed(1)} MB)`,
 });
 
 /** @param {BenchModel} of @param {'f32' | 'bf16' | 'int8'} format @returns {Row} */
@@ -129,7 +129,7 @@ const decodeRow = (of, format) => ({
     return {
       ours: () => decodeRate(model),
       peer: other.peer,
-      limit: memoryLimit(format, sizeBytes, threads),
+      limit: memoryLimit(of, format, sizeBytes, threads),
       async close() {
         await other.close();
         await close();
@@ -150,7 +150,7 @@ const decodeInt4 = {
     return {
       ours: () => decodeRate(four.model),
       peer: { name: 'ours, int8', source: 'self', run: () => decodeRate(eight.model) },
-      limit: memoryLimit('int4', four.sizeBytes, threads),
+      limit: memoryLimit(mamba130m, 'int4', four.sizeBytes, threads),
       async close() {
         await four.close();
         await eight.close();
@@ -193,6 +193,11 @@ export const modelRows = [
   decodeRow(mamba130m, 'bf16'),
   decodeRow(mamba130m, 'int8'),
   decodeInt4,
+  prefillRow(mamba2130m, 'f32'),
+  prefillRow(mamba2130m, 'bf16'),
+  decodeRow(mamba2130m, 'f32'),
+  decodeRow(mamba2130m, 'bf16'),
+  decodeRow(mamba2130m, 'int8'),
   prefillRow(transformer125m, 'f32'),
   prefillRow(transformer125m, 'bf16'),
   decodeRow(transformer125m, 'f32'),

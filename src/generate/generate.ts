@@ -1,4 +1,4 @@
-import type { LanguageModel, State } from '../models/index.js';
+import type { LanguageModel, State, StateOptions } from '../models/index.js';
 import { expectFiniteWeights } from '../nn/finite.js';
 import { ByteTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
@@ -16,6 +16,8 @@ export interface GenerateOptions extends SamplingOptions {
    * one, freed at the end.
    */
   readonly state?: State | undefined;
+  /** What keys and values are kept in, of models with attention (`StateOptions`); of a given `state` its own. */
+  readonly cacheDType?: StateOptions['cacheDType'];
   /** Ends the generation: the iterator throws the signal's reason at its next step. */
   readonly signal?: AbortSignalLike | undefined;
 }
@@ -42,8 +44,11 @@ export async function* generateTokens(
   }
   model.expectLive('generate');
   options.state?.expectOf('generate', model, 1);
+  if (options.state !== undefined && options.cacheDType !== undefined && options.cacheDType !== options.state.cacheDType) {
+    throw new ArgumentError({ operation: 'generate', argument: 'cacheDType', expected: `${options.state.cacheDType}, as the given state’s`, got: options.cacheDType });
+  }
   const sampler = new Sampler(options);
-  const state = options.state ?? model.newState(1);
+  const state = options.state ?? model.newState(1, options);
   const history = Array.from(promptIds);
   // Where a read costs as much as steps do, several are queued, drawing on the device. A state that outlives the generation must
   // not run ahead of the tokens that were asked for.

@@ -27,13 +27,22 @@ export type Fail = (problem: string) => never;
 /** A global name that may occur in the pickle. */
 export class PickleGlobal extends PickleObject {
   readonly kind: string;
-  /** @param call what calling it gives; without it, it may only be mentioned */
+  /** @param call what calling it gives, or that it is a class whose objects are not read; without it, it may only be mentioned */
   constructor(
     readonly name: string,
-    readonly call?: (args: readonly PickleValue[], fail: Fail) => PickleValue,
+    readonly call?: ((args: readonly PickleValue[], fail: Fail) => PickleValue) | 'unread',
   ) {
     super();
     this.kind = `the global ${name}`;
+  }
+}
+
+/** An object of a class that is known by name alone: what it holds is dropped. */
+class Unread extends PickleObject {
+  readonly kind: string;
+  constructor(name: string) {
+    super();
+    this.kind = `an object of ${name}`;
   }
 }
 
@@ -93,6 +102,7 @@ const Opcode = {
   tuple1: 0x85,
   tuple2: 0x86,
   tuple3: 0x87,
+  newObject: 0x81,
   newTrue: 0x88,
   newFalse: 0x89,
   long1: 0x8a,
@@ -252,6 +262,9 @@ class PickleReader {
       case Opcode.binPersistentId:
         stack.push(this.options.loadPersistent(this.pop(), this.fail));
         break;
+      case Opcode.newObject:
+        stack.push(this.newObject());
+        break;
       case Opcode.build:
         this.dropAttributes();
         break;
@@ -385,17 +398,25 @@ class PickleReader {
     const args = this.pop();
     const callee = this.pop();
     if (!(args instanceof PickleTuple)) return this.fail(`the pickle calls with ${describePickled(args)}; expected a tuple`);
-    if (!(callee instanceof PickleGlobal) || callee.call === undefined) {
+    if (!(callee instanceof PickleGlobal) || typeof callee.call !== 'function') {
       return this.fail(`the pickle calls ${describePickled(callee)}, which cannot be called`);
     }
     return callee.call(args.items, this.fail);
   }
 
-  /** `Module.state_dict()` hangs version numbers on its OrderedDict as an attribute; nothing here needs them. */
+  private newObject(): PickleValue {
+    this.pop();
+    const made = this.pop();
+    if (made instanceof PickleGlobal && made.call === 'unread') return new Unread(made.name);
+    return this.fail(`the pickle makes an object of ${describePickled(made)} (opcode 0x81), which a dictionary of tensors does not need${hintResave}`);
+  }
+
+  /** `Module.state_dict()` hangs version numbers on its OrderedDict as an attribute; nothing here needs them, nor what an unread object holds. */
   private dropAttributes(): void {
     const attributes = this.pop();
-    if (!(attributes instanceof Map) || !(this.top() instanceof Map)) {
-      this.fail(`the pickle sets attributes of ${describePickled(this.top())}; expected a dict`);
+    const of = this.top();
+    if (!(attributes instanceof Map) || !(of instanceof Map || of instanceof Unread)) {
+      this.fail(`the pickle sets attributes of ${describePickled(of)}; expected a dict`);
     }
   }
 }

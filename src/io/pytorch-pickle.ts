@@ -76,6 +76,8 @@ export function torchGlobals(file: RandomAccessFile): readonly PickleGlobal[] {
     new PickleGlobal('collections.OrderedDict', (args, fail) =>
       args.length === 0 ? new Map() : fail('OrderedDict is called with arguments; expected none'),
     ),
+    // The options of a training script, which many put beside the weights.
+    new PickleGlobal('argparse.Namespace', 'unread'),
     ...Object.keys(storageDTypes).map((name) => new PickleGlobal(name)),
   ];
 }

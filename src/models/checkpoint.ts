@@ -39,7 +39,7 @@ export interface DescribedCheckpoint extends DescribedModel {
   readonly parameters: ReadonlyMap<string, StoredParameter>;
 }
 
-interface StoredParameter {
+export interface StoredParameter {
   readonly entry: CheckpointEntry;
   readonly shape: Shape;
   readonly packing: Packing;
@@ -87,18 +87,36 @@ export async function readCheckpoint(checkpoint: Checkpoint, onWarning: OnWarnin
   expectLayers(checkpoint, described, countLayers(entries.keys(), keys));
   const config = await resolveTiedHead(checkpoint, described, entries, keys, onWarning);
   const planned = LanguageModel.initial(family, config, new PlanBackend(), 0);
-  const expected = new Map(planned.parameters.map(({ key, packing, tensor: { shape } }) => [key, { shape, packing }] as const));
+  const lastMissing = `${keys.head}.weight`;
+  const parameters = storedParameters(checkpoint, planned.parameters, entries, packed, (key) => key === lastMissing && planned.parameters.length === entries.size + 1);
+  return { family, config, dtype: parameters.get(planned.embeddings.weight.key)?.packed?.dtype ?? 'f32', parameters };
+}
+
+/**
+ * Finds each parameter of a model among the tensors of a checkpoint, which may hold no others.
+ * @param entries by the model's keys
+ * @param untied whether a key that is missing is that of the head, and all else is there
+ * @throws CheckpointError naming the key that is missing, unexpected, or of another shape or dtype
+ */
+export function storedParameters(
+  checkpoint: Checkpoint,
+  planned: readonly Parameter[],
+  entries: ReadonlyMap<string, CheckpointEntry>,
+  packed: PackedTensors = {},
+  untied: (key: string) => boolean = () => false,
+): Map<string, StoredParameter> {
+  const expected = new Map(planned.map(({ key, packing, tensor: { shape } }) => [key, { shape, packing }] as const));
   for (const [key, entry] of entries) if (!expected.has(key)) throw strangeKey(key, entry, expected.keys());
   const parameters = new Map<string, StoredParameter>();
   for (const [key, { shape, packing }] of expected) {
     const entry = entries.get(key);
-    if (entry === undefined) throw missing(checkpoint, key, key === `${keys.head}.weight` && expected.size === entries.size + 1);
+    if (entry === undefined) throw missing(checkpoint, key, untied(key));
     const own = packing === 'never' ? undefined : packed[entry.key];
     if (own === undefined) checkEntry(key, entry, shape);
     else checkPackedEntry(entry, own, shape);
     parameters.set(key, { entry, shape, packing, packed: own });
   }
-  return { family, config, dtype: parameters.get(planned.embeddings.weight.key)?.packed?.dtype ?? 'f32', parameters };
+  return parameters;
 }
 
 /** The file has the layers it has. */
@@ -145,11 +163,11 @@ function expectPackedAs(entry: CheckpointEntry, dtype: PackedDType, wanted: Weig
 }
 
 /** Reads all parameters; on any fault frees those it has read. */
-async function loadTensors(
+export async function loadTensors(
   checkpoint: Checkpoint,
   parameters: DescribedCheckpoint['parameters'],
   backend: Backend,
-  dtype: WeightDType | undefined,
+  dtype?: WeightDType,
 ): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>();
   try {
@@ -237,21 +255,31 @@ export async function saveModel(model: LanguageModel, folder: string): Promise<v
 
 /** The files of `saveModel`, whole beside their places: for who has more files that belong to them. */
 export async function stageModel(model: LanguageModel, folder: string): Promise<StagedFile> {
-  const configFile = platform.joinPath(folder, 'config.json');
-  const text = new TextEncoder().encode(`${JSON.stringify(model.family.write(model.config), null, 2)}\n`);
-  await platform.makeFolder(folder);
   const { version } = model;
-  const parameters = await readParameters(model.parameters);
-  model.expectUnchanged('saveModel', version);
-  const chunks = await checksummedChunks(parameters, { format: 'pt', ...packedMetadata(model.parameters) });
+  return stageCheckpoint(folder, model.family.write(model.config), model.parameters, () => {
+    model.expectUnchanged('saveModel', version);
+  });
+}
+
+/**
+ * A config.json and a model.safetensors, whole beside their places.
+ * @param unchanged asked when the parameters have been read: throws where they were trained meanwhile
+ */
+export async function stageCheckpoint(folder: string, config: object, of: readonly Parameter[], unchanged: () => void): Promise<StagedFile> {
+  const configFile = platform.joinPath(folder, 'config.json');
+  const text = new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`);
+  await platform.makeFolder(folder);
+  const parameters = await readParameters(of);
+  unchanged();
+  const chunks = await checksummedChunks(parameters, { format: 'pt', ...packedMetadata(of) });
   const weights = await platform.stageFile(platform.joinPath(folder, 'model.safetensors'), chunks);
-  const config = await platform.stageFile(configFile, [text]).catch(async (error: unknown) => {
+  const stated = await platform.stageFile(configFile, [text]).catch(async (error: unknown) => {
     await weights.discard();
     throw error;
   });
   const discard = async () => {
     await weights.discard();
-    await config.discard();
+    await stated.discard();
   };
   return {
     async place() {
@@ -265,7 +293,7 @@ export async function stageModel(model: LanguageModel, folder: string): Promise<
         if (changes) await platform.writeFileAtomically(configFile, [old]);
         throw error;
       }
-      await config.place();
+      await stated.place();
     },
     discard,
   };

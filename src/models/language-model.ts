@@ -12,7 +12,7 @@ import { ArgumentError, DisposedError } from '../util/errors.js';
 import type { BaseConfig, ModelFamily } from './family.js';
 import { fingerprintOf } from './fingerprint.js';
 import { Prepared } from './prepared.js';
-import { State, type StateOwner, type StatePass } from './state.js';
+import { State, type StateOptions, type StateOwner, type StatePass } from './state.js';
 
 /** What a forward pass may be told besides the ids. */
 export interface ForwardOptions {
@@ -255,7 +255,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       const { layers, places } = state;
       const passes = this.#passes((i): StepPass => ({ memory: layers[i] as Memory, places, constants: prepared.constants[i] as Memory }));
       this.blocks.forEach((block, i) => {
-        ({ x, residual } = block.step(x, residual, passes[i] as StepPass[], this.blocks[i + 1]?.takesParts ?? false));
+        ({ x, residual } = block.step(x, residual, passes[i] as StepPass[], this.blocks[i + 1]?.parts() ?? null));
       });
       state.advance();
       state.position++;
@@ -271,10 +271,13 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     return new Prepared(this);
   }
 
-  /** The state before the first token of `batch` sequences. The caller disposes it. */
-  newState(batch: number): State {
+  /**
+   * The state before the first token of `batch` sequences. The caller disposes it.
+   * @throws ArgumentError when an option is not one; BackendError when the backend has no f16 that is asked for
+   */
+  newState(batch: number, options: StateOptions = {}): State {
     this.expectLive('newState');
-    return State.zero(this, batch);
+    return State.zero(this, batch, options);
   }
 
   /**

@@ -1,7 +1,7 @@
 import { cast, packWeight } from '../ops/index.js';
 import type { Packing, TensorSource } from '../nn/index.js';
 import { packedDTypes, scope, type PackedDType, type Tensor } from '../tensor/index.js';
-import { ArgumentError } from '../util/errors.js';
+import { ArgumentError, BackendError } from '../util/errors.js';
 
 /** The format of a model's large matrices. With 'f16', which needs the webgpu backend, activations are f16 as well. */
 export type WeightDType = 'f32' | 'f16' | PackedDType;
@@ -31,8 +31,11 @@ export function packedParameters(source: TensorSource, dtype: WeightDType): Tens
 }
 
 /** A weight [N,K] f32 in another format. */
-export const inFormat = (weight: Tensor, format: Exclude<WeightDType, 'f32'>): Tensor =>
-  format === 'f16' ? cast(weight, 'f16') : packWeight(weight, format);
+export function inFormat(weight: Tensor, format: Exclude<WeightDType, 'f32'>): Tensor {
+  if (format !== 'f16') return packWeight(weight, format);
+  if (weight.backend.kind === 'cpu') throw new BackendError('the CPU multiplies by no f16 weights. Hint: bf16, or the webgpu backend');
+  return cast(weight, 'f16');
+}
 
 /** What a weight in a format must stay below in magnitude: half precision rounds to infinity from there on, the others with floats. */
 export const largestOf = (format: WeightDType): number => (format === 'f16' ? 65520 : format === 'f32' ? Infinity : 2 ** 128 - 2 ** 119);

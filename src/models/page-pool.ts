@@ -2,7 +2,7 @@
 import type { Memory } from '../nn/index.js';
 import { pageLength } from '../ops/attention/reference.js';
 import { copyInto } from '../ops/view/view.js';
-import { empty, keep, scope, sizeOf, withoutScope, type Backend, type Tensor } from '../tensor/index.js';
+import { empty, itemSize, keep, scope, sizeOf, withoutScope, type Backend, type Tensor } from '../tensor/index.js';
 import { partsOf, type SlotGroup } from './slots.js';
 
 /**
@@ -17,7 +17,7 @@ export class PagePool {
   readonly #backend: Backend;
   readonly #mixers: number;
   /** [members, pages, 64, …slot] */
-  #groups: readonly Tensor<'f32'>[] = [];
+  #groups: readonly Tensor[] = [];
   #parts: readonly Memory[] = [];
   /** Of each page, how often states refer to it. */
   readonly #users: number[] = [];
@@ -107,7 +107,7 @@ export class PagePool {
   #resize(pages: number): void {
     const old = this.#users.length;
     const groups = withoutScope(() =>
-      scope(() => this.slots.map(({ members, shape }) => empty(this.#backend, [members.length, pages, pageLength, ...shape], 'f32'))),
+      scope(() => this.slots.map(({ members, shape, dtype }) => empty(this.#backend, [members.length, pages, pageLength, ...shape], dtype))),
     );
     scope(() => {
       for (const [i, { members, shape }] of this.slots.entries()) {
@@ -139,4 +139,4 @@ export class PagePool {
 
 /** Bytes that a page takes in slots of these groups. */
 export const pageBytes = (slots: readonly SlotGroup[]): number =>
-  4 * pageLength * slots.reduce((sum, { shape, members }) => sum + members.length * sizeOf(shape), 0);
+  pageLength * slots.reduce((sum, { shape, dtype, members }) => sum + itemSize[dtype] * members.length * sizeOf(shape), 0);

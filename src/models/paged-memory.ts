@@ -142,7 +142,7 @@ export class PagedMemory {
       for (const [g, slot] of this.pool.slots.entries()) {
         const size = sizeOf(slot.shape);
         const shape = [batch, position, ...slot.shape];
-        const group = empty(this.#backend, [slot.members.length, ...shape], 'f32');
+        const group = empty(this.#backend, [slot.members.length, ...shape], slot.dtype);
         this.#eachPage(position, (b, start, count, page) => {
           const part = group.aliased([slot.members.length, count * size], (b * position + start) * size, sizeOf(shape));
           copyInto(this.pool.positionsOf(g, page, count), part);

@@ -2,7 +2,7 @@
 import { fill } from '../backend/memory/kernels.js';
 import type { Memory, Slot } from '../nn/index.js';
 import { copyInto } from '../ops/view/view.js';
-import { empty, formatShape, launch, sizeOf, type Backend, type Shape, type Tensor } from '../tensor/index.js';
+import { empty, formatShape, launch, sizeOf, type Backend, type FloatDType, type Shape, type Tensor } from '../tensor/index.js';
 
 /** What each mixer of a model remembers of a sequence. */
 export type Layout = readonly Readonly<Record<string, Slot>>[];
@@ -12,16 +12,19 @@ export interface SlotGroup {
   readonly name: string;
   readonly shape: Shape;
   readonly perPosition: boolean;
+  /** Of what there is for each position; what has a fixed size is float32. */
+  readonly dtype: FloatDType;
   /** The mixers that have them. */
   readonly members: readonly number[];
 }
 
-export function groupsOf(layout: Layout): SlotGroup[] {
+/** @param cacheDType of slots with an entry for each position */
+export function groupsOf(layout: Layout, cacheDType: FloatDType): SlotGroup[] {
   const groups = new Map<string, SlotGroup & { members: number[] }>();
   for (const [i, slots] of layout.entries()) {
     for (const [name, { shape, perPosition = false }] of Object.entries(slots)) {
       const key = `${name} ${formatShape(shape)}${perPosition ? ' a position' : ''}`;
-      const group = groups.get(key) ?? { name, shape, perPosition, members: [] };
+      const group = groups.get(key) ?? { name, shape, perPosition, dtype: perPosition ? cacheDType : 'f32', members: [] };
       group.members.push(i);
       groups.set(key, group);
     }

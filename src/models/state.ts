@@ -2,22 +2,34 @@ import { checksummedChunks, parseSafetensors, toFloat32, verifySafetensors, type
 import type { Memory, Places, Slot } from '../nn/index.js';
 import { pageLength } from '../ops/attention/reference.js';
 import { mostPositions } from '../ops/rotary/frequencies.js';
-import { formatShape, keep, sameShape, scope, sizeOf, withoutScope, type Backend, type Tensor } from '../tensor/index.js';
+import { formatShape, keep, sameShape, scope, sizeOf, withoutScope, type Backend, type FloatDType, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
-import { ArgumentError, CheckpointError, DisposedError } from '../util/errors.js';
+import { ArgumentError, CheckpointError, describeValue, DisposedError } from '../util/errors.js';
 import { PagedMemory } from './paged-memory.js';
 import { PagePool, pageBytes } from './page-pool.js';
 import { describeGroups, groupsOf, SlotMemory, type Layout, type SlotGroup } from './slots.js';
-import { float32Source } from './tensor-source.js';
+import { floatSource } from './tensor-source.js';
 
 /** What serialised states are marked with; the older mark is that of Mamba's alone, in the same layout. */
 const kinds: ReadonlySet<string> = new Set(['elapid-state', 'elapid-mamba-state']);
+
+/** What keys and values can be kept in. */
+export const cacheDTypes: readonly FloatDType[] = ['f32', 'f16'];
 
 /** What a state is a state of. */
 export interface StateOwner {
   readonly backend: Backend;
   readonly mixers: readonly { readonly slots: Readonly<Record<string, Slot>> }[];
   fingerprint(): Promise<string>;
+}
+
+/** Options of a new state. */
+export interface StateOptions {
+  /**
+   * What keys and values are kept in. 'f16' takes half the memory of 'f32', and attention to many positions half the time. Default: 'f16'
+   * where the backend's precision is f16, else 'f32'.
+   */
+  readonly cacheDType?: FloatDType | undefined;
 }
 
 /** Something that goes on over several passes, as a generation does, and has a state to itself meanwhile. */
@@ -40,14 +52,16 @@ export interface StatePass {
 }
 
 /**
- * All a model remembers of its sequences: for each mixer the slots that it declares, in float32. Slots of a fixed size are [B, …slot];
- * those with an entry for each position lie in pages of 64 positions, of which a state takes more as it goes on. Models update it in
+ * All a model remembers of its sequences: for each mixer the slots that it declares. Slots of a fixed size are [B, …slot], in float32;
+ * those with an entry for each position, in `cacheDType`, lie in pages of 64 positions, of which a state takes more as it goes on. Models update it in
  * place; `copy` forks it, `serialize` and `State.restore` carry it to another process. It is of use to the model alone that made or
  * restored it.
  */
 export class State implements Disposable {
   /** Tokens seen so far. */
   position: number;
+  /** What keys and values are kept in. */
+  readonly cacheDType: FloatDType;
   readonly #owner: StateOwner;
   readonly #slots: readonly SlotGroup[];
   readonly #fixed: SlotMemory;
@@ -58,11 +72,12 @@ export class State implements Disposable {
   #disposed = false;
 
   /** Values are undefined. It belongs to the current scope. */
-  private constructor(owner: StateOwner, batch: number, position: number, pool?: PagePool) {
+  private constructor(owner: StateOwner, batch: number, position: number, cacheDType: FloatDType, pool?: PagePool) {
     const { backend, mixers } = owner;
     this.#owner = owner;
     this.position = position;
-    this.#slots = groupsOf(layoutOf(owner));
+    this.cacheDType = cacheDType;
+    this.#slots = groupsOf(layoutOf(owner), cacheDType);
     this.#fixed = new SlotMemory(backend, this.#slots.filter(({ perPosition }) => !perPosition), batch, mixers.length);
     const growing = this.#slots.filter(({ perPosition }) => perPosition);
     this.#paged = growing.length === 0 ? null : new PagedMemory(pool ?? new PagePool(backend, growing, mixers.length), backend, batch);
@@ -79,10 +94,14 @@ export class State implements Disposable {
     );
   }
 
-  /** The state of `owner` before the first token: zeros. */
-  static zero(owner: StateOwner, batch: number): State {
+  /**
+   * The state of `owner` before the first token: zeros.
+   * @throws ArgumentError when `cacheDType` is no float dtype; BackendError when the backend has no f16
+   */
+  static zero(owner: StateOwner, batch: number, options: StateOptions = {}): State {
+    const cacheDType = cacheDTypeOf('newState', owner, options);
     return State.#lasting(() => {
-      const state = new State(owner, batch, 0);
+      const state = new State(owner, batch, 0, cacheDType);
       state.#fixed.clear();
       return state;
     });
@@ -166,14 +185,15 @@ export class State implements Disposable {
   copy(): State {
     this.#expectLive('State.copy');
     return State.#lasting(() => {
-      const copied = new State(this.#owner, this.batch, 0, this.#paged?.pool.join());
+      const copied = new State(this.#owner, this.batch, 0, this.cacheDType, this.#paged?.pool.join());
       copied.assign(this);
       return copied;
     });
   }
 
   /**
-   * Takes over values and position; this state's memory stays where it is, so captured steps stay valid.
+   * Takes over values and position; this state's memory stays where it is, so captured steps stay valid. Keys and values are rounded or
+   * widened where the two keep them in different dtypes.
    * @throws ArgumentError when `other` is another model's, or for another number of sequences
    */
   assign(other: State): void {
@@ -218,7 +238,7 @@ export class State implements Disposable {
       const [fingerprint, starts, ...sources] = await Promise.all([
         this.#owner.fingerprint(),
         begins,
-        ...parts.map(({ key, value }): Promise<SafetensorsSource> => float32Source(key, value)),
+        ...parts.map(({ key, value }): Promise<SafetensorsSource> => floatSource(key, value)),
       ]);
       const metadata = { kind: 'elapid-state', position, fingerprint, ...(starts === null ? {} : { begins: starts.join(',') }) };
       const chunks = [...(await checksummedChunks(sources, metadata))];
@@ -255,19 +275,23 @@ export class State implements Disposable {
     if (begins !== undefined && !(begins.length === batch && begins.every((begin) => Number.isInteger(begin) && begin >= 0 && begin <= position))) {
       throw new CheckpointError(`is ${metadata['begins'] ?? ''}; expected ${batch} positions`, { file: name, key: '__metadata__.begins' });
     }
-    const values = (key: string, shape: readonly number[]): Float32Array => {
+    // All keys and values are of one dtype: the first one's.
+    const cached = layout.flatMap((slots, i) => Object.entries(slots).flatMap(([slot, { perPosition }]) => (perPosition === true ? [`${i}.${slot}`] : [])));
+    const cacheDType = tensors.get(cached[0] ?? '')?.dtype === 'F16' ? 'f16' : 'f32';
+    const values = (key: string, shape: readonly number[], dtype: 'F32' | 'F16'): Float32Array => {
       const stored = tensors.get(key);
-      if (stored?.dtype !== 'F32' || !sameShape(stored.shape, shape)) {
+      if (stored?.dtype !== dtype || !sameShape(stored.shape, shape)) {
         const got = stored === undefined ? 'missing' : `${stored.dtype} ${formatShape(stored.shape)}`;
-        throw new CheckpointError(`is ${got}; expected F32 ${formatShape(shape)} for this model`, { file: name, key });
+        throw new CheckpointError(`is ${got}; expected ${dtype} ${formatShape(shape)} for this model`, { file: name, key });
       }
-      return toFloat32(stored.bytes, 'F32');
+      return toFloat32(stored.bytes, dtype);
     };
     const stored = new Map(
       layout.flatMap((slots, i) =>
         Object.entries(slots).map(([slot, { shape, perPosition }]) => {
           const key = `${i}.${slot}`;
-          return [key, values(key, perPosition === true ? [batch, position, ...shape] : [batch, ...shape])] as const;
+          const own = perPosition === true ? values(key, [batch, position, ...shape], cacheDType === 'f16' ? 'F16' : 'F32') : values(key, [batch, ...shape], 'F32');
+          return [key, own] as const;
         }),
       ),
     );
@@ -281,7 +305,7 @@ export class State implements Disposable {
       );
     }
     return State.#lasting(() => {
-      const state = new State(model, batch, position);
+      const state = new State(model, batch, position, cacheDType);
       for (const [i, memory] of state.#fixed.parts.entries()) {
         for (const [slot, part] of Object.entries(memory)) part.write(stored.get(`${i}.${slot}`) as Float32Array);
       }
@@ -294,8 +318,8 @@ export class State implements Disposable {
    * Bytes of one sequence's state after so many positions.
    * @param positions what is by position is counted in whole pages of 64
    */
-  static sizeBytes(owner: Pick<StateOwner, 'mixers'>, positions = 0): number {
-    const groups = groupsOf(layoutOf(owner));
+  static sizeBytes(owner: Pick<StateOwner, 'mixers' | 'backend'>, positions = 0, options: StateOptions = {}): number {
+    const groups = groupsOf(layoutOf(owner), cacheDTypeOf('State.sizeBytes', owner, options));
     const fixed = groups.filter(({ perPosition }) => !perPosition);
     const pages = Math.ceil(positions / pageLength) * pageBytes(groups.filter(({ perPosition }) => perPosition));
     return pages + 4 * fixed.reduce((sum, { shape, members }) => sum + members.length * sizeOf(shape), 0);
@@ -315,7 +339,7 @@ export class State implements Disposable {
   expectOf(operation: string, model: StateOwner, batch: number): void {
     this.#expectLive(operation);
     if (this.#owner !== model) {
-      const [expected, got] = [describeGroups(groupsOf(layoutOf(model))), describeGroups(this.#slots)];
+      const [expected, got] = [describeGroups(groupsOf(layoutOf(model), this.cacheDType)), describeGroups(this.#slots)];
       if (got !== expected) throw wrongState(operation, `a state of ${expected}, this model’s`, `a state of ${got}`);
       const { backend } = this.#owner;
       if (backend !== model.backend) {
@@ -386,6 +410,12 @@ export class State implements Disposable {
 }
 
 const layoutOf = ({ mixers }: Pick<StateOwner, 'mixers'>): Layout => mixers.map(({ slots }) => slots);
+
+/** @throws ArgumentError when the options ask for another than a float dtype */
+function cacheDTypeOf(operation: string, { backend }: Pick<StateOwner, 'backend'>, { cacheDType = backend.precision === 'f16' ? 'f16' : 'f32' }: StateOptions): FloatDType {
+  if (cacheDTypes.includes(cacheDType)) return cacheDType;
+  throw new ArgumentError({ operation, argument: 'cacheDType', expected: cacheDTypes.join(' or '), got: describeValue(cacheDType) });
+}
 
 function wrongState(operation: string, expected: string, got: string, hint?: string): ArgumentError {
   return new ArgumentError({ operation, argument: 'state', expected, got, hint });

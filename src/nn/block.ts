@@ -1,33 +1,31 @@
 import { add } from '../ops/index.js';
 import { inModule, scope, type FloatDType, type Tensor } from '../tensor/index.js';
 import type { Linear, Norm } from './layers.js';
-import type { FusedStep, Mixer, Normed, Pass, StepPass, Stream } from './mixer.js';
+import type { FusedStep, Mixer, Normed, Pass, SequenceMixer, StepPass, Stream } from './mixer.js';
 
 /** A norm and what works on its output. */
-export interface Sublayer {
+export interface Sublayer<M extends SequenceMixer = Mixer> {
   /** Of the mixer among the parameters: a run that diverges names it. */
   readonly name: string;
   readonly norm: Norm;
-  readonly mixer: Mixer;
+  readonly mixer: M;
 }
 
 /** Sublayers that all read the same stream; what they give is added up. One, in most blocks. */
-export type Parallel = readonly [Sublayer, ...Sublayer[]];
+export type Parallel<M extends SequenceMixer = Mixer> = readonly [Sublayer<M>, ...Sublayer<M>[]];
 
-/** One residual stage after another: residual ← x + residual, x ← Σ mixer(norm(residual)) over the stage's sublayers. */
-export class Block {
-  readonly stages: readonly Parallel[];
+/**
+ * One residual stage after another: residual ← x + residual, x ← Σ mixer(norm(residual)) over the stage's sublayers. An encoder's block, whose
+ * mixers take whole sequences alone, has no steps.
+ */
+export class Block<M extends SequenceMixer = Mixer> {
+  readonly stages: readonly Parallel<M>[];
   /** Of all stages, in order: passes are in this order. */
-  readonly sublayers: readonly Sublayer[];
+  readonly sublayers: readonly Sublayer<M>[];
 
-  constructor(stages: readonly (Sublayer | Parallel)[]) {
-    this.stages = stages.map((stage): Parallel => ('mixer' in stage ? [stage] : stage));
+  constructor(stages: readonly (Sublayer<M> | Parallel<M>)[]) {
+    this.stages = stages.map((stage): Parallel<M> => ('mixer' in stage ? [stage] : stage));
     this.sublayers = this.stages.flat();
-  }
-
-  /** Whether `step` can be given an x in parts. */
-  get takesParts(): boolean {
-    return fusedStep(this.stages[0]) !== null;
   }
 
   /**
@@ -49,16 +47,24 @@ export class Block {
     });
   }
 
+  /** The form of parts in which `step` can be given x; null: none. */
+  parts(this: Block): FusedStep['parts'] | null {
+    return fusedStep(this.stages[0])?.parts ?? null;
+  }
+
   /**
    * One position.
-   * @param x [B,D], or its parts [P,B,D], to be added up
+   * @param x [B,D], or its parts [P,B,…], to be added up
    * @param passes one for each sublayer; their memory is updated in place
-   * @param parts whether the x it returns may be in parts: a next block takes them
+   * @param parts the form of parts that the next block takes x in; null: none
    */
-  step(x: Tensor, residual: Tensor | null, passes: readonly StepPass[], parts: boolean): Stream {
+  step(this: Block, x: Tensor, residual: Tensor | null, passes: readonly StepPass[], parts: FusedStep['parts'] | null): Stream {
     return this.#each(x, residual, passes, (stage, input, stream, own, next) => {
       const fused = fusedStep(stage);
-      if (fused !== null) return fused(input, stream, own[0] as StepPass, next === undefined ? parts : fusedStep(next) !== null);
+      if (fused !== null) {
+        const taken = next === undefined ? parts : fusedStep(next)?.parts;
+        return fused.run(input, stream, own[0] as StepPass, taken === fused.parts);
+      }
       let sum: Tensor<FloatDType> | null = null;
       let [from, before] = [input, stream];
       for (const [i, { norm, mixer }] of stage.entries()) {
@@ -75,7 +81,7 @@ export class Block {
     x: Tensor,
     residual: Tensor | null,
     passes: readonly P[],
-    run: (stage: Parallel, x: Tensor, residual: Tensor | null, passes: readonly P[], next: Parallel | undefined) => Stream,
+    run: (stage: Parallel<M>, x: Tensor, residual: Tensor | null, passes: readonly P[], next: Parallel<M> | undefined) => Stream,
   ): Stream {
     return scope(() => {
       let stream: { x: Tensor; residual: Tensor | null } = { x, residual };

@@ -1,3 +1,4 @@
+export * from './backbone.js';
 export * from './block.js';
 export * from './initialisers.js';
 export * from './layers.js';

@@ -3,7 +3,7 @@ import type { Linear, Norm } from './layers.js';
 
 /** A tensor of a mixer's memory. */
 export interface Slot {
-  /** Of one sequence, without the batch axis; float32. */
+  /** Of one sequence, without the batch axis; float32, or what the state keeps entries for each position in. */
   readonly shape: Shape;
   /** Whether there is one of that shape for each position, as of keys and values: memory then grows with the sequence. */
   readonly perPosition?: true;
@@ -58,26 +58,34 @@ export interface Normed {
 
 /** The residual stream as norms take it up: its sum is still to be made, within the next norm's launch. */
 export interface Stream {
-  /** What the last sublayer gave, or, of a fused step, its parts [P,B,D]. */
+  /** What the last sublayer gave, or, of a fused step, its parts [P,B,…]. */
   readonly x: Tensor<FloatDType>;
   /** The stream before it. */
   readonly residual: Tensor<FloatDType>;
 }
 
-/**
- * A step of norm, mixer and residual sum in as few launches as the backend has kernels for.
- * @param x [B,D], what the sublayer before added, or its parts [P,B,D], to be added up
- * @param residual [B,D], the stream before that; null for the first
- * @param parts whether the x it returns may be in parts
- */
-export type FusedStep = (x: Tensor, residual: Tensor | null, pass: StepPass, parts: boolean) => Stream;
+/** A step of norm, mixer and residual sum in as few launches as the backend has kernels for. */
+export interface FusedStep {
+  /** Names the form of the parts in which it takes x and may return it: a step that returns parts needs one of the same form after it. */
+  readonly parts: string;
+  /**
+   * @param x [B,D], what the sublayer before added, or its parts [P,B,…], to be added up
+   * @param residual [B,D], the stream before that; null for the first
+   * @param parts whether the x it returns may be in parts
+   */
+  run(x: Tensor, residual: Tensor | null, pass: StepPass, parts: boolean): Stream;
+}
 
-/** A part of a layer that transforms the stream: it mixes positions (a scan, attention) or channels (a feed-forward). */
-export interface Mixer {
-  /** What it remembers of a sequence; empty for one that mixes channels alone. */
-  readonly slots: Readonly<Record<string, Slot>>;
+/** A part of a layer that transforms whole sequences: all that an encoder asks of one. */
+export interface SequenceMixer {
   /** A whole sequence or a piece of one: [B,L,D] → [B,L,D], recorded for gradients. */
   forward(x: Tensor, pass: Pass): Tensor<FloatDType>;
+}
+
+/** A part of a layer that transforms the stream: it mixes positions (a scan, attention) or channels (a feed-forward). */
+export interface Mixer extends SequenceMixer {
+  /** What it remembers of a sequence; empty for one that mixes channels alone. */
+  readonly slots: Readonly<Record<string, Slot>>;
   /**
    * One position: [B,D] → [B,D]. Launches only, so that it can be captured; not recorded. The block's scope frees what it makes: x is
    * asked for in no scope of the mixer's own, since the block goes on with the residual stream that comes of it.

@@ -9,6 +9,7 @@ import { cases as crossEntropy } from './cross-entropy/cases.js';
 import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
 import { cases as fft } from './fft/cases.js';
+import { cases as flip } from './flip/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as ltiScan } from './lti-scan/cases.js';
@@ -22,6 +23,7 @@ import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
 import { cases as ssd } from './ssd/cases.js';
+import { cases as unfold } from './unfold/cases.js';
 import { cases as vandermonde } from './vandermonde/cases.js';
 
 /** Every operation's cases by folder: what tests run on every backend. */
@@ -36,6 +38,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   elementwise,
   embedding,
   fft,
+  flip,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   'lti-scan': ltiScan,
@@ -49,5 +52,6 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   'selective-scan': selectiveScan,
   softmax,
   ssd,
+  unfold,
   vandermonde,
 };

@@ -3,6 +3,7 @@ import * as memory from '../backend/memory/kernels.js';
 import * as adamw from './adamw/kernels.js';
 import * as attention from './attention/kernels.js';
 import * as blockStep from './block-step/kernels.js';
+import * as ssdBlockStep from './block-step/ssd-kernels.js';
 import * as causalConv1d from './causal-conv1d/kernels.js';
 import * as cauchy from './cauchy/kernels.js';
 import * as complex from './complex/kernels.js';
@@ -10,6 +11,7 @@ import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
 import * as fft from './fft/kernels.js';
+import * as flip from './flip/kernels.js';
 import * as gatedNorm from './gated-norm/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
 import * as ltiScan from './lti-scan/kernels.js';
@@ -23,6 +25,7 @@ import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
 import * as ssd from './ssd/kernels.js';
+import * as unfold from './unfold/kernels.js';
 import * as vandermonde from './vandermonde/kernels.js';
 
 /** Every kernel. */
@@ -45,13 +48,16 @@ export const kernels: readonly Kernel[] = [
   attention,
   ssd,
   gatedNorm,
+  fft,
+  flip,
+  unfold,
   complex,
   vandermonde,
   cauchy,
   ltiScan,
-  fft,
   normLinear,
   blockStep,
+  ssdBlockStep,
 ].flatMap((module: object) => Object.values(module) as Kernel[]);
 
 /** The kernels that are compiled from C++, in the order of their table: all but the optional ones. */

@@ -75,7 +75,7 @@ export interface Backend extends AsyncDisposable {
   /** Gives the buffer back; launches already in the stream may still use it. Its memory stays while a program uses it. */
   release(buffer: DeviceBuffer): void;
   /** Whether this backend has the kernel; operations that can do without compose theirs of others. */
-  supports(kernel: Pick<Kernel, 'signature' | 'optional' | 'webgpu'>): boolean;
+  supports(kernel: Pick<Kernel, 'signature' | 'optional' | 'needs' | 'webgpu'>): boolean;
   /** Launches a kernel: views in the order of `kernel.buffers`, numbers in the order of `kernel.parameters`. */
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void;
   /** Resolves when everything launched so far is done. */

@@ -7,8 +7,8 @@ import type { Shape } from './shape.js';
 export type PackedDType = 'bf16' | 'int8' | 'int4';
 
 /**
- * Element types of tensors in device memory. 'f16' is storage only, on backends that have it (WebGPU): kernels compute in
- * float32.
+ * Element types of tensors in device memory. 'f16' is storage only: kernels compute in float32. Of the CPU's kernels, those alone
+ * take it that keep keys and values and copy.
  */
 export type DType = 'f32' | 'f16' | 'i32' | PackedDType;
 

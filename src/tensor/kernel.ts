@@ -1,6 +1,6 @@
 import type { Division } from './division.js';
 import type { DType, PackedDType } from './dtype.js';
-import type { GpuKernel } from './gpu-kernel.js';
+import type { GpuFeatures, GpuKernel } from './gpu-kernel.js';
 
 /** How a kernel uses one of its buffers. */
 export interface BufferSpec {
@@ -9,6 +9,8 @@ export interface BufferSpec {
   readonly optional: boolean;
   /** Whether an f16 tensor may be given in place of an f32 one, on a backend that has them. */
   readonly half: boolean;
+  /** Whether it may on the CPU too, whose kernel is told by a flag: keys and values, and copies. */
+  readonly stored: boolean;
 }
 
 /** What a kernel parameter is: all travel as numbers; the C++ side gets int64, float or bool. */
@@ -48,22 +50,26 @@ export interface Kernel<B extends BufferSpecs = BufferSpecs, P extends Parameter
   readonly streams: (keyof B & string) | undefined;
   /** Whether backends may lack it: there is no C++ for it, and what launches it asks `supports` first. */
   readonly optional: boolean;
+  /** What a GPU must have to run it, of an optional kernel. */
+  readonly needs: (gpu: GpuFeatures) => boolean;
   /** How a launch can be two, the best way first; undefined where it cannot. */
   readonly divisions: ((parameters: ParameterValues<P>) => readonly Division<keyof B & string, keyof P & string>[]) | undefined;
   /** How a GPU runs it. */
   readonly webgpu: GpuKernel<keyof B & string, keyof P & string> | undefined;
 }
 
-const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O, half = false) => ({
+const spec = <A extends BufferSpec['access'], D extends DType, O extends boolean>(access: A, dtype: D, optional: O, half = false, stored = false) => ({
   access,
   dtype,
   optional,
   half,
+  stored,
 });
 
 const numbers = <A extends BufferSpec['access'], O extends boolean>(access: A, optional: O) => ({
   f32: spec(access, 'f32', optional),
   float: spec(access, 'f32', optional, true),
+  stored: spec(access, 'f32', optional, true, true),
   i32: spec(access, 'i32', optional),
 });
 
@@ -73,7 +79,7 @@ const packed = <A extends BufferSpec['access']>(access: A) => ({
   int4: spec(access, 'int4', false),
 });
 
-/** Buffer declarations: `input.f32`, `optionalInput.float` (f32 or f16), `output.i32`, `input.int8`, … */
+/** Buffer declarations: `input.f32`, `optionalInput.float` (f32 or, not on the CPU, f16), `inout.stored` (f32 or f16), `output.i32`, `input.int8`, … */
 export const input = { ...numbers('in', false), ...packed('in') };
 export const optionalInput = numbers('in', true);
 export const output = { ...numbers('out', false), ...packed('out') };
@@ -92,16 +98,17 @@ export function defineKernel<const B extends BufferSpecs, const P extends Parame
     touched?: Kernel<B, P>['touched'];
     streams?: NonNullable<Kernel<B, P>['streams']>;
     optional?: boolean;
+    needs?: Kernel<B, P>['needs'];
     divisions?: Kernel<B, P>['divisions'];
     webgpu?: Kernel<B, P>['webgpu'];
   },
 ): Kernel<B, P> {
   const { buffers, parameters, reference, streams, divisions, webgpu } = declaration;
-  const { operations = () => 0, touched = () => ({}), optional = false } = declaration;
+  const { operations = () => 0, touched = () => ({}), optional = false, needs = () => true } = declaration;
   const bufferList = Object.entries(buffers).map(
     ([key, { access, dtype, optional }]) => `${access} ${dtype} ${key}${optional ? '?' : ''}`,
   );
   const parameterList = Object.entries(parameters).map(([key, kind]) => `${kind} ${key}`);
   const signature = `${name}(${bufferList.join(', ')}; ${parameterList.join(', ')})`;
-  return { name, buffers, parameters, signature, reference, operations, touched, streams, optional, divisions, webgpu };
+  return { name, buffers, parameters, signature, reference, operations, touched, streams, optional, needs, divisions, webgpu };
 }

@@ -27,9 +27,9 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
       views.push(null);
       continue;
     }
-    const { access, dtype, half } = kernel.buffers[name] as BufferSpecs[string];
-    if (tensor.dtype !== dtype && !(half && tensor.dtype === 'f16')) {
-      const expected = half ? `${dtype} or f16` : dtype;
+    const { access, dtype, half, stored } = kernel.buffers[name] as BufferSpecs[string];
+    if (tensor.dtype !== dtype && !(tensor.dtype === 'f16' && half && (stored || tensor.backend.kind !== 'cpu'))) {
+      const expected = half && (stored || tensor.backend.kind !== 'cpu') ? `${dtype} or f16` : dtype;
       throw new DTypeError({ operation: kernel.name, argument: name, expected, got: tensor.dtype });
     }
     backend ??= tensor.backend;

@@ -3,7 +3,7 @@ import { stageModel } from '../models/checkpoint.js';
 import type { LanguageModel, State } from '../models/index.js';
 import type { Parameter } from '../nn/index.js';
 import type { StagedFile } from '../platform/platform.js';
-import { scope, tensor, type Backend, type Tensor } from '../tensor/index.js';
+import { scope, tensor, type Backend, type Shape, type Tensor } from '../tensor/index.js';
 import { countTargets } from './evaluate.js';
 
 /** What training changes: parameters on a backend. Every `LanguageModel` is one. */
@@ -58,5 +58,36 @@ export function nextToken<M extends LanguageModel>(
       model.expectLive(operation);
     },
     stage: (folder) => stageModel(model, folder),
+  };
+}
+
+/** Examples and the class of each. */
+export interface LabelledBatch {
+  /** The examples' numbers, one example after the other. */
+  readonly inputs: Float32Array;
+  /** One an example, from 0 to classes − 1; −1 is not counted. */
+  readonly labels: Int32Array;
+}
+
+/** A model that scores classes, as `VisionMamba`. */
+export interface Classifier extends Trainable {
+  /** The mean cross-entropy of labels [B] of inputs [B,…]. */
+  loss(inputs: Tensor, labels: Tensor): Tensor;
+  expectLive(operation: string): void;
+}
+
+/**
+ * Classification: the mean cross-entropy of the labels.
+ * @param shape of one example: that of an image is [C,H,W]
+ */
+export function classify<M extends Classifier>(model: M, shape: Shape): Objective<M, LabelledBatch> {
+  return {
+    model,
+    loss: ({ inputs, labels }) =>
+      scope(() => model.loss(tensor(model.backend, inputs, [labels.length, ...shape]), tensor(model.backend, labels, [labels.length], 'i32'))),
+    countTargets: ({ labels }) => countTargets(labels),
+    expectLive: (operation) => {
+      model.expectLive(operation);
+    },
   };
 }

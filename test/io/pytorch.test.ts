@@ -103,6 +103,10 @@ describe('state dictionaries', () => {
     ['a parameter', pickled.dict(['w', parameter])],
     ['state_dict in a training checkpoint', trainingCheckpoint],
     ['model in module', pickled.dict(['module', pickled.dict(['model', orderedDict])])],
+    ['a tensor beside the options of a script, which are not read', pickled.dict(
+      ['args', concat(pickled.global('argparse', 'Namespace'), ')', [0x81], pickled.dict(['lr', pickled.int(1)], ['sizes', concat(']')]), 'b')],
+      ['model', pickled.dict(['w', tensor])],
+    )],
     ['a tensor beside a number', pickled.dict(['step', pickled.int(-1)], ['w', tensor])],
     ['memo and long integers', concat('}', pickled.text('w'), 'q', [5], pickled.tensor(longStorage, 2, [2, 3], [3, 1]), 's')],
   ])('reads %s', async (_, pickle) => {
@@ -170,6 +174,9 @@ const hostilePickles: HostilePickle[] = [
   { name: 'STACK_GLOBAL', pickle: pickled.file(pickled.text('os'), pickled.text('system'), concat([0x93])), message: /opcode 0x93/, at: 2 + 7 + 11 },
   { name: 'INST', pickle: pickled.file(concat('(ios\nsystem\n')), message: /opcode 0x69/, at: 3 },
   { name: 'OBJ', pickle: pickled.file(concat('(o')), message: /opcode 0x6f/, at: 3 },
+  { name: 'a call of a class that is not read', pickle: w(concat(pickled.global('argparse', 'Namespace'), ')R')), message: /calls the global argparse\.Namespace, which cannot be called/ },
+  { name: 'an object of a number', pickle: w(concat(pickled.int(1), ')', [0x81])), message: /makes an object of 1 \(opcode 0x81\)/ },
+  { name: 'attributes of an object of a class that are a list', pickle: w(concat(pickled.global('argparse', 'Namespace'), ')', [0x81], ']b')), message: /sets attributes of an object of argparse\.Namespace/ },
   { name: 'NEWOBJ', pickle: pickled.file(pickled.global('collections', 'OrderedDict'), concat(')', [0x81])), message: /opcode 0x81/ },
   { name: 'EXT1', pickle: pickled.file(concat([0x82, 1])), message: /opcode 0x82/, at: 2 },
   { name: 'an opcode that Python does not know', pickle: pickled.file(concat([0xff])), message: /opcode 0xff/, at: 2 },

@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
-import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { argmax } from '../../src/generate/index.js';
 import { mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
-import { countParameters, type TensorSource } from '../../src/nn/index.js';
+import { countParameters } from '../../src/nn/index.js';
 import { linearCrossEntropy } from '../../src/ops/index.js';
-import { scope, sizeOf, tensor } from '../../src/tensor/index.js';
+import { scope } from '../../src/tensor/index.js';
 import { useBackend } from '../support/backends.js';
 import { goldenPath } from '../support/goldens.js';
+import { hashedWeights } from '../support/hashed-weights.js';
 import { idTensor } from '../support/models.js';
 
 interface Golden {
@@ -22,14 +22,6 @@ interface Golden {
 
 const golden = (JSON.parse(readFileSync(goldenPath('hashed-mamba-130m.json'), 'utf8')) as { '130m': Golden })['130m'];
 
-/** The finaliser of MurmurHash3. */
-function mix(value: number): number {
-  let x = value;
-  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
-  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
-  return (x ^ (x >>> 16)) >>> 0;
-}
-
 /** Centre and scale of a parameter's uniform values. */
 function rangeOf(key: string, shape: readonly number[]): [centre: number, scale: number] {
   if (/norm(_f)?\.weight$|\.D$/.test(key)) return [1, 0.1];
@@ -40,25 +32,12 @@ function rangeOf(key: string, shape: readonly number[]): [centre: number, scale:
   return [0, 1.5 / Math.sqrt(shape.at(-1) ?? 1)];
 }
 
-const hashedWeights =
-  (backend: Parameters<typeof tensor>[0]): TensorSource =>
-  (key, { shape, initialiser }) => {
-    if (key.endsWith('A_log')) return tensor(backend, initialiser(shape, undefined as never), shape);
-    const [centre, scale] = rangeOf(key, shape);
-    const offset = crc32(key);
-    const values = new Float32Array(sizeOf(shape));
-    for (let i = 0; i < values.length; i++) {
-      values[i] = centre + scale * (2 * (mix((Math.imul(i, 2654435761) + offset) | 0) / 2 ** 32) - 1);
-    }
-    return tensor(backend, values, shape);
-  };
-
 describe.each(['auto', 'wasm'] as const)('the 130m shape on %s kernels', (kernels) => {
   const backend = useBackend('cpu', { kernels, poison: false });
 
   test('argmaxes, top logits and loss', async () => {
     const config = mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 });
-    const model = new LanguageModel(mambaFamily, config, backend(), hashedWeights(backend()));
+    const model = new LanguageModel(mambaFamily, config, backend(), hashedWeights(backend(), rangeOf));
     expect(countParameters(model.parameters)).toBe(golden.params);
     const ids = Int32Array.from({ length: golden.L }, (_, i) => ((i * 7919) % 50000) + 10);
     const [logitsTensor, lossTensor] = scope(() => {

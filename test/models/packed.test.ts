@@ -90,7 +90,7 @@ describe('checkpoints with packed weights', () => {
 
   test('f16 is for GPUs, and the CPU says so', async () => {
     const loading = loadModel(goldenPath('hf-mamba'), backend(), { dtype: 'f16' });
-    await expect(loading).rejects.toThrow('the CPU has no f16 tensors. Hint: the webgpu backend has');
+    await expect(loading).rejects.toThrow('the CPU multiplies by no f16 weights. Hint: bf16, or the webgpu backend');
     expect(backend().statistics().liveBuffers).toBe(0);
   });
 

@@ -1,6 +1,7 @@
 /** States whose memory grows with the sequence: pages are shared, copied on writing, given back. */
 import { describe, expect, test } from 'vitest';
-import { Decoder, prefill } from '../../src/generate/index.js';
+import { Decoder, generateTokens, prefill } from '../../src/generate/index.js';
+import { parseSafetensors } from '../../src/io/index.js';
 import { LanguageModel, State, transformerFamily } from '../../src/models/index.js';
 import { ArgumentError } from '../../src/util/errors.js';
 import { useBackend } from '../support/backends.js';
@@ -33,6 +34,43 @@ describe.each(['native', 'wasm'] as const)('a state that grows, %s', (kernels) =
       expect(state.bytes).toEqual({ own: 3 * page, shared: 0 });
       state.dispose();
     }));
+
+  test('in f16 a page takes half, and files keep the dtype', () =>
+    withModel(async (model) => {
+      const half = { cacheDType: 'f16' } as const;
+      expect([1, 65, 1000].map((positions) => State.sizeBytes(model, positions, half) / page)).toEqual([0.5, 1, 8]);
+      const [wide, state] = [model.newState(1), model.newState(1, half)];
+      expect([wide.cacheDType, state.cacheDType]).toEqual(['f32', 'f16']);
+      const right = await prefill(model, ids.subarray(0, 130), wide, { chunkLength: 50 });
+      const logits = await prefill(model, ids.subarray(0, 130), state, { chunkLength: 50 });
+      expectClose(logits, right, 2e-3, 'logits');
+      expect(Array.from(logits)).not.toEqual(Array.from(right));
+      expect(state.bytes).toEqual({ own: 1.5 * page, shared: 0 });
+      const bytes = await state.serialize();
+      const { tensors } = parseSafetensors(bytes, 'state');
+      expect([...tensors].map(([key, { dtype, shape }]) => [key, dtype, shape.join()])).toEqual(
+        ['0.keys', '0.values', '1.keys', '1.values'].map((key) => [key, 'F16', '1,130,1,8']),
+      );
+      const others = [await State.restore(model, bytes), state.copy(), model.newState(1)];
+      others[2]?.assign(state);
+      expect(others.map(({ cacheDType }) => cacheDType)).toEqual(['f16', 'f16', 'f32']);
+      const next = await prefill(model, ids.subarray(130, 140), state);
+      for (const other of others) {
+        expectClose(await prefill(model, ids.subarray(130, 140), other), next, 2e-3, 'next logits');
+        other.dispose();
+      }
+      for (const one of [wide, state]) one.dispose();
+    }));
+
+  test.each(['f64', 'int8', 16])('%s is no dtype of keys and values', (cacheDType) =>
+    withModel(async (model) => {
+      expect(() => model.newState(1, { cacheDType: cacheDType as 'f16' })).toThrow('newState: cacheDType is ' + (typeof cacheDType === 'string' ? `'${cacheDType}'` : String(cacheDType)) + '; expected f32 or f16');
+      const state = model.newState(1);
+      const tokens = generateTokens(model, [1], { state, cacheDType: 'f16' });
+      await expect(tokens.next()).rejects.toThrow('generate: cacheDType is f16; expected f32, as the given state’s');
+      state.dispose();
+    }),
+  );
 
   test('a captured step goes on through every page and every move of the pool', () =>
     withModel(async (model) => {

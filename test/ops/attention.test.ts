@@ -3,9 +3,14 @@ import { openBackend } from '../../src/backend/open.js';
 import { operationCases } from '../../src/ops/all-cases.js';
 import { attention } from '../../src/ops/attention/attention.js';
 import type { OperationCase } from '../../src/ops/cases.js';
+import { copyInto } from '../../src/ops/view/view.js';
 import { empty, tensor, type Tensor } from '../../src/tensor/index.js';
+import { roundToHalf } from '../../src/util/half.js';
+import { Random } from '../../src/util/random.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { runCase } from '../support/cases.js';
+import { expectClose } from '../support/compare.js';
+import { halfTolerance } from '../support/tolerances.js';
 
 /** Many queries, several tiles and blocks; a window; documents; few queries on grouped heads, whose keys are cut into parts. */
 const names = [
@@ -52,5 +57,57 @@ describe.each(compiledKernels.slice(0, 1))('4096 heads, %s kernels', (kernels) =
     const y = attention(q, k, v);
     expect((await y.data()).every((value) => Math.abs(value - 1.5) < 1e-6)).toBe(true);
     for (const made of [q, k, v, y]) made.dispose();
+  });
+});
+
+/** Of the cases with a cache: a few queries on one head of keys each and on grouped heads, many queries, a window. */
+const pagedCases = (operationCases['attention'] ?? []).filter(({ name }) => name.includes('after') && !name.includes('pools'));
+
+describe.each(compiledKernels)('keys and values in f16, %s kernels', (kernels) => {
+  const backend = useBackend('cpu', { kernels });
+  const reference = useBackend('reference');
+
+  test.each(pagedCases)('$name', async (one) => {
+    // The pools alone: the CPU takes no other half.
+    const halved = { ...one, half: ['keys', 'values'] };
+    const [actual, right] = [await runCase(backend(), halved, 'f16'), await runCase(reference(), halved, 'f16')];
+    actual.outputs.forEach((values, i) => {
+      expectClose(values, right.outputs[i] ?? [], halfTolerance, `output ${i}`);
+    });
+    for (const [name, values] of actual.gradients) expectClose(values, right.gradients.get(name) ?? [], halfTolerance, `d${name}`);
+    expect(backend().statistics().liveBuffers, 'live buffers').toBe(0);
+  });
+
+  test.each([1, 7, 63, 1000])('%d numbers are rounded to nearest, ties to even, and widened again', async (count) => {
+    const special = [0, -0, 1, 65504, -65504, 65519, 1e9, -1e9, 2049, 2051, 2 ** -14, 2 ** -24, 2 ** -25, 3 * 2 ** -25, 1.5 * 2 ** -24, -5 * 2 ** -26, 2 ** -40, 0.1, Infinity, NaN];
+    const random = new Random(3);
+    const values = Float32Array.from({ length: count }, (_, i) => special[i] ?? random.normal() * 2 ** (random.integer(40) - 28));
+    const bounded = Array.from(values, (value) => (Math.abs(value) > 65504 ? Math.sign(value) * 65504 : roundToHalf(value)));
+    const [given, kept] = [tensor(backend(), values, [count]), empty(backend(), [count], 'f16')];
+    const uploaded = tensor(backend(), values, [count], 'f16');
+    const widened = empty(backend(), [count]);
+    copyInto(given, kept);
+    copyInto(kept, widened);
+    for (const made of [kept, uploaded, widened]) expect(Array.from(await made.data())).toEqual(bounded);
+    kept.write(Float32Array.from(values).reverse());
+    expect(Array.from(await kept.data())).toEqual(bounded.reverse());
+    for (const made of [given, kept, uploaded, widened]) made.dispose();
+  });
+
+  test('no other kernel of the CPU takes halves', () => {
+    const q = tensor(backend(), new Float32Array(8), [1, 1, 1, 8], 'f16');
+    expect(() => attention(q, q, q)).toThrow('q is f16; expected f32');
+    q.dispose();
+  });
+});
+
+describe('keys in one dtype and values in another', () => {
+  const backend = useBackend('reference');
+  test.each([['f32', 'f16'], ['f16', 'f32']] as const)('%s and %s', (keys, values) => {
+    const q = empty(backend(), [1, 1, 1, 8]);
+    const [pages, positions] = [tensor(backend(), [0], [1, 1], 'i32'), tensor(backend(), [0], [1], 'i32')];
+    const cache = { keys: empty(backend(), [1, 64, 1, 8], keys), values: empty(backend(), [1, 64, 1, 8], values), pages, positions };
+    expect(() => attention(q, q, q, { cache })).toThrow(`attention: cache.values is ${values}; expected ${keys}, as cache.keys is`);
+    for (const made of [q, ...Object.values(cache)]) made.dispose();
   });
 });

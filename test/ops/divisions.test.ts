@@ -121,6 +121,9 @@ const undivided: Readonly<Record<string, string>> = {
   global_norm: 'its kernel for GPUs binds its input in parts',
   sample_tokens: 'draws for the sequences of a decoding step',
   block_step: 'works on the sequences of a decoding step',
+  ssd_block_enter: 'the same',
+  ssd_block_leave: 'the same',
+  rms_norm_linear_matrices: 'is divided as rms_norm_linear, of weights in f16, which the reference backend has not',
 };
 
 describe('launches in parts', () => {

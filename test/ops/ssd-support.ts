@@ -54,26 +54,42 @@ export const startsAt = (B: number, L: number, starts: readonly number[]): Host 
 export const without = (data: SsdData, ...parts: readonly string[]): SsdData =>
   Object.fromEntries(Object.entries(data).filter(([name]) => !parts.includes(name)));
 
-/** Runs the operation and its gradient; every input of the data takes part. */
-export async function runSsd(backend: Backend, data: SsdData, options: SsdOptions): Promise<SsdResults> {
-  const made = scope(() => {
-    const tensors = Object.fromEntries(
-      Object.entries(data).map(([name, { values, shape }]) => [name, tensor(backend, values, shape, name === 'sequenceStarts' ? 'i32' : 'f32')]),
-    ) as Record<string, Tensor>;
-    const { x, delta, A, B, C, dy, dFinalState, sequenceStarts, ...more } = tensors as Record<'x' | 'delta' | 'A' | 'B' | 'C' | 'dy' | 'dFinalState', Tensor>
-      & Record<string, Tensor>;
-    const by = { x, delta, A, B, C, ...more };
-    const tape = new Tape(Object.values(by));
-    const results = tape.run(() => ssd(x, delta, A, B, C, { ...options, sequenceStarts, ...more }));
-    const gradients = tape.backward([results.y, results.finalState], [dy, dFinalState], Object.values(by));
-    return { ...results, ...Object.fromEntries(Object.keys(by).map((name, i) => [`d${name}`, gradients[i] as Tensor])) };
-  });
+type Operands = Record<'x' | 'delta' | 'A' | 'B' | 'C', Tensor> & Record<string, Tensor>;
+
+const tensorsOf = (backend: Backend, data: SsdData) =>
+  Object.fromEntries(
+    Object.entries(data).map(([name, { values, shape }]) => [name, tensor(backend, values, shape, name === 'sequenceStarts' ? 'i32' : 'f32')]),
+  ) as Operands;
+
+async function valuesOf(made: Readonly<Record<string, Tensor>>): Promise<SsdResults> {
   const values: SsdResults = {};
-  for (const [name, result] of Object.entries<Tensor>(made)) {
+  for (const [name, result] of Object.entries(made)) {
     values[name] = await result.exactData();
     result.dispose();
   }
   return values;
+}
+
+/** Runs the operation and its gradient; every input of the data takes part. */
+export async function runSsd(backend: Backend, data: SsdData, options: SsdOptions): Promise<SsdResults> {
+  const made = scope((): Record<string, Tensor> => {
+    const { x, delta, A, B, C, dy, dFinalState, sequenceStarts, ...more } = tensorsOf(backend, data);
+    const by = { x, delta, A, B, C, ...more };
+    const tape = new Tape(Object.values(by));
+    const results = tape.run(() => ssd(x, delta, A, B, C, { ...options, sequenceStarts, ...more }));
+    const gradients = tape.backward([results.y, results.finalState], [dy as Tensor, dFinalState as Tensor], Object.values(by));
+    return { ...results, ...Object.fromEntries(Object.keys(by).map((name, i) => [`d${name}`, gradients[i] as Tensor])) };
+  });
+  return valuesOf(made);
+}
+
+/** Runs the operation alone, with nothing recorded. */
+export async function forwardSsd(backend: Backend, data: SsdData, options: SsdOptions): Promise<SsdResults> {
+  const made = scope(() => {
+    const { x, delta, A, B, C, ...more } = tensorsOf(backend, data);
+    return { ...ssd(x, delta, A, B, C, { ...options, ...more }) };
+  });
+  return valuesOf(made);
 }
 
 /** Positions [from, to) of everything that has positions. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { openBackend } from '../../src/backend/open.js';
 import { ssd } from '../../src/ops/ssd/ssd.js';
@@ -7,7 +8,7 @@ import { ArgumentError, DTypeError, ShapeError } from '../../src/util/errors.js'
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
 import { addUp } from './scan-support.js';
-import { cut, randomSsd, runSsd, startsAt, without, type SsdData, type SsdResults } from './ssd-support.js';
+import { cut, forwardSsd, randomSsd, runSsd, startsAt, without, type SsdData, type SsdResults } from './ssd-support.js';
 
 const backends = [
   { name: 'reference', kind: 'reference', options: {}, limit: 1e-12 },
@@ -116,20 +117,70 @@ describe.each(backends)('ssd on $name', ({ kind, options, limit }) => {
 });
 
 describe.each(compiledKernels)('ssd, %s', (kernels) => {
-  test('1, 2 or 3 threads, and any run, give the same bits', async () => {
-    const data = { ...randomSsd({ B: 2, L: 70, H: 6, P: 10, G: 1, N: 12 }), sequenceStarts: startsAt(2, 70, [67]) };
-    const withThreads = async (threads: number): Promise<string> => {
-      const backend: Backend = await openBackend('cpu', { kernels, threads, poison: true });
+  // Other kernels multiply in float32 whatever the precision is.
+  const precisions = kernels === 'avx512' ? (['f32', 'bf16'] as const) : (['f32'] as const);
+
+  // Few threads take blocks of heads, more take chunks: of all states at once, or of some at a time where the shared memory has no room for more.
+  test.each([
+    ['blocks of heads', { B: 2, L: 70, H: 6, P: 10, G: 1, N: 12 }, [67], [2, 2, 3]],
+    ['chunks', { B: 1, L: 300, H: 2, P: 20, G: 1, N: 19 }, [], [3, 7]],
+    ['chunks of documents', { B: 2, L: 270, H: 2, P: 5, G: 2, N: 6 }, [3, 64, 70, 71, 200], [5, 16]],
+    ['chunks, some at a time', { B: 1, L: 130, H: 4, P: 64, G: 2, N: 512 }, [123], [7], 8],
+  ] as const)('%s: any number of threads gives the same bits, in any run', async (_name, size, starts, counts, chunk?: number) => {
+    const random = randomSsd(size);
+    const data: SsdData = starts.length === 0 ? without(random, 'initialState') : { ...random, sequenceStarts: startsAt(size.B, size.L, starts) };
+    const options = { groups: size.G, deltaSoftplus: true, chunk };
+    const bits = (results: SsdResults) => Object.fromEntries(Object.entries(results).map(([name, { buffer }]) => [name, createHash('sha256').update(new Uint8Array(buffer)).digest('hex')]));
+    const withThreads = async (threads: number, precision: 'f32' | 'bf16'): Promise<Record<string, string>> => {
+      const backend: Backend = await openBackend('cpu', { kernels, threads, precision, poison: true });
       try {
-        const result = await runSsd(backend, data, { deltaSoftplus: true });
+        const recorded = bits(await runSsd(backend, data, options));
+        expect(recorded, 'as where gradients are not recorded').toMatchObject(bits(await forwardSsd(backend, data, options)));
         expect(backend.statistics().liveBuffers).toBe(0);
-        return JSON.stringify(Object.entries(result).map(([name, { buffer }]) => [name, Buffer.from(buffer).toString('base64')]));
+        return recorded;
       } finally {
         await backend.close();
       }
     };
-    const one = await withThreads(1);
-    for (const threads of [2, 2, 3]) expect(await withThreads(threads) === one, `${threads} threads`).toBe(true);
+    for (const precision of precisions) {
+      const one = await withThreads(1, precision);
+      for (const threads of counts) expect(await withThreads(threads, precision), `${threads} threads, ${precision}`).toEqual(one);
+    }
+  });
+
+  // Numbers of which bfloat16 holds every factor of a product, and float32 every sum.
+  test.each([
+    ['no state before', { B: 1, L: 100, H: 2, P: 5, G: 1, N: 3 }, 0],
+    ['a state before', { B: 2, L: 40, H: 3, P: 20, G: 3, N: 17 }, 1],
+    ['a chunk of less than a tile', { B: 1, L: 9, H: 1, P: 1, G: 1, N: 1 }, 1],
+    ['many tiles', { B: 1, L: 90, H: 2, P: 130, G: 1, N: 70 }, 1],
+  ] as const)('in bfloat16, %s: exact where nothing is rounded', async (_name, size, initial) => {
+    const { B, L, H: heads, P: features, G, N: states } = size;
+    const made = (shape: number[], value: (i: number) => number) => ({ shape, values: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => value(i)) });
+    // B is 1 in one state at a position, C in another: C·B is 0 or 1, and states are small whole numbers.
+    const data = {
+      x: made([B, L, heads * features], (i) => (i % 3) - 1),
+      delta: made([B, L, heads], () => 1),
+      A: made([heads], () => 0),
+      B: made([B, L, G * states], (i) => Number(i % 5 === 0)),
+      C: made([B, L, G * states], (i) => Number(i % 7 === 0)),
+      ...(initial === 1 ? { initialState: made([B, heads, features, states], (i) => (i % 4) - 2) } : {}),
+    };
+    const results: SsdResults[] = [];
+    for (const precision of ['f32', 'bf16'] as const) {
+      const backend = await openBackend('cpu', { kernels, threads: 2, precision, poison: true });
+      results.push(await forwardSsd(backend, data, { groups: G }));
+      await backend.close();
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
+  test.each([[16], [64], [100]])('in bfloat16, chunks of %d: within what one rounding of each factor costs', async (chunk) => {
+    const data = { ...randomSsd({ B: 2, L: 200, H: 3, P: 37, G: 1, N: 70 }), sequenceStarts: startsAt(2, 200, [50, 130]) };
+    const exact = await openBackend('cpu', { kernels, threads: 2, poison: true });
+    const rounded = await openBackend('cpu', { kernels, threads: 2, precision: 'bf16', poison: true });
+    expectSame(await forwardSsd(rounded, data, { deltaSoftplus: true, chunk }), await forwardSsd(exact, data, { deltaSoftplus: true, chunk }), 2 ** -7);
+    for (const backend of [exact, rounded]) await backend.close();
   });
 
   test('the largest sizes that a task takes at a time', async () => {

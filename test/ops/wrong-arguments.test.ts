@@ -5,6 +5,7 @@ import { ReferenceBackend } from '../../src/backend/reference/reference-backend.
 import type { LanguageModel, State } from '../../src/models/index.js';
 import * as nn from '../../src/nn/index.js';
 import { blockStep } from '../../src/ops/block-step/block-step.js';
+import { ssdBlockStep } from '../../src/ops/block-step/ssd-block-step.js';
 import { accumulateInto } from '../../src/ops/elementwise/elementwise.js';
 import * as ops from '../../src/ops/index.js';
 import { rmsNormLinear } from '../../src/ops/norm-linear/norm-linear.js';
@@ -135,6 +136,17 @@ const calls: Readonly<Record<string, Call>> = {
       const { norm, inProj, convWeight, xProj, dtProj, dtBias, A, D, outProj } = t as Record<'norm' | 'inProj' | 'convWeight' | 'xProj' | 'dtProj' | 'dtBias' | 'A' | 'D' | 'outProj', Tensor>;
       const weights = { norm, inProj, convWeight, convBias: t['convBias?'] ?? null, xProj, dtProj, dtBias, A, D, outProj };
       return blockStep(t['x'] as Tensor, { conv: t['state.conv'] as Tensor, ssm: t['state.ssm'] as Tensor }, weights, { residual: t['residual?'] ?? null });
+    },
+  ),
+  ssdBlockStep: call(
+    {
+      ...{ x: [[2, 3]], 'residual?': [[2, 3]], norm: [[3]], inProj: [[14, 3]], convWeight: [[8, 2]], 'convBias?': [[8]], dtBias: [[2]], A: [[2]], D: [[2]] },
+      ...{ 'gatedNorm?': [[4]], outProj: [[3, 4]], 'state.conv': [[2, 1, 8]], 'state.ssm': [[2, 2, 2, 2]] },
+    },
+    (t) => {
+      const { norm, inProj, convWeight, dtBias, A, D, outProj } = t as Record<'norm' | 'inProj' | 'convWeight' | 'dtBias' | 'A' | 'D' | 'outProj', Tensor>;
+      const weights = { norm, inProj, convWeight, convBias: t['convBias?'] ?? null, dtBias, A, D, gatedNorm: t['gatedNorm?'] ?? null, outProj };
+      return ssdBlockStep(t['x'] as Tensor, { conv: t['state.conv'] as Tensor, ssm: t['state.ssm'] as Tensor }, weights, { residual: t['residual?'] ?? null });
     },
   ),
   backward: call({ 'outputs[0]': [[2, 3]], 'cotangents[0]': [[2, 3]], 'by[0]': [[2, 3]] }, (t) =>

@@ -23,15 +23,14 @@ export async function openEmulatingBackend(): Promise<WebGpuBackend> {
 function emulated(code: string): string {
   if (!code.includes('subgroup_matrix')) return code;
   const arrays = [...new Set([...code.matchAll(/subgroupMatrixLoad<[^(]*\(&(\w+)/g)].map(([, name]) => name ?? ''))];
+  const stored = [...new Set([...code.matchAll(/subgroupMatrixStore<row_major>\(&(\w+)/g)].map(([, name]) => name ?? ''))];
   return `${code
     .replace(/^enable .*$/gm, '')
     .replace(/^diagnostic.*$/gm, '')
     .replace(/subgroup_matrix_result<f32, 16, 16>\(\)/g, 'mat4x4<f32>()')
     .replace(/subgroupMatrixLoad<subgroup_matrix_(\w+)<f\d+, 16, 16>, (\w+)>\(&(\w+)/g, 'load_$1_$2_$3(thread')
     .replace(/subgroupMatrixMultiplyAccumulate\(/g, 'multiply_matrices(')
-    .replace(/subgroupMatrixStore<row_major>\(&strips/g, 'store_strips(thread')
-    // Where whole matrices would go to memory that is not a strip, no invocation comes.
-    .replace(/subgroupMatrixStore[^;]*;/g, '')
+    .replace(/subgroupMatrixStore<row_major>\(&(\w+)/g, 'store_$1(thread')
     .replace(/subgroupShuffleXor\(/g, 'shuffle_xor(thread, ')}
   fn word_of(array: u32, at: u32, word: u32) -> u32 {
     switch (array) {
@@ -52,10 +51,6 @@ function emulated(code: string): string {
     }
     return c;
   }
-  fn store_strips(thread: u32, at: u32, sums: mat4x4<f32>, pitch: u32) {
-    var c = sums;
-    for (var i = 0u; i < 4u; i++) { strips[at + thread % 16u * pitch + i] = bitcast<vec4<u32>>(c[i]); }
-  }
   var<workgroup> shuffled: array<f32, 256>;
   fn shuffle_xor(thread: u32, value: f32, mask: u32) -> f32 {
     workgroupBarrier();
@@ -63,6 +58,7 @@ function emulated(code: string): string {
     workgroupBarrier();
     return shuffled[thread ^ mask];
   }
+  ${stored.map((array) => store(array, code)).join('\n')}
   ${arrays.map(loads).join('\n')}`;
 }
 
@@ -77,5 +73,17 @@ const loads = (array: string, id: number): string => `
     for (var i = 0u; i < 4u; i++) { row[i] = bitcast<vec4<f32>>(${array}[at + thread % 16u * pitch + i]); }
     return row;
   }
+  fn load_left_col_major_${array}(thread: u32, at: u32, pitch: u32) -> mat4x4<f32> {
+    var row: mat4x4<f32>;
+    for (var i = 0u; i < 16u; i++) { row[i / 4u][i % 4u] = half_of(${id}u, at, i * pitch * 8u + thread % 16u); }
+    return row;
+  }
   fn load_right_row_major_${array}(thread: u32, at: u32, pitch: u32) -> vec4<u32> { return vec4<u32>(${id}u, 0u, at, pitch); }
   fn load_right_col_major_${array}(thread: u32, at: u32, pitch: u32) -> vec4<u32> { return vec4<u32>(${id}u, 1u, at, pitch); }`;
+
+/** Each invocation stores the row that it has, twice as many invocations as rows the same one. */
+const store = (array: string, code: string): string => `
+  fn store_${array}(thread: u32, at: u32, sums: mat4x4<f32>, pitch: u32) {
+    var c = sums;
+    for (var i = 0u; i < 4u; i++) { ${array}[at + thread % 16u * pitch + i] = ${new RegExp(`\\b${array}: array<vec4<u32>`).test(code) ? 'bitcast<vec4<u32>>(c[i])' : 'c[i]'}; }
+  }`;

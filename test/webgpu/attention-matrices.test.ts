@@ -45,7 +45,7 @@ async function run(backend: Backend, { sizes, window = 0, starts, before, spread
   const whole = (values: readonly number[], shape: readonly number[]) => tensor(backend, Int32Array.from(values), shape, 'i32');
   const own = [batch, length, heads, size];
   const at = { qPitch: size, kPitch: size, vPitch: size };
-  const parameters = { batch, length, heads, kvHeads, size, pagesPerRow, window, scale: scale ?? 1 / Math.sqrt(size), ...at };
+  const parameters = { batch, length, heads, kvHeads, size, pagesPerRow, window, scale: scale ?? 1 / Math.sqrt(size), halfKeys: false, ...at };
   const given = {
     ...{ q: put(own, 1, spread), k: put(keyShape, 2, spread), v: put(keyShape, 3) },
     positions: before ? whole(before, [batch]) : null,

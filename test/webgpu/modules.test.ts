@@ -152,7 +152,26 @@ describe('every form of a product and of a block’s step', () => {
         }
       }
     }
+    for (const [width, inner] of [[768, 1536], [2560, 5120], [40, 64]] as const) {
+      for (const batch of [1, 3, 16]) {
+        const [stateSize, heads] = [128, inner / 64];
+        const channels = inner + 2 * stateSize;
+        for (const [x, weights, scaled] of [['f16', 'f16', 0], ['f32', 'f16', 1], ['f32', 'f32', 1]] as const) {
+          const given = { x, residual: x, normWeight: 'f32', inProj: weights, convState: 'f32', convWeight: 'f32', convBias: 'f32', projected: 'f32', sum: 'f32' } as const;
+          planned('ssd_block_enter', given, { batch, width, xParts: scaled === 1 ? heads : 1, scaled, gates: inner, channels, outputs: inner + channels + heads, taps: 4 });
+          const others = { projected: 'f32', dtBias: 'f32', A: 'f32', D: 'f32', ssmState: 'f32', normWeight: 'f32', outProj: weights, y: 'f32' } as const;
+          planned('ssd_block_leave', others, { batch, width, heads, headSize: 64, groups: 1, stateSize });
+          if (weights === 'f16' && width % 128 === 0) {
+            const product = { x, normWeight: 'f32', weight: 'f16', y: x } as const;
+            planned('rms_norm_linear_matrices', product, { rows: batch, columns: inner, outputs: width, xPitch: inner, residualPitch: 0 });
+          }
+        }
+        const step = { state: 'f32', x: 'f16', delta: 'f16', A: 'f32', B: 'f16', C: 'f16', D: 'f32', z: 'f16', deltaBias: 'f32', y: 'f16' } as const;
+        planned('ssd_step', step, { batch: 8 * batch, heads, headSize: 64, groups: 1, stateSize, xPitch: channels, deltaPitch: heads, zPitch: inner, bPitch: channels, cPitch: channels });
+      }
+    }
     expect([...modules.keys()].filter((key) => key.includes('enter matrices'))).toHaveLength(4);
+    expect([...modules.keys()].filter((key) => /ssd_block_enter.*matrices/.test(key)).length).toBeGreaterThan(2);
     expect([...modules.keys()].filter((key) => key.includes('|deep')).length).toBeGreaterThan(4);
     expect([...modules.keys()].filter((key) => key.includes('matrix')).length).toBeGreaterThan(100);
     const wrong: string[] = [];

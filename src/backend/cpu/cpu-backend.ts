@@ -107,16 +107,23 @@ export class CpuBackend implements MappingBackend {
   }
 
   allocate(dtype: DType, size: number): DeviceBuffer {
-    if (dtype === 'f16') throw new BackendError('allocate: the CPU has no f16 tensors. Hint: the webgpu backend has');
     const buffer = this.#take(dtype, size, false);
     // Packed weights too, four bytes at a time: their sizes are multiples of a block's.
-    const numbers = (size * itemSize[dtype]) / 4;
+    const numbers = Math.floor((size * itemSize[dtype]) / 4);
     if (this.#poison && dtype !== 'i32') this.launch(fill as unknown as Kernel, [{ buffer, offset: 0, size }], [NaN, numbers]);
     return buffer;
   }
 
   upload(dtype: DType, size: number, data: () => ArrayLike<number>): DeviceBuffer {
     if (this.#recording !== null) throw new BackendError('capture: the step uploads from the host. Hint: create inputs before');
+    if (dtype === 'f16') {
+      // The kernel that copies also converts.
+      const staged = this.upload('f32', size, data);
+      const halves = this.allocate(dtype, size);
+      this.#copy({ buffer: staged, offset: 0, size }, { buffer: halves, offset: 0, size });
+      this.release(staged);
+      return halves;
+    }
     // First, for it may throw.
     const values = toHostArray(dtype, data());
     const buffer = this.#take(dtype, size, true);
@@ -127,7 +134,7 @@ export class CpuBackend implements MappingBackend {
   write(view: BufferView, data: ArrayLike<number>): void {
     this.#expectAlive('write');
     // Launches already in the stream may still read the old values: stage the new ones and copy in order.
-    const staged = this.upload(view.buffer.dtype, view.size, () => data);
+    const staged = this.upload(onHost(view.buffer.dtype), view.size, () => data);
     this.#copy({ buffer: staged, offset: 0, size: view.size }, view);
     this.release(staged);
   }
@@ -136,13 +143,14 @@ export class CpuBackend implements MappingBackend {
     this.#expectAlive('read');
     if (this.#recording !== null) throw new BackendError('capture: the step reads results. Hint: read after replay()');
     // The caller may free or overwrite the view before the promise resolves: what is read is a copy made in order.
-    const { size, buffer } = view;
-    const staged = this.#take(buffer.dtype, size, false);
+    const { size } = view;
+    const dtype = onHost(view.buffer.dtype);
+    const staged = this.#take(dtype, size, false);
     this.#copy(view, { buffer: staged, offset: 0, size });
     try {
       const submission = this.#submitAll();
       // Fresh memory takes as long as copying it several times over: while the kernels run, or never.
-      const values = fits(into, buffer.dtype, size) ? into : hostArray(buffer.dtype, size);
+      const values = fits(into, dtype, size) ? into : hostArray(dtype, size);
       // Copied in the turn in which the kernels are done: in the next one the memory may be gone, with the backend.
       await this.#reached(submission, () => {
         this.#engine.copyOut(staged.memory.address, values);
@@ -285,10 +293,14 @@ export class CpuBackend implements MappingBackend {
   }
 
   #copy(from: BufferView, to: BufferView): void {
-    const { dtype } = from.buffer;
-    const kernel = (dtype === 'f32' ? copyRows : copyRowsI32) as unknown as Kernel;
+    const dtypes = [from.buffer.dtype, to.buffer.dtype] as const;
+    const [dtype] = dtypes;
+    if (dtype === 'f32' || dtype === 'f16') {
+      this.launch(copyRows as unknown as Kernel, [from, to], [1, to.size, to.size, to.size, ...dtypes.map((one) => Number(one === 'f16'))]);
+      return;
+    }
     const words = (to.size * itemSize[dtype]) / 4;
-    this.launch(kernel, [from, to], [1, words, words, words]);
+    this.launch(copyRowsI32 as unknown as Kernel, [from, to], [1, words, words, words]);
   }
 
   #free(memory: Block | Mapping): void {
@@ -363,6 +375,9 @@ export class CpuBackend implements MappingBackend {
 }
 
 const isBlock = (memory: Block | Mapping): memory is Block => 'busyUntil' in memory;
+
+/** What a buffer's values are on the host. */
+const onHost = (dtype: DType): DType => (dtype === 'f16' ? 'f32' : dtype);
 
 const memoryOf = ({ buffer }: BufferView) => (buffer as CpuBuffer).memory;
 

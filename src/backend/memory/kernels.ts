@@ -27,10 +27,13 @@ const copyParameters = { rows: 'int', columns: 'int', sourcePitch: 'int', destin
 const copyDivisions = (p: { rows: number; sourcePitch: number; destinationPitch: number }) =>
   dividedElements(p, { source: p.sourcePitch, destination: p.destinationPitch });
 
-/** destination[r, c] = source[r, c], rows `pitch` elements apart; rounds or widens where one is f16 */
+/**
+ * destination[r, c] = source[r, c], rows `pitch` elements apart; rounds or widens where one is f16. The flags say which is: compiled
+ * kernels do not see dtypes.
+ */
 export const copyRows = defineKernel('copy_rows', {
-  buffers: { source: input.float, destination: output.float },
-  parameters: copyParameters,
+  buffers: { source: input.stored, destination: output.stored },
+  parameters: { ...copyParameters, sourceHalf: 'flag', destinationHalf: 'flag' },
   divisions: copyDivisions,
   webgpu: copyRowsGpu,
   reference: copyReference,

@@ -174,8 +174,8 @@ export class WebGpuBackend implements Backend {
     this.#lifetimes.release((buffer as GpuBuffer).block, buffer.size * itemSize[buffer.dtype]);
   }
 
-  supports({ webgpu }: Pick<Kernel, 'webgpu'>): boolean {
-    return webgpu !== undefined;
+  supports({ webgpu, needs }: Pick<Kernel, 'webgpu' | 'needs'>): boolean {
+    return webgpu !== undefined && needs(this.features);
   }
 
   launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
@@ -386,7 +386,8 @@ export class WebGpuBackend implements Backend {
 
   /** Copies and converts between f32 and f16. */
   #copyNumbers(from: BufferView, to: BufferView): void {
-    this.launch(copyRows as unknown as Kernel, [from, to], [1, to.size, to.size, to.size]);
+    const halves = [from, to].map(({ buffer }) => Number(buffer.dtype === 'f16'));
+    this.launch(copyRows as unknown as Kernel, [from, to], [1, to.size, to.size, to.size, ...halves]);
   }
 
   #encoded({ kernel, pipeline, ranges, uniforms, workgroups }: BoundDispatch): EncodedDispatch {

@@ -1,6 +1,8 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { generateText } from '../../generate/index.js';
 import { loadModel, type WeightDType } from '../../models/index.js';
+import { cacheDTypes } from '../../models/state.js';
+import type { FloatDType } from '../../tensor/index.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
 import { exitCodes, integer, interruption, number, positiveShare, refuseOption, repeated, seedNumber, someText, dtypeOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
@@ -8,6 +10,7 @@ import { readStandardInput } from '../standard-input.js';
 
 interface Options extends ComputeOptions {
   readonly dtype?: WeightDType;
+  readonly cacheDtype?: FloatDType;
   readonly verify?: true;
   readonly maxTokens: number;
   readonly temperature: number;
@@ -37,6 +40,7 @@ export function addGenerate(program: Command): void {
       .argument('<model>', modelArgument)
       .argument('[prompt]', "text to continue; '-' waits for it on standard input, however long that takes")
       .addOption(dtypeOption())
+      .addOption(new Option('--cache-dtype <format>', 'of keys and values, in models with attention: f16 takes half the memory of f32 (default: f16 on a GPU that computes in it, else f32)').choices(cacheDTypes))
       .addOption(verifyOption())
       .option('-n, --max-tokens <n>', 'the most tokens to generate; a token is a byte or a piece of a word, by the tokenizer', integer(0), 256)
       .option('-t, --temperature <t>', 'randomness, from 0 to 100: 0 takes the likeliest token, 1 samples as the model says', number(0, 100), 0.8)
@@ -71,8 +75,9 @@ async function run(model: string, prompt: string | undefined, options: Options, 
       const folder = await modelFolder(model);
       const loaded = await loadModel(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
       try {
+        if (options.cacheDtype !== undefined && !loaded.remembersPositions) refuseOption(command, 'cacheDtype', 'has no effect on a model without attention: it keeps no keys and values');
         const tokenizer = await loadTokenizer(folder, loaded.config.vocabularySize);
-        for await (const piece of generateText(loaded, tokenizer, text, { ...options, signal })) print(piece);
+        for await (const piece of generateText(loaded, tokenizer, text, { ...options, cacheDType: options.cacheDtype, signal })) print(piece);
         print('\n');
       } catch (error) {
         // What follows is a message, on a line of its own.

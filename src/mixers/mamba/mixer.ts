@@ -75,10 +75,13 @@ export class MambaMixer implements Mixer {
     const [inProj, outProj] = [this.inProj.plain(), this.outProj.plain()];
     const selecting = selection instanceof SelectiveParameters ? selection.plain() : null;
     if (inProj === null || outProj === null || selecting === null) return null;
-    return (x, residual, { memory, constants }, parts) =>
-      scope(() => {
-        const weights = { norm: norm.tensor, inProj, outProj, ...selecting, ...this.conv.weights(), A: constants['A'] as Tensor, D: skip.tensor };
-        return blockStep(x, memory as Memory & MixerStepState, weights, { residual, epsilon, parts });
-      });
+    return {
+      parts: 'mamba',
+      run: (x, residual, { memory, constants }, parts) =>
+        scope(() => {
+          const weights = { norm: norm.tensor, inProj, outProj, ...selecting, ...this.conv.weights(), A: constants['A'] as Tensor, D: skip.tensor };
+          return blockStep(x, memory as Memory & MixerStepState, weights, { residual, epsilon, parts });
+        }),
+    };
   }
 }

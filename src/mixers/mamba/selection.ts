@@ -1,4 +1,4 @@
-import { constant, Linear, normal, type Memory, type Parameter, type ParameterStore } from '../../nn/index.js';
+import { constant, fanIn, Linear, normal, type Memory, type Parameter, type ParameterStore } from '../../nn/index.js';
 import { add, full, rmsNorm, split, zeros } from '../../ops/index.js';
 import { scope, type Backend, type Tensor } from '../../tensor/index.js';
 import { mambaInitialisers } from './initialisers.js';
@@ -38,15 +38,19 @@ export class SelectiveParameters implements Selection {
   readonly #xProj: Linear;
   readonly #dtProj: Linear;
 
-  constructor(parameters: ParameterStore, config: MambaMixerConfig) {
+  /**
+   * @param options.suffix of the keys
+   * @param options.plainStart whether dt_proj starts as any linear layer does, with a bias of 0, as Vision Mamba's backward one
+   */
+  constructor(parameters: ParameterStore, config: MambaMixerConfig, { suffix = '', plainStart = false }: { readonly suffix?: string; readonly plainStart?: boolean } = {}) {
     const { dInner, dState, dtRank, selectionNormEpsilon } = config;
-    const { dtBias, dtWeight } = mambaInitialisers(config);
+    const { dtBias, dtWeight } = plainStart ? { dtBias: constant(0), dtWeight: fanIn(dtRank) } : mambaInitialisers(config);
     this.#sizes = [dtRank, dState, dState];
     this.#normEpsilon = selectionNormEpsilon;
-    this.#xProj = new Linear(parameters.at('x_proj'), { inputs: dInner, outputs: dtRank + 2 * dState, bias: false });
+    this.#xProj = new Linear(parameters.at(`x_proj${suffix}`), { inputs: dInner, outputs: dtRank + 2 * dState, bias: false });
     // The step sizes decide how long the state remembers: four bits are too few.
     const options = { inputs: dtRank, outputs: dInner, bias: true, initialiser: dtWeight, biasInitialiser: dtBias, packing: 'atLeastInt8' } as const;
-    this.#dtProj = new Linear(parameters.at('dt_proj'), options);
+    this.#dtProj = new Linear(parameters.at(`dt_proj${suffix}`), options);
     this.#backend = this.#dtProj.weight.tensor.backend;
   }
 

@@ -1,4 +1,7 @@
-import { CausalConv1d, constant, fanIn, Linear, type Memory, type Mixer, type Normed, type Parameter, type ParameterStore, type Pass, type Slot, type StepPass } from '../../nn/index.js';
+import { CausalConv1d, constant, fanIn, Linear } from '../../nn/index.js';
+import type { FusedStep, Memory, Mixer, Norm, Normed, Parameter, ParameterStore, Pass, Slot, StepPass } from '../../nn/index.js';
+import { ssdBlockStep } from '../../ops/block-step/ssd-block-step.js';
+import type { SsdMixerState } from '../../ops/block-step/ssd-mixer-step.js';
 import { concatenate, exp, gated, gatedRmsNorm, negate, split, ssd, ssdStep } from '../../ops/index.js';
 import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { headsOf, type Mamba2MixerConfig } from './config.js';
@@ -77,6 +80,25 @@ export class Mamba2Mixer implements Mixer {
       const [u, B, C] = this.#parts(this.conv.step(memory['conv'] as Tensor, inner));
       return this.#out(ssdStep(memory['ssm'] as Tensor, u, delta, constants['A'] as Tensor, B, C, this.#options(rest.z)), rest);
     });
+  }
+
+  /** `ssdBlockStep`; null where the mixer has more than that knows, or its layers do more than multiply. */
+  fuse({ kind, epsilon, weight: norm }: Norm): FusedStep | null {
+    const { dInner, dSsm, groups, skipPerChannel, gatedNorm, dtLimit: deltaLimits } = this.#config;
+    const usual = dInner === dSsm && !skipPerChannel && !(gatedNorm !== null && (gatedNorm.groups !== 1 || gatedNorm.normBeforeGate));
+    if (kind !== 'rms' || !usual || this.inProj.bias !== null || this.outProj.bias !== null) return null;
+    const [inProj, outProj] = [this.inProj.plain(), this.outProj.plain()];
+    if (inProj === null || outProj === null) return null;
+    return {
+      parts: 'mamba2',
+      run: (x, residual, { memory, constants }, parts) =>
+        scope(() => {
+          const own = { norm: norm.tensor, inProj, outProj, gatedNorm: this.norm?.tensor ?? null, dtBias: this.dtBias.tensor };
+          const weights = { ...own, ...this.conv.weights(), A: constants['A'] as Tensor, D: this.skip.tensor };
+          const options = { residual, epsilon, gatedEpsilon: gatedNorm?.epsilon, groups, deltaLimits, parts };
+          return ssdBlockStep(x, memory as Memory & SsdMixerState, weights, options);
+        }),
+    };
   }
 
   #cut(projected: Tensor): Projected {

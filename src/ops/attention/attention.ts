@@ -1,13 +1,13 @@
 import { empty, expectNumber, expectRank, expectShape, formatShape, isRecording, launch, operation, record, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
-import { ShapeError } from '../../util/errors.js';
+import { DTypeError, ShapeError } from '../../util/errors.js';
 import * as kernels from './kernels.js';
 import { largestSize, pageLength } from './reference.js';
 
 /** Keys and values of earlier positions, in pages of 64 positions that need not lie in order. */
 export interface AttentionCache {
-  /** [pages,64,G,P] f32, read up to `positions`, then written */
+  /** [pages,64,G,P] f32 or f16, read up to `positions`, then written */
   readonly keys: Tensor;
-  /** [pages,64,G,P] f32 */
+  /** [pages,64,G,P], of the same dtype */
   readonly values: Tensor;
   /** [B,n] i32: position j of sequence b is row j mod 64 of page pages[b, ⌊j/64⌋]; n·64 is more than any position of the pass. */
   readonly pages: Tensor;
@@ -48,7 +48,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const { begins = null, cache, window = 0 } = options;
   const operands: Record<string, Operand> = {
     ...{ q: [q, 'float'], k: [k, 'float'], v: [v, 'float'], begins: [begins, 'i32?'] },
-    ...{ 'cache.keys': [cache?.keys, 'f32?'], 'cache.values': [cache?.values, 'f32?'] },
+    ...{ 'cache.keys': [cache?.keys, 'float?'], 'cache.values': [cache?.values, 'float?'] },
     ...{ 'cache.pages': [cache?.pages, 'i32?'], 'cache.positions': [cache?.positions, 'i32?'] },
   };
   return operation('attention', operands, () => {
@@ -60,15 +60,15 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     expectNumber('attention', 'window', window, (n) => Number.isInteger(n) && n >= 0, 'an integer ≥ 1, or 0 for no limit');
     const pagesPerRow = cache === undefined ? 0 : checkCache(cache, sizes);
     if (cache !== undefined) {
-      const extents = { batch, length, heads: kvHeads, size, pagesPerRow, keyPitch: k.pitch, valuePitch: v.pitch };
+      const extents = { batch, length, heads: kvHeads, size, pagesPerRow, keyPitch: k.pitch, valuePitch: v.pitch, halfKeys: cache.keys.dtype === 'f16' };
       const { positions, pages, keys: keyPool, values: valuePool } = cache;
       launch(kernels.appendPositions, { keys: k, values: v, positions, pages, keyPool, valuePool }, extents);
     }
     const y = empty(q.backend, q.shape, q.dtype as FloatDType);
     const logSums = isRecording() ? empty(q.backend, [batch, heads, length]) : null;
-    const extents = { ...sizes, pagesPerRow, window, scale };
     const pitchesOf = (of: Readonly<Record<'q' | 'k' | 'v', Tensor>>) => ({ qPitch: of.q.pitch, kPitch: of.k.pitch, vPitch: of.v.pitch });
     const read = { q, k: cache?.keys ?? k, v: cache?.values ?? v };
+    const extents = { ...sizes, pagesPerRow, window, scale, halfKeys: read.k.dtype === 'f16' };
     const places = { begins, positions: cache?.positions ?? null, pages: cache?.pages ?? null };
     launch(kernels.attention, { ...read, ...places, y, logSums }, { ...extents, ...pitchesOf(read) });
     if (logSums) {
@@ -139,6 +139,7 @@ function checkCache({ keys, values, pages, positions }: AttentionCache, { batch,
   const poolShape = [keys.shape[0] ?? 0, pageLength, kvHeads, size];
   expectShape('attention', 'cache.keys', keys.shape, poolShape, '[pages,64,G,P]');
   expectShape('attention', 'cache.values', values.shape, poolShape, '[pages,64,G,P]');
+  if (values.dtype !== keys.dtype) throw new DTypeError({ operation: 'attention', argument: 'cache.values', expected: `${keys.dtype}, as cache.keys is`, got: values.dtype });
   expectShape('attention', 'cache.pages', pages.shape, [batch, pages.columns], '[B,n]');
   expectShape('attention', 'cache.positions', positions.shape, [batch], '[B]');
   return pages.columns;

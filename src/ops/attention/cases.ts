@@ -89,7 +89,8 @@ function paged(sizes: Required<Pick<Sizes, 'batch'>> & Sizes, before: readonly n
       return pools ? [y, input('keys').retain(), input('values').retain()] : [y];
     },
     differentiable: ['q', 'k', 'v'],
-    half: ['q', 'k', 'v'],
+    // A pool in float32 takes halves too.
+    half: ['q', 'k', 'v', ...(pools ? [] : ['keys', 'values'])],
     reductionLength: Math.max(...before) + length,
     // What is written to the pools is not recorded.
     large: pools || q.reduce((a, b) => a * b) * (Math.max(...before) + length) > 20_000,

@@ -25,8 +25,18 @@ void append_positions(const AppendPositions& a, Pool& pool) {
     const i64 to = (i64(a.pages[b * a.pagesPerRow + position / kPage]) * kPage + position % kPage) * a.heads;
     for (i64 h = 0; h < a.heads; h++) {
       const i64 from = row * a.heads + h;
-      __builtin_memcpy(a.keyPool + (to + h) * a.size, a.keys + from * a.keyPitch, size_t(a.size) * sizeof(float));
-      __builtin_memcpy(a.valuePool + (to + h) * a.size, a.values + from * a.valuePitch, size_t(a.size) * sizeof(float));
+      const float *const key = a.keys + from * a.keyPitch, *const value = a.values + from * a.valuePitch;
+      const i64 at = (to + h) * a.size;
+      if (a.halfKeys) {
+        half *const keys = reinterpret_cast<half*>(a.keyPool) + at, *const values = reinterpret_cast<half*>(a.valuePool) + at;
+        each_vector_of(a.size, [&](i64 i, i64 n) {
+          store_first(keys + i, load_first(key + i, n), n);
+          store_first(values + i, load_first(value + i, n), n);
+        });
+      } else {
+        __builtin_memcpy(a.keyPool + at, key, size_t(a.size) * sizeof(float));
+        __builtin_memcpy(a.valuePool + at, value, size_t(a.size) * sizeof(float));
+      }
     }
   });
 }

@@ -9,8 +9,8 @@ namespace ELAPID_TARGET {
 
 // Queries of a head of keys that are few.
 constexpr i64 kFewQueries = 8;
-// Floats between a key and its prefetch.
-constexpr i64 kKeysAhead = 2048;
+// Bytes between a key and its prefetch.
+constexpr i64 kKeysAhead = 8192;
 
 // The heads of keys, from `head` on, that a task works on: their queries, scaled so that products are in units of ln 2, [query][head][padded size], and a part's results, maxima and
 // sums of weights [query][heads padded], and sums of weights and values [query][head][padded size].
@@ -40,16 +40,18 @@ struct Part {
 };
 
 // Products of consecutive pairs (position, head) from `pair` on with the queries [head][padded size], one in each lane. Pairs from `end` on repeat the last.
-ELAPID_INLINE vf pair_products(const Part& p, const float* queries, const float* k, i64 stride, i64 pair, i64 end) {
+template <class T>
+ELAPID_INLINE vf pair_products(const Part& p, const float* queries, const T* k, i64 stride, i64 pair, i64 end) {
   vf found[kLanes];
   const i64 size = p.a.size, width = p.width(), whole = size / kLanes * kLanes;
   i64 h = pair % p.heads;
-  const float *key = k + pair / p.heads * stride + h * p.a.kPitch, *q = queries + h * width;
+  const T* key = k + pair / p.heads * stride + h * p.a.kPitch;
+  const float* q = queries + h * width;
   ELAPID_UNROLL
   for (i64 lane = 0; lane < kLanes; lane++) {
     vf sum{};
     for (i64 i = 0; i < whole; i += kLanes) {
-      __builtin_prefetch(key + i + kKeysAhead, 0, 2);
+      __builtin_prefetch(key + i + kKeysAhead / i64(sizeof(T)), 0, 2);
       sum += load(key + i) * load(q + i);
     }
     if (whole < size) sum += load_first(key + whole, size - whole) * load(q + whole);
@@ -67,8 +69,8 @@ ELAPID_INLINE vf pair_products(const Part& p, const float* queries, const float*
 }
 
 // Adds `count` rows of values, `stride` apart and weighted, to the sums of a query and head.
-template <int kCount>
-ELAPID_INLINE void add_values(const float* v, i64 stride, const float* weights, i64 step, i64 size, float* to) {
+template <int kCount, class T>
+ELAPID_INLINE void add_values(const T* v, i64 stride, const float* weights, i64 step, i64 size, float* to) {
   vf weight[kCount];
   ELAPID_UNROLL
   for (int j = 0; j < kCount; j++) weight[j] = splat(weights[j * step]);
@@ -81,9 +83,10 @@ ELAPID_INLINE void add_values(const float* v, i64 stride, const float* weights, 
 }
 
 // Goes on with a part over the positions [used.first, used.last] of a tile. products: kPage·heads + kLanes floats, weights: kPage·columns.
-inline void add_tile(const Part& p, i64 tile, Span used, float* products, float* weights, float* factors) {
+template <class T>
+void add_tile(const Part& p, const T* all_keys, const T* all_values, i64 tile, Span used, float* products, float* weights, float* factors) {
   const i64 row = p.s.tile_row(tile) + used.first * p.a.kvHeads + p.head, count = used.last - used.first + 1;
-  const float *const k = p.a.k + row * p.a.kPitch, *const v = p.a.v + row * p.a.vPitch;
+  const T *const k = all_keys + row * p.a.kPitch, *const v = all_values + row * p.a.vPitch;
   const i64 k_stride = p.a.kvHeads * p.a.kPitch, v_stride = p.a.kvHeads * p.a.vPitch, pairs = count * p.heads, columns = p.columns();
   for (i64 r = 0; r < p.s.rows(); r++) {
     const Span seen = p.s.seen(p.s.query_position(r)).within(tile);
@@ -174,7 +177,11 @@ inline void attend_few(const Attention& a, Pool& pool) {
       p.totals = carver.take(rows * columns);
       p.sums = carver.take(rows * p.heads * width);
       p.begin();
-      for (i64 i = tile; i < tile + part_tiles && i * kPage <= span.last; i++) add_tile(p, i, span.within(i), products, weights, factors);
+      const auto add_tiles = [&]<class T>(const T* k, const T* v) {
+        for (i64 i = tile; i < tile + part_tiles && i * kPage <= span.last; i++) add_tile(p, k, v, i, span.within(i), products, weights, factors);
+      };
+      if (a.halfKeys) add_tiles(reinterpret_cast<const half*>(a.k), reinterpret_cast<const half*>(a.v));
+      else add_tiles(a.k, a.v);
       for (i64 h = 0; h < p.heads; h++) {
         float* to = part_at(b * parts + part, p.head + h);
         for (i64 r = 0; r < rows; r++, to += width + 2) {

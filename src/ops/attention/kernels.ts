@@ -11,6 +11,7 @@ const sizes = {
   pagesPerRow: 'int',
   window: 'int',
   scale: 'float',
+  halfKeys: 'flag',
 } as const;
 
 /** Multiplications and additions of queries that see all before them: two products of `size` for each pair. */
@@ -32,13 +33,14 @@ const perRow = (p: AttentionSizes & { qPitch: number; kPitch: number; vPitch: nu
  *
  * Head h reads the keys and values of head ⌊h·kvHeads/heads⌋. q [batch, length, heads, size], k and v [batch, length, kvHeads, size],
  * heads qPitch, kPitch and vPitch apart. With pagesPerRow > 0, k and v are pools [pages, 64, kvHeads, size], and position j of
- * sequence b is row j mod 64 of page pages[b, ⌊j/64⌋]; positions, and pages [batch, pagesPerRow], are then given. logSums [batch, heads, length].
+ * sequence b is row j mod 64 of page pages[b, ⌊j/64⌋]; positions, and pages [batch, pagesPerRow], are then given. halfKeys: k and v are f16, which
+ * compiled kernels are told. logSums [batch, heads, length].
  */
 export const attention = defineKernel('attention', {
   buffers: {
     q: input.float,
-    k: input.float,
-    v: input.float,
+    k: input.stored,
+    v: input.stored,
     positions: optionalInput.i32,
     begins: optionalInput.i32,
     pages: optionalInput.i32,
@@ -77,8 +79,8 @@ export const attention = defineKernel('attention', {
 export const attentionBackward = defineKernel('attention_backward', {
   buffers: {
     q: input.float,
-    k: input.float,
-    v: input.float,
+    k: input.stored,
+    v: input.stored,
     positions: optionalInput.i32,
     begins: optionalInput.i32,
     pages: optionalInput.i32,
@@ -126,11 +128,12 @@ export const attentionBackward = defineKernel('attention_backward', {
 
 /**
  * Writes the keys and values of a pass to the pages of its positions: row positions[b] + t of sequence b gets keys[b, t] and values[b, t].
- * keys and values [batch, length, heads, size], heads keyPitch and valuePitch apart; the pools [pages, 64, heads, size]; pages [batch, pagesPerRow].
+ * keys and values [batch, length, heads, size], heads keyPitch and valuePitch apart; the pools [pages, 64, heads, size], f16 where halfKeys;
+ * pages [batch, pagesPerRow].
  */
 export const appendPositions = defineKernel('append_positions', {
-  buffers: { keys: input.float, values: input.float, positions: input.i32, pages: input.i32, keyPool: inout.f32, valuePool: inout.f32 },
-  parameters: { batch: 'int', length: 'int', heads: 'int', size: 'int', pagesPerRow: 'int', keyPitch: 'int', valuePitch: 'int' },
+  buffers: { keys: input.float, values: input.float, positions: input.i32, pages: input.i32, keyPool: inout.stored, valuePool: inout.stored },
+  parameters: { batch: 'int', length: 'int', heads: 'int', size: 'int', pagesPerRow: 'int', keyPitch: 'int', valuePitch: 'int', halfKeys: 'flag' },
   divisions: ({ length, heads, pagesPerRow, keyPitch, valuePitch }) => [
     { along: 'batch', strides: { keys: length * heads * keyPitch, values: length * heads * valuePitch, positions: 1, pages: pagesPerRow } },
   ],

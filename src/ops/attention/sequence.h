@@ -1,5 +1,6 @@
 // Where the keys of a sequence are and which of them its queries see, for the forward and the backward pass.
 #pragma once
+#include "../../backend/cpu/native/half.h"
 #include "../../backend/cpu/native/kernel.h"
 #include "tile.h"
 
@@ -54,15 +55,16 @@ struct Sequence {
 // Rows between a copy and its prefetch: rows of a head lie a few kilobytes apart, which the processor does not see coming.
 constexpr i64 kRowsAhead = 12;
 
-template <int kWrite = 0>
-ELAPID_INLINE void prefetch_row(const float* row, i64 size) {
-  for (i64 i = 0; i < size; i += 16) __builtin_prefetch(row + i, kWrite);
+template <int kWrite = 0, class T>
+ELAPID_INLINE void prefetch_row(const T* row, i64 size) {
+  for (i64 i = 0; i < size; i += i64(64 / sizeof(T))) __builtin_prefetch(row + i, kWrite);
 }
 
 // Floats of a row in scratch: whole vectors.
 ELAPID_INLINE i64 padded(i64 size) { return ceil_div(size, kLanes) * kLanes; }
 
-ELAPID_INLINE void copy_padded(const float* from, i64 size, float* to) {
+template <class T>
+ELAPID_INLINE void copy_padded(const T* from, i64 size, float* to) {
   each_vector_of(size, [&](i64 i, i64 n) { store(to + i, load_first(from + i, n)); });
 }
 
@@ -70,15 +72,21 @@ ELAPID_INLINE void fill_zero(float* to, i64 count) {
   for (i64 i = 0; i < count; i += kLanes) store(to + i, vf{});
 }
 
-// Rows [used.first, used.last] of a tile of keys or values, [kPage][kKeyStride]; the others become zero: nobody may have written them.
-template <class Args>
-void pack_tile(const Sequence<Args>& s, const float* from, i64 pitch, i64 kv_head, i64 tile, Span used, float* to) {
-  const float* row = from + (s.tile_row(tile) + kv_head) * pitch;
+template <class Args, class T>
+void pack_tile_of(const Sequence<Args>& s, const T* from, i64 pitch, i64 kv_head, i64 tile, Span used, float* to) {
+  const T* row = from + (s.tile_row(tile) + kv_head) * pitch;
   for (i64 j = 0; j < kPage; j++, row += s.a.kvHeads * pitch, to += kKeyStride) {
     if (j + kRowsAhead <= used.last) prefetch_row(row + kRowsAhead * s.a.kvHeads * pitch, s.a.size);
     if (used.first <= j && j <= used.last) copy_padded(row, s.a.size, to);
     else fill_zero(to, s.a.size);
   }
+}
+
+// Rows [used.first, used.last] of a tile of keys or values, [kPage][kKeyStride]; the others become zero: nobody may have written them.
+template <class Args>
+void pack_tile(const Sequence<Args>& s, const float* from, i64 pitch, i64 kv_head, i64 tile, Span used, float* to) {
+  if (s.a.halfKeys) pack_tile_of(s, reinterpret_cast<const half*>(from), pitch, kv_head, tile, used, to);
+  else pack_tile_of(s, from, pitch, kv_head, tile, used, to);
 }
 
 // A panel of queries: which keys each sees, and which keys any or all of them see.

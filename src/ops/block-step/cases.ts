@@ -1,5 +1,6 @@
 import { normal, uniform, type OperationCase } from '../cases.js';
 import { blockStep } from './block-step.js';
+import { ssdCases } from './ssd-cases.js';
 
 /** [B, D, E, K, R, N] */
 const extents = [
@@ -14,7 +15,7 @@ const extents = [
 ] as const;
 
 // A step moves its state in place: nothing here is differentiable.
-export const cases: readonly OperationCase[] = extents.flatMap(([batch, width, channels, taps, rank, stateSize]) =>
+const mambaCases: readonly OperationCase[] = extents.flatMap(([batch, width, channels, taps, rank, stateSize]) =>
   [true, false].map((parts): OperationCase => ({
     name: `[B,D,E,K,R,N] = [${[batch, width, channels, taps, rank, stateSize].join(',')}], two blocks, ${parts ? 'in parts, biases' : 'whole, no bias'}`,
     inputs: (random) => ({
@@ -47,3 +48,5 @@ export const cases: readonly OperationCase[] = extents.flatMap(([batch, width, c
     reductionLength: Math.max(width, channels),
   })),
 );
+
+export const cases: readonly OperationCase[] = [...mambaCases, ...ssdCases];

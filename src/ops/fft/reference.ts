@@ -22,9 +22,7 @@ export function turn(numerator: number, denominator: number): { cos: number; sin
  */
 export function convolve(
   p: ConvExtents,
-  body: {
-    (b: number, t: number, c: number, h: number, s: number, from: 'kernel' | 'D' | 'reverseKernel' | 'start', j: number): void;
-  },
+  body: (b: number, t: number, c: number, h: number, s: number, from: 'kernel' | 'D' | 'reverseKernel' | 'start', j: number) => void,
 ): void {
   for (let b = 0; b < p.batch; b++) {
     for (let t = 0; t < p.length; t++) {

@@ -132,6 +132,6 @@ struct Amx {
 }  // namespace ELAPID_TARGET
 
 extern const Bf16Kernels bf16_amx;
-const Bf16Kernels bf16_amx = {"AMX", ELAPID_TARGET::multiply_bf16<ELAPID_TARGET::Amx>};
+const Bf16Kernels bf16_amx = ELAPID_TARGET::unit_kernels<ELAPID_TARGET::Amx>("AMX");
 
 }  // namespace elapid

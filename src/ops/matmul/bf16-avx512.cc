@@ -78,6 +78,6 @@ struct Avx512 {
 }  // namespace ELAPID_TARGET
 
 extern const Bf16Kernels bf16_avx512;
-const Bf16Kernels bf16_avx512 = {"AVX512-BF16", ELAPID_TARGET::multiply_bf16<ELAPID_TARGET::Avx512>};
+const Bf16Kernels bf16_avx512 = ELAPID_TARGET::unit_kernels<ELAPID_TARGET::Avx512>("AVX512-BF16");
 
 }  // namespace elapid

@@ -125,9 +125,36 @@ void multiply_shared(const Bf16Product& p, Pool& pool) {
 }
 
 template <class Unit>
+void pack_left(const Bf16Factor& f, uint16_t* to) {
+  pack_rows<Unit::kRows>({f.x, f.ld, f.along_depth, f.lines, f.depth}, 0, f.lines, 0, ceil_div(f.depth, kStep), to);
+}
+
+inline void pack_right(const Bf16Factor& f, uint16_t* to) {
+  pack_columns({f.x, f.ld, f.along_depth, f.lines, f.depth}, 0, f.lines, 0, ceil_div(f.depth, kStep), to);
+}
+
+// Sums go along the depth in order, so that nothing else changes a result.
+template <class Unit>
+void multiply_tiles(const Bf16Tiles& p) {
+  const i64 all_steps = ceil_div(p.depth, kStep), line = all_steps * kStep;
+  for (i64 j = 0; j < p.columns; j += kColumns) {
+    for (i64 i = p.lower_result ? j / Unit::kRows * Unit::kRows : 0; i < p.rows; i += Unit::kRows) {
+      const i64 steps = p.lower_left ? min(all_steps, ceil_div(i + Unit::kRows, kStep)) : all_steps;
+      Unit::tile(steps, p.left + i * line, p.right + j * line, 16 * line, min(p.rows - i, i64(Unit::kRows)), min(p.columns - j, kColumns),
+                 {p.c + i * p.ldc + j, p.ldc, nullptr, p.add});
+    }
+  }
+}
+
+template <class Unit>
 void multiply_bf16(const Bf16Product& p, Pool& pool) {
   if (p.m < p.n) multiply_shared<Unit, true>(p, pool);
   else multiply_shared<Unit, false>(p, pool);
+}
+
+template <class Unit>
+constexpr Bf16Kernels unit_kernels(const char* name) {
+  return {name, multiply_bf16<Unit>, Unit::begin, Unit::end, pack_left<Unit>, pack_right, multiply_tiles<Unit>};
 }
 
 }  // namespace ELAPID_TARGET

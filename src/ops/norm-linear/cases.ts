@@ -2,7 +2,7 @@ import { normal, type OperationCase } from '../cases.js';
 import { rmsNormLinear } from './norm-linear.js';
 
 // Not differentiable: for decoding.
-export const cases: readonly OperationCase[] = ([[1, 1, 1], [2, 37, 19], [1, 768, 40], [4, 300, 5], [5, 64, 33]] as const).flatMap(
+export const cases: readonly OperationCase[] = ([[1, 1, 1], [2, 37, 19], [1, 768, 40], [4, 300, 5], [5, 64, 33], [20, 1536, 24]] as const).flatMap(
   ([rows, columns, outputs]) =>
     [true, false].map((withResidual): OperationCase => ({
       name: `x [${rows},${columns}] to ${outputs}, ${withResidual ? 'with' : 'without'} residual`,

@@ -3,7 +3,7 @@ import { linear } from '../matmul/linear.js';
 import { checkNorm, type NormResult } from '../rms-norm/arguments.js';
 import { rmsNorm } from '../rms-norm/rms-norm.js';
 import * as kernels from './kernels.js';
-import { mostColumns, mostRows } from './webgpu.js';
+import { mostColumns, mostRows, paysOnMatrices } from './webgpu.js';
 
 /** Options of `rmsNormLinear`. */
 export interface NormLinearOptions {
@@ -39,9 +39,8 @@ export function rmsNormLinear(x: Tensor, normWeight: Tensor, weight: Tensor, opt
     const { rows, columns, backend } = x;
     expectRank(name, 'weight', weight.shape, 2, '[N,D]');
     expectShape(name, 'weight', weight.shape, [weight.rows, columns], '[N,D]', 'D is the last extent of x');
-    const floats = weight.dtype === 'f32' || weight.dtype === 'f16';
-    const few = rows <= mostRows && columns <= mostColumns;
-    if (!floats || !weight.dense || bias !== null || !few || !backend.supports(kernels.rmsNormLinear)) {
+    const kernel = bias === null && weight.dense ? kernelFor(x, normWeight, weight) : null;
+    if (kernel === null) {
       const normed = rmsNorm(x, normWeight, { epsilon, residual });
       const y = linear(normed.y, weight, bias, { dtype });
       return { y, residual: normed.residual };
@@ -50,10 +49,20 @@ export function rmsNormLinear(x: Tensor, normWeight: Tensor, weight: Tensor, opt
     const y = empty(backend, [rows, outputs], dtype);
     const sum = residual ? empty(backend, x.shape) : (x.retain() as Tensor<FloatDType>);
     launch(
-      kernels.rmsNormLinear,
+      kernel,
       { x, residual, normWeight, weight, y, sum: residual ? sum : null },
       { rows, columns, outputs, xPitch: x.pitch, residualPitch: residual?.pitch ?? 0, epsilon },
     );
     return { y, residual: sum };
   });
+}
+
+/** The kernel that pays for these rows, on a backend that has it. */
+function kernelFor(x: Tensor, normWeight: Tensor, weight: Tensor): typeof kernels.rmsNormLinear | null {
+  const { rows, columns, backend } = x;
+  const whole = weight.view.offset % 8 === 0 && normWeight.view.offset % 4 === 0;
+  const halves = weight.dtype === 'f16' && whole && paysOnMatrices({ rows, columns, outputs: weight.rows });
+  if (halves && backend.supports(kernels.rmsNormLinearMatrices)) return kernels.rmsNormLinearMatrices;
+  const floats = weight.dtype === 'f32' || weight.dtype === 'f16';
+  return floats && rows <= mostRows && columns <= mostColumns && backend.supports(kernels.rmsNormLinear) ? kernels.rmsNormLinear : null;
 }

@@ -1,5 +1,6 @@
 import { fold, type GpuKernel } from '../../tensor/index.js';
-import { lanesOf, repeat, saturated, vectorOf } from '../../wgsl/vectors.js';
+import { fitNormMatrices, normMatrices, normMatrixGroups } from '../../wgsl/norm-matrices.js';
+import { gather, lanesFor, lanesOf, repeat, saturated, vectorOf } from '../../wgsl/vectors.js';
 
 /** Every workgroup norms its row anew and reads the weight for that row alone: more rows are better off with a norm of their own. */
 export const mostRows = 4;
@@ -8,14 +9,16 @@ export const mostColumns = 4096;
 
 const threads = 256;
 
+type NormLinearGpu = GpuKernel<
+  'x' | 'residual' | 'normWeight' | 'weight' | 'y' | 'sum',
+  'rows' | 'columns' | 'outputs' | 'xPitch' | 'residualPitch' | 'epsilon'
+>;
+
 /**
  * A workgroup makes some outputs of one row. Each thread asks for its part of the weight first, and the norm is worked out
  * while that comes.
  */
-export const rmsNormLinearGpu: GpuKernel<
-  'x' | 'residual' | 'normWeight' | 'weight' | 'y' | 'sum',
-  'rows' | 'columns' | 'outputs' | 'xPitch' | 'residualPitch' | 'epsilon'
-> = (launch) => {
+export const rmsNormLinearGpu: NormLinearGpu = (launch) => {
   const { parameters, dtype, has } = launch;
   const { rows, columns, outputs } = parameters;
   const lanes = lanesOf(launch, [columns], ['weight']);
@@ -83,6 +86,47 @@ export const rmsNormLinearGpu: GpuKernel<
             let value = total(thread, product, ${shares});
             if (share == 0 && output < p.outputs) { y[p.y_at + row * p.outputs + output] = ${saturated(1, dtype('y') ?? 'f32', 'value')}; }
           }`,
+      },
+    ],
+  };
+};
+
+/** Rows up to which each workgroup of matrix units norms them anew, and rows of the weight: with more there are too many workgroups that do. */
+const mostMatrixRows = 32;
+const mostMatrixOutputs = 2 ** 14;
+
+/** Whether the product of so many rows is better off on matrix units. */
+export const paysOnMatrices = ({ rows, columns, outputs }: { rows: number; columns: number; outputs: number }): boolean =>
+  rows > mostRows && rows <= mostMatrixRows && outputs <= mostMatrixOutputs && fitNormMatrices({ columns, outputs });
+
+export const rmsNormLinearMatricesGpu: NormLinearGpu = (launch) => {
+  const { gpu, parameters, dtype, has, aligned } = launch;
+  const { rows, columns, outputs, xPitch, residualPitch } = parameters;
+  const lanes = lanesFor([xPitch, residualPitch], aligned(4, 'x', 'residual'));
+  const four = (name: 'x' | 'residual', first: string) =>
+    lanes === 4
+      ? `vec4<f32>(${name}[p.${name}_at + b * p.${name}Pitch / 4u + ${first} / 4u])`
+      : gather(4, (lane) => `f32(${name}[p.${name}_at + b * p.${name}Pitch + ${first} + ${lane}u])`);
+  const eight = (name: 'x' | 'residual') => `low += ${four(name, '8u * octet')}; high += ${four(name, '(8u * octet + 4u)')};`;
+  return {
+    dispatches: [
+      {
+        variant: `${columns} ${outputs} ${lanes}`,
+        buffers: [
+          { name: 'x', as: vectorOf(lanes, dtype('x')) },
+          ...(has('residual') ? [{ name: 'residual', as: vectorOf(lanes, dtype('residual')) }, { name: 'sum', as: 'vec4<f32>' }] : []),
+          { name: 'normWeight', as: 'vec4<f32>' },
+          { name: 'weight', as: 'vec4<u32>' },
+          'y',
+        ],
+        workgroups: normMatrixGroups(rows, { columns, outputs }),
+        code: () =>
+          normMatrices(gpu, { columns, outputs }, {
+            ...{ weight: 'weight', rows: 'p.rows', functions: '' },
+            load: `${eight('x')} ${has('residual') ? eight('residual') : ''}`,
+            sum: has('residual') ? `sum[p.sum_at + b * ${columns / 4}u + 2u * octet] = low; sum[p.sum_at + b * ${columns / 4}u + 2u * octet + 1u] = high;` : '',
+            store: () => `y[p.y_at + b * p.outputs + output] = ${saturated(1, dtype('y') ?? 'f32', 'value')};`,
+          }),
       },
     ],
   };

@@ -32,14 +32,35 @@ struct SsdBackwardScratch {
   }
 };
 
-struct SsdRun {
+struct BackwardRun {
   i64 begin, row, count;
   // The state before the run, or its gradient after the run, may be other than zero.
   bool has_state, has_gradient;
+
+  // The run that ends there.
+  static BackwardRun to(const SsdBackward& a, i64 batch, i64 end) {
+    const i64 first = batch * a.length, chunk_begin = (end - 1) / a.chunk * a.chunk;
+    BackwardRun run;
+    run.begin = end - 1;
+    while (run.begin > chunk_begin && !is_start(a, first + run.begin)) run.begin--;
+    run.row = first + run.begin;
+    run.count = end - run.begin;
+    run.has_state = !is_start(a, run.row);
+    run.has_gradient = end == a.length ? a.dFinalState != nullptr : !is_start(a, first + end);
+    return run;
+  }
+
+  // The first one of a chunk.
+  static BackwardRun first_of(const SsdBackward& a, i64 batch, i64 chunk) {
+    const i64 begin = chunk * a.chunk, most = min((chunk + 1) * a.chunk, a.length);
+    i64 end = begin + 1;
+    while (end < most && !is_start(a, batch * a.length + end)) end++;
+    return to(a, batch, end);
+  }
 };
 
 // dY = dy·silu(z) for the rows of a run, or zeros.
-inline void read_slopes(const SsdBackward& a, const Block& block, const SsdRun& run, i64 column, float* to) {
+inline void read_slopes(const SsdBackward& a, const Block& block, const BackwardRun& run, i64 column, float* to) {
   if (a.dy == nullptr) return clear(to, run.count * kFeatures);
   copy_rows(a.dy + run.row * a.dyPitch + column, a.dyPitch, run.count, block.features, nullptr, to, kFeatures);
   if (a.z == nullptr) return;
@@ -54,7 +75,7 @@ inline void read_slopes(const SsdBackward& a, const Block& block, const SsdRun& 
 }
 
 // dz = dy·s·silu′(z), with s worked out again.
-inline void gate_gradient(const SsdBackward& a, const Block& block, i64 h, const SsdRun& run, const float* state, const SsdBackwardScratch& to) {
+inline void gate_gradient(const SsdBackward& a, const Block& block, i64 h, const BackwardRun& run, const float* state, const SsdBackwardScratch& to) {
   const i64 width = block.width, column = block.column(a, h);
   const Left weights{to.weights};
   const Right inputs{to.inputs, kFeatures};
@@ -91,7 +112,7 @@ inline void pair_sums(const float* pairs, i64 count, float* columns, float* to) 
 }
 
 // What a head adds to dC for the state before the run, and v_t = w_t dY_t·(S_in C_t).
-inline void read_gradient(const SsdBackward& a, const Block& block, const SsdRun& run, const float* kept, i64 pitch, const SsdBackwardScratch& to) {
+inline void read_gradient(const SsdBackward& a, const Block& block, const BackwardRun& run, const float* kept, i64 pitch, const SsdBackwardScratch& to) {
   const i64 states = a.stateSize, wide = whole_vectors(states);
   const Right columns = transposed(kept, pitch, states, block.features, to.right);
   multiply_part<kFeatures, Part::kAll, Sum::kSet>({to.slopes}, run.count, block.features, columns, states, {to.t, wide});
@@ -108,18 +129,32 @@ inline void read_gradient(const SsdBackward& a, const Block& block, const SsdRun
   }
 }
 
-// One head in one run. `gradient` is R, [states][width], and becomes dS_in. `parts` get sums for A, the bias, and D of each feature.
-inline void ssd_head_backward(const SsdBackward& a, const Block& block, i64 h, const SsdRun& run, const float* kept, float* parts,
-                              const SsdBackwardScratch& to) {
+// What the gradients of a head in one run begin with.
+inline void read_head(const SsdBackward& a, const Block& block, i64 h, const BackwardRun& run, const SsdBackwardScratch& to) {
+  const i64 column = block.column(a, h);
+  read_steps(a, run.row, run.count, block.head + h, to.steps);
+  read_slopes(a, block, run, column, to.slopes);
+  if (a.dy != nullptr) ask_for_next<0>(a.dy + run.row * a.dyPitch + column, a.dyPitch, run.count, block.features);
+}
+
+// dS_in of a run that has a state before it: R becomes w_Q R + dYᵀ (w ⊙ C), or with has_gradient = false the latter.
+inline void state_gradient(const SsdBackward& a, const Block& block, i64 count, bool has_gradient, float* gradient, const SsdBackwardScratch& to) {
+  const i64 states = a.stateSize, width = block.width;
+  copy_rows(to.slopes, kFeatures, count, width, to.steps.from_start, to.rows, kFeatures);
+  const Left across{to.c, kStates};
+  const Right decayed{to.rows, kFeatures};
+  if (has_gradient) multiply_part<0, Part::kAll, Sum::kScale>(across, states, count, decayed, width, {gradient, width, to.steps.whole, 0});
+  else multiply_part<0, Part::kAll, Sum::kSet>(across, states, count, decayed, width, {gradient, width});
+}
+
+// One head in one run, once it is read, but for dS_in. `gradient` is R, [states][width]. `parts` get sums for A, the bias, and D of each feature.
+inline void ssd_head_backward(const SsdBackward& a, const Block& block, i64 h, const BackwardRun& run, const float* kept, const float* gradient,
+                              float* parts, const SsdBackwardScratch& to) {
   const i64 states = a.stateSize, width = block.width, count = run.count, column = block.column(a, h);
   const Steps& steps = to.steps;
-  float* const gradient = to.states + h * whole_rows(states) * width;
-  read_steps(a, run.row, count, block.head + h, steps);
   const float* const x = a.x + run.row * a.xPitch + column;
   copy_rows(x, a.xPitch, count, block.features, steps.delta, to.inputs, kFeatures);
-  read_slopes(a, block, run, column, to.slopes);
   ask_for_next<0>(x, a.xPitch, count, block.features);
-  if (a.dy != nullptr) ask_for_next<0>(a.dy + run.row * a.dyPitch + column, a.dyPitch, count, block.features);
   if (a.dx != nullptr) ask_for_next<1>(a.dx + run.row * a.heads * a.headSize + column, a.heads * a.headSize, count, block.features);
 
   // M, then everything that has its shape.
@@ -170,17 +205,6 @@ inline void ssd_head_backward(const SsdBackward& a, const Block& block, i64 h, c
   if (run.has_gradient) multiply_part<0, Part::kUpper, Sum::kAdd>(weights_across, count, count, slopes, width, {to.u, kFeatures});
   else multiply_part<0, Part::kUpper, Sum::kSet>(weights_across, count, count, slopes, width, {to.u, kFeatures});
 
-  // dS_in
-  if (run.has_state) {
-    copy_rows(to.slopes, kFeatures, count, width, steps.from_start, to.rows, kFeatures);
-    const Left across{to.c, kStates};
-    const Right decayed{to.rows, kFeatures};
-    if (run.has_gradient) multiply_part<0, Part::kAll, Sum::kScale>(across, states, count, decayed, width, {gradient, width, steps.whole, 0});
-    else multiply_part<0, Part::kAll, Sum::kSet>(across, states, count, decayed, width, {gradient, width});
-  } else {
-    clear(gradient, states * width);
-  }
-
   // da: what comes after a position through the state before the run, and what came before it through the state after the run.
   if (run.has_state) {
     float sum = 0.0f;
@@ -229,7 +253,7 @@ ELAPID_INLINE float* sequence_gradient(const SsdBackward& a, const Block& block,
 }
 
 // dC = (L ⊙ M) B + … and dB = (L ⊙ M)ᵀ C + …, whose squares are summed over the heads.
-inline void finish_run(const SsdBackward& a, const Block& block, const SsdRun& run, const SsdBackwardScratch& to) {
+inline void finish_run(const SsdBackward& a, const Block& block, const BackwardRun& run, const SsdBackwardScratch& to) {
   const i64 states = a.stateSize, wide = whole_vectors(states), count = run.count;
   for (i64 which = 0; which < 2; which++) {
     if ((which == 0 ? a.dB : a.dC) == nullptr) continue;
@@ -246,48 +270,55 @@ inline void finish_run(const SsdBackward& a, const Block& block, const SsdRun& r
   }
 }
 
+// C and B of a run, and C Bᵀ; sums for its heads are zero.
+inline void read_run(const SsdBackward& a, const Block& block, const BackwardRun& run, const SsdBackwardScratch& to) {
+  const i64 states = a.stateSize, wide = whole_vectors(states);
+  copy_rows(a.B + run.row * a.bPitch + block.group * states, a.bPitch, run.count, states, nullptr, to.b, kStates);
+  copy_rows(a.C + run.row * a.cPitch + block.group * states, a.cPitch, run.count, states, nullptr, to.c, kStates);
+  const Right columns = transposed(to.b, kStates, run.count, states, to.b_columns);
+  multiply_part<kStates, Part::kLowerResult, Sum::kSet>({to.c}, run.count, states, columns, run.count, {to.products, kSquare});
+  clear(to.squares, run.count * kSquare);
+  clear(to.db, run.count * wide);
+  clear(to.dc, run.count * wide);
+}
+
+// A run's gradients, once its head is read.
+inline void head_of_run(const SsdBackward& a, const Block& block, i64 h, const BackwardRun& run, const float* gradient, const SsdBackwardScratch& to) {
+  const i64 at = (block.batch * ceil_div(a.length, a.chunk) + run.begin / a.chunk) * a.heads + block.head + h;
+  ssd_head_backward(a, block, h, run, a.states + at * a.stateSize * a.headSize + block.feature, gradient, a.headParts + at * (a.headSize + 2), to);
+}
+
+// All of a block's positions in one task.
 inline void ssd_block_backward(const SsdBackward& a, const Block& block, const SsdBackwardScratch& to) {
-  const i64 states = a.stateSize, chunks = ceil_div(a.length, a.chunk), size = whole_rows(states) * block.width, wide = whole_vectors(states);
-  const i64 first_head = block.batch * a.heads + block.head;
-  const auto place = [&](i64 h) { return ((first_head + h) * a.headSize + block.feature) * states; };
+  const i64 states = a.stateSize, size = whole_rows(states) * block.width;
+  const auto place = [&](i64 h) { return ((block.batch * a.heads + block.head + h) * a.headSize + block.feature) * states; };
   for (i64 h = 0; h < block.heads; h++)
     state_in(a.dFinalState != nullptr ? a.dFinalState + place(h) : nullptr, block.features, states, block.width, to.states + h * size);
-  SsdRun run{};
-  run.has_gradient = a.dFinalState != nullptr;
-  const i64 first_row = block.batch * a.length;
-  for (i64 end = a.length; end > 0; end = run.begin) {
-    const i64 chunk = (end - 1) / a.chunk;
-    run.begin = end - 1;
-    while (run.begin > chunk * a.chunk && !is_start(a, first_row + run.begin)) run.begin--;
-    run.row = first_row + run.begin;
-    run.count = end - run.begin;
-    run.has_state = !is_start(a, run.row);
-    copy_rows(a.B + run.row * a.bPitch + block.group * states, a.bPitch, run.count, states, nullptr, to.b, kStates);
-    copy_rows(a.C + run.row * a.cPitch + block.group * states, a.cPitch, run.count, states, nullptr, to.c, kStates);
-    const Right columns = transposed(to.b, kStates, run.count, states, to.b_columns);
-    multiply_part<kStates, Part::kLowerResult, Sum::kSet>({to.c}, run.count, states, columns, run.count, {to.products, kSquare});
-    clear(to.squares, run.count * kSquare);
-    clear(to.db, run.count * wide);
-    clear(to.dc, run.count * wide);
+  for (i64 end = a.length; end > 0;) {
+    const BackwardRun run = BackwardRun::to(a, block.batch, end);
+    read_run(a, block, run, to);
     for (i64 h = 0; h < block.heads; h++) {
-      const float* const kept = a.states + ((block.batch * chunks + chunk) * a.heads + block.head + h) * states * a.headSize + block.feature;
-      ssd_head_backward(a, block, h, run, kept, a.headParts + (first_head + h) * (a.headSize + 2), to);
+      float* const gradient = to.states + h * size;
+      read_head(a, block, h, run, to);
+      head_of_run(a, block, h, run, gradient, to);
+      if (run.has_state) state_gradient(a, block, run.count, run.has_gradient, gradient, to);
+      else clear(gradient, states * block.width);
     }
     finish_run(a, block, run, to);
-    run.has_gradient = run.has_state;
+    end = run.begin;
   }
   if (a.dInitialState == nullptr) return;
   for (i64 h = 0; h < block.heads; h++) state_out(to.states + h * size, block.features, states, block.width, a.dInitialState + place(h));
 }
 
-// Adds up, in order, what blocks and sequences have.
+// Adds up, in order, what blocks, chunks and sequences have.
 inline void add_parts(const SsdBackward& a, Pool& pool) {
-  const i64 columns = a.headSize + 2;
+  const i64 columns = a.headSize + 2, chunks = a.batch * ceil_div(a.length, a.chunk);
   for (i64 h = 0; h < a.heads; h++) {
     float by_rate = 0.0f, by_bias = 0.0f;
-    for (i64 b = 0; b < a.batch; b++) {
-      by_rate += a.headParts[(b * a.heads + h) * columns];
-      by_bias += a.headParts[(b * a.heads + h) * columns + 1];
+    for (i64 chunk = 0; chunk < chunks; chunk++) {
+      by_rate += a.headParts[(chunk * a.heads + h) * columns];
+      by_bias += a.headParts[(chunk * a.heads + h) * columns + 1];
     }
     if (a.dA != nullptr) a.dA[h] = by_rate;
     if (a.dDeltaBias != nullptr) a.dDeltaBias[h] = by_bias;
@@ -295,7 +326,7 @@ inline void add_parts(const SsdBackward& a, Pool& pool) {
     float of_head = 0.0f;
     for (i64 p = 0; p < a.headSize; p++) {
       float sum = 0.0f;
-      for (i64 b = 0; b < a.batch; b++) sum += a.headParts[(b * a.heads + h) * columns + 2 + p];
+      for (i64 chunk = 0; chunk < chunks; chunk++) sum += a.headParts[(chunk * a.heads + h) * columns + 2 + p];
       if (a.skipByFeature) a.dD[h * a.headSize + p] = sum;
       of_head += sum;
     }

@@ -141,6 +141,12 @@ export const cases: readonly OperationCase[] = [
   ...[1, 63, 64, 65, 200].map((L) => ssdCase('lengths', { ...full, initial: true, L, N: 2, B: 2 })),
   ssdCase('many heads', { ...full, D: 'feature', initial: true, H: 34, G: 2, P: 4, N: 6, L: 20 }),
   ssdCase('model', { ...full, initial: true, L: 70, H: 2, P: 64, N: 128 }),
+  // What matrix units take, in f16 and without a gate.
+  ssdCase('matrices', { D: 'head', bias: true, softplus: true, B: 2, L: 100, H: 4, G: 2, P: 16, N: 16 }),
+  ssdCase('matrices', { D: 'feature', initial: true, starts: [0, 37, 64, 100, 192], L: 330, H: 2, P: 80, N: 48 }),
+  ssdCase('matrices', { D: 'head', initial: true, delta: [0.5, 1], A: [-20, -10], L: 300, H: 2, P: 64, N: 128 }),
+  ssdCase('matrices', { delta: [0.001, 0.05], A: [-1, -0.5], L: 520, H: 3, P: 64, N: 128 }),
+  ssdCase('matrices', { D: 'head', initial: true, B: 2, L: 190, H: 2, P: 32, N: 144, chunk: 64 }),
   ssdCase('documents', { ...packed, B: 2, L: 150, H: 4, G: 2, P: 20, N: 19 }),
   stepCase('plain', {}),
   stepCase('everything', { ...full, H: 4, G: 2, limits: [0.1, 2] }),

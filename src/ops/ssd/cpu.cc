@@ -1,7 +1,6 @@
 // State space duality. The mathematics and the memory plan are in README.md.
 #include "../../backend/cpu/native/kernel.h"
-#include "backward.h"
-#include "forward.h"
+#include "divided.h"
 #include "step.h"
 
 namespace elapid {
@@ -19,16 +18,33 @@ ELAPID_INLINE void each_ssd_block(const Args& a, Pool& pool, F f) {
   });
 }
 
+template <class Products>
+void ssd_with(const Ssd& a, Pool& pool) {
+  const ChunkStates states(a, a.states, pool.shared<float>());
+  if (is_divided(a, states, pool.threads())) return ssd_divided<Products>(a, states, pool);
+  each_ssd_block(a, pool, [&](const Block& block, Carver scratch) {
+    ssd_block(a, block, SsdForwardScratch<Products>(scratch, a.chunk, a.stateSize));
+  });
+}
+
 void ssd(const Ssd& a, Pool& pool) {
-  each_ssd_block(a, pool, [&](const Block& block, Carver scratch) { ssd_block(a, block, SsdForwardScratch(scratch, a.chunk, a.stateSize)); });
+#if ELAPID_LANES == 16
+  if (a.bf16 && bf16_kernels() != nullptr) return ssd_with<Bf16Products>(a, pool);
+#endif
+  ssd_with<F32Products>(a, pool);
 }
 
 void ssd_backward(const SsdBackward& a, Pool& pool) {
-  const i64 parts = a.batch * a.heads * (a.headSize + 2);
+  const i64 parts = a.batch * ceil_div(a.length, a.chunk) * a.heads * (a.headSize + 2);
   for (i64 i = 0; i < parts; i++) a.headParts[i] = 0.0f;
-  each_ssd_block(a, pool, [&](const Block& block, Carver scratch) {
-    ssd_block_backward(a, block, SsdBackwardScratch(scratch, a.chunk, a.stateSize, block.width));
-  });
+  const ChunkStates gradients(a, nullptr, pool.shared<float>());
+  if (is_divided(a, gradients, pool.threads())) {
+    ssd_backward_divided(a, gradients, pool);
+  } else {
+    each_ssd_block(a, pool, [&](const Block& block, Carver scratch) {
+      ssd_block_backward(a, block, SsdBackwardScratch(scratch, a.chunk, a.stateSize, block.width));
+    });
+  }
   add_parts(a, pool);
 }
 

@@ -37,7 +37,7 @@ export function ssdBackwardDivisions(p: Extents & { readonly dyPitch: number }) 
         ...sequence(p),
         ...{ dy: p.length * p.dyPitch, dFinalState: state, dInitialState: state },
         ...{ dx: features, dDelta: p.length * p.heads, dz: features, dB: weights, dC: weights },
-        headParts: p.heads * (p.headSize + 2),
+        headParts: Math.ceil(p.length / p.chunk) * p.heads * (p.headSize + 2),
       },
       ...added('dA', 'dD', 'dDeltaBias'),
     },

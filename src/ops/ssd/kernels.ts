@@ -23,7 +23,8 @@ const chunked = (p: SsdSizes & { chunk: number }): number => p.batch * p.length 
  *
  * x, z and y [batch, length, heads·headSize], delta [batch, length, heads], B and C [batch, length, groups·stateSize]: head h reads
  * group ⌊h·groups/heads⌋. Initial and final state [batch, heads, headSize, stateSize]. `states`, where the gradient will want
- * it: the state before each chunk, [batch, ⌈length/chunk⌉, heads, stateSize, headSize].
+ * it: the state before each chunk, [batch, ⌈length/chunk⌉, heads, stateSize, headSize]. bf16: where a processor has a unit for it, factors of the chunks'
+ * products are rounded to bfloat16.
  */
 export const ssd = defineKernel('ssd', {
   buffers: {
@@ -35,7 +36,7 @@ export const ssd = defineKernel('ssd', {
     finalState: output.f32,
     states: optionalOutput.f32,
   },
-  parameters: { batch: 'int', length: 'int', ...sizes, ...pitches, ...how, ...cut },
+  parameters: { batch: 'int', length: 'int', ...sizes, ...pitches, ...how, ...cut, bf16: 'flag' },
   operations: chunked,
   divisions: ssdDivisions,
   reference: ssdReference,
@@ -45,7 +46,7 @@ export const ssd = defineKernel('ssd', {
 /**
  * Gradients; those whose buffer is left out are not written. Room for the kernel to work in: `sequenceParts`
  * [blocks of heads in a group, 2, batch, length, groups·stateSize] (not needed for one block), `headParts`
- * [batch, heads, headSize + 2].
+ * [batch, ⌈length/chunk⌉, heads, headSize + 2].
  */
 export const ssdBackward = defineKernel('ssd_backward', {
   buffers: {

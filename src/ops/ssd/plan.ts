@@ -36,8 +36,10 @@ export interface SsdPlan {
 /** Positions of a chunk at most, for a state size. */
 export const mostChunk = (stateSize: number): number => Math.min(longestChunk, Math.floor(mostChunkNumbers / stateSize));
 
-export function planSsd({ batch, length, heads, headSize, groups, stateSize }: SsdSizes, wanted: number | undefined): SsdPlan {
-  const chunk = wanted ?? Math.min(usualChunk, mostChunk(stateSize));
+/** @param half whether x has 16 bits: what has is on a GPU, where longer chunks are faster than their states are to read and write */
+export function planSsd({ batch, length, heads, headSize, groups, stateSize }: SsdSizes, wanted: number | undefined, half: boolean): SsdPlan {
+  const most = mostChunk(stateSize);
+  const chunk = wanted ?? (half && most >= usualChunk ? most - (most % usualChunk) : Math.min(usualChunk, most));
   const perGroup = heads / groups;
   const byWork = Math.ceil(perGroup / Math.ceil(enoughTasks / (batch * groups)));
   const whole = (n: number, of: number) => Math.ceil(n / of) * of;

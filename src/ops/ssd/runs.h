@@ -232,6 +232,11 @@ ELAPID_INLINE void state_out(const float* from, i64 features, i64 states, i64 wi
   transpose_into<true>(from, width, states, features, to, states);
 }
 
+// The same, [states][features] in rows `pitch` apart.
+ELAPID_INLINE void copy_out(const float* from, const Block& block, i64 states, float* to, i64 pitch) {
+  for (i64 n = 0; n < states; n++) __builtin_memcpy(to + n * pitch, from + n * block.width, size_t(block.features) * sizeof(float));
+}
+
 // y += D·x for the rows of a run.
 template <class Args>
 ELAPID_INLINE void add_skip(const Args& a, const Block& block, i64 h, i64 row, i64 count, float* y) {

@@ -1,4 +1,5 @@
 import { destination, empty, expectNumber, expectShape, isRecording, launch, operation, record, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
+import { roundedFactors } from '../matmul/rounding.js';
 import { contiguous } from '../view/view.js';
 import { checkSsdOperands, ssdOperands, type SsdStepOptions } from './arguments.js';
 import * as kernels from './kernels.js';
@@ -13,7 +14,7 @@ export interface SsdOptions extends SsdStepOptions {
   /** [B,L] i32, nonzero at the first position of a document: the state is zero before it, whatever `initialState` is. */
   readonly sequenceStarts?: Tensor | null | undefined;
   /**
-   * Positions of a chunk, 1 to 256, of which at most 32768/N; default 64 or fewer. Results differ by rounding alone. Longer chunks keep fewer
+   * Positions of a chunk, 1 to 256, of which at most 32768/N; default 64 or fewer, and for x in f16 as many as there may be. Results differ by rounding alone. Longer chunks keep fewer
    * states for the gradient (P·N numbers a head and chunk) and take more multiplications.
    */
   readonly chunk?: number | undefined;
@@ -70,7 +71,7 @@ export function ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, o
     }
 
     const { backend } = x;
-    const plan = planSsd(sizes, chunk);
+    const plan = planSsd(sizes, chunk, x.dtype === 'f16');
     const y = empty(backend, x.shape, x.dtype as FloatDType);
     const finalState = destination(name, 'finalState', options.finalState, { backend, shape: stateShape, symbols: '[B,H,P,N]' });
     const states = isRecording() ? empty(backend, [batch, plan.chunks, heads, stateSize, headSize]) : null;
@@ -80,7 +81,7 @@ export function ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, o
       sequenceStarts: sequenceStarts ? contiguous(sequenceStarts) : null,
     };
     const all = { ...sizes, ...parameters, chunk: plan.chunk, blockHeads: plan.blockHeads };
-    launch(kernels.ssd, { x, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states }, all);
+    launch(kernels.ssd, { x, delta, B, C, D, z, deltaBias, ...dense, y, finalState, states }, { ...all, bf16: roundedFactors(backend.precision, length).bf16 });
 
     record({
       operation: name,
@@ -100,7 +101,7 @@ export function ssd(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, o
             states: saved.states as Tensor,
             ...{ dy: dy ?? null, dFinalState: dFinalState ? contiguous(dFinalState) : null },
             ...{ dx, dDelta, dA, dB, dC, dD, dz, dDeltaBias, dInitialState },
-            ...{ sequenceParts: parts, headParts: empty(backend, [batch, heads, headSize + 2]) },
+            ...{ sequenceParts: parts, headParts: empty(backend, [batch, plan.chunks, heads, headSize + 2]) },
           },
           { ...all, dyPitch: dy?.pitch ?? 0 },
         );

@@ -13,12 +13,9 @@ export function copyInto(source: Tensor, destination: Tensor): void {
     const [expected, got] = [`the shape of source, ${formatShape(source.shape)}`, formatShape(destination.shape)];
     throw new ShapeError({ operation: 'copyInto', argument: 'destination', expected, got });
   }
-  const kernel = source.dtype === 'i32' ? copyRowsI32 : copyRows;
-  launch(
-    kernel as typeof copyRows,
-    { source, destination },
-    { rows: source.rows, columns: source.columns, sourcePitch: source.pitch, destinationPitch: destination.pitch },
-  );
+  const extents = { rows: source.rows, columns: source.columns, sourcePitch: source.pitch, destinationPitch: destination.pitch };
+  if (kind === 'i32') launch(copyRowsI32, { source, destination }, extents);
+  else launch(copyRows, { source, destination }, { ...extents, sourceHalf: source.dtype === 'f16', destinationHalf: destination.dtype === 'f16' });
 }
 
 /** The tensor itself (a new handle) when its rows follow one another, else a dense copy. */
@@ -47,7 +44,7 @@ export function cast<D extends FloatDType>(x: Tensor, dtype: D): Tensor<D> {
     if (x.dtype === dtype) return x.retain() as Tensor<D>;
     const y = empty(x.backend, x.shape, dtype);
     const from = x.dtype as FloatDType;
-    launch(copyRows, { source: x, destination: y }, { rows: x.rows, columns: x.columns, sourcePitch: x.pitch, destinationPitch: y.pitch });
+    copyInto(x, y);
     record({ operation: 'cast', inputs: [x], outputs: [y], saved: {}, backward: ({ cotangents: [dy] }) => [dy ? cast(dy, from) : null] });
     return y;
   });

@@ -23,11 +23,38 @@ struct Bf16Product {
   bool accumulate;
 };
 
+// A factor of a product within a task: lines (rows of the left one, columns of the right one) that run along the depth.
+struct Bf16Factor {
+  const float* x;
+  int64_t ld;
+  bool along_depth;  // lines are contiguous and ld apart; else line l at depth k is x[k·ld + l]
+  int64_t lines, depth;
+};
+
+// c = left·right for packed factors of one depth; rows and columns are those of c, and no other element is written.
+struct Bf16Tiles {
+  const uint16_t *left, *right;
+  int64_t rows, columns, depth;
+  float* c;
+  int64_t ldc;
+  bool add;  // c += left·right
+  bool lower_left;    // the left factor is zero at depths after the row's number: tiles of zeros are left out
+  bool lower_result;  // elements of c in columns after the row's number may be anything
+};
+
 struct Bf16Kernels {
   const char* name;
   // Runs tasks on the pool and uses all of its scratch memory.
   void (*multiply)(const Bf16Product&, Pool&);
+  // For products within a task, between begin and end: rounds a factor into bf16_room(lines, depth) elements, 64-byte aligned; multiplies.
+  void (*begin)();
+  void (*end)();
+  void (*pack_left)(const Bf16Factor&, uint16_t* to);
+  void (*pack_right)(const Bf16Factor&, uint16_t* to);
+  void (*multiply_tiles)(const Bf16Tiles&);
 };
+
+constexpr int64_t bf16_room(int64_t lines, int64_t depth) { return (lines + 31) * ((depth + 31) / 32 * 32); }
 
 // The best unit of this processor that the compiler could build for and the operating system lets the process use; null
 // when there is none. The first call asks for that permission, which holds for all threads.

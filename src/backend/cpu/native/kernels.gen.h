@@ -13,13 +13,17 @@ struct CopyRows {
   i64 columns;
   i64 sourcePitch;
   i64 destinationPitch;
+  bool sourceHalf;
+  bool destinationHalf;
   explicit CopyRows(const double* w)
       : source(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         destination(reinterpret_cast<float*>(uintptr_t(w[1]))),
         rows(i64(w[2])),
         columns(i64(w[3])),
         sourcePitch(i64(w[4])),
-        destinationPitch(i64(w[5])) {}
+        destinationPitch(i64(w[5])),
+        sourceHalf(w[6] != 0),
+        destinationHalf(w[7] != 0) {}
 };
 void copy_rows(const CopyRows& a, Pool& pool);
 
@@ -1344,6 +1348,7 @@ struct AppendPositions {
   i64 pagesPerRow;
   i64 keyPitch;
   i64 valuePitch;
+  bool halfKeys;
   explicit AppendPositions(const double* w)
       : keys(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         values(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -1357,7 +1362,8 @@ struct AppendPositions {
         size(i64(w[9])),
         pagesPerRow(i64(w[10])),
         keyPitch(i64(w[11])),
-        valuePitch(i64(w[12])) {}
+        valuePitch(i64(w[12])),
+        halfKeys(w[13] != 0) {}
 };
 void append_positions(const AppendPositions& a, Pool& pool);
 
@@ -1378,6 +1384,7 @@ struct Attention {
   i64 pagesPerRow;
   i64 window;
   float scale;
+  bool halfKeys;
   i64 qPitch;
   i64 kPitch;
   i64 vPitch;
@@ -1398,9 +1405,10 @@ struct Attention {
         pagesPerRow(i64(w[13])),
         window(i64(w[14])),
         scale(float(w[15])),
-        qPitch(i64(w[16])),
-        kPitch(i64(w[17])),
-        vPitch(i64(w[18])) {}
+        halfKeys(w[16] != 0),
+        qPitch(i64(w[17])),
+        kPitch(i64(w[18])),
+        vPitch(i64(w[19])) {}
 };
 void attention(const Attention& a, Pool& pool);
 
@@ -1426,6 +1434,7 @@ struct AttentionBackward {
   i64 pagesPerRow;
   i64 window;
   float scale;
+  bool halfKeys;
   i64 qPitch;
   i64 kPitch;
   i64 vPitch;
@@ -1452,10 +1461,11 @@ struct AttentionBackward {
         pagesPerRow(i64(w[18])),
         window(i64(w[19])),
         scale(float(w[20])),
-        qPitch(i64(w[21])),
-        kPitch(i64(w[22])),
-        vPitch(i64(w[23])),
-        dyPitch(i64(w[24])) {}
+        halfKeys(w[21] != 0),
+        qPitch(i64(w[22])),
+        kPitch(i64(w[23])),
+        vPitch(i64(w[24])),
+        dyPitch(i64(w[25])) {}
 };
 void attention_backward(const AttentionBackward& a, Pool& pool);
 
@@ -1511,6 +1521,7 @@ struct Ssd {
   float deltaLargest;
   i64 chunk;
   i64 blockHeads;
+  bool bf16;
   explicit Ssd(const double* w)
       : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
         delta(reinterpret_cast<const float*>(uintptr_t(w[1]))),
@@ -1541,7 +1552,8 @@ struct Ssd {
         deltaLeast(float(w[26])),
         deltaLargest(float(w[27])),
         chunk(i64(w[28])),
-        blockHeads(i64(w[29])) {}
+        blockHeads(i64(w[29])),
+        bf16(w[30] != 0) {}
 };
 void ssd(const Ssd& a, Pool& pool);
 
@@ -1752,6 +1764,285 @@ struct GatedRmsNormBackward {
         blocks(i64(w[16])) {}
 };
 void gated_rms_norm_backward(const GatedRmsNormBackward& a, Pool& pool);
+
+struct Fft {
+  const float* real;
+  const float* imaginary;
+  const float* table;
+  const float* chirp;  // may be null
+  float* realOut;
+  float* imaginaryOut;
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 features;
+  i64 size;
+  i64 areas;
+  i64 realPitch;
+  i64 imaginaryPitch;
+  bool inverse;
+  float scale;
+  explicit Fft(const double* w)
+      : real(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        imaginary(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        realOut(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        imaginaryOut(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        batch(i64(w[7])),
+        length(i64(w[8])),
+        features(i64(w[9])),
+        size(i64(w[10])),
+        areas(i64(w[11])),
+        realPitch(i64(w[12])),
+        imaginaryPitch(i64(w[13])),
+        inverse(w[14] != 0),
+        scale(float(w[15])) {}
+};
+void fft(const Fft& a, Pool& pool);
+
+struct FftConv {
+  const float* x;
+  const float* kernel;
+  const float* D;  // may be null
+  const float* reverseKernel;  // may be null
+  const float* table;
+  float* y;
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 features;
+  i64 taps;
+  i64 reverseTaps;
+  i64 xPitch;
+  i64 kernelPitch;
+  i64 skipPitch;
+  i64 reversePitch;
+  i64 points;
+  i64 areas;
+  explicit FftConv(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        batch(i64(w[7])),
+        length(i64(w[8])),
+        channels(i64(w[9])),
+        features(i64(w[10])),
+        taps(i64(w[11])),
+        reverseTaps(i64(w[12])),
+        xPitch(i64(w[13])),
+        kernelPitch(i64(w[14])),
+        skipPitch(i64(w[15])),
+        reversePitch(i64(w[16])),
+        points(i64(w[17])),
+        areas(i64(w[18])) {}
+};
+void fft_conv(const FftConv& a, Pool& pool);
+
+struct FftConvBackward {
+  const float* x;
+  const float* kernel;
+  const float* D;  // may be null
+  const float* reverseKernel;  // may be null
+  const float* table;
+  const float* dy;
+  float* dx;  // may be null
+  float* dkernel;  // may be null
+  float* dD;  // may be null
+  float* dreverseKernel;  // may be null
+  float* work;
+  i64 batch;
+  i64 length;
+  i64 channels;
+  i64 features;
+  i64 taps;
+  i64 reverseTaps;
+  i64 xPitch;
+  i64 kernelPitch;
+  i64 skipPitch;
+  i64 reversePitch;
+  i64 points;
+  i64 areas;
+  i64 dyPitch;
+  i64 spans;
+  explicit FftConvBackward(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        dkernel(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        dD(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        dreverseKernel(reinterpret_cast<float*>(uintptr_t(w[9]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        batch(i64(w[11])),
+        length(i64(w[12])),
+        channels(i64(w[13])),
+        features(i64(w[14])),
+        taps(i64(w[15])),
+        reverseTaps(i64(w[16])),
+        xPitch(i64(w[17])),
+        kernelPitch(i64(w[18])),
+        skipPitch(i64(w[19])),
+        reversePitch(i64(w[20])),
+        points(i64(w[21])),
+        areas(i64(w[22])),
+        dyPitch(i64(w[23])),
+        spans(i64(w[24])) {}
+};
+void fft_conv_backward(const FftConvBackward& a, Pool& pool);
+
+struct FftTable {
+  float* table;
+  i64 count;
+  i64 denominator;
+  bool squared;
+  explicit FftTable(const double* w)
+      : table(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        count(i64(w[1])),
+        denominator(i64(w[2])),
+        squared(w[3] != 0) {}
+};
+void fft_table(const FftTable& a, Pool& pool);
+
+struct Irfft {
+  const float* spectrum;
+  const float* table;
+  const float* chirp;  // may be null
+  const float* half;  // may be null
+  float* y;
+  float* work;
+  i64 rows;
+  i64 length;
+  i64 points;
+  i64 size;
+  i64 areas;
+  float interior;
+  float ends;
+  explicit Irfft(const double* w)
+      : spectrum(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        length(i64(w[7])),
+        points(i64(w[8])),
+        size(i64(w[9])),
+        areas(i64(w[10])),
+        interior(float(w[11])),
+        ends(float(w[12])) {}
+};
+void irfft(const Irfft& a, Pool& pool);
+
+struct Rfft {
+  const float* x;
+  const float* table;
+  const float* chirp;  // may be null
+  const float* half;  // may be null
+  float* spectrum;
+  float* work;
+  i64 rows;
+  i64 length;
+  i64 points;
+  i64 size;
+  i64 areas;
+  i64 xPitch;
+  float interior;
+  float ends;
+  explicit Rfft(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        spectrum(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        rows(i64(w[6])),
+        length(i64(w[7])),
+        points(i64(w[8])),
+        size(i64(w[9])),
+        areas(i64(w[10])),
+        xPitch(i64(w[11])),
+        interior(float(w[12])),
+        ends(float(w[13])) {}
+};
+void rfft(const Rfft& a, Pool& pool);
+
+struct Flip {
+  const float* x;
+  float* y;
+  i64 batch;
+  i64 length;
+  i64 columns;
+  i64 xPitch;
+  explicit Flip(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        length(i64(w[3])),
+        columns(i64(w[4])),
+        xPitch(i64(w[5])) {}
+};
+void flip(const Flip& a, Pool& pool);
+
+struct Unfold {
+  const float* x;
+  float* y;
+  i64 batch;
+  i64 channels;
+  i64 height;
+  i64 width;
+  i64 side;
+  i64 stride;
+  i64 xPitch;
+  i64 yPitch;
+  explicit Unfold(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        channels(i64(w[3])),
+        height(i64(w[4])),
+        width(i64(w[5])),
+        side(i64(w[6])),
+        stride(i64(w[7])),
+        xPitch(i64(w[8])),
+        yPitch(i64(w[9])) {}
+};
+void unfold(const Unfold& a, Pool& pool);
+
+struct UnfoldBackward {
+  const float* dy;
+  float* dx;
+  i64 batch;
+  i64 channels;
+  i64 height;
+  i64 width;
+  i64 side;
+  i64 stride;
+  i64 xPitch;
+  i64 yPitch;
+  explicit UnfoldBackward(const double* w)
+      : dy(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        batch(i64(w[2])),
+        channels(i64(w[3])),
+        height(i64(w[4])),
+        width(i64(w[5])),
+        side(i64(w[6])),
+        stride(i64(w[7])),
+        xPitch(i64(w[8])),
+        yPitch(i64(w[9])) {}
+};
+void unfold_backward(const UnfoldBackward& a, Pool& pool);
 
 struct ComplexMultiply {
   const float* x;
@@ -2053,222 +2344,10 @@ struct LtiStep {
 };
 void lti_step(const LtiStep& a, Pool& pool);
 
-struct Fft {
-  const float* real;
-  const float* imaginary;
-  const float* table;
-  const float* chirp;  // may be null
-  float* realOut;
-  float* imaginaryOut;
-  float* work;
-  i64 batch;
-  i64 length;
-  i64 features;
-  i64 size;
-  i64 areas;
-  i64 realPitch;
-  i64 imaginaryPitch;
-  bool inverse;
-  float scale;
-  explicit Fft(const double* w)
-      : real(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        imaginary(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        table(reinterpret_cast<const float*>(uintptr_t(w[2]))),
-        chirp(reinterpret_cast<const float*>(uintptr_t(w[3]))),
-        realOut(reinterpret_cast<float*>(uintptr_t(w[4]))),
-        imaginaryOut(reinterpret_cast<float*>(uintptr_t(w[5]))),
-        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
-        batch(i64(w[7])),
-        length(i64(w[8])),
-        features(i64(w[9])),
-        size(i64(w[10])),
-        areas(i64(w[11])),
-        realPitch(i64(w[12])),
-        imaginaryPitch(i64(w[13])),
-        inverse(w[14] != 0),
-        scale(float(w[15])) {}
-};
-void fft(const Fft& a, Pool& pool);
-
-struct FftConv {
-  const float* x;
-  const float* kernel;
-  const float* D;  // may be null
-  const float* reverseKernel;  // may be null
-  const float* table;
-  float* y;
-  float* work;
-  i64 batch;
-  i64 length;
-  i64 channels;
-  i64 features;
-  i64 taps;
-  i64 reverseTaps;
-  i64 xPitch;
-  i64 kernelPitch;
-  i64 skipPitch;
-  i64 reversePitch;
-  i64 points;
-  i64 areas;
-  explicit FftConv(const double* w)
-      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
-        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
-        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
-        y(reinterpret_cast<float*>(uintptr_t(w[5]))),
-        work(reinterpret_cast<float*>(uintptr_t(w[6]))),
-        batch(i64(w[7])),
-        length(i64(w[8])),
-        channels(i64(w[9])),
-        features(i64(w[10])),
-        taps(i64(w[11])),
-        reverseTaps(i64(w[12])),
-        xPitch(i64(w[13])),
-        kernelPitch(i64(w[14])),
-        skipPitch(i64(w[15])),
-        reversePitch(i64(w[16])),
-        points(i64(w[17])),
-        areas(i64(w[18])) {}
-};
-void fft_conv(const FftConv& a, Pool& pool);
-
-struct FftConvBackward {
-  const float* x;
-  const float* kernel;
-  const float* D;  // may be null
-  const float* reverseKernel;  // may be null
-  const float* table;
-  const float* dy;
-  float* dx;  // may be null
-  float* dkernel;  // may be null
-  float* dD;  // may be null
-  float* dreverseKernel;  // may be null
-  float* work;
-  i64 batch;
-  i64 length;
-  i64 channels;
-  i64 features;
-  i64 taps;
-  i64 reverseTaps;
-  i64 xPitch;
-  i64 kernelPitch;
-  i64 skipPitch;
-  i64 reversePitch;
-  i64 points;
-  i64 areas;
-  i64 dyPitch;
-  i64 spans;
-  explicit FftConvBackward(const double* w)
-      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        kernel(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        D(reinterpret_cast<const float*>(uintptr_t(w[2]))),
-        reverseKernel(reinterpret_cast<const float*>(uintptr_t(w[3]))),
-        table(reinterpret_cast<const float*>(uintptr_t(w[4]))),
-        dy(reinterpret_cast<const float*>(uintptr_t(w[5]))),
-        dx(reinterpret_cast<float*>(uintptr_t(w[6]))),
-        dkernel(reinterpret_cast<float*>(uintptr_t(w[7]))),
-        dD(reinterpret_cast<float*>(uintptr_t(w[8]))),
-        dreverseKernel(reinterpret_cast<float*>(uintptr_t(w[9]))),
-        work(reinterpret_cast<float*>(uintptr_t(w[10]))),
-        batch(i64(w[11])),
-        length(i64(w[12])),
-        channels(i64(w[13])),
-        features(i64(w[14])),
-        taps(i64(w[15])),
-        reverseTaps(i64(w[16])),
-        xPitch(i64(w[17])),
-        kernelPitch(i64(w[18])),
-        skipPitch(i64(w[19])),
-        reversePitch(i64(w[20])),
-        points(i64(w[21])),
-        areas(i64(w[22])),
-        dyPitch(i64(w[23])),
-        spans(i64(w[24])) {}
-};
-void fft_conv_backward(const FftConvBackward& a, Pool& pool);
-
-struct FftTable {
-  float* table;
-  i64 count;
-  i64 denominator;
-  bool squared;
-  explicit FftTable(const double* w)
-      : table(reinterpret_cast<float*>(uintptr_t(w[0]))),
-        count(i64(w[1])),
-        denominator(i64(w[2])),
-        squared(w[3] != 0) {}
-};
-void fft_table(const FftTable& a, Pool& pool);
-
-struct Irfft {
-  const float* spectrum;
-  const float* table;
-  const float* chirp;  // may be null
-  const float* half;  // may be null
-  float* y;
-  float* work;
-  i64 rows;
-  i64 length;
-  i64 points;
-  i64 size;
-  i64 areas;
-  float interior;
-  float ends;
-  explicit Irfft(const double* w)
-      : spectrum(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
-        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
-        y(reinterpret_cast<float*>(uintptr_t(w[4]))),
-        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
-        rows(i64(w[6])),
-        length(i64(w[7])),
-        points(i64(w[8])),
-        size(i64(w[9])),
-        areas(i64(w[10])),
-        interior(float(w[11])),
-        ends(float(w[12])) {}
-};
-void irfft(const Irfft& a, Pool& pool);
-
-struct Rfft {
-  const float* x;
-  const float* table;
-  const float* chirp;  // may be null
-  const float* half;  // may be null
-  float* spectrum;
-  float* work;
-  i64 rows;
-  i64 length;
-  i64 points;
-  i64 size;
-  i64 areas;
-  i64 xPitch;
-  float interior;
-  float ends;
-  explicit Rfft(const double* w)
-      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
-        table(reinterpret_cast<const float*>(uintptr_t(w[1]))),
-        chirp(reinterpret_cast<const float*>(uintptr_t(w[2]))),
-        half(reinterpret_cast<const float*>(uintptr_t(w[3]))),
-        spectrum(reinterpret_cast<float*>(uintptr_t(w[4]))),
-        work(reinterpret_cast<float*>(uintptr_t(w[5]))),
-        rows(i64(w[6])),
-        length(i64(w[7])),
-        points(i64(w[8])),
-        size(i64(w[9])),
-        areas(i64(w[10])),
-        xPitch(i64(w[11])),
-        interior(float(w[12])),
-        ends(float(w[13])) {}
-};
-void rfft(const Rfft& a, Pool& pool);
-
-constexpr int kKernelCount = 81;
+constexpr int kKernelCount = 84;
 
 inline const char* const kSignatures[] = {
-    "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
+    "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch, flag sourceHalf, flag destinationHalf)",
     "copy_rows_i32(in i32 source, out i32 destination; int rows, int columns, int sourcePitch, int destinationPitch)",
     "fill(out f32 values; float value, int count)",
     "accumulate(in f32 x, inout f32 y; int rows, int columns, int xPitch, int yPitch)",
@@ -2324,15 +2403,24 @@ inline const char* const kSignatures[] = {
     "sample_tokens(in f32 logits, out i32 ids, inout i32 counter, inout i32 history?; int rows, int columns, int logitsPitch, int capacity, int seed, float temperature)",
     "rotary(in f32 x, in f32 frequencies, in i32 positions?, out f32 y; int batch, int length, int heads, int size, int rotary, int xPitch, flag backwards, flag interleaved)",
     "advance(inout i32 positions; int count, int by)",
-    "append_positions(in f32 keys, in f32 values, in i32 positions, in i32 pages, inout f32 keyPool, inout f32 valuePool; int batch, int length, int heads, int size, int pagesPerRow, int keyPitch, int valuePitch)",
-    "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch)",
-    "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, int qPitch, int kPitch, int vPitch, int dyPitch)",
+    "append_positions(in f32 keys, in f32 values, in i32 positions, in i32 pages, inout f32 keyPool, inout f32 valuePool; int batch, int length, int heads, int size, int pagesPerRow, int keyPitch, int valuePitch, flag halfKeys)",
+    "attention(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, out f32 y, out f32 logSums?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, flag halfKeys, int qPitch, int kPitch, int vPitch)",
+    "attention_backward(in f32 q, in f32 k, in f32 v, in i32 positions?, in i32 begins?, in i32 pages?, in f32 y, in f32 logSums, in f32 dy, out f32 deltas, out f32 dq?, out f32 dk?, out f32 dv?; int batch, int length, int heads, int kvHeads, int size, int pagesPerRow, int window, float scale, flag halfKeys, int qPitch, int kPitch, int vPitch, int dyPitch)",
     "document_begins(in i32 starts?, in i32 positions?, in i32 before?, out i32 begins, out i32 after?; int batch, int length, int startsPitch)",
-    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
+    "ssd(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 states?; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads, flag bf16)",
     "ssd_backward(in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, in i32 sequenceStarts?, in f32 states, in f32 dy?, in f32 dFinalState?, out f32 dx?, out f32 dDelta?, out f32 dA?, out f32 dB?, out f32 dC?, out f32 dD?, out f32 dz?, out f32 dDeltaBias?, out f32 dInitialState?, out f32 sequenceParts?, out f32 headParts; int batch, int length, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, int dyPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest, int chunk, int blockHeads)",
     "ssd_step(inout f32 state, in f32 x, in f32 delta, in f32 A, in f32 B, in f32 C, in f32 D?, in f32 z?, in f32 deltaBias?, out f32 y; int batch, int heads, int headSize, int groups, int stateSize, int xPitch, int deltaPitch, int zPitch, int bPitch, int cPitch, flag skipByFeature, flag softplus, float deltaLeast, float deltaLargest)",
     "gated_rms_norm(in f32 x, in f32 z, in f32 weight, out f32 y, out f32 statistics?; int rows, int columns, int groups, int xPitch, int zPitch, float epsilon, flag normFirst)",
     "gated_rms_norm_backward(in f32 x, in f32 z, in f32 weight, in f32 statistics, in f32 dy, out f32 dx?, out f32 dz?, out f32 dweight?, out f32 partials?; int rows, int columns, int groups, int xPitch, int zPitch, int dyPitch, flag normFirst, int blocks)",
+    "fft(in f32 real, in f32 imaginary, in f32 table, in f32 chirp?, out f32 realOut, out f32 imaginaryOut, out f32 work; int batch, int length, int features, int size, int areas, int realPitch, int imaginaryPitch, flag inverse, float scale)",
+    "fft_conv(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, out f32 y, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas)",
+    "fft_conv_backward(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, in f32 dy, out f32 dx?, out f32 dkernel?, out f32 dD?, out f32 dreverseKernel?, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas, int dyPitch, int spans)",
+    "fft_table(out f32 table; int count, int denominator, flag squared)",
+    "irfft(in f32 spectrum, in f32 table, in f32 chirp?, in f32 half?, out f32 y, out f32 work; int rows, int length, int points, int size, int areas, float interior, float ends)",
+    "rfft(in f32 x, in f32 table, in f32 chirp?, in f32 half?, out f32 spectrum, out f32 work; int rows, int length, int points, int size, int areas, int xPitch, float interior, float ends)",
+    "flip(in f32 x, out f32 y; int batch, int length, int columns, int xPitch)",
+    "unfold(in f32 x, out f32 y; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
+    "unfold_backward(in f32 dy, out f32 dx; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
     "complex_multiply(in f32 x, in f32 y, out f32 z; int rows, int columns, int yRow, flag conjugate)",
     "complex_unary(in f32 x, out f32 y; int function, int count, float shift, float epsilon)",
     "complex_unary_backward(in f32 x, in f32 dy, out f32 dx; int function, int count, float shift, float epsilon)",
@@ -2343,12 +2431,6 @@ inline const char* const kSignatures[] = {
     "lti_scan(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 kept?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int rule, int chunk)",
     "lti_scan_backward(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in i32 sequenceStarts?, in f32 kept, in f32 dy?, in f32 dFinalState?, out f32 du?, out f32 dChange, out f32 dInput, out f32 dC, out f32 dD?, out f32 dLeft?, out f32 dRight?, out f32 dInitialState?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int dyPitch, int rule, int chunk)",
     "lti_step(inout f32 state, in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, out f32 y; int batch, int features, int states, int channels, int rank, int uPitch)",
-    "fft(in f32 real, in f32 imaginary, in f32 table, in f32 chirp?, out f32 realOut, out f32 imaginaryOut, out f32 work; int batch, int length, int features, int size, int areas, int realPitch, int imaginaryPitch, flag inverse, float scale)",
-    "fft_conv(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, out f32 y, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas)",
-    "fft_conv_backward(in f32 x, in f32 kernel, in f32 D?, in f32 reverseKernel?, in f32 table, in f32 dy, out f32 dx?, out f32 dkernel?, out f32 dD?, out f32 dreverseKernel?, out f32 work; int batch, int length, int channels, int features, int taps, int reverseTaps, int xPitch, int kernelPitch, int skipPitch, int reversePitch, int points, int areas, int dyPitch, int spans)",
-    "fft_table(out f32 table; int count, int denominator, flag squared)",
-    "irfft(in f32 spectrum, in f32 table, in f32 chirp?, in f32 half?, out f32 y, out f32 work; int rows, int length, int points, int size, int areas, float interior, float ends)",
-    "rfft(in f32 x, in f32 table, in f32 chirp?, in f32 half?, out f32 spectrum, out f32 work; int rows, int length, int points, int size, int areas, int xPitch, float interior, float ends)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -2417,6 +2499,15 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { ssd_step(SsdStep(w), pool); },
     [](const double* w, Pool& pool) { gated_rms_norm(GatedRmsNorm(w), pool); },
     [](const double* w, Pool& pool) { gated_rms_norm_backward(GatedRmsNormBackward(w), pool); },
+    [](const double* w, Pool& pool) { fft(Fft(w), pool); },
+    [](const double* w, Pool& pool) { fft_conv(FftConv(w), pool); },
+    [](const double* w, Pool& pool) { fft_conv_backward(FftConvBackward(w), pool); },
+    [](const double* w, Pool& pool) { fft_table(FftTable(w), pool); },
+    [](const double* w, Pool& pool) { irfft(Irfft(w), pool); },
+    [](const double* w, Pool& pool) { rfft(Rfft(w), pool); },
+    [](const double* w, Pool& pool) { flip(Flip(w), pool); },
+    [](const double* w, Pool& pool) { unfold(Unfold(w), pool); },
+    [](const double* w, Pool& pool) { unfold_backward(UnfoldBackward(w), pool); },
     [](const double* w, Pool& pool) { complex_multiply(ComplexMultiply(w), pool); },
     [](const double* w, Pool& pool) { complex_unary(ComplexUnary(w), pool); },
     [](const double* w, Pool& pool) { complex_unary_backward(ComplexUnaryBackward(w), pool); },
@@ -2427,12 +2518,6 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { lti_scan(LtiScan(w), pool); },
     [](const double* w, Pool& pool) { lti_scan_backward(LtiScanBackward(w), pool); },
     [](const double* w, Pool& pool) { lti_step(LtiStep(w), pool); },
-    [](const double* w, Pool& pool) { fft(Fft(w), pool); },
-    [](const double* w, Pool& pool) { fft_conv(FftConv(w), pool); },
-    [](const double* w, Pool& pool) { fft_conv_backward(FftConvBackward(w), pool); },
-    [](const double* w, Pool& pool) { fft_table(FftTable(w), pool); },
-    [](const double* w, Pool& pool) { irfft(Irfft(w), pool); },
-    [](const double* w, Pool& pool) { rfft(Rfft(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -2469,6 +2554,9 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,

@@ -1,7 +1,7 @@
 /** What goes with attention: keys and values into pages, where documents begin, positions that move on. */
 import type { GpuKernel } from '../../../tensor/index.js';
 import { perElement } from '../../../wgsl/per-element.js';
-import { vectorOf } from '../../../wgsl/vectors.js';
+import { saturated, vectorOf } from '../../../wgsl/vectors.js';
 import { pageLength } from '../reference.js';
 
 type AppendBuffers = 'keys' | 'values' | 'positions' | 'pages' | 'keyPool' | 'valuePool';
@@ -10,10 +10,15 @@ type AppendParameters = 'batch' | 'length' | 'heads' | 'size' | 'pagesPerRow' | 
 export const appendPositionsGpu: GpuKernel<AppendBuffers, AppendParameters> = ({ parameters, dtype, aligned }) => {
   const { batch, length, heads, size, keyPitch, valuePitch } = parameters;
   const lanes = [size, keyPitch, valuePitch].every((extent) => extent % 4 === 0) && aligned(4, 'keys', 'values', 'keyPool', 'valuePool') ? 4 : 1;
-  const v = vectorOf(lanes);
   const vectors = `(p.size / ${lanes}u)`;
-  const put = (from: string, pitch: string, to: string) =>
-    `${to}[p.${to}_at + (row * p.heads + head) * ${vectors} + c] = ${v}(${from}[p.${from}_at + from_row * (p.${pitch} / ${lanes}u) + c]);`;
+  const type = dtype('keyPool') ?? 'f32';
+  const v = vectorOf(lanes, type);
+  const put = (from: 'keys' | 'values', to: string) => {
+    const element = `${from}[p.${from}_at + from_row * (p.${from === 'keys' ? 'keyPitch' : 'valuePitch'} / ${lanes}u) + c]`;
+    // Halves go as they are, NaN too; float32 is rounded.
+    const kept = dtype(from) === type ? element : saturated(lanes, type, `${vectorOf(lanes)}(${element})`);
+    return `${to}[p.${to}_at + (row * p.heads + head) * ${vectors} + c] = ${kept};`;
+  };
   return {
     dispatches: [
       perElement({
@@ -33,8 +38,8 @@ export const appendPositionsGpu: GpuKernel<AppendBuffers, AppendParameters> = ({
         let b = from_row / p.heads / p.length;
         let position = u32(positions[p.positions_at + b]) + from_row / p.heads % p.length;
         let row = u32(pages[p.pages_at + b * p.pagesPerRow + position / ${pageLength}u]) * ${pageLength}u + position % ${pageLength}u;
-        ${put('keys', 'keyPitch', 'keyPool')}
-        ${put('values', 'valuePitch', 'valuePool')}`,
+        ${put('keys', 'keyPool')}
+        ${put('values', 'valuePool')}`,
       }),
     ],
   };

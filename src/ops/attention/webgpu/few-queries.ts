@@ -2,55 +2,97 @@
  * A few queries after many positions, as in decoding: pages are shared out over workgroups, since queries are too few for a GPU. How many
  * positions there are is known on the device only; workgroups beyond them have nothing to do.
  */
-import { fold, type GpuDispatch, type GpuLaunch, type GpuWork } from '../../../tensor/index.js';
+import { fold, type GpuBinding, type GpuDispatch, type GpuLaunch, type GpuWork } from '../../../tensor/index.js';
 import { teamSum } from '../../../wgsl/rows.js';
-import { repeat, saturated } from '../../../wgsl/vectors.js';
+import { gather, laneOf, repeat, saturated, vectorOf } from '../../../wgsl/vectors.js';
 import { pageLength } from '../reference.js';
 import type { ForwardBuffers, ForwardParameters } from './forward.js';
 import { lowest } from './forward-rows.js';
+import { eights } from './matrices.js';
 import { headRows, placesCode, placesOf } from './places.js';
 
 const threads = 128;
 /** Workgroups that keep a large GPU busy. */
 const busy = 1024;
-/** Vectors of queries that an invocation keeps. */
+/** Vectors of four of queries that an invocation keeps. */
 const mostVectors = 16;
-/** Vectors of keys that an invocation asks for at once. */
-const ahead = 8;
+/** Loads of keys that an invocation has on their way at once, and as many of values. A power of two. */
+const ahead = 4;
 
 interface Layout {
   /** Queries that share a head of keys. */
   readonly queries: number;
-  /** Neighbouring invocations that share a key, and the vectors of each. */
+  /** Whether keys and values are halves that can be loaded eight at a time; else four numbers are. */
+  readonly eights: boolean;
+  /** Neighbouring invocations that share a key, and the loads of each for it, and the vectors of four that these are. */
   readonly team: number;
   readonly own: number;
+  readonly fours: number;
   readonly parts: number;
 }
 
-function layOut({ parameters }: GpuLaunch<ForwardBuffers, ForwardParameters>): Layout {
-  const { batch, length, heads, kvHeads, size, pagesPerRow } = parameters;
-  const vectors = Math.ceil(size / 4);
-  const team = 2 ** Math.ceil(Math.log2(Math.min(16, vectors)));
+function layOut({ parameters, dtype, aligned }: GpuLaunch<ForwardBuffers, ForwardParameters>): Layout {
+  const { batch, length, heads, kvHeads, size, pagesPerRow, kPitch, vPitch } = parameters;
+  const eights = dtype('k') === 'f16' && dtype('v') === 'f16' && [size, kPitch, vPitch].every((extent) => extent % 8 === 0) && aligned(8, 'k', 'v');
+  const queries = length * (heads / kvHeads);
+  const loads = Math.ceil(size / (eights ? 8 : 4));
+  const formOf = (most: number) => {
+    const team = 2 ** Math.ceil(Math.log2(Math.min(most, loads)));
+    const own = Math.ceil(loads / team);
+    return { team, own, fours: (eights ? 2 : 1) * own };
+  };
+  // A product is summed over a team: the fewer share it, the better, if their registers have room.
+  const form = [8, 16].map(formOf).find(({ fours }) => queries * fours <= mostVectors) ?? formOf(16);
   const parts = Math.max(1, Math.min(pagesPerRow, Math.ceil(busy / Math.max(1, batch * kvHeads))));
-  return { queries: length * (heads / kvHeads), team, own: Math.ceil(vectors / team), parts };
+  return { queries, eights, ...form, parts };
+}
+
+/** How keys or values are loaded, and the vectors of four in registers that a load gives. */
+interface CacheRows {
+  readonly binding: GpuBinding;
+  readonly read: string;
+  load(row: string, unit: string): string;
+  /** Vector `i` of the loads `<name>_<n>`. */
+  four(name: string, i: number): string;
+}
+
+function cacheRows(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, name: 'k' | 'v', byEights: boolean): CacheRows {
+  const pitch = launch.parameters[`${name}Pitch`];
+  if (!byEights) {
+    const { binding, read } = headRows(launch, name, [`p.${name}Pitch`, pitch]);
+    return { binding, read, load: (row, unit) => `${name}_four(${row}, ${unit})`, four: (of, i) => `${of}_${i}` };
+  }
+  const { binding, read } = eights(name, 'f16', `p.${name}Pitch`);
+  const halves = launch.parameters.size / 8;
+  const bounded = `
+  fn ${name}_within(row: u32, c: u32) -> vec4<u32> {
+    if (c < ${halves}u) { return ${name}_eight(row, c); }
+    return vec4<u32>();
+  }`;
+  return {
+    binding,
+    read: `${read} ${bounded}`,
+    load: (row, unit) => `${name}_within(${row}, ${unit})`,
+    four: (of, i) => (i & 1 ? `vec4<f32>(unpack2x16float(${of}_${i >> 1}.z), unpack2x16float(${of}_${i >> 1}.w))` : `vec4<f32>(unpack2x16float(${of}_${i >> 1}.x), unpack2x16float(${of}_${i >> 1}.y))`),
+  };
 }
 
 /** Whether there are few enough queries. */
 export function areFew(launch: GpuLaunch<ForwardBuffers, ForwardParameters>): boolean {
-  const { queries, own } = layOut(launch);
-  return launch.parameters.pagesPerRow > 0 && queries <= 8 && queries * own <= mostVectors;
+  const { queries, fours } = layOut(launch);
+  return launch.parameters.pagesPerRow > 0 && queries <= 8 && queries * fours <= mostVectors;
 }
 
 export function fewQueries(launch: GpuLaunch<ForwardBuffers, ForwardParameters>): GpuWork {
   const layout = layOut(launch);
   const { batch, kvHeads } = launch.parameters;
-  const { parts, queries, team, own } = layout;
+  const { parts, queries, team, fours } = layout;
   const first = pagesDispatch(launch, layout);
   if (parts === 1) return { dispatches: [first] };
   const rows = batch * kvHeads * parts * queries;
   return {
     dispatches: [first, combination(launch, layout)],
-    scratch: { sums: { dtype: 'f32', size: rows * 4 * team * own }, totals: { dtype: 'f32', size: 2 * rows } },
+    scratch: { sums: { dtype: 'f32', size: rows * 4 * team * fours }, totals: { dtype: 'f32', size: 2 * rows } },
   };
 }
 
@@ -66,35 +108,35 @@ const whoCode = (unit: string): string => `
 
 const rowOf = (r: string, group: number): string => `(b * p.length + ${r} / ${group}u) * p.heads + head * ${group}u + ${r} % ${group}u`;
 
-function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { queries, team, own, parts }: Layout): GpuDispatch {
+function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { queries, team, eights, own, fours, parts }: Layout): GpuDispatch {
   const { gpu, parameters, has, dtype } = launch;
   const { batch, heads, kvHeads, size } = parameters;
   const group = heads / kvHeads;
-  const [q, k, v] = (['q', 'k', 'v'] as const).map((name) => headRows(launch, name, [`p.${name}Pitch`, parameters[`${name}Pitch`]])) as [
-    ReturnType<typeof headRows>,
-    ReturnType<typeof headRows>,
-    ReturnType<typeof headRows>,
-  ];
+  const q = headRows(launch, 'q', ['p.qPitch', parameters.qPitch]);
+  const [keys, values] = [cacheRows(launch, 'k', eights), cacheRows(launch, 'v', eights)];
   const y = headRows(launch, 'y', ['p.size', size]);
   const keysAtOnce = threads / team;
   const turns = Math.max(1, pageLength / keysAtOnce);
-  const together = Math.min(turns, Math.max(1, ahead / own));
-  const padded = 4 * Math.ceil(queries / 4);
+  const together = Math.min(turns, Math.max(1, ahead / 2 ** Math.ceil(Math.log2(own))));
+  // Products of four queries are summed together, of one by themselves.
+  const summed = queries === 1 ? 1 : 4;
+  const padded = summed * Math.ceil(queries / summed);
   const eachQuery = (statement: (r: number) => string) => repeat(queries, statement);
-  const eachOwn = (statement: (i: number) => string) => repeat(own, statement);
-  const column = (i: number) => `${i * team}u + share`;
+  const eachFour = (statement: (i: number) => string) => repeat(fours, statement);
+  const unitAt = (i: number) => `${i * team}u + share`;
+  const column = (i: number) => (eights ? `2u * (${unitAt(i >> 1)}) + ${i & 1}u` : unitAt(i));
   const whole = parts === 1;
   const numbered = has('logSums') && whole;
   const converted = dtype('y') === 'f16' ? `vec4<f32>(${saturated(4, 'f16', 'of_row')})` : 'of_row';
   return {
-    variant: `few ${queries} ${group} ${size}${whole ? '' : ' parts'}`,
-    buffers: [q.binding, k.binding, v.binding, ...placesOf(launch), ...(whole ? [y.binding, ...(numbered ? ['logSums'] : [])] : [{ name: 'sums', as: 'vec4<f32>' }, 'totals'])],
+    variant: `few ${queries} ${group} ${size}${eights ? ' eights' : ''}${whole ? '' : ' parts'}`,
+    buffers: [q.binding, keys.binding, values.binding, ...placesOf(launch), ...(whole ? [y.binding, ...(numbered ? ['logSums'] : [])] : [{ name: 'sums', as: 'vec4<f32>' }, 'totals'])],
     numbers: { units: batch * kvHeads, parts },
     workgroups: fold(batch * kvHeads * parts),
     code: () => `
-  ${placesCode(launch)} ${q.read} ${k.read} ${v.read} ${whole ? y.write : ''}
-  ${teamSum(gpu, 'sum4', team, threads, 'vec4<f32>')}
-  var<workgroup> scores: array<f32, ${padded * pageLength}>;
+  ${placesCode(launch)} ${q.read} ${keys.read} ${values.read} ${whole ? y.write : ''}
+  ${teamSum(gpu, 'team_sum', team, threads, vectorOf(summed))}
+  var<workgroup> largest_of_teams: array<f32, ${queries * keysAtOnce}>;
   var<workgroup> shares: array<vec4<f32>, ${threads}>;
   var<workgroup> shares_of_total: array<f32, ${threads}>;
   @compute @workgroup_size(${threads})
@@ -114,78 +156,80 @@ function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { q
     let row_${r} = ${rowOf(`${r}u`, group)};
     let own_${r} = before_pass + ${Math.floor(r / group)}u;
     let earliest_${r} = first_seen(b, ${Math.floor(r / group)}u, own_${r});
-    ${eachOwn((i) => `let q_${r}_${i} = factor * q_four(row_${r}, ${column(i)}); var y_${r}_${i} = vec4<f32>();`)}
+    ${eachFour((i) => `let q_${r}_${i} = factor * q_four(row_${r}, ${column(i)}); var y_${r}_${i} = vec4<f32>();`)}
     var largest_${r} = ${lowest};
     var total_${r} = 0.0;`,
     )}
-    for (var page = first_page + part; page < first_page + page_count; page += p.parts) {
+    let rows_of_sequence = p.pages_at + b * p.pagesPerRow;
+    let last_page = first_page + page_count - 1u;
+    var next_page = pages[rows_of_sequence + first_page + part];
+    for (var page = first_page + part; page <= last_page; page += p.parts) {
       let first = page * ${pageLength}u;
-      workgroupBarrier();
+      let first_row = u32(next_page) * (${pageLength}u * p.kvHeads) + head;
+      next_page = pages[rows_of_sequence + min(page + p.parts, last_page)];
       for (var turn = 0u; turn < ${turns}u; turn += ${together}u) {
+        // All loads come first. Of rows that nobody has written the page still has memory; what they hold goes nowhere.
         ${repeat(
           together,
           (n) => `
-        let j_${n} = first + (turn + ${n}u) * ${keysAtOnce}u + lane;
-        let written_${n} = j_${n} >= earliest && j_${n} <= last_seen;
-        let row_of_${n} = key_row(b, min(j_${n}, last_seen), head);
-        ${eachOwn((i) => `var k_${n}_${i} = vec4<f32>();`)}
-        if (written_${n}) { ${eachOwn((i) => `k_${n}_${i} = k_four(row_of_${n}, ${column(i)});`)} }`,
+        let in_page_${n} = (turn + ${n}u) * ${keysAtOnce}u + lane;
+        let j_${n} = first + in_page_${n};
+        let key_${n} = first_row + min(in_page_${n}, ${pageLength - 1}u) * p.kvHeads;
+        ${repeat(own, (i) => `let k_${n}_${i} = ${keys.load(`key_${n}`, unitAt(i))}; let v_${n}_${i} = ${values.load(`key_${n}`, unitAt(i))};`)}`,
         )}
         ${repeat(together, (n) =>
-          repeat(padded / 4, (four) => {
-            const product = (r: number) => (r >= queries ? '0.0' : Array.from({ length: own }, (_, i) => `dot(q_${r}_${i}, k_${n}_${i})`).join(' + '));
+          repeat(padded / summed, (some) => {
+            const product = (r: number) => (r >= queries ? '0.0' : Array.from({ length: fours }, (_, i) => `dot(q_${r}_${i}, ${keys.four(`k_${n}`, i)})`).join(' + '));
             return `
-        { let s = sum4(thread, vec4<f32>(${[0, 1, 2, 3].map((i) => product(4 * four + i)).join(', ')}));
-          if (share == 0u && j_${n} - first < ${pageLength}u) { ${[0, 1, 2, 3].filter((i) => 4 * four + i < queries).map((i) => {
-            const r = 4 * four + i;
-            return `scores[${r * pageLength}u + j_${n} - first] = select(${lowest}, s[${i}], j_${n} >= earliest_${r} && j_${n} <= own_${r});`;
-          }).join(' ')} } }`;
+        let products_${n}_${some} = team_sum(thread, ${gather(summed, (i) => product(summed * some + i))});
+        ${Array.from({ length: Math.min(summed, queries - summed * some) }, (_, i) => {
+          const r = summed * some + i;
+          const seen = `j_${n} >= earliest_${r} && j_${n} <= own_${r}${keysAtOnce > pageLength ? ` && in_page_${n} < ${pageLength}u` : ''}`;
+          return `let score_${r}_${n} = select(${lowest}, ${laneOf(summed, `products_${n}_${some}`, i)}, ${seen});`;
+        }).join(' ')}`;
           }),
         )}
-      }
-      workgroupBarrier();
-      ${eachQuery(
-        (r) => `
-      {
-        var most = largest_${r};
-        for (var j = 0u; j < ${pageLength}u; j++) { most = max(most, scores[${r * pageLength}u + j]); }
-        let shrink = exp2(largest_${r} - most);
-        largest_${r} = most;
-        total_${r} *= shrink;
-        ${eachOwn((i) => `y_${r}_${i} *= shrink;`)}
-      }`,
-      )}
-      for (var turn = 0u; turn < ${turns}u; turn += ${together}u) {
-        ${repeat(
-          together,
-          (n) => `
-        let j_${n} = first + (turn + ${n}u) * ${keysAtOnce}u + lane;
-        let written_${n} = j_${n} >= earliest && j_${n} <= last_seen && j_${n} - first < ${pageLength}u;
-        let row_of_${n} = key_row(b, min(j_${n}, last_seen), head);
-        ${eachOwn((i) => `var v_${n}_${i} = vec4<f32>();`)}
-        if (written_${n}) { ${eachOwn((i) => `v_${n}_${i} = v_four(row_of_${n}, ${column(i)});`)} }`,
-        )}
-        ${repeat(
-          together,
-          (n) => `
-        if (written_${n}) {
-          ${eachQuery(
-            (r) => `
-          if (j_${n} >= earliest_${r} && j_${n} <= own_${r}) {
-            let weight = exp2(scores[${r * pageLength}u + j_${n} - first] - largest_${r});
-            total_${r} += weight;
-            ${eachOwn((i) => `y_${r}_${i} += weight * v_${n}_${i};`)}
-          }`,
-          )}
+        ${eachQuery(
+          (r) => `
+        {
+          let most = ${Array.from({ length: together }, (_, n) => `score_${r}_${n}`).reduce((a, b) => `max(${a}, ${b})`, `largest_${r}`)};
+          let shrink = exp2(largest_${r} - most);
+          largest_${r} = most;
+          total_${r} *= shrink;
+          ${eachFour((i) => `y_${r}_${i} *= shrink;`)}
         }`,
+        )}
+        ${repeat(together, (n) =>
+          eachQuery(
+            (r) => `
+        if (score_${r}_${n} > ${lowest}) {
+          let weight = exp2(score_${r}_${n} - largest_${r});
+          total_${r} += weight;
+          ${eachFour((i) => `y_${r}_${i} += weight * ${values.four(`v_${n}`, i)};`)}
+        }`,
+          ),
         )}
       }
     }
+    // Each team has a largest score of its own so far.
+    if (share == 0u) { ${eachQuery((r) => `largest_of_teams[${r * keysAtOnce}u + lane] = largest_${r};`)} }
+    workgroupBarrier();
+    ${eachQuery(
+      (r) => `
+    {
+      var most = largest_${r};
+      for (var other = 0u; other < ${keysAtOnce}u; other++) { most = max(most, largest_of_teams[${r * keysAtOnce}u + other]); }
+      let shrink = exp2(largest_${r} - most);
+      largest_${r} = most;
+      total_${r} *= shrink;
+      ${eachFour((i) => `y_${r}_${i} *= shrink;`)}
+    }`,
+    )}
     ${eachQuery(
       (r) => `
     {
       shares_of_total[thread] = total_${r};
-      ${eachOwn(
+      ${eachFour(
         (i) => `
       shares[thread] = y_${r}_${i};
       workgroupBarrier();
@@ -199,7 +243,7 @@ function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { q
         y_put(row_${r}, ${column(i)}, ${converted});
         ${numbered && i === 0 ? `if (share == 0u) { logSums[p.logSums_at + (b * p.heads + row_${r} % p.heads) * p.length + ${Math.floor(r / group)}u] = largest_${r} * ${Math.LN2} + log(total); }` : ''}`
             : `let to = (unit * p.parts + part) * ${queries}u + ${r}u;
-        sums[p.sums_at + to * ${team * own}u + ${column(i)}] = sum;
+        sums[p.sums_at + to * ${team * fours}u + ${column(i)}] = sum;
         ${i === 0 ? 'if (share == 0u) { totals[p.totals_at + 2u * to] = largest_' + String(r) + '; totals[p.totals_at + 2u * to + 1u] = total; }' : ''}`
         }
       }
@@ -212,7 +256,7 @@ function pagesDispatch(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { q
 }
 
 /** Adds up what the parts made of each query. */
-function combination(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { queries, team, own, parts }: Layout): GpuDispatch {
+function combination(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { queries, team, fours, parts }: Layout): GpuDispatch {
   const { parameters, has, dtype } = launch;
   const { batch, heads, kvHeads, size } = parameters;
   const group = heads / kvHeads;
@@ -246,18 +290,18 @@ function combination(launch: GpuLaunch<ForwardBuffers, ForwardParameters>, { que
     workgroupBarrier();
     for (var i = 0u; i < ${threads}u; i++) { largest = max(largest, of_lanes[i].x); }
     var total = 0.0;
-    ${repeat(own, (i) => `var y_${i} = vec4<f32>();`)}
+    ${repeat(fours, (i) => `var y_${i} = vec4<f32>();`)}
     for (var part = lane; part < used; part += ${lanes}u) {
       let at = first + part * ${queries}u;
       let weight = exp2(totals[p.totals_at + 2u * at] - largest);
       total += weight * totals[p.totals_at + 2u * at + 1u];
-      ${repeat(own, (i) => `y_${i} += weight * sums[p.sums_at + at * ${team * own}u + ${i * team}u + share];`)}
+      ${repeat(fours, (i) => `y_${i} += weight * sums[p.sums_at + at * ${team * fours}u + ${i * team}u + share];`)}
     }
     workgroupBarrier();
     of_lanes[thread] = vec2<f32>(0.0, total);
     let row = ${rowOf('r', group)};
     ${repeat(
-      own,
+      fours,
       (i) => `
     shares[thread] = y_${i};
     workgroupBarrier();

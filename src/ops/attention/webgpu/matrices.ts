@@ -3,9 +3,11 @@
  * registers, some rows a subgroup. What the rows meet comes in tiles through workgroup memory. WGSL has no access to a matrix's elements:
  * scores go to a strip of workgroup memory, where one or two invocations have a row, and come back as halves.
  */
-import { fold, subgroupSize, type DType, type GpuBinding, type GpuDispatch, type GpuLaunch } from '../../../tensor/index.js';
+import { fold, subgroupSize, type GpuBinding, type GpuDispatch, type GpuLaunch } from '../../../tensor/index.js';
 import { repeat } from '../../../wgsl/vectors.js';
 import { mostWork } from './places.js';
+
+export { eights, never, packFours } from '../../../wgsl/eights.js';
 
 /** Rows, columns and depth of a matrix. */
 export const side = 16;
@@ -76,39 +78,6 @@ export function haveMatrices<B extends string>(
     pitches.every((pitch) => pitch % lanes === 0) &&
     aligned(lanes, ...names)
   );
-}
-
-/** A buffer that is read or written eight numbers at a time. */
-export interface Eights {
-  readonly binding: GpuBinding;
-  /** `fn <name>_eight(row, c) -> vec4<u32>`: eight as pairs of halves. */
-  readonly read: string;
-  /** `fn <name>_put(row, c, first: vec4<f32>, second: vec4<f32>)`. */
-  readonly write: string;
-}
-
-const packed = (first: string, second: string): string =>
-  `vec4<u32>(${[first, second].flatMap((four) => ['xy', 'zw'].map((pair) => `pack2x16float(${four}.${pair})`)).join(', ')})`;
-
-/** @param pitch WGSL of the elements from one row to the next */
-export function eights(name: string, dtype: DType | undefined, pitch: string, saturated = false): Eights {
-  const half = dtype === 'f16';
-  const each = half ? lanes : 4;
-  const at = `p.${name}_at + row * (${pitch} / ${each}u) + c${half ? '' : ' * 2u'}`;
-  const bounded = (four: string) => (saturated ? `clamp(${four}, vec4<f32>(-65504.0), vec4<f32>(65504.0))` : four);
-  return {
-    binding: { name, as: half ? 'vec4<u32>' : 'vec4<f32>' },
-    read: `
-  fn ${name}_eight(row: u32, c: u32) -> vec4<u32> {
-    let at = ${at};
-    return ${half ? `${name}[at]` : packed(`${name}[at]`, `${name}[at + 1u]`)};
-  }`,
-    write: `
-  fn ${name}_put(row: u32, c: u32, first: vec4<f32>, second: vec4<f32>) {
-    let at = ${at};
-    ${half ? `${name}[at] = ${packed(bounded('first'), bounded('second'))};` : `${name}[at] = first; ${name}[at + 1u] = second;`}
-  }`,
-  };
 }
 
 /** Vectors of a tile that an invocation reads. */
@@ -260,15 +229,6 @@ export const pairAsItIs = ({ pitch }: MatrixGeometry, which: string, from: strin
 /** Puts a tile into one of the two. */
 export const stageInPair = (geometry: MatrixGeometry, name: string, which: 0 | 1): string =>
   eachVector(geometry, side, (i) => `pairs[${which * side * geometry.pitch}u + r * ${geometry.pitch}u + c] = next_${name}_${i};`);
-
-/** Two fours as an eight of halves. */
-export const packFours = packed;
-
-/**
- * Never true: an array has elements. Behind it stands a store of sums to global memory, without which the compiler for NVIDIA's GPUs makes
- * loops over products slow (docs/webgpu.md).
- */
-export const never = (array: string): string => `arrayLength(&${array}) == 0u`;
 
 /**
  * Dispatches of a workgroup for each tile of rows of each of `groups`. `body` has `group`, `tile`, `thread`, `subgroup`, `team` and `role` (of partners), `sharer` (of a

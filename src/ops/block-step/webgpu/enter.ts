@@ -4,16 +4,8 @@ import { teamSum } from '../../../wgsl/rows.js';
 import { gather, laneOf, repeat } from '../../../wgsl/vectors.js';
 import { convolution, enterBuffers } from './enter-parts.js';
 import { channelsIn, paddedBatch, threads, type BlockLaunch } from './extents.js';
+import { normCode, projection, sequencesOf, typeOf } from './norm-rows.js';
 import { wide, wideDot } from './wide.js';
-
-/** Bytes of workgroup memory, with what sums without subgroups take. */
-function memoryOf(sequences: number, width: number, own: number): number {
-  const each = sequences === 1 ? 4 : 16;
-  return 4 * sequences * (width + own) + each * (2 * own + 2 * threads);
-}
-
-/** Weights that a thread asks for at once, 16 bytes each. */
-const ahead = 16;
 
 /**
  * Norm, in_proj, convolution, and a part of x_proj: x, z and u of some channels, of up to 4 sequences, which share what is read of
@@ -23,7 +15,7 @@ export function enter(launch: BlockLaunch): GpuDispatch {
   const { gpu, parameters } = launch;
   const { batch, width, xParts, channels, taps, rank, stateSize } = parameters;
   const own = channelsIn(channels);
-  const sequences = [4, 3, 2].find((count) => count <= batch && memoryOf(count, width, own) <= gpu.workgroupBytes) ?? 1;
+  const sequences = sequencesOf(launch, 2 * own, gpu.workgroupBytes);
   return {
     variant: `enter ${[width, xParts, channels, taps, sequences].join(' ')}`,
     buffers: enterBuffers(launch),
@@ -32,9 +24,6 @@ export function enter(launch: BlockLaunch): GpuDispatch {
     code: () => enterCode(launch, own, sequences),
   };
 }
-
-/** WGSL's type of a number for each sequence. */
-const typeOf = (sequences: number): string => (sequences === 1 ? 'f32' : 'vec4<f32>');
 
 function enterCode(launch: BlockLaunch, own: number, sequences: number): string {
   const { gpu, parameters, dtype } = launch;
@@ -66,7 +55,7 @@ function enterCode(launch: BlockLaunch, own: number, sequences: number): string 
         ${select.ahead}
 
         // The norm.
-        ${norm(launch, sequences, lanes)}
+        ${normCode(launch, sequences, lanes)}
         workgroupBarrier();
 
         // x and z.
@@ -80,72 +69,6 @@ function enterCode(launch: BlockLaunch, own: number, sequences: number): string 
         workgroupBarrier();
         ${select.product}
       }`;
-}
-
-/** `product`, a thread's share of an output of in_proj for each sequence, and the weights for it that are asked for first. */
-function projection({ parameters: { width }, dtype }: BlockLaunch, shares: number, sequences: number): { ahead: string; product: string } {
-  const weight = dtype('inProj');
-  const { lanes } = wide(weight);
-  const quads = width / 4;
-  const loads = Math.ceil(width / lanes / shares);
-  const chunks = Math.ceil(loads / ahead);
-  const chunk = Math.ceil(loads / chunks);
-  /** Index of the vector that is load i of a row. */
-  const vector = (i: number) => `share + ${i * shares}u`;
-  const exact = width % (lanes * shares) === 0;
-  const last = `${width / lanes - 1}u`;
-  const chunkOf = (k: number) => Array.from({ length: Math.min(chunk, loads - k * chunk) }, (_, i) => k * chunk + i);
-  const load = (k: number) =>
-    chunkOf(k).map((i) => `let w${i} = inProj[at + ${exact ? vector(i) : `min(${vector(i)}, ${last})`}];`).join('\n');
-  const multiply = (k: number) =>
-    chunkOf(k)
-      .map((i) => {
-        const values = (s: number) => (j: number) => `normed[${s * quads + (j * width) / lanes}u + ${vector(i)}]`;
-        const terms = repeat(sequences, (s) => `${laneOf(sequences, 'product', s)} += ${wideDot(weight, `w${i}`, values(s))};`);
-        return exact ? terms : `if (${vector(i)} <= ${last}) { ${terms} }`;
-      })
-      .join('\n');
-  return {
-    ahead: load(0),
-    product: `var product = ${typeOf(sequences)}();
-        ${Array.from({ length: chunks }, (_, k) => `${k === 0 ? '' : load(k)}\n${multiply(k)}`).join('\n')}`,
-  };
-}
-
-/** Puts the normed rows into workgroup memory: x in all its parts and the residual, which one workgroup stores, by their norm. */
-function norm({ parameters: { width, xParts }, has }: BlockLaunch, sequences: number, lanes: 4 | 8): string {
-  const quads = width / 4;
-  const turns = Math.ceil(quads / threads);
-  const of = (name: string, s: number) => laneOf(sequences, name, s);
-  const add = (s: number, t: number) => `
-        var n${s}_${t} = vec4<f32>();
-        {
-          let quad = thread + ${t * threads}u;
-          let b = min(first + ${s}u, last_sequence);
-          if (quad < ${quads}u) {
-            ${repeat(xParts, (part) => `let part${part} = vec4<f32>(x[p.x_at + (${part}u * p.batch + b) * ${quads}u + quad]);`)}
-            ${has('residual') ? `let before = vec4<f32>(residual[p.residual_at + b * ${quads}u + quad]);` : ''}
-            var added = part0;
-            ${repeat(xParts - 1, (part) => `added += part${part + 1};`)}
-            ${has('residual') ? 'added += before;' : ''}
-            ${has('sum') ? `if (id.x == 0u && first + ${s}u <= last_sequence) { sum[p.sum_at + b * ${quads}u + quad] = added; }` : ''}
-            n${s}_${t} = added;
-            ${of('squares', s)} += dot(added, added);
-          }
-        }`;
-  return `var squares = ${typeOf(sequences)}();
-        ${repeat(sequences, (s) => repeat(turns, (t) => add(s, t)))}
-        let scale = inverseSqrt(total(thread, squares) / ${width}.0 + p.epsilon);
-        ${repeat(
-          turns,
-          (t) => `
-        if (thread + ${t * threads}u < ${quads}u) {
-          let quad = thread + ${t * threads}u;
-          let gain = normWeight[p.normWeight_at + quad];
-          let place = ${lanes === 4 ? 'quad' : `quad / 2u + quad % 2u * ${quads / 2}u`};
-          ${repeat(sequences, (s) => `normed[${s * quads}u + place] = n${s}_${t} * ${of('scale', s)} * gain;`)}
-        }`,
-        )}`;
 }
 
 /** Makes u of a channel of each sequence, and stores it with z. */

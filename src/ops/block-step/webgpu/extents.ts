@@ -19,7 +19,7 @@ export const channelsIn = (channels: number): number => (channels <= 2048 ? 16 :
 export const paddedBatch = (batch: number): number => (batch <= 4 ? batch : 16 * Math.ceil(batch / 16));
 
 /** A normed row in 16 KiB of workgroup memory. */
-const mostWidth = 3072;
+export const mostWidth = 3072;
 /** Half the weights of in_proj; in f32 all are 128 MiB, which any device binds. */
 const mostWeights = 2 ** 24;
 
@@ -41,7 +41,7 @@ export function mostSequences({ width, channels, halves }: { width: number; chan
 }
 
 /** Numbers of x in all its parts that are worth being added up by each workgroup of the next block (measured on an H100). */
-const mostInParts = 80_000;
+export const mostInParts = 80_000;
 
 /** The parts in which the product of `outProj` comes; 0 where it is better off with a launch of its own. */
 export const partsOf = ({ batch, width, channels }: { batch: number; width: number; channels: number }): number =>

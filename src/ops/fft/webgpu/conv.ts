@@ -1,4 +1,4 @@
-import { usableBytes, type GpuBinding, type GpuDispatch, type GpuKernel, type GpuLaunch } from '../../../tensor/index.js';
+import { usableBytes, type GpuDispatch, type GpuKernel, type GpuLaunch } from '../../../tensor/index.js';
 import { perElement } from '../../../wgsl/per-element.js';
 import { saturated } from '../../../wgsl/vectors.js';
 import { complexCode, entry, pairs, reversed, transforms } from './passes.js';

@@ -2,6 +2,7 @@ import type { GpuBinding, GpuKernel, GpuLaunch } from '../../../tensor/index.js'
 import { columnSums } from '../../../wgsl/column-sums.js';
 import { wgslMath } from '../../../wgsl/math.js';
 import { perElement } from '../../../wgsl/per-element.js';
+import { backwardByMatrices, canUseMatrices } from './backward-matrices.js';
 import { begin, inputs, keptAt, tileStates, walkTiles, type SequenceBuffers, type SequenceParameters } from './common.js';
 import { featureGradients, gateGradients, pairs, riseAt, weightGradients, type Tiles } from './gradients.js';
 import { rateGradients } from './rate-gradients.js';
@@ -16,7 +17,7 @@ export type BackwardLaunch = GpuLaunch<BackwardBuffers, BackwardParameters>;
  * As forward, from the last round of chunks to the first: the state before each tile, the gradient of the state after each (`after`), products of
  * dy and x for each pair of positions of a tile (`pairs`), and the gradients from these.
  */
-export const ssdBackwardGpu: GpuKernel<BackwardBuffers, BackwardParameters> = (launch) => {
+export const backwardByRows: GpuKernel<BackwardBuffers, BackwardParameters> = (launch) => {
   const { parameters, has } = launch;
   const { batch, length, heads, headSize, stateSize } = parameters;
   const { cut, dispatches, scratch } = begin(launch);
@@ -76,6 +77,8 @@ export const ssdBackwardGpu: GpuKernel<BackwardBuffers, BackwardParameters> = (l
     },
   };
 };
+
+export const ssdBackwardGpu: GpuKernel<BackwardBuffers, BackwardParameters> = (launch) => (canUseMatrices(launch) ? backwardByMatrices : backwardByRows)(launch);
 
 /** `rises` [B, L, H·P]: the gradient of y before the gate. */
 function rises({ parameters, has }: BackwardLaunch) {

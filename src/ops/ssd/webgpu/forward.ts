@@ -14,9 +14,9 @@ import {
   walkTiles,
   weightAt,
   xAt,
-  type SequenceBuffers,
   type SequenceParameters,
 } from './common.js';
+import { canUseMatrices, forwardByMatrices, type ForwardBuffers } from './forward-matrices.js';
 import { addProduct, eachSum, headTile, newSums, roundsOf, stepsBinding, stepsCode, tileDispatch, tileLength } from './tiles.js';
 
 /** y's share of a tile's own positions. */
@@ -34,7 +34,7 @@ export const earlierPositions = (state: string): string =>
  * The chunks go in rounds, and the state from one to the next through `finalState`. In a round, all tiles of at most 64 positions work at the
  * same time: what each adds to the state, then the state before each in a short walk, then y.
  */
-export const ssdGpu: GpuKernel<SequenceBuffers | 'initialState' | 'y' | 'finalState', SequenceParameters> = (launch) => {
+export const forwardByRows: GpuKernel<ForwardBuffers, SequenceParameters> = (launch) => {
   const { parameters, has, dtype } = launch;
   const { batch, heads, headSize, stateSize } = parameters;
   const { cut, dispatches, scratch } = begin(launch);
@@ -95,3 +95,5 @@ export const ssdGpu: GpuKernel<SequenceBuffers | 'initialState' | 'y' | 'finalSt
     scratch: { ...scratch, before: { dtype: 'f32', size: numbers * Math.max(...rounds.map(({ roundTiles }) => roundTiles)) } },
   };
 };
+
+export const ssdGpu: GpuKernel<ForwardBuffers, SequenceParameters> = (launch) => (canUseMatrices(launch) ? forwardByMatrices : forwardByRows)(launch);

@@ -1,0 +1,27 @@
+/** Weights that follow from a hash of their keys: goldens of published sizes need no file of them. */
+import { crc32 } from 'node:zlib';
+import type { TensorSource } from '../../src/nn/index.js';
+import { sizeOf, tensor, type Backend } from '../../src/tensor/index.js';
+
+/** The finaliser of MurmurHash3. */
+function mix(value: number): number {
+  let x = value;
+  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+  return (x ^ (x >>> 16)) >>> 0;
+}
+
+/** Uniform values around `centre`, at most `scale` from it. */
+export const hashedValues = (name: string, size: number, [centre, scale]: readonly [centre: number, scale: number]): Float32Array => {
+  const offset = crc32(name);
+  return Float32Array.from({ length: size }, (_, i) => centre + scale * (2 * (mix((Math.imul(i, 2654435761) + offset) | 0) / 2 ** 32) - 1));
+};
+
+/**
+ * Hashed parameters; A_log as it starts.
+ * @param rangeOf centre and scale of a parameter's values
+ */
+export const hashedWeights =
+  (backend: Backend, rangeOf: (key: string, shape: readonly number[]) => [centre: number, scale: number]): TensorSource =>
+  (key, { shape, initialiser }) =>
+    tensor(backend, /A_(b_)?log$/.test(key) ? initialiser(shape, undefined as never) : hashedValues(key, sizeOf(shape), rangeOf(key, shape)), shape);
