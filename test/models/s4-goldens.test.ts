@@ -153,7 +153,9 @@ describe.each(runs)('on $on', ({ kind, options, limit }) => {
       expectClose(await read(() => space.kernel(length)), golden.floats(`L${length}.K`), limit, 'K');
       const { value, gradients } = valueAndGradients(store.all.map((one) => one.tensor), () => sum(multiply(space.kernel(length), dK)));
       const of = config.rank > 0 && !truncated ? 'true.grad' : 'grad';
-      await expectGradients(gradients, golden, store.all.map(({ key }) => `L${length}.${of}.${key}`));
+      // Gradients by Δ and A are what is left of sums over the nodes that cancel: float32 spectra give them to four digits or so.
+      const within = config.rank > 0 && kind !== 'reference' ? 1e-3 : limit;
+      await expectGradients(gradients, golden, store.all.map(({ key }) => `L${length}.${of}.${key}`), within);
       if (truncated) expectClose(await read(() => space.trueOutputs()), golden.floats('param.C'), limit, 'C');
       else if (config.rank > 0) {
         const tilde = await read(() => truncatedOutput(space.outputs(), space.system(), length));
