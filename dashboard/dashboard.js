@@ -24,6 +24,8 @@ const series = {
   learningRate: newSeries(),
   tokensPerSecond: newSeries(),
   lossScale: newSeries(),
+  auxiliaryLoss: newSeries(),
+  dropped: newSeries(),
 };
 /** @type {{ step: number, text: string }[]} */
 let divergences = [];
@@ -61,6 +63,8 @@ const options = [
   { title: 'Learning rate', fromZero: true, exact: true, format: (value) => value.toExponential(2), curves: [{ label: '', series: series.learningRate, colour: '--line' }] },
   { title: 'Tokens a second', fromZero: true, format: grouped, curves: [{ label: '', series: series.tokensPerSecond, colour: '--line' }] },
   { title: 'Loss scale', logarithmic: true, exact: true, format: short, curves: [{ label: '', series: series.lossScale, colour: '--line' }] },
+  { title: 'Auxiliary losses, sum', fromZero: true, format: short, curves: [{ label: '', series: series.auxiliaryLoss, colour: '--line' }] },
+  { title: 'Tokens dropped by experts', fromZero: true, format: (value) => `${(100 * value).toFixed(1)} %`, curves: [{ label: '', series: series.dropped, colour: '--line' }] },
 ];
 
 /** The values of a curve, averaged over a fiftieth of its length: the course behind the noise. @param {readonly number[]} values */
@@ -353,8 +357,16 @@ function take(text) {
   if (typeof step !== 'number') return;
   // A run that was resumed makes the steps after its checkpoint again.
   if (('loss' in line || 'divergence' in line) && step <= stepsDone()) forget(step);
+  const { auxiliaryLosses, measures } = /** @type {{ auxiliaryLosses?: Record<string, number>, measures?: { dropped?: number[] } }} */ (line);
+  const sum = (/** @type {number[]} */ values) => values.reduce((total, value) => total + value, 0);
+  /** @type {Record<string, unknown>} */
+  const numbers = {
+    ...line,
+    auxiliaryLoss: auxiliaryLosses && sum(Object.values(auxiliaryLosses)),
+    dropped: measures?.dropped && sum(measures.dropped) / measures.dropped.length,
+  };
   for (const [name, { steps, values }] of Object.entries(series)) {
-    const value = line[name];
+    const value = numbers[name];
     if (typeof value !== 'number') continue;
     steps.push(step);
     values.push(value);

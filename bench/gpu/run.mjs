@@ -9,6 +9,7 @@ import { openBackend } from '../../dist/index.js';
 import { gemmInto } from '../../dist/ops/matmul/gemm.js';
 import { copyInto } from '../../dist/ops/view/view.js';
 import { configurations, constant, decode, median, prefill, timed, train } from './models.mjs';
+import { denseRun, switchRun } from './experts.mjs';
 import { attentionRun, scanRun, ssdRun } from './sequences.mjs';
 
 const { values: options } = parseArgs({ options: { json: { type: 'string' }, only: { type: 'string' }, python: { type: 'string', default: 'python3' } } });
@@ -23,16 +24,16 @@ console.log(mixed.description);
  * Milliseconds of a run, in each of seven rounds. A round has as many as take 200 ms: the host may notice its end some milliseconds late.
  * @param {() => void} run
  */
-const each = async (run) => {
+const each = async (run, on = exact) => {
   const rounds = (/** @type {number} */ repeat, /** @type {number} */ count) =>
-    timed(exact, () => { for (let i = 0; i < repeat; i++) run(); }, count).then((times) => times.map((seconds) => (1000 * seconds) / repeat));
+    timed(on, () => { for (let i = 0; i < repeat; i++) run(); }, count).then((times) => times.map((seconds) => (1000 * seconds) / repeat));
   const repeat = Math.ceil(200 / median(await rounds(20, 3)));
   return rounds(repeat, 7);
 };
 
 /** @param {import('./sequences.mjs').Run} made */
-async function sequence({ run, dispose }) {
-  const times = await each(run);
+async function sequence({ run, dispose }, on = exact) {
+  const times = await each(run, on);
   dispose();
   return times;
 }
@@ -40,6 +41,11 @@ async function sequence({ run, dispose }) {
 const scan = (/** @type {import('./sequences.mjs').ScanShape} */ shape) => sequence(scanRun(exact, shape, half));
 const ssd = (/** @type {{ B: number, L: number, backward?: boolean }} */ shape) => sequence(ssdRun(exact, shape, half));
 const attention = (/** @type {{ backward?: boolean }} */ { backward }) => sequence(attentionRun(exact, { B: 8, L: 2048, H: 12, P: 64, backward }, half));
+
+/** Of MoE-Mamba 100M, with as many experts as the CPU's row has. */
+const layer = { tokens: 8 * 2048, D: 768, F: 2304, E: 8 };
+/** Operations of a layer's products, forward and backward. */
+const layerOperations = 12 * layer.tokens * layer.D * layer.F;
 
 /** @param {{ transposeA?: boolean, transposeB?: boolean }} options */
 async function gemm(options = {}) {
@@ -125,6 +131,8 @@ const rows = [
   { name: 'ssd-forward-long', what: 'SSD forward, B1 L131072', unit: 'ms', better: 'less', ours: () => ssd({ B: 1, L: 131072 }), limit: ({ bytes, operations }) => 1e3 * Math.max(ssdOperations(131072) / operations, (131072 * 2 * (2 * 1536 + 2 * 128 + 24)) / bytes), basis: 'operations of the products or bytes' },
   { name: 'attention-forward', what: 'causal attention forward, B8 L2048 H12 P64, f16', unit: 'ms', better: 'less', ours: () => attention({}), limit: ({ operations }) => (1e3 * pairs) / operations, basis: 'operations of the products' },
   { name: 'attention-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => attention({ backward: true }), limit: ({ operations }) => (3.5e3 * pairs) / operations, basis: 'operations of the products' },
+  { name: 'switch-train', what: `${layer.E} experts, ${layer.tokens} tokens, D${layer.D} F${layer.F}: router, experts, balance loss, all gradients, mixed precision`, unit: 'ms', better: 'less', ours: () => sequence(switchRun(mixed, layer, half), mixed), limit: ({ operations }) => (1e3 * layerOperations) / operations, basis: 'operations of the products' },
+  { name: 'dense-train', what: 'a feed-forward layer of the size that a token uses, all gradients, mixed precision', unit: 'ms', better: 'less', ours: () => sequence(denseRun(mixed, layer, half), mixed), limit: ({ operations }) => (1e3 * layerOperations) / operations, basis: 'operations of the products' },
   { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: () => gemm(), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-nt', what: 'the same, the right one transposed, as in a linear layer', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeB: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-tn', what: 'the same, the left one transposed, as for a weight’s gradient', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeA: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },

@@ -13,7 +13,7 @@ import { constant } from './models.mjs';
  * @param {boolean} backward
  * @returns {Run}
  */
-const runOf = (inputs, dy, forward, backward) => ({
+export const runOf = (inputs, dy, forward, backward) => ({
   run: () =>
     scope(() => {
       if (!backward) return void forward();

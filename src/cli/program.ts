@@ -9,6 +9,7 @@ import { addPlot } from './commands/plot.js';
 import { addQuantize } from './commands/quantize.js';
 import { addTask } from './commands/task.js';
 import { addTokenize } from './commands/tokenize.js';
+import { addTokenizer } from './commands/tokenizer.js';
 import { addTrain } from './commands/train.js';
 import { exitCodes } from './options.js';
 
@@ -27,9 +28,9 @@ function makeProgram(): Command {
         '  elapid generate runs/austen "It is a truth universally"\n\n' +
         'elapid <command> --help tells all of a command, with examples.',
     );
-  const commands = [addGenerate, addTrain, addEval, addCompare, addTokenize, addInspect, addQuantize, addPlot, addDashboard, addTask];
+  const commands = [addGenerate, addTrain, addEval, addCompare, addTokenize, addTokenizer, addInspect, addQuantize, addPlot, addDashboard, addTask];
   for (const add of commands) add(program);
-  for (const command of [program, ...program.commands]) {
+  for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])]) {
     command.exitOverride((error) => {
       throw error;
     });

@@ -4,7 +4,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { documentOf, type DocumentSource, type TokenDocument } from './documents.js';
 import { hashBytes, hashSeed, lineNumberAt, openData, scanLines } from './line-scan.js';
 import { openText } from './open-text.js';
-import { encodeRange, longestString, TextError } from './text-pieces.js';
+import { encodeRange, longestString, TextError, textPieces } from './text-pieces.js';
 import type { TokenArray } from './tokens.js';
 
 /** How text files hold documents. */
@@ -119,30 +119,68 @@ async function readDocument(from: TextFile, index: number, tokenizer: Tokenizer,
   const [start = 0, end = 0] = ranges.subarray(2 * (index - first));
   const file = await openData(operation, path);
   try {
-    const fail = async (problem: string, { offset = start, cause }: { offset?: number; cause?: unknown } = {}): Promise<never> => {
-      const line = await lineNumberAt(file, start);
-      throw new CheckpointError(`line ${line} ${problem}`, { file: path, offset }, { cause });
-    };
-    if (end > file.sizeBytes) await fail('is beyond the end: the file has changed since it was opened');
-    try {
-      const tokens = json ? tokenizer.encode(await readField(file, start, end, textField)) : await encodeRange(file, start, end, tokenizer);
-      return documentOf(withEnd(tokens, tokenizer.endOfText));
-    } catch (cause) {
-      if (cause instanceof LineError) return await fail(cause.message, { cause });
-      if (!(cause instanceof TextError)) throw cause;
-      const hint = cause.hint === undefined ? '' : `. Hint: ${cause.hint}`;
-      return await fail(`${json ? 'is' : 'begins a document that is'} ${cause.what}${hint}`, { offset: cause.offset, cause });
-    }
+    if (end > file.sizeBytes) throw new LineError('is beyond the end: the file has changed since it was opened');
+    const tokens = json ? tokenizer.encode(await readField(file, start, end, textField)) : await encodeRange(file, start, end, tokenizer);
+    return documentOf(withEnd(tokens, tokenizer.endOfText));
+  } catch (error) {
+    throw await documentError(error, file, { path, json, start });
   } finally {
     await file.close();
   }
+}
+
+/**
+ * The texts of documents, one after another, in pieces that never end within a character: none needs to fit memory but a line of JSON.
+ * @returns for each document its pieces
+ * @throws ArgumentError or CheckpointError as `openTextDocuments` and its documents do
+ */
+export async function* documentTexts(
+  paths: readonly string[],
+  { separator, textField = 'text' }: Omit<TextDocumentsOptions, 'tokenizer'>,
+): AsyncGenerator<AsyncIterable<string>, void, void> {
+  for (const path of paths) {
+    const { ranges } = await findDocuments(path, checkedSeparator(separator));
+    const json = isJsonLines(path);
+    const file = await openData(operation, path);
+    try {
+      for (let i = 0; i < ranges.length; i += 2) {
+        const [start = 0, end = 0] = ranges.subarray(i);
+        yield piecesOf(file, { path, json, start, end, textField });
+      }
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+async function* piecesOf(
+  file: DataFile,
+  { path, json, start, end, textField }: { readonly path: string; readonly json: boolean; readonly start: number; readonly end: number; readonly textField: string },
+): AsyncGenerator<string, void, void> {
+  try {
+    if (json) yield await readField(file, start, end, textField);
+    else yield* textPieces(file, start, end);
+  } catch (error) {
+    throw await documentError(error, file, { path, json, start });
+  }
+}
+
+type DataFile = Awaited<ReturnType<typeof openData>>;
+
+/** The error of a document that begins at byte `start`, with its place; another error as it is. */
+async function documentError(cause: unknown, file: DataFile, { path, json, start }: { readonly path: string; readonly json: boolean; readonly start: number }): Promise<unknown> {
+  const at = async (problem: string, offset = start) => new CheckpointError(`line ${await lineNumberAt(file, start)} ${problem}`, { file: path, offset }, { cause });
+  if (cause instanceof LineError) return at(cause.message);
+  if (!(cause instanceof TextError)) return cause;
+  const hint = cause.hint === undefined ? '' : `. Hint: ${cause.hint}`;
+  return at(`${json ? 'is' : 'begins a document that is'} ${cause.what}${hint}`, cause.offset);
 }
 
 /** What is wrong with a line of JSON lines. */
 class LineError extends Error {}
 
 /** The text of the line of JSON in bytes [start, end). */
-async function readField(file: Awaited<ReturnType<typeof openData>>, start: number, end: number, textField: string): Promise<string> {
+async function readField(file: DataFile, start: number, end: number, textField: string): Promise<string> {
   if (end - start > longestString) throw new LineError(`has ${end - start} bytes. Hint: is it JSON lines, with one document a line?`);
   const bytes = await file.read(start, end - start);
   let value: unknown;

@@ -1,12 +1,14 @@
 import type { LanguageModel, State, StateOptions } from '../models/index.js';
-import { expectFiniteWeights } from '../nn/finite.js';
 import { ByteTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import type { AbortSignalLike } from '../util/abort-signal.js';
 import { ArgumentError } from '../util/errors.js';
 import { Decoder, readPrompt } from './decoder.js';
+import { explained } from './explained.js';
 import { Sampler, type SamplingOptions } from './sampling.js';
 import { drawsOnDevice, SamplingDecoder } from './sampling-decoder.js';
+import { speculate, type DraftOptions } from './speculation.js';
 import { StopMatcher } from './stop.js';
+import { SubwordDrafter } from './subword-drafter.js';
 
 export interface GenerateOptions extends SamplingOptions {
   /** The most tokens to generate; default 256. */
@@ -18,6 +20,11 @@ export interface GenerateOptions extends SamplingOptions {
   readonly state?: State | undefined;
   /** What keys and values are kept in, of models with attention (`StateOptions`); of a given `state` its own. */
   readonly cacheDType?: StateOptions['cacheDType'];
+  /**
+   * Speculative decoding of a byte model: another model guesses ahead. Equal seeds give the text that they give without it, on backends that do not
+   * draw on the device, as the CPU; the distribution is the same everywhere. Not with a state to go on from, whose text the other model has not read.
+   */
+  readonly draft?: DraftOptions | undefined;
   /** Ends the generation: the iterator throws the signal's reason at its next step. */
   readonly signal?: AbortSignalLike | undefined;
 }
@@ -43,6 +50,10 @@ export async function* generateTokens(
     throw new ArgumentError({ operation: 'generate', argument: 'maxTokens', expected: 'an integer ≥ 0', got: String(maxTokens) });
   }
   model.expectLive('generate');
+  if (options.draft !== undefined) {
+    yield* drafted(model, promptIds, { ...options, ...options.draft, maxTokens }, options.draft);
+    return;
+  }
   options.state?.expectOf('generate', model, 1);
   if (options.state !== undefined && options.cacheDType !== undefined && options.cacheDType !== options.state.cacheDType) {
     throw new ArgumentError({ operation: 'generate', argument: 'cacheDType', expected: `${options.state.cacheDType}, as the given state’s`, got: options.cacheDType });
@@ -79,6 +90,24 @@ export async function* generateTokens(
   }
 }
 
+async function* drafted(
+  model: LanguageModel,
+  promptIds: ArrayLike<number>,
+  options: GenerateOptions & DraftOptions & { readonly maxTokens: number },
+  draft: DraftOptions,
+): AsyncGenerator<number, void, void> {
+  if (options.state !== undefined) {
+    const [expected, hint] = ['none where another model drafts', 'give the whole text as the prompt'];
+    throw new ArgumentError({ operation: 'generate', argument: 'state', expected, got: 'given', hint });
+  }
+  const drafter = new SubwordDrafter(draft.model, draft.tokenizer);
+  try {
+    yield* speculate(model, promptIds, drafter, options);
+  } finally {
+    drafter.dispose();
+  }
+}
+
 /** A first token and those after it, drawn on the device, `ahead` at a time. */
 async function* drawnAhead(
   model: LanguageModel,
@@ -101,16 +130,6 @@ async function* drawnAhead(
   }
 }
 
-/** What `draw` gives. Where logits leave nothing to draw, an error that names the weight at fault, if one is. */
-async function explained<T>(model: LanguageModel, draw: () => T | Promise<T>): Promise<T> {
-  try {
-    return await draw();
-  } catch (error) {
-    if (error instanceof ArgumentError) await expectFiniteWeights('generate', model.parameters);
-    throw error;
-  }
-}
-
 /**
  * Generates text after a prompt, in pieces as they become certain: never half a character, and nothing that may still turn
  * out to be a stop text. Ends at the tokenizer's end-of-text token as well, and at those of the model (`endOfText`).
@@ -125,6 +144,9 @@ export async function* generateText(
   prompt: string,
   options: GenerateTextOptions = {},
 ): AsyncGenerator<string, void, void> {
+  if (options.draft !== undefined && !(tokenizer instanceof ByteTokenizer)) {
+    throw new ArgumentError({ operation: 'generate', argument: 'tokenizer', expected: 'bytes where another model drafts', got: `one of ${tokenizer.vocabularySize} ids` });
+  }
   const matcher = new StopMatcher(options.stop ?? []);
   const decoded = tokenizer.stream();
   const ends = new Set([tokenizer.endOfText, ...model.endOfText]);

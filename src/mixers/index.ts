@@ -7,3 +7,5 @@ export { mamba2MixerConfig, type GatedNormConfig, type Mamba2Initialisation, typ
 export { Mamba2Mixer } from './mamba2/mixer.js';
 export { S4Block, type S4Pass } from './s4/block.js';
 export { s4Config, type S4Activation, type S4Config, type S4Init, type S4Options } from './s4/config.js';
+export type { SwitchConfig } from './switch/config.js';
+export { Switch } from './switch/mixer.js';

@@ -21,7 +21,8 @@ export interface BaseConfig {
 export interface Parts {
   readonly embeddings: Embedding;
   readonly blocks: readonly Block[];
-  readonly finalNorm: Norm;
+  /** Null: the head reads the stream as it is. */
+  readonly finalNorm: Norm | null;
   /** Null: the head uses the embedding's weights. */
   readonly head: Linear | null;
 }

@@ -11,12 +11,14 @@ export { mambaConfig, mambaSizes, type MambaConfig, type MambaConfigOptions, typ
 export { mambaFamily } from './mamba/family.js';
 export type { Mamba2Config } from './mamba2/config.js';
 export { mamba2Family } from './mamba2/family.js';
+export { moeMambaFamily, type MoeMambaConfig } from './moe-mamba/family.js';
 export { packagedModel, packagedModels } from './packaged-models.js';
 export { weightDTypes, type WeightDType } from './packing.js';
 export type { Prepared } from './prepared.js';
 export { familyNamed, familyNames, publishedModel, publishedNames, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
 export { s4dFamily, s4Family, type S4ModelConfig } from './s4/family.js';
 export { State, type StateOptions } from './state.js';
+export { switchTransformerFamily, type SwitchTransformerConfig } from './switch-transformer/family.js';
 export { transformerFamily } from './transformer/family.js';
 export type { TransformerConfig } from './transformer-layers.js';
 export { loadVisionMamba, saveVisionMamba, type LoadVisionMambaOptions } from './vision-mamba/checkpoint.js';

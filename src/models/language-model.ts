@@ -2,7 +2,7 @@ import { PlanBackend } from '../backend/plan/plan-backend.js';
 import { expectTargets, logitLosses } from '../ops/cross-entropy/cross-entropy.js';
 import { add, crossEntropy, documentBegins, linear, linearCrossEntropy, reshape, tokenLosses } from '../ops/index.js';
 import { countParameters, initialParameters, ParameterStore, type Block, type Embedding, type Linear, type Memory, type Mixer, type Norm } from '../nn/index.js';
-import type { Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
+import type { Auxiliary, Parameter, Pass, StepPass, TensorSource } from '../nn/index.js';
 import { forwardRecomputed } from '../nn/recomputed-block.js';
 import { expectIntegersIn, expectShape, expectTensors, inModule, isRecording, keep, scope, tensor, withoutScope, type Backend, type FloatDType, type Operand, type Tensor } from '../tensor/index.js';
 import { platform } from '#platform';
@@ -27,6 +27,11 @@ export interface ForwardOptions {
   readonly prepared?: Prepared;
   /** Keeps of each block only what goes into it: the gradients run the block again. Default false. */
   readonly recompute?: boolean;
+  /**
+   * Runs the pass as in training, and collects what it gives besides: experts drop tokens beyond their capacity, and `loss` adds their losses to
+   * the cross-entropy. Default: no expert has a capacity.
+   */
+  readonly auxiliary?: Auxiliary | undefined;
 }
 
 /** How `LanguageModel.read` goes about it. */
@@ -51,7 +56,8 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   readonly blocks: readonly Block[];
   /** Of all blocks' sublayers, in order. */
   readonly mixers: readonly Mixer[];
-  readonly finalNorm: Norm;
+  /** Null: the head reads the stream as it is. */
+  readonly finalNorm: Norm | null;
   readonly #head: Linear | null;
   readonly #tables: readonly Tensor[];
   #disposed = false;
@@ -135,7 +141,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   }
 
   /**
-   * The last hidden state, after the final norm.
+   * The last hidden state, after the final norm where there is one.
    * @param ids [B,L] i32, in [0, V)
    * @returns [B,L,D]
    */
@@ -202,7 +208,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   }
 
   /**
-   * Mean cross-entropy in nats of `targets` under the model; the logits are never all in memory.
+   * Mean cross-entropy in nats of `targets` under the model, and the losses of `auxiliary`; the logits are never all in memory.
    * @param ids [B,L] i32
    * @param targets [B,L] i32; −1 is not counted
    * @returns a scalar
@@ -211,10 +217,11 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     this.#checkTargets('loss', ids, targets);
     return scope(() => {
       const hidden = this.#run('loss', ids, options, null);
-      return inModule('lm_head', () => {
+      const loss = inModule('lm_head', () => {
         const weight = this.#headWeight();
         return weight === null ? crossEntropy(this.#logits(hidden), targets) : linearCrossEntropy(hidden, weight, targets);
       });
+      return (options.auxiliary?.addTo(loss) ?? loss) as Tensor<'f32'>;
     });
   }
 
@@ -260,7 +267,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       state.advance();
       state.position++;
       const weight = this.#headWeight();
-      if (weight === null) return this.#logits(this.finalNorm.forward(x, residual).y);
+      if (weight === null || this.finalNorm === null) return this.#logits(this.#normed(x, residual));
       return this.finalNorm.projectBy(x, residual, { weight, bias: null, dtype: 'f32' }).y;
     });
   }
@@ -350,7 +357,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   }
 
   /** @param residuals gets the residual stream after each block, for the caller to dispose; null when nobody looks */
-  #run(operation: string, ids: Tensor, { state, sequenceStarts, prepared, recompute = false }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
+  #run(operation: string, ids: Tensor, { state, sequenceStarts, prepared, recompute = false, auxiliary }: ForwardOptions, residuals: Tensor<FloatDType>[] | null): Tensor<FloatDType> {
     this.expectLive(operation);
     this.#checkIds(operation, ids, { sequenceStarts: [sequenceStarts, 'i32?'] });
     const [batch = 0, length = 0] = ids.shape;
@@ -363,7 +370,7 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
     return scope(() => {
       const memory = state?.pass(length, sequenceStarts, isRecording());
       try {
-        const y = this.#through(ids, { memory, starts: sequenceStarts, prepared, recompute }, residuals);
+        const y = this.#through(ids, { memory, starts: sequenceStarts, prepared, recompute, auxiliary }, residuals);
         memory?.end();
         return y;
       } finally {
@@ -374,14 +381,14 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
 
   #through(
     ids: Tensor,
-    { memory, starts, prepared, recompute }: { memory: StatePass | undefined; starts: Tensor | undefined; prepared: Prepared | undefined; recompute: boolean },
+    { memory, starts, prepared, recompute, auxiliary }: { memory: StatePass | undefined; starts: Tensor | undefined; prepared: Prepared | undefined; recompute: boolean; auxiliary: Auxiliary | undefined },
     residuals: Tensor<FloatDType>[] | null,
   ): Tensor<FloatDType> {
     let x = inModule('embeddings', () => this.embeddings.forward(ids));
     let residual: Tensor | null = null;
     const places = memory?.places ?? (starts !== undefined && this.remembersPositions ? { begins: documentBegins(starts) } : undefined);
     const passes = this.#passes((i): Pass => ({
-      ...{ before: memory?.before[i], after: memory?.after[i], places, starts, constants: prepared?.constants[i] },
+      ...{ before: memory?.before[i], after: memory?.after[i], places, starts, constants: prepared?.constants[i], auxiliary },
     }));
     for (const [i, block] of this.blocks.entries()) {
       // A scope for each block: what only the forward pass needs is freed before the next block.
@@ -391,7 +398,14 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
       residual?.dispose();
       ({ x, residual } = result);
     }
-    return inModule('norm_f', () => this.finalNorm.forward(x, residual).y);
+    return this.#normed(x, residual);
+  }
+
+  /** The stream as the head reads it. */
+  #normed(x: Tensor, residual: Tensor | null): Tensor<FloatDType> {
+    const { finalNorm } = this;
+    if (finalNorm !== null) return inModule('norm_f', () => finalNorm.forward(x, residual).y);
+    return residual === null ? (x as Tensor<FloatDType>) : add(residual, x);
   }
 }
 

@@ -8,14 +8,16 @@ import { gptNeoxFamily } from './gpt-neox/family.js';
 import { gruFamily } from './gru/family.js';
 import { mambaFamily } from './mamba/family.js';
 import { mamba2Family } from './mamba2/family.js';
+import { moeMambaFamily } from './moe-mamba/family.js';
 import { s4dFamily, s4Family } from './s4/family.js';
+import { switchTransformerFamily } from './switch-transformer/family.js';
 import { transformerFamily } from './transformer/family.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 
 /** All known families: the package's own, then the registered ones. */
-const families: ModelFamily[] = [mambaFamily, falconMambaFamily, mamba2Family, bambaFamily, transformerFamily, gptNeoxFamily, gruFamily, s4dFamily, s4Family];
+const families: ModelFamily[] = [mambaFamily, falconMambaFamily, mamba2Family, bambaFamily, transformerFamily, gptNeoxFamily, gruFamily, s4dFamily, s4Family, moeMambaFamily, switchTransformerFamily];
 
 /** A model without weights. */
 export interface DescribedModel<C extends BaseConfig = BaseConfig> {
@@ -52,13 +54,16 @@ export function familyNamed(name: string): ModelFamily {
 /** The names of the families that are known. */
 export const familyNames = (): string[] => families.map(({ name }) => name);
 
-/** The names of the published models whose sizes are known: the family's and the size's, as `mamba-130m`. */
-export const publishedNames = (): string[] => families.flatMap(({ name, sizes = [] }) => sizes.map((size) => `${name}-${size}`));
+/** What a published model is called: the family's name and the size's, but for sizes that are called after a model, as `mambabyte-353m`. */
+const publishedName = (family: string, size: string): string => (/^\d/.test(size) ? `${family}-${size}` : size);
+
+/** The names of the published models whose sizes are known, as `mamba-130m`. */
+export const publishedNames = (): string[] => families.flatMap(({ name, sizes = [] }) => sizes.map((size) => publishedName(name, size)));
 
 /** A published model by its name (`publishedNames`), without weights; undefined where there is none. */
 export function publishedModel(name: string): DescribedModel | undefined {
   for (const family of families) {
-    const size = family.sizes?.find((one) => name === `${family.name}-${one}`);
+    const size = family.sizes?.find((one) => name === publishedName(family.name, one));
     if (size !== undefined) return { family, config: family.configOf({ size }) };
   }
   return undefined;

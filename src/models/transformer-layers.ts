@@ -55,20 +55,27 @@ export interface OtherMixer {
  * Makes the modules: in each layer attention and a feed-forward layer, one after the other, or both on the same stream.
  * @param options.parallel whether both read the same stream
  * @param options.otherMixer what a layer has in attention's place; undefined: attention
+ * @param options.feedForward makes another kind of feed-forward layer
  */
 export function build(
   parameters: ParameterStore,
   config: TransformerConfig,
   keys: FamilyKeys,
   names: LayerNames,
-  { parallel = false, otherMixer = () => undefined }: { readonly parallel?: boolean; readonly otherMixer?: (layer: number) => OtherMixer | undefined } = {},
+  options: {
+    readonly parallel?: boolean;
+    readonly otherMixer?: (layer: number) => OtherMixer | undefined;
+    readonly feedForward?: (parameters: ParameterStore) => Mixer;
+  } = {},
 ): Parts {
   const { vocabularySize, dModel, layers, inner, activation, feedForwardBias, norm: kind, normEpsilon: epsilon, deviation, tiedHead } = config;
+  const { parallel = false, otherMixer = () => undefined } = options;
   const trunk = parameters.at(keys.trunk);
   const norm = (at: ParameterStore) => new Norm(at, { size: dModel, kind, epsilon });
   // What is added to the stream 2·layers times begins that much smaller (Radford et al., GPT-2, 2019, section 2.3).
   const spread = { deviation, outputDeviation: deviation / Math.sqrt(2 * layers) };
-  const feedForward: FeedForwardConfig = { dModel, inner, activation, bias: feedForwardBias };
+  const sizes: FeedForwardConfig = { dModel, inner, activation, bias: feedForwardBias };
+  const { feedForward = (at: ParameterStore) => new FeedForward(at, sizes, names.feedForwardProjections, spread) } = options;
   const embeddings = new Embedding(trunk.at(keys.embedding), { count: vocabularySize, size: dModel, deviation });
   const blocks = Array.from({ length: layers }, (_, i) => {
     const layer = trunk.at(keys.layers).at(String(i));
@@ -77,7 +84,7 @@ export function build(
     const feed: Sublayer = {
       name: names.feedForward,
       norm: norm(layer.at(names.feedForwardNorm)),
-      mixer: new FeedForward(layer.at(names.feedForward), feedForward, names.feedForwardProjections, spread),
+      mixer: feedForward(layer.at(names.feedForward)),
     };
     return new Block(parallel ? [[mix, feed]] : [mix, feed]);
   });

@@ -1,4 +1,5 @@
 export * from './backbone.js';
+export * from './auxiliary.js';
 export * from './block.js';
 export * from './initialisers.js';
 export * from './layers.js';

@@ -26,3 +26,14 @@ export const uniform =
 
 /** Uniform in ±gain/√fanIn: PyTorch's default for the weights and biases of linear and convolution layers. */
 export const fanIn = (size: number, gain = 1): Initialiser => uniform(gain / Math.sqrt(size));
+
+/** Normal with mean 0 whose values beyond ±bound are drawn again. */
+export const truncatedNormal =
+  (deviation: number, bound: number): Initialiser =>
+  (shape, random) =>
+    fill(shape, () => {
+      for (;;) {
+        const value = deviation * random.normal();
+        if (Math.abs(value) <= bound) return value;
+      }
+    });

@@ -1,4 +1,5 @@
 import type { FloatDType, Shape, Tensor } from '../tensor/index.js';
+import type { AuxiliarySink } from './auxiliary.js';
 import type { Linear, Norm } from './layers.js';
 
 /** A tensor of a mixer's memory. */
@@ -36,6 +37,11 @@ export interface Pass {
   readonly starts?: Tensor | undefined;
   /** What `constants()` gave: no gradient goes through it. Default: worked out anew. */
   readonly constants?: Memory | undefined;
+  /**
+   * Given in training, to mixers that have more to say of a pass than their output. Who is given it computes as in training: experts have
+   * their capacity. Without it a position's output depends on no later one and on no other sequence, and steps give the same.
+   */
+  readonly auxiliary?: AuxiliarySink | undefined;
 }
 
 /** What a step by one position is told besides its input. */
@@ -86,6 +92,8 @@ export interface SequenceMixer {
 export interface Mixer extends SequenceMixer {
   /** What it remembers of a sequence; empty for one that mixes channels alone. */
   readonly slots: Readonly<Record<string, Slot>>;
+  /** How many of its parameters a token passes by, as those of the experts that it did not choose. Default: 0. */
+  readonly idleParameters?: number;
   /**
    * One position: [B,D] → [B,D]. Launches only, so that it can be captured; not recorded. The block's scope frees what it makes: x is
    * asked for in no scope of the mixer's own, since the block goes on with the residual stream that comes of it.

@@ -10,6 +10,7 @@ import { cases as elementwise } from './elementwise/cases.js';
 import { cases as embedding } from './embedding/cases.js';
 import { cases as fft } from './fft/cases.js';
 import { cases as flip } from './flip/cases.js';
+import { cases as experts } from './experts/cases.js';
 import { cases as gatedNorm } from './gated-norm/cases.js';
 import { cases as layerNorm } from './layer-norm/cases.js';
 import { cases as ltiScan } from './lti-scan/cases.js';
@@ -19,6 +20,7 @@ import { cases as packed } from './packed/cases.js';
 import { cases as reduction } from './reduction/cases.js';
 import { cases as rmsNorm } from './rms-norm/cases.js';
 import { cases as rotary } from './rotary/cases.js';
+import { cases as routing } from './routing/cases.js';
 import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
@@ -39,6 +41,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   embedding,
   fft,
   flip,
+  experts,
   'gated-norm': gatedNorm,
   'layer-norm': layerNorm,
   'lti-scan': ltiScan,
@@ -48,6 +51,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   reduction,
   'rms-norm': rmsNorm,
   rotary,
+  routing,
   sampling,
   'selective-scan': selectiveScan,
   softmax,

@@ -12,6 +12,7 @@ import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
 import * as fft from './fft/kernels.js';
 import * as flip from './flip/kernels.js';
+import * as experts from './experts/kernels.js';
 import * as gatedNorm from './gated-norm/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
 import * as ltiScan from './lti-scan/kernels.js';
@@ -21,6 +22,7 @@ import * as packed from './packed/kernels.js';
 import * as reduction from './reduction/kernels.js';
 import * as rmsNorm from './rms-norm/kernels.js';
 import * as rotary from './rotary/kernels.js';
+import * as routing from './routing/kernels.js';
 import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
@@ -51,6 +53,8 @@ export const kernels: readonly Kernel[] = [
   fft,
   flip,
   unfold,
+  routing,
+  experts,
   complex,
   vandermonde,
   cauchy,

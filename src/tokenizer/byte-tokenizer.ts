@@ -36,6 +36,10 @@ export class ByteTokenizer implements Tokenizer {
       flush: () => decoder.decode(),
     };
   }
+
+  tokenBytes(): Uint8Array[] {
+    return Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte));
+  }
 }
 
 /** Without `ignoreBOM` the decoder would swallow a U+FEFF at the start, which is text like any other here. */

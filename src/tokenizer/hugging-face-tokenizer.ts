@@ -1,5 +1,6 @@
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
+import { bytesOfToken } from './byte-characters.js';
 import { dividedEncoder, isDivisible } from './divisible.js';
 import { parseConfig, parseDefinition } from './hugging-face-schema.js';
 import type { TokenizerConfig, TokenizerDefinition } from './hugging-face-schema.js';
@@ -41,6 +42,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly beginOfText?: number;
   /** Absent where the file's parts do not allow to cut a text: then the ids of a part may differ from those of the whole. */
   readonly encodeStream?: () => IdStream;
+  /** Absent where the file's decoder is not the byte-level one, as GPT-2's and GPT-NeoX's is. */
+  readonly tokenBytes?: () => readonly (Uint8Array | undefined)[];
   readonly #library: Library;
 
   /**
@@ -68,6 +71,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     if (beginOfText !== undefined) this.beginOfText = beginOfText;
     const special = isDivisible(definition, config) ? specialIds(this.#library) : undefined;
     if (special !== undefined) this.encodeStream = () => dividedEncoder((text) => this.#encode(text, false), special);
+    if (definition.decoder?.type === 'ByteLevel') this.tokenBytes = () => byteTable(definition);
   }
 
   /**
@@ -142,6 +146,15 @@ function countIds({ model, added_tokens: added }: TokenizerDefinition): number {
   else for (const id of Object.values(model.vocab)) largest = Math.max(largest, id);
   for (const { id } of added) largest = Math.max(largest, id);
   return largest + 1;
+}
+
+/** The bytes of each id of a byte-level vocabulary. Added tokens are written as they are, and special ones are no text. */
+function byteTable({ model, added_tokens: added }: TokenizerDefinition): (Uint8Array | undefined)[] {
+  const table: (Uint8Array | undefined)[] = [];
+  const vocabulary = model.type === 'Unigram' ? model.vocab.map(([token], id) => [token, id] as const) : Object.entries(model.vocab);
+  for (const [token, id] of vocabulary) table[id] = bytesOfToken(token);
+  for (const { id, content, ...token } of added) table[id] = token['special'] === true ? undefined : new TextEncoder().encode(content);
+  return table;
 }
 
 function findEndOfText(

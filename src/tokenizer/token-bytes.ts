@@ -3,14 +3,33 @@ import type { Tokenizer } from './tokenizer.js';
 
 const encoder = new TextEncoder();
 
-/** UTF-8 bytes of a text; of byte tokens they are known also where the text begins or ends within a character. */
-export function countBytes(tokenizer: Tokenizer, tokens: Iterable<number> & { readonly length: number }): number {
-  if (tokenizer instanceof ByteTokenizer) return tokens.length;
-  // Piece by piece: the text may be too long for one string.
-  const stream = tokenizer.stream();
-  let bytes = 0;
-  for (const id of tokens) bytes += encoder.encode(stream.push(id)).length;
-  return bytes + encoder.encode(stream.flush()).length;
+/** How much text tokens are. */
+export interface TextSize {
+  /** Of UTF-8. */
+  readonly bytes: number;
+  /** Runs of bytes between ASCII white space, as `wc -w` counts them. */
+  readonly words: number;
+}
+
+/** The size of a text; of byte tokens it is known also where the text begins or ends within a character. */
+export function textSize(tokenizer: Tokenizer, tokens: Iterable<number> & { readonly length: number }): TextSize {
+  let [bytes, words, inWord] = [0, 0, false];
+  const count = (piece: Iterable<number>): void => {
+    for (const byte of piece) {
+      const blank = byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
+      if (!blank && !inWord) words++;
+      inWord = !blank;
+      bytes++;
+    }
+  };
+  if (tokenizer instanceof ByteTokenizer) count(tokens);
+  else {
+    // Piece by piece: the text may be too long for one string.
+    const stream = tokenizer.stream();
+    for (const id of tokens) count(encoder.encode(stream.push(id)));
+    count(encoder.encode(stream.flush()));
+  }
+  return { bytes, words };
 }
 
 /** Where the tokens of a text begin in it. */

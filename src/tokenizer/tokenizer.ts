@@ -14,6 +14,11 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>): string;
   /** A decoder that takes ids one at a time, for text that is shown while it is generated. */
   stream(): TextStream;
+  /**
+   * The bytes of each id by itself; undefined for an id that is no text. Absent where what an id says depends on its neighbours, or
+   * ids are no bytes.
+   */
+  tokenBytes?(): readonly (Uint8Array | undefined)[];
 }
 
 /** Decodes ids one at a time; what it returns, put together, is what `decode` returns for all of them. */

@@ -26,6 +26,11 @@ export function bitsPerByte({ loss, tokens }: Evaluation, bytes: number): number
   return (loss * tokens) / Math.LN2 / bytes;
 }
 
+/** e to the loss of a word, for a text of `words` words: comparable between tokenizers, as bits a byte. Source: MambaByte, section 2. */
+export function wordPerplexity({ loss, tokens }: Evaluation, words: number): number {
+  return Math.exp((loss * tokens) / words);
+}
+
 /** How an evaluation is watched and interrupted. */
 export interface EvaluationConduct {
   /** Called after each pass with the tokens predicted so far and their mean loss. */

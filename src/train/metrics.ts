@@ -7,7 +7,12 @@ export const metricsName = 'metrics.jsonl';
 /** A line of a training step. */
 export interface StepMetrics {
   readonly step: number;
+  /** Of the task alone. */
   readonly loss: number;
+  /** What was added to it, by name (`StepResult.auxiliaryLosses`). */
+  readonly auxiliaryLosses?: Readonly<Record<string, number>>;
+  /** By name, a number for each layer that has it: `dropped`, the share of tokens that experts dropped. */
+  readonly measures?: Readonly<Record<string, readonly number[]>>;
   readonly gradientNorm: number;
   readonly learningRate: number;
   readonly tokens: number;

@@ -1,7 +1,7 @@
 import type { Batch } from '../data/index.js';
 import { stageModel } from '../models/checkpoint.js';
 import type { LanguageModel, State } from '../models/index.js';
-import type { Parameter } from '../nn/index.js';
+import type { Auxiliary, Parameter } from '../nn/index.js';
 import type { StagedFile } from '../platform/platform.js';
 import { scope, tensor, type Backend, type Shape, type Tensor } from '../tensor/index.js';
 import { countTargets } from './evaluate.js';
@@ -18,9 +18,10 @@ export interface Objective<M extends Trainable = Trainable, B = Batch> {
   /**
    * The mean loss of a batch's targets, recorded for gradients.
    * @param state what the model remembers of the batch before, to be updated in place; null where every batch begins anew
+   * @param auxiliary given in training: collects the losses that the scalar holds besides the task's, and what else is to be reported
    * @returns a scalar
    */
-  loss(batch: B, state: State | null): Tensor;
+  loss(batch: B, state: State | null, auxiliary?: Auxiliary): Tensor;
   /** How many targets a batch's loss is the mean of: batches are weighed by it. */
   countTargets(batch: B): number;
   /** The state before the first batch, for data that are continuous; without it every batch begins anew. */
@@ -42,11 +43,11 @@ export function nextToken<M extends LanguageModel>(
   const { batchSize, length, recompute = false } = options;
   return {
     model,
-    loss: ({ inputs, targets, starts }, state) =>
+    loss: ({ inputs, targets, starts }, state, auxiliary) =>
       scope(() => {
         const put = (ids: Int32Array) => tensor(model.backend, ids, [batchSize, length], 'i32');
         return model.loss(put(inputs), put(targets), {
-          recompute,
+          ...{ recompute, auxiliary },
           ...(starts === undefined ? {} : { sequenceStarts: put(starts) }),
           ...(state === null ? {} : { state }),
         });

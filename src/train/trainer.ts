@@ -2,6 +2,7 @@ import { NormProbe, valueAndGradients, type Sighting } from '../autograd/index.j
 import { BatchSampler, packedPass, PackedSampler, validationBatches } from '../data/index.js';
 import type { Batch, BatchSource, DocumentDataset, DocumentSource, TokenArray, TokenDataset } from '../data/index.js';
 import { LanguageModel, type State } from '../models/index.js';
+import { Auxiliary, type AuxiliaryValues } from '../nn/index.js';
 import { scope, withoutScope, type Tensor } from '../tensor/index.js';
 import { disposeSymbol } from '../util/disposal.js';
 import { ArgumentError, DisposedError } from '../util/errors.js';
@@ -62,8 +63,12 @@ export function defaultTrainingOptions(steps: number): TrainingOptions {
 export interface StepResult {
   /** Steps done, this one included. */
   readonly step: number;
-  /** Mean training loss of the step's targets, nats a token, before the update. */
+  /** Mean training loss of the step's targets, nats a token, before the update; without the auxiliary losses. */
   readonly loss: number;
+  /** What was added to it, by name, where the model has such losses: each weighted as it was added, summed over the layers. */
+  readonly auxiliaryLosses?: AuxiliaryValues['losses'];
+  /** What else the model measured, by name: a number for each layer that has it, such as the share of tokens that experts dropped. */
+  readonly measures?: AuxiliaryValues['measures'];
   /** Global norm before clipping. */
   readonly gradientNorm: number;
   readonly learningRate: number;
@@ -184,15 +189,15 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
   /** One step, or null, and nothing has changed, where the loss scale is to blame for a norm that is not finite. */
   async #tryStep(weighed: readonly WeighedBatch<B>[], learningRate: number): Promise<Omit<StepResult, 'tokens'> | null> {
     const lossScale = this.#lossScale?.value ?? 1;
-    const losses = this.#differentiate(weighed, this.carried);
+    const passes = this.#differentiate(weighed, this.carried);
     const norm = this.optimiser.gradientNorm(1 / lossScale);
     try {
-      const loss = await meanLoss(losses, weighed);
+      const { loss, ...auxiliary } = await meanOf(passes, weighed);
       const gradientNorm = await norm.item();
       this.#expectLive('trainStep');
       if (Number.isFinite(loss) && !Number.isFinite(gradientNorm) && lossScale > 1) return null;
       const scaled = this.#lossScale === null ? {} : { lossScale };
-      const measured = { step: this.step + 1, loss, gradientNorm, learningRate, ...scaled };
+      const measured = { step: this.step + 1, loss, ...auxiliary, gradientNorm, learningRate, ...scaled };
       const finite = Number.isFinite(loss) && Number.isFinite(gradientNorm);
       const spike = finite ? this.#watch.spike(loss, targetsOf(weighed)) : null;
       if (!finite || spike !== null) {
@@ -204,7 +209,7 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
       this.#skippedInARow = 0;
       return measured;
     } finally {
-      for (const value of losses) value.dispose();
+      disposeAll(passes);
       norm.dispose();
     }
   }
@@ -313,17 +318,26 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
     if (this.carried !== null) this.#carriedBefore?.assign(this.carried);
   }
 
-  /** Sums the gradients of the batches up. @param watch what each forward pass runs in @returns the batches' losses */
-  #differentiate(batches: readonly WeighedBatch<B>[], state: State | null, watch = (body: () => Tensor): Tensor => body()): Tensor[] {
+  /** Sums the gradients of the batches up. @param watch what each forward pass runs in @returns the batches' losses, for the caller to dispose */
+  #differentiate(batches: readonly WeighedBatch<B>[], state: State | null, watch = (body: () => Tensor): Tensor => body()): TrainingPass[] {
     const by = this.model.parameters.map((parameter) => parameter.tensor);
     const into = this.optimiser.gradientSums;
     this.optimiser.clearGradients();
     const lossScale = this.#lossScale?.value ?? 1;
-    return withoutScope(() =>
-      scope(() =>
-        batches.map(({ batch, weight }) => valueAndGradients(by, () => watch(() => this.objective.loss(batch, state)), { into, scale: weight * lossScale }).value),
-      ),
-    );
+    const passes: TrainingPass[] = [];
+    try {
+      for (const { batch, weight } of batches) {
+        const auxiliary = new Auxiliary();
+        const pass: TrainingPass = { loss: null, auxiliary };
+        passes.push(pass);
+        const body = () => valueAndGradients(by, () => watch(() => this.objective.loss(batch, state, auxiliary)), { into, scale: weight * lossScale }).value;
+        pass.loss = withoutScope(() => scope(body));
+      }
+    } catch (error) {
+      disposeAll(passes);
+      throw error;
+    }
+    return passes;
   }
 
   /** Counts the step as left out, or throws. */
@@ -347,7 +361,7 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
     const probe = new NormProbe(parameters.map(({ key, tensor: values }) => [values, key]));
     let sightings: Sighting[];
     try {
-      for (const loss of this.#differentiate(batches, this.#carriedBefore, (forward) => probe.watch(forward))) loss.dispose();
+      disposeAll(this.#differentiate(batches, this.#carriedBefore, (forward) => probe.watch(forward)));
       sightings = await probe.sightings();
     } finally {
       probe.dispose();
@@ -356,6 +370,40 @@ export class Trainer<M extends Trainable = LanguageModel, B = Batch> implements 
     const clipping = Math.min(1, this.options.maxGradientNorm / (gradientNorm + 1e-6));
     return grewMost(sightings, await this.optimiser.recentGradientNorms(), clipping);
   }
+}
+
+/** The loss of a batch, auxiliary losses included, and what these are. */
+interface TrainingPass {
+  loss: Tensor | null;
+  readonly auxiliary: Auxiliary;
+}
+
+function disposeAll(passes: readonly TrainingPass[]): void {
+  for (const { loss, auxiliary } of passes) {
+    loss?.dispose();
+    auxiliary.dispose();
+  }
+}
+
+/** The means of a step's batches: the task's loss, what was added to it, and what was measured besides. */
+async function meanOf(
+  passes: readonly TrainingPass[],
+  batches: readonly WeighedBatch<unknown>[],
+): Promise<Pick<StepResult, 'loss' | 'auxiliaryLosses' | 'measures'>> {
+  let loss = await meanLoss(passes.map((pass) => pass.loss as Tensor), batches);
+  const auxiliaryLosses: Record<string, number> = {};
+  const measures: Record<string, number[]> = {};
+  for (const [i, { auxiliary }] of passes.entries()) {
+    const weight = batches[i]?.weight ?? NaN;
+    const found = await auxiliary.values();
+    for (const [name, value] of Object.entries(found.losses)) {
+      auxiliaryLosses[name] = (auxiliaryLosses[name] ?? 0) + weight * value;
+      loss -= weight * value;
+    }
+    for (const [name, values] of Object.entries(found.measures)) measures[name] = values.map((value, j) => (measures[name]?.[j] ?? 0) + weight * value);
+  }
+  const present = (values: object) => Object.keys(values).length > 0;
+  return { loss, ...(present(auxiliaryLosses) ? { auxiliaryLosses } : {}), ...(present(measures) ? { measures } : {}) };
 }
 
 /** What a training checkpoint holds of a trainer besides tensors, step and position in the data. */

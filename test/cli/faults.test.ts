@@ -34,6 +34,7 @@ const commands: readonly Command[] = [
   { name: 'task --overwrite', old: 'run', args: (out) => ['task', 'selective-copying', '--out', out, ...tinyTask, '--steps', '2', '--overwrite'], unit: model, again: resume('task') },
   { name: 'task --resume', old: 'task', args: (out) => [...resume('task')(out), '--steps', '2'], unit: model },
   { name: 'tokenize --overwrite', old: 'shards', args: (out, text) => ['tokenize', text, '--out', out, '--overwrite'], unit: ['tokens.json', '00000.tokens'] },
+  { name: 'tokenizer train --overwrite', old: 'model', args: (out, text) => ['tokenizer', 'train', text, '--out', out, '--vocabulary', '270', '--overwrite'], unit: ['tokenizer.json'] },
   { name: 'quantize over itself', old: 'model', args: (out) => ['quantize', out, '--out', out, '--overwrite', '--threads', '1'], unit: model },
   { name: 'plot', old: 'plot', args: (out) => ['plot', out, '--out', `${out}/loss.svg`, '--x', 'tokens'], unit: ['loss.svg'] },
 ];

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { Decoder } from '../../src/generate/index.js';
 import { loadModel, State } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
-import { bitsPerByte, evaluateSequence, perplexity } from '../../src/train/index.js';
+import { bitsPerByte, evaluateSequence, perplexity, wordPerplexity } from '../../src/train/index.js';
 import { useBackend } from '../support/backends.js';
 import { startCli, tinyRun, trainingText } from '../support/cli.js';
 import { runHere } from '../support/run-here.js';
@@ -28,7 +28,7 @@ describe('elapid eval and elapid inspect', () => {
   const evaluate = async (...args: readonly string[]) => {
     const { code, stdout, stderr } = await runHere('eval', path('run'), path('other.txt'), '--json', '--threads', '1', ...args);
     expect(code, stderr).toBe(0);
-    return JSON.parse(stdout) as Record<'loss' | 'perplexity' | 'bitsPerByte' | 'tokens' | 'bytes' | 'tokensPerSecond', number>;
+    return JSON.parse(stdout) as Record<'loss' | 'perplexity' | 'wordPerplexity' | 'bitsPerByte' | 'words' | 'tokens' | 'bytes' | 'tokensPerSecond', number>;
   };
 
   test.each([
@@ -40,12 +40,14 @@ describe('elapid eval and elapid inspect', () => {
     const expected = await evaluateSequence(model, bytes.subarray(0, count), { chunkLength });
     model.dispose();
     const result = await evaluate(...args);
+    const words = new TextDecoder().decode(bytes.subarray(1, count)).split(/[ \t\r\n]+/).filter((word) => word !== '').length;
     // A token of this model is a byte, also where the first or the last is a part of a letter.
     expect(result).toEqual({
       ...expected,
       perplexity: perplexity(expected),
+      wordPerplexity: wordPerplexity(expected, words),
       bitsPerByte: bitsPerByte(expected, count - 1),
-      bytes: count - 1,
+      ...{ bytes: count - 1, words },
       tokensPerSecond: expect.any(Number) as number,
     });
     expect(result.tokens).toBe(count - 1);
@@ -82,8 +84,9 @@ describe('elapid eval and elapid inspect', () => {
     const { code, stdout } = await runHere('eval', path('run'), path('other.txt'), '--threads', '1');
     expect(code).toBe(0);
     expect(stdout).toContain(`loss         ${loss.toFixed(4)} nats a token (mean −ln of the probability of the right one)\n`);
+    expect(stdout).toMatch(/^ {13}\d+\.\d{3}(e\+\d+)? a word$/m);
     expect(stdout).toContain(`bits a byte  ${bits.toFixed(4)}\n`);
-    expect(stdout).toMatch(/^tokens {7}[\d,]+ predicted \([\d,]+ bytes\) at /m);
+    expect(stdout).toMatch(/^tokens {7}[\d,]+ predicted \([\d,]+ bytes, [\d,]+ words\) at /m);
   });
 
   test('eval can be interrupted', async () => {

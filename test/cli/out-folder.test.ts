@@ -40,6 +40,7 @@ describe('a folder that holds something', () => {
     task: (out: string) => ['task', 'selective-copying', '--out', out, ...tinyTask],
     quantize: (out: string) => ['quantize', path('model'), '--out', out, '--threads', '1'],
     tokenize: (out: string) => ['tokenize', path('text.txt'), '--out', out],
+    'tokenizer train': (out: string) => ['tokenizer', 'train', path('text.txt'), '--out', out, '--vocabulary', '260'],
   };
 
   const contents = [
@@ -169,11 +170,13 @@ describe('a folder that holds something', () => {
     }
     lock('locked', { host: hostname(), pid: process.ppid });
     const before = contentOf('locked');
-    for (const args of [['train', '--resume', path('locked')], ['task', '--resume', path('locked')], ...Object.values(commands).map((make) => [...make(path('locked')), '--overwrite'])]) {
+    const overwriting = Object.entries(commands).map(([name, make]) => ({ name, args: [...make(path('locked')), '--overwrite'] }));
+    const resuming = ['train', 'task'].map((name) => ({ name, args: [name, '--resume', path('locked')] }));
+    for (const { name, args } of [...resuming, ...overwriting]) {
       const { code, stderr } = await runHere(...args);
       expect({ code, stderr }).toEqual({
         code: 1,
-        stderr: `elapid: ${args[0] ?? ''}: ${path('locked')} is in use by process ${process.ppid} (elapid train, since 2026-01-02T03:04:05.000Z). Hint: wait until it has ended, or name another folder\n`,
+        stderr: `elapid: ${name}: ${path('locked')} is in use by process ${process.ppid} (elapid train, since 2026-01-02T03:04:05.000Z). Hint: wait until it has ended, or name another folder\n`,
       });
     }
     expect(contentOf('locked')).toEqual(before);

@@ -51,7 +51,7 @@ describe('elapid eval', () => {
     const { code, stdout, stderr } = await runHere('eval', path('model'), text, '--threads', '1', '--json', ...options);
     expect({ code, stderr: stderr.replace(/^[\d,]+ of ([\d,]+) tokens .*\n/gm, (_, total: string) => (total === String(tokens) ? '' : total)) }).toEqual({ code: 0, stderr: '' });
     const result = JSON.parse(stdout) as Record<string, number>;
-    expect(Object.keys(result)).toEqual(['loss', 'perplexity', 'bitsPerByte', 'tokens', 'bytes', 'tokensPerSecond']);
+    expect(Object.keys(result)).toEqual(['loss', 'perplexity', 'wordPerplexity', 'bitsPerByte', 'tokens', 'bytes', 'words', 'tokensPerSecond']);
     expect(result).toMatchObject({ tokens, bytes: tokens });
     expect(result['loss']).toBeCloseTo(loss, 5);
     expect(result['bitsPerByte']).toBeCloseTo(loss / Math.LN2, 5);

@@ -18,10 +18,12 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
     ],
   },
   tokenize: { arguments: ['<files...>'], options: ['--out', '--overwrite', '--tokenizer', '--document-separator', '--text-field', '--debug', '--help'] },
+  'tokenizer train': { arguments: ['<files...>'], options: ['--out', '--overwrite', '--vocabulary', '--document-separator', '--text-field', '--debug', '--help'] },
   generate: {
     arguments: ['<model>', '[prompt]'],
     options: [
       ...['--max-tokens', '--temperature', '--top-k', '--top-p', '--min-p', '--repetition-penalty', '--seed', '--stop', '--dtype', '--verify', ...computing],
+      ...['--draft', '--draft-tokens', '--lossy-rank', '--cache-dtype'],
     ],
   },
   eval: {
@@ -52,7 +54,7 @@ const model = goldenPath('hf-mamba');
 
 describe('help', () => {
   test.each(Object.entries(commands))('of %s has its arguments, all its options and an example', async (name, expected) => {
-    const { code, stdout, stderr } = await runHere(name, '--help');
+    const { code, stdout, stderr } = await runHere(...name.split(' '), '--help');
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`Usage: elapid ${name} [options] ${expected.arguments.join(' ')}`);
     const listed = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)(.*)$/gm)];
@@ -64,7 +66,7 @@ describe('help', () => {
   test('of the program has every command, the exit codes and where to start', async () => {
     const { code, stdout } = await runCli('--help');
     expect(code).toBe(0);
-    for (const name of Object.keys(commands)) expect(stdout).toMatch(new RegExp(`^ {2}${name} .* {2}\\w`, 'm'));
+    for (const [name = ''] of Object.keys(commands).map((all) => all.split(' '))) expect(stdout).toMatch(new RegExp(`^ {2}${name} .* {2}\\w`, 'm'));
     expect(stdout).toContain('Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.');
     // First what needs nothing but the package, then a model of one's own.
     expect(stdout).toMatch(/Start here:\n {2}elapid generate stories "Once upon a time" .*\n {2}elapid train data\/pride-and-prejudice\.txt /);
@@ -82,7 +84,7 @@ describe('wrong usage exits with 2 and points to the help', () => {
     { args: ['trian'], message: "unknown command 'trian'" },
     { args: ['inspect'], message: "missing required argument 'model'" },
     { args: ['inspect', model, 'more'], message: 'too many arguments' },
-    { args: ['train', 'text', '--out', 'run', '--size', '13m'], message: "'13m' is invalid. Allowed choices for mamba are 130m, 370m, 790m, 1.4b, 2.8b." },
+    { args: ['train', 'text', '--out', 'run', '--size', '13m'], message: "'13m' is invalid. Allowed choices for mamba are 130m, 370m, 790m, 1.4b, 2.8b, mambabyte-353m, mambabyte-972m, mambabyte-1.6b." },
     { args: ['train', 'text', '--out', 'run', '--model', 'falcon-mamba', '--size', '130m'], message: "'130m' is invalid. Allowed choices for falcon-mamba are 7b." },
     { args: ['train', 'text', '--out', 'run', '--size', '130m', '--layers', '3'], message: "option '--size <name>' cannot be used with option '--layers <n>'" },
     { args: ['train', 'text', '--out', 'run', '--model', 'gru', '--size', '130m'], message: "'130m' is invalid. No size of gru has a name; give --d-model and --layers." },

@@ -182,7 +182,7 @@ describe('a serialised state', () => {
   test('is refused by its own model after a training step', async () => {
     const model = smallModel(backend());
     const bytes = await serialised(model);
-    const { tensor } = model.finalNorm.weight;
+    const { tensor } = (model.finalNorm as NonNullable<typeof model.finalNorm>).weight;
     tensor.write(Float32Array.from(await tensor.data(), (value) => value * 1.5));
     expect((await checkpointErrorOf(() => State.restore(model, bytes))).message).toMatch(/a model that was trained since/);
     model.dispose();

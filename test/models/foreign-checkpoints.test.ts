@@ -103,6 +103,7 @@ describe('keys', () => {
     ['the official embedding', (key) => key.replace('.embeddings.', '.embedding.')],
     ['the official embedding without backbone.', (key) => bare(key).replace('embeddings.', 'embedding.')],
     ['mamba.py', (key) => bare(key).replace('embeddings.', 'embedding.').replace(/^layers/, 'mamba.layers')],
+    ['MambaByte', (key) => key.replace('backbone.embeddings', 'mambabyte.token_embedding').replace('backbone.norm_f', 'mambabyte.final_norm').replace(/^backbone/, 'mambabyte')],
     ['a compiled backbone', (key) => key.replace(/^backbone\./, 'backbone._orig_mod.')],
     ['compiled layers', (key) => key.replace(/(layers\.\d+)\./, '$1._orig_mod.')],
   ])('%s', async (_, named) => {

@@ -124,6 +124,10 @@ const undivided: Readonly<Record<string, string>> = {
   ssd_block_enter: 'the same',
   ssd_block_leave: 'the same',
   rms_norm_linear_matrices: 'is divided as rms_norm_linear, of weights in f16, which the reference backend has not',
+  group_tokens: 'reads choices alone, 4 bytes a token',
+  router_losses: 'reads a number for each token and expert, of which there are fewer than a token has features',
+  grouped_product: 'where groups begin is known to the device alone',
+  grouped_weights: 'where groups begin is known to the device alone',
 };
 
 describe('launches in parts', () => {

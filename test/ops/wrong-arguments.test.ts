@@ -53,6 +53,7 @@ const calls: Readonly<Record<string, Call>> = {
   globalNorm: call(x, ({ x }) => ops.globalNorm(x as Tensor)),
   matmul: call({ a: [[2, 3]], b: [[3, 4]] }, (t) => ops.matmul(t['a'] as Tensor, t['b'] as Tensor)),
   linear: call({ x: [[2, 3]], weight: [[4, 3]], 'bias?': [[4]] }, (t) => ops.linear(t['x'] as Tensor, t['weight'] as Tensor, t['bias?'])),
+  routeTokens: call({ x: [[2, 3]], gate: [[3, 4]] }, (t) => ops.routeTokens(t['x'] as Tensor, t['gate'] as Tensor, { capacityFactor: 1, losses: { balance: 1, z: 1 } })),
   packWeight: call({ weight: [[4, 3]] }, (t) => ops.packWeight(t['weight'] as Tensor, 'int8')),
   unpackWeight: call({ packed: [[4, 3], 'int8'] }, (t) => ops.unpackWeight(t['packed'] as Tensor)),
   copyInto: call({ source: [[2, 3]], destination: [[2, 3]] }, (t) => { copyInto(t['source'] as Tensor, t['destination'] as Tensor); }),
@@ -267,6 +268,15 @@ describe.each(['reference', 'cpu'] as const)('on %s', (kind) => {
     ['tensor: values[0] is 4294967295; expected an integer in [−2³¹, 2³¹).', ArgumentError, () => tensor(backend(), Uint32Array.of(2 ** 32 - 1), [1], 'i32')],
     ['tensor: values[0] is 0.5; expected an integer in [−2³¹, 2³¹).', ArgumentError, () => tensor(backend(), Float32Array.of(0.5), [1], 'i32')],
     ['tensor: values[0] is 256; expected an integer in [0, 256).', ArgumentError, () => tensor(backend(), [256, ...new Array<number>(1087).fill(0)], [1, 1], 'int8')],
+    // Experts go where a routing says.
+    ...[0, -1, NaN, '1'].map((factor): [string, new (problem: string) => Error, (t: Tensor) => unknown] => [
+      'routeTokens: capacityFactor is', ArgumentError, () => scope(() => ops.routeTokens(empty(backend(), [2, 3]), empty(backend(), [3, 4]), { capacityFactor: bad(factor) })),
+    ]),
+    ['experts: routing is another object; expected what routeTokens gave.', ArgumentError, () => scope(() => {
+      const ids = (...shape: number[]) => tensor(backend(), new Int32Array(sizeOf(shape)).fill(99), shape, 'i32');
+      const routing = { choice: ids(2), counts: ids(4), offsets: ids(5), order: ids(2), place: ids(2) };
+      return ops.experts(empty(backend(), [2, 3]), empty(backend(), [2]), routing, empty(backend(), [4, 3, 5]), empty(backend(), [4, 5, 3]));
+    })],
     // Views and shapes.
     ...([[[3]], [[1], 2], [[1], -1], [[1], 0.5], [[2, 1], 0, 2], [[-1]], [[2, 2], 0, 0.5]] as [number[], number?, number?][]).map(
       ([shape, start, pitch]): [string, new (problem: string) => Error, (t: Tensor) => unknown] => ['view: shape is', ShapeError, (t) => t.aliased(shape, start, pitch)],

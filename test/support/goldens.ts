@@ -27,6 +27,11 @@ export class Goldens {
     return dtype === 'F64' ? new Float64Array(new Uint8Array(bytes).buffer) : toFloat32(bytes, dtype);
   }
 
+  /** Of a tensor of bytes, such as PyTorch's booleans. */
+  bytes(key: string): Uint8Array {
+    return new Uint8Array(this.#get(key).bytes);
+  }
+
   integers(key: string): Int32Array {
     const { bytes, dtype } = this.#get(key);
     return toInt32(bytes, dtype);

@@ -10,6 +10,8 @@ const compiledForLong = [
   /^block-step \/ Mamba-2, (?!.*\[4,72,3,64,1,128,4\], two blocks, in parts)/,
   /^norm-linear \/ x \[20,1536\]/,
   /^fft \/ (?!convolution, B (1, L 5,|2, L 20,|1, L 300,)|real numbers to their spectrum, L (8|13)$|spectrum to real numbers, L (8|13)$|complex numbers, L (17|512))/,
+  /^experts \/ (?!one token|n 24, E 5)/,
+  /^routing \/ (?!n 24|n 50)/,
   /^gated-norm \/ (?!x \[(2,3,32|7,100)\])/,
   /^cross-entropy \/ linear, (V (?!97, D 5\b)|no bias|length 65)/,
   /^matmul \/ (linear, (300|3|33|64|7|1000|15|17|264|75|512|16) rows|linear, (1 rows, 300|130 rows, 64)|matmul, (a batch of some size|a batch in vectors|one right factor))/,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ByteTokenizer, HuggingFaceTokenizer } from '../../src/tokenizer/index.js';
-import { countBytes, tokenStarts } from '../../src/tokenizer/token-bytes.js';
+import { textSize, tokenStarts } from '../../src/tokenizer/token-bytes.js';
 
 const letters = Array.from('abcdefghijklmnopqrstuvwxyz,.');
 const vocabularyOf = (...tokens: readonly string[]) => Object.fromEntries([...letters, ...tokens].map((token, id) => [token, id]));
@@ -44,11 +44,13 @@ describe('where tokens begin in their text', () => {
     expect({ starts: [...made.starts], exact: made.exact }).toEqual({ starts, exact });
   });
 
-  test.each<{ tokenizer: keyof typeof tokenizers; text: string; bytes: number }>([
-    { tokenizer: 'bytes', text: 'aé', bytes: 3 },
-    { tokenizer: 'pieces', text: 'the cat', bytes: 7 },
-    { tokenizer: 'parts', text: '😀a', bytes: 5 },
-  ])('$tokenizer: $text is of $bytes bytes', ({ tokenizer, text, bytes }) => {
-    expect(countBytes(tokenizers[tokenizer], tokenizers[tokenizer].encode(text))).toBe(bytes);
+  test.each<{ tokenizer: keyof typeof tokenizers; text: string; bytes: number; words: number }>([
+    { tokenizer: 'bytes', text: 'aé', bytes: 3, words: 1 },
+    { tokenizer: 'bytes', text: ' a  bc\n\nd\t', bytes: 10, words: 3 },
+    { tokenizer: 'bytes', text: ' \r\n', bytes: 3, words: 0 },
+    { tokenizer: 'pieces', text: 'the cat', bytes: 7, words: 2 },
+    { tokenizer: 'parts', text: '😀a', bytes: 5, words: 1 },
+  ])('$tokenizer: $text is of $bytes bytes and $words words', ({ tokenizer, text, bytes, words }) => {
+    expect(textSize(tokenizers[tokenizer], tokenizers[tokenizer].encode(text))).toEqual({ bytes, words });
   });
 });

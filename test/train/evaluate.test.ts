@@ -1,9 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { validationBatches } from '../../src/data/index.js';
-import { bitsPerByte, evaluate, evaluateSequence, perplexity } from '../../src/train/index.js';
+import { bitsPerByte, evaluate, evaluateSequence, perplexity, wordPerplexity } from '../../src/train/index.js';
 import { ArgumentError } from '../../src/util/errors.js';
 import { compiledKernels, useBackend } from '../support/backends.js';
 import { tolerance } from '../support/compare.js';
+import { goldenPath } from '../support/goldens.js';
 import { idTensor, randomIds, read, smallModel } from '../support/models.js';
 import { tinyText, TinyRun } from '../support/training.js';
 
@@ -73,6 +75,17 @@ describe('measures', () => {
   test('bits a byte are nats a token, times tokens, in base 2, by the bytes', () => {
     expect(bitsPerByte({ loss: Math.log(256), tokens: 10 }, 10)).toBeCloseTo(8, 12);
     expect(bitsPerByte({ loss: Math.log(2) * 6, tokens: 10 }, 30)).toBeCloseTo(2, 12);
+  });
+
+  test('MambaByte’s figures of PG-19: a loss a byte and a loss a subword as perplexities a word', () => {
+    const { metrics: m } = JSON.parse(readFileSync(goldenPath('mambabyte/cases.json'), 'utf8')) as { metrics: Record<string, number> };
+    const of = (name: string) => m[name] ?? NaN;
+    const [bytes, words] = [of('pg19_test_bytes'), of('pg19_test_words')];
+    expect(bitsPerByte({ loss: of('byte_ce'), tokens: bytes }, bytes)).toBeCloseTo(0.85139, 5);
+    expect(wordPerplexity({ loss: of('byte_ce'), tokens: bytes }, words)).toBeCloseTo(of('word_ppl'), 9);
+    expect(wordPerplexity({ loss: 0.59013873, tokens: bytes }, words)).toBeCloseTo(33.05, 2);
+    expect(wordPerplexity({ loss: of('subword_ce'), tokens: of('pg19_test_subwords_32k') }, words)).toBeCloseTo(34.53, 2);
+    expect(wordPerplexity({ loss: 2, tokens: 30 }, 10)).toBeCloseTo(Math.exp(6), 9);
   });
 });
 

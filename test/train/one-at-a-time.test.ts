@@ -62,7 +62,7 @@ describe.each(['native', 'wasm'] as const)('one trainer, several calls at once, 
     [
       'saveModel',
       async ({ trainer: { model } }, meanwhile) => {
-        const { tensor } = model.finalNorm.weight;
+        const { tensor } = (model.finalNorm as NonNullable<typeof model.finalNorm>).weight;
         const data = tensor.data.bind(tensor);
         const reading = vi.spyOn(tensor, 'data').mockImplementation((into) => {
           meanwhile();

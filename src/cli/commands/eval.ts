@@ -3,8 +3,8 @@ import { loadTextFile, packedPass } from '../../data/index.js';
 import { isJsonLines } from '../../data/text-documents.js';
 import { loadModel, type LanguageModel, type WeightDType } from '../../models/index.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
-import { countBytes } from '../../tokenizer/token-bytes.js';
-import { bitsPerByte, evaluate, evaluateSequence, perplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
+import { textSize, type TextSize } from '../../tokenizer/token-bytes.js';
+import { bitsPerByte, evaluate, evaluateSequence, perplexity, wordPerplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
 import { exitCodes, integer, interruption, dtypeOption, refuseOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
@@ -33,6 +33,7 @@ export function addEval(program: Command): void {
           '  loss         mean of −ln of the probability that each token was given,\n' +
           '               in nats (0.69 nats are one bit)\n' +
           '  perplexity   e to the loss: as unsure as between so many likely tokens\n' +
+          '  a word       the same for the words of the text, between blanks\n' +
           '  bits a byte  of the text, were it compressed with the model; the figure\n' +
           '               to compare models of different tokenizers by\n\n' +
           'The text is one sequence; with a separator, in .jsonl files and in several files of a folder it is documents, each from its ' +
@@ -45,7 +46,7 @@ export function addEval(program: Command): void {
       .addOption(verifyOption())
       .option('--chunk <n>', 'tokens a pass: more take more memory', integer(1), 1024)
       .option('--limit <n>', 'only the first n tokens of a text that is one sequence (default: all)', integer(2))
-      .option('--json', 'print one JSON object: loss, perplexity, bitsPerByte, tokens (predicted), bytes (of these), tokensPerSecond'),
+      .option('--json', 'print one JSON object: loss, perplexity, wordPerplexity (absent where it is beyond all bounds), bitsPerByte, tokens (predicted), bytes and words (of these), tokensPerSecond'),
   )
     .addHelpText(
       'after',
@@ -71,7 +72,7 @@ async function run(model: string, text: string, options: Options, command: Comma
         const started = performance.now();
         const pace = (tokens: number) => tokens / ((performance.now() - started) / 1000);
         const measure = documents ? measureDocuments : measureSequence;
-        const { evaluation, bytes } = await measure(loaded, tokenizer, files, options, (total) => ({
+        const { evaluation, bytes, words } = await measure(loaded, tokenizer, files, options, (total) => ({
           signal,
           onProgress(predicted, loss) {
             const left = duration((total - predicted) / pace(predicted));
@@ -79,12 +80,16 @@ async function run(model: string, text: string, options: Options, command: Comma
           },
         }));
         progress.clear();
+        // A text without blanks is one word, of which this says nothing.
+        const aWord = wordPerplexity(evaluation, words);
         const result = {
           loss: evaluation.loss,
           perplexity: perplexity(evaluation),
+          ...(Number.isFinite(aWord) ? { wordPerplexity: aWord } : {}),
           bitsPerByte: bitsPerByte(evaluation, bytes),
           tokens: evaluation.tokens,
           bytes,
+          words,
           tokensPerSecond: pace(evaluation.tokens),
         };
         for (const [name, value] of Object.entries(result)) {
@@ -95,8 +100,9 @@ async function run(model: string, text: string, options: Options, command: Comma
             ? `${JSON.stringify(result)}\n`
             : `loss         ${result.loss.toFixed(4)} nats a token (mean −ln of the probability of the right one)\n` +
                 `perplexity   ${result.perplexity.toFixed(3)} a token (e to the loss: unsure as between so many)\n` +
+                (Number.isFinite(aWord) ? `             ${aWord < 1e6 ? aWord.toFixed(3) : aWord.toExponential(3)} a word\n` : '') +
                 `bits a byte  ${result.bitsPerByte.toFixed(4)}\n` +
-                `tokens       ${grouped(result.tokens)} predicted (${grouped(bytes)} bytes) at ${compact(result.tokensPerSecond)} tok/s\n`,
+                `tokens       ${grouped(result.tokens)} predicted (${grouped(bytes)} bytes, ${grouped(words)} words) at ${compact(result.tokensPerSecond)} tok/s\n`,
         );
       } catch (error) {
         if (!signal.aborted) throw error;
@@ -111,25 +117,25 @@ async function run(model: string, text: string, options: Options, command: Comma
   }
 }
 
-/** How the tokens of `files` are predicted, and the bytes of those: the first of a sequence is given, and does not count. */
+/** How the tokens of `files` are predicted, and the bytes and words of those: the first of a sequence is given, and does not count. */
 type Measure = (
   model: LanguageModel,
   tokenizer: Tokenizer,
   files: readonly string[],
   options: Options,
   conduct: (tokens: number) => EvaluationConduct,
-) => Promise<{ evaluation: Evaluation; bytes: number }>;
+) => Promise<TextSize & { evaluation: Evaluation }>;
 
 const measureSequence: Measure = async (model, tokenizer, [file = ''], { chunk, limit }, conduct) => {
   const tokens = await loadTextFile(file, tokenizer, limit === undefined ? {} : { limit });
   const evaluation = await evaluateSequence(model, tokens, { chunkLength: chunk, ...conduct(tokens.length - 1) });
-  return { evaluation, bytes: countBytes(tokenizer, tokens.subarray(1)) };
+  return { evaluation, ...textSize(tokenizer, tokens.subarray(1)) };
 };
 
 const measureDocuments: Measure = async (model, tokenizer, files, options, conduct) => {
   const source = await openTexts(files, options, tokenizer);
   try {
-    let [tokens, bytes] = [0, 0];
+    let [tokens, bytes, words] = [0, 0, 0];
     for (let i = 0; i < source.count; i++) {
       const document = await source.open(i);
       // Nothing is predicted of a document of one token or none.
@@ -137,10 +143,12 @@ const measureDocuments: Measure = async (model, tokenizer, files, options, condu
       const predicted = Int32Array.from(await document.read(1, document.length));
       tokens += predicted.length;
       // The token that ends a document is none of its text.
-      bytes += countBytes(tokenizer, predicted.at(-1) === tokenizer.endOfText ? predicted.subarray(0, -1) : predicted);
+      const size = textSize(tokenizer, predicted.at(-1) === tokenizer.endOfText ? predicted.subarray(0, -1) : predicted);
+      bytes += size.bytes;
+      words += size.words;
     }
     const shape = { batchSize: rows, length: options.chunk };
-    return { evaluation: await evaluate(model, packedPass(source, shape), shape, conduct(tokens)), bytes };
+    return { evaluation: await evaluate(model, packedPass(source, shape), shape, conduct(tokens)), bytes, words };
   } finally {
     await source.close();
   }

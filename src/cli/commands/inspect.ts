@@ -22,7 +22,8 @@ interface Inspection {
   readonly config: BaseConfig;
   /** Format of the large matrices. */
   readonly dtype: WeightDType;
-  readonly parameters: { readonly total: number; readonly bytes: number; readonly parts: Readonly<Record<string, number>> };
+  /** `active`: those that a token uses. */
+  readonly parameters: { readonly total: number; readonly active: number; readonly bytes: number; readonly parts: Readonly<Record<string, number>> };
   /** Of one sequence, in float32, before the first token. */
   readonly stateBytes: number;
   /** What each token more adds to it; 0 where its size is fixed. */
@@ -79,10 +80,11 @@ async function readModel(name: string, verify: boolean): Promise<DescribedModel 
 function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspection {
   const backend = new PlanBackend();
   const model = new LanguageModel(family, config, backend, packedParameters(initialParameters(backend, 0), dtype));
-  const trunk = `${(family.keys ?? usualKeys).trunk}.`;
+  const { trunk, layers } = family.keys ?? usualKeys;
+  const block = new RegExp(`${layers}\\.\\d+\\.`);
   const parts: Record<string, number> = {};
   for (const { key, tensor } of model.parameters) {
-    const part = key.replace(trunk, '').replace(/layers\.\d+\./, 'layers.*.').replace(/\.(weight|bias)$/, '');
+    const part = key.replace(`${trunk}.`, '').replace(block, `${layers}.*.`).replace(/\.(weight|bias)$/, '');
     parts[part] = (parts[part] ?? 0) + sizeOf(tensor.shape);
   }
   const state = model.newState(1);
@@ -100,9 +102,10 @@ function inspect({ family, config }: DescribedModel, dtype: WeightDType): Inspec
     kernels,
   };
   const total = countParameters(model.parameters);
+  const active = total - model.mixers.reduce((idle, { idleParameters = 0 }) => idle + idleParameters, 0);
   const pages = 2 ** 10;
   const stateBytesPerToken = (State.sizeBytes(model, 64 * pages) - State.sizeBytes(model)) / (64 * pages);
-  return { family: family.name, config, dtype, parameters: { total, bytes: weightBytes(model), parts }, stateBytes: State.sizeBytes(model), stateBytesPerToken, decodeStep };
+  return { family: family.name, config, dtype, parameters: { total, active, bytes: weightBytes(model), parts }, stateBytes: State.sizeBytes(model), stateBytesPerToken, decodeStep };
 }
 
 function describe({ family, config, dtype, parameters, stateBytes, stateBytesPerToken, decodeStep }: Inspection, facts: readonly Fact[]): string {
@@ -111,7 +114,7 @@ function describe({ family, config, dtype, parameters, stateBytes, stateBytesPer
     ...facts,
     ['vocabulary', `${grouped(config.vocabularySize)} (${config.tiedHead ? 'tied' : 'untied'} head)`],
     ['', ''],
-    ['parameters', `${grouped(parameters.total)}, ${byteSize(parameters.bytes)} with weights in ${dtype}`],
+    ['parameters', `${grouped(parameters.total)}, ${byteSize(parameters.bytes)} with weights in ${dtype}${parameters.active === parameters.total ? '' : `; ${grouped(parameters.active)} of them for a token`}`],
     ...Object.entries(parameters.parts).map(([part, count]): Fact => [
       `  ${part}`,
       `${grouped(count).padStart(13)}  ${((100 * count) / parameters.total).toFixed(1).padStart(5)} %`,

@@ -125,8 +125,8 @@ export function readMambaConfig(json: ConfigJson, file: string, onWarning: OnWar
 const isTransformers = (json: ConfigJson): boolean => 'model_type' in json || !('d_model' in json);
 
 /** Whether a config.json without a `model_type` is Mamba's: the official package's files differ by the layers that they name. */
-export function isMambaConfig({ d_model: width, ssm_cfg: layer, architectures }: ConfigJson): boolean {
-  if ((layer as { layer?: unknown } | null | undefined)?.layer === 'Mamba2') return false;
+export function isMambaConfig({ d_model: width, ssm_cfg: layer, architectures, n_experts: experts }: ConfigJson): boolean {
+  if (experts !== undefined || (layer as { layer?: unknown } | null | undefined)?.layer === 'Mamba2') return false;
   return width !== undefined || (Array.isArray(architectures) && architectures.includes('MambaForCausalLM'));
 }
 
@@ -148,24 +148,38 @@ function innerOf(c: ConfigFile, dModel: number, file: string): number {
 }
 
 /**
- * The config in transformers' dialect, as `config.json` holds it; an LTI model has a `model_type` of its own.
- * @throws ArgumentError for layer norm, which transformers' Mamba does not have
+ * The config in transformers' dialect; with layer norms, which its Mamba does not have, in the official one. An LTI model has a
+ * `model_type` of its own.
+ * @throws ArgumentError for an LTI model with layer norms
  */
 export function writeMambaConfig(config: MambaConfig): Record<string, unknown> {
-  if (config.norm !== 'rms') {
-    throw new ArgumentError({ operation: 'saveModel', argument: 'norm', expected: "'rms', the only one of transformers' Mamba", got: "'layer'" });
-  }
+  const { norm, ssm } = config;
+  const shared = {
+    ...{ layer_norm_epsilon: config.normEpsilon, initializer_range: config.initialisation.embeddingDeviation },
+    ...{ [endOfTextKey]: endOfTextValue(config.endOfText), residual_in_fp32: true, dtype: 'float32' },
+  };
+  if (norm === 'layer') return { ...officialWords(config), ...shared };
   return {
-    ...(config.ssm === 's6' ? { architectures: ['MambaForCausalLM'], model_type: 'mamba' } : { model_type: ltiType }),
-    vocab_size: config.vocabularySize,
-    hidden_size: config.dModel,
-    num_hidden_layers: config.layers,
-    ...mixerWords(config),
-    layer_norm_epsilon: config.normEpsilon,
-    tie_word_embeddings: config.tiedHead,
-    [endOfTextKey]: endOfTextValue(config.endOfText),
-    residual_in_fp32: true,
-    initializer_range: config.initialisation.embeddingDeviation,
-    dtype: 'float32',
+    ...(ssm === 's6' ? { architectures: ['MambaForCausalLM'], model_type: 'mamba' } : { model_type: ltiType }),
+    ...{ vocab_size: config.vocabularySize, hidden_size: config.dModel, num_hidden_layers: config.layers },
+    ...{ ...mixerWords(config), tie_word_embeddings: config.tiedHead, ...shared },
+  };
+}
+
+/** A model with layer norms in the words of the official package. */
+function officialWords(config: MambaConfig): Record<string, unknown> {
+  const { dModel, dInner, initialisation: i } = config;
+  if (config.ssm !== 's6') {
+    throw new ArgumentError({ operation: 'saveModel', argument: 'norm', expected: "'rms', the only one of time-invariant models in files", got: "'layer'" });
+  }
+  const layer = {
+    ...{ layer: 'Mamba1', d_state: config.dState, d_conv: config.dConv, expand: dInner / dModel, dt_rank: config.dtRank },
+    ...{ dt_min: i.dtMin, dt_max: i.dtMax, dt_init: i.dtInit, dt_scale: i.dtScale, dt_init_floor: i.dtFloor },
+    ...{ conv_bias: config.convBias, bias: config.projectionBias },
+  };
+  return {
+    ...{ d_model: dModel, d_intermediate: 0, n_layer: config.layers, vocab_size: config.vocabularySize, ssm_cfg: layer },
+    // Beside the multiple, which division may have rounded.
+    ...{ intermediate_size: dInner, rescale_prenorm_residual: i.rescaleOutput, rms_norm: false, pad_vocab_size_multiple: 1, tie_embeddings: config.tiedHead },
   };
 }

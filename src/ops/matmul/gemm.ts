@@ -14,6 +14,8 @@ export interface GemmOptions {
   readonly accumulate?: boolean;
   /** A c in half precision gets ±65504 for sums beyond them, not infinities. */
   readonly saturate?: boolean;
+  /** Factors are not rounded, whatever precision the backend was opened with. */
+  readonly exact?: boolean;
   /** Number of products: the rows of a, b and c are then that many matrices, one after the other. Default 1. */
   readonly batch?: number;
 }
@@ -23,7 +25,7 @@ export interface GemmOptions {
  * the precision that the backend was opened with. Not recorded and not checked: operations check.
  */
 export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions = {}): void {
-  const { transposeA = false, transposeB = false, bias = null, accumulate = false, saturate = false, batch = 1 } = options;
+  const { transposeA = false, transposeB = false, bias = null, accumulate = false, saturate = false, exact = false, batch = 1 } = options;
   const [aRows, bRows, cRows] = [a.rows / batch, b.rows / batch, c.rows / batch];
   const [m, k] = transposeA ? [a.columns, aRows] : [aRows, a.columns];
   const n = transposeB ? bRows : b.columns;
@@ -44,7 +46,7 @@ export function gemmInto(a: Tensor, b: Tensor, c: Tensor, options: GemmOptions =
       strideB: bRows * b.pitch,
       strideC: cRows * c.pitch,
       accumulate,
-      ...roundedFactors(c.backend.precision, m),
+      ...roundedFactors(exact ? 'f32' : c.backend.precision, m),
       saturate,
     },
   );

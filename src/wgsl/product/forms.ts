@@ -6,7 +6,7 @@ import type { Factor } from './factor.js';
 import { fewRowsProduct, type FewRows } from './few-rows.js';
 import { afterHalving } from './halved.js';
 import { matrixBytes, matrixProduct, type MatrixTile } from './matrix.js';
-import { splitsFor, type Product } from './product.js';
+import { splitsFor, type Groups, type Product } from './product.js';
 import { tiledProduct, type Tile } from './tiled.js';
 
 /** A product whose factors may be read in vectors of up to 4 or 8 elements. */
@@ -84,6 +84,12 @@ function largeSplits(gpu: GpuFeatures, { m, n, k, batch }: Product, tile: Matrix
   return Array.from({ length: most }, (_, i) => i + 1).reduce((best, splits) => (seconds(splits) < seconds(best) ? splits : best), 1);
 }
 
+function tileFor({ m, n, batch }: Product): Tile {
+  const [biggest, medium, small, flat] = tiles as [Tile, Tile, Tile, Tile];
+  const count = (tile: Tile) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch;
+  return m <= flat.rows ? flat : count(biggest) >= busy / 2 ? biggest : Math.min(m, n) > 32 ? medium : small;
+}
+
 export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
   const product: Product = { ...formed, a: formed.a(4), b: formed.b(4) };
   const { m, n, batch } = product;
@@ -100,8 +106,20 @@ export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
       return constantsPay(wide) ? withConstants(work, formed.parameters) : work;
     }
   }
-  const [biggest, medium, small, flat] = tiles as [Tile, Tile, Tile, Tile];
-  const count = (tile: Tile) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch;
-  const tile = m <= flat.rows ? flat : count(biggest) >= busy / 2 ? biggest : Math.min(m, n) > 32 ? medium : small;
+  const tile = tileFor(product);
   return tiledProduct(gpu, product, tile, splitsFor(product, tile, busy, 4 * tile.depth));
+}
+
+/** A product of rows or depths in groups; see `Groups`. The first factor is read along its depth for rows, along its rows for depths. */
+export function groupedGpuProduct(gpu: GpuFeatures, formed: Omit<FormedProduct, 'parameters'> & { readonly groups: Groups }): GpuWork {
+  const { m, k, groups } = formed;
+  const size = gpu.matrices ? subgroupSize(gpu) : null;
+  // As if groups were of one length: they are, nearly, where experts are balanced.
+  const even = { ...formed, a: formed.a(4), b: formed.b(4), ...(groups.of === 'rows' ? { m: Math.ceil(m / groups.count), batch: groups.count } : { k: Math.ceil(k / groups.count) }) };
+  if (size !== null && formed.halves) {
+    const wide: Product = { ...formed, a: formed.a(8), b: formed.b(8) };
+    const tile = matrixTile(even);
+    if (matrixBytes(wide, tile) <= gpu.workgroupBytes) return matrixProduct(gpu, wide, tile, 1, size);
+  }
+  return tiledProduct(gpu, { ...formed, a: formed.a(4), b: formed.b(4) }, tileFor(even), 1);
 }

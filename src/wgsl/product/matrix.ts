@@ -235,7 +235,7 @@ const storeThroughMemory = (tile: MatrixTile, size: number): string =>
 /** Whole matrices go to the result, and nothing else is to be done, where that is all there is to a tile. */
 function storeDirectly(tile: MatrixTile, { whole }: Store): string {
   if (whole === null) return '';
-  return `if (${whole.asTheyAre ? `first_row + ${u(tile.rows)} <= p.m && first_column + ${u(tile.columns)} <= p.n` : never(whole.name)}) {
+  return `if (${whole.asTheyAre ? `first_row + ${u(tile.rows)} <= ${whole.rows} && first_column + ${u(tile.columns)} <= p.n` : never(whole.name)}) {
       ${eachSum(tile, (sum, position) => `{ ${position} subgroupMatrixStore<row_major>(&${whole.name}, ${whole.at}, ${sum}, ${whole.pitch}); }`)}
       return;
     }`;

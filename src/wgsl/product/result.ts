@@ -14,6 +14,8 @@ export interface Result {
   readonly accumulate: boolean;
   /** Whether halves hold ±65504 in place of what is beyond them. */
   readonly saturate: boolean;
+  /** The row after the last; default p.m. */
+  readonly rows?: string;
 }
 
 /** How sums reach memory: directly, or as parts that another dispatch adds up. */
@@ -26,13 +28,13 @@ export interface Store {
    * Where whole 16×16 matrices of sums lie: WGSL expressions over split, batch, row and column. With `asTheyAre` storing them there is
    * all there is to do; otherwise code that does is valid, and must not run.
    */
-  readonly whole: { readonly name: string; readonly at: string; readonly pitch: string; readonly asTheyAre: boolean } | null;
+  readonly whole: { readonly name: string; readonly at: string; readonly pitch: string; readonly rows: string; readonly asTheyAre: boolean } | null;
 }
 
 const letters = ['x', 'y', 'z', 'w'] as const;
 
 /** Stores into the result itself. */
-export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, accumulate, saturate }: Result): Store {
+export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, accumulate, saturate, rows = 'p.m' }: Result): Store {
   const type = lanes === 4 ? `vec4<${dtype}>` : dtype;
   const converted = (of: 1 | 4, value: string) => (saturate ? saturated(of, dtype, value) : `${vectorOf(of, dtype)}(${value})`);
   const added = bias
@@ -52,7 +54,7 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
           .join('\n    ');
   const code = `
   fn store(split: u32, batch: u32, row: u32, column: u32, sums: vec4<f32>) {
-    if (row >= p.m) { return; }
+    if (row >= ${rows}) { return; }
     var v = sums;
     ${added}
     let at = batch * ${stride} + row * ${pitch} + column;
@@ -65,7 +67,7 @@ export function storeResult({ name, dtype = 'f32', pitch, stride, lanes, bias, a
     whole:
       dtype === 'f32' || lanes === 4
         ? {
-            ...{ name, at: `p.${name}_at + (batch * ${stride} + row * ${pitch} + column) / ${lanes}u`, pitch: `${pitch} / ${lanes}u` },
+            ...{ name, at: `p.${name}_at + (batch * ${stride} + row * ${pitch} + column) / ${lanes}u`, pitch: `${pitch} / ${lanes}u`, rows },
             asTheyAre: dtype === 'f32' && !bias && !accumulate,
           }
         : null,
@@ -82,7 +84,7 @@ export const storeParts: Store = {
     let at = p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column;
     ${letters.map((letter, i) => `if (column + ${i}u < p.n) { parts[at + ${i}u] = v.${letter}; }`).join('\n    ')}
   }`,
-  whole: { name: 'parts', at: 'p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column', pitch: 'p.n', asTheyAre: true },
+  whole: { name: 'parts', at: 'p.parts_at + ((split * p.batches + batch) * p.m + row) * p.n + column', pitch: 'p.n', rows: 'p.m', asTheyAre: true },
 };
 
 /** Adds up the parts, in order. */

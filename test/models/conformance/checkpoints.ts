@@ -1,4 +1,3 @@
-import { existsSync, readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Decoder } from '../../../src/generate/index.js';
 import { LanguageModel, loadModel, saveModel } from '../../../src/models/index.js';
@@ -12,29 +11,24 @@ import { ids, limit, vocabulary, type Subject } from './subject.js';
 /** How far a format moves the logits of a small model, relative to the largest: about three times what is measured. */
 const farthest = { bf16: 0.03, int8: 0.05, int4: 0.6 };
 
+/** The same where a token may go through another expert. */
+const farthestElsewhere = 0.6;
+
 /** A model can be saved, loaded and packed. */
-export function checkCheckpoints({ variant, kind, backend, withModel, input }: Subject): void {
+export function checkCheckpoints({ row, kind, backend, withModel, input }: Subject): void {
   const path = useFolder();
   const logitsOf = (model: LanguageModel) => read(() => model.forward(input(ids)));
 
-  if (variant.unsaved === undefined) {
-    test('saved and loaded: the same config, weights and logits', () =>
-      withModel(async (model) => {
-        await saveModel(model, path('whole'));
-        const loaded = await loadModel(path('whole'), backend());
-        expect(loaded.family).toBe(model.family);
-        expect(loaded.config).toEqual(model.config);
-        expect(await loaded.fingerprint()).toBe(await model.fingerprint());
-        expectClose(await logitsOf(loaded), await logitsOf(model), 0, 'logits');
-        loaded.dispose();
-      }));
-  } else {
-    test('saving says what no config.json can, and writes nothing', () =>
-      withModel(async (model) => {
-        await expect(saveModel(model, path('none'))).rejects.toThrow(variant.unsaved);
-        expect(existsSync(path('none')) ? readdirSync(path('none')) : []).toEqual([]);
-      }));
-  }
+  test('saved and loaded: the same config, weights and logits', () =>
+    withModel(async (model) => {
+      await saveModel(model, path('whole'));
+      const loaded = await loadModel(path('whole'), backend());
+      expect(loaded.family).toBe(model.family);
+      expect(loaded.config).toEqual(model.config);
+      expect(await loaded.fingerprint()).toBe(await model.fingerprint());
+      expectClose(await logitsOf(loaded), await logitsOf(model), 0, 'logits');
+      loaded.dispose();
+    }));
 
   // The reference backend takes long, and has the other formats' kernels in the operations' tests.
   test.each(kind === 'reference' ? (['int4'] as const) : packedDTypes)('packed as %s: formats, logits, steps, and its checkpoint', (dtype) =>
@@ -48,7 +42,7 @@ export function checkCheckpoints({ variant, kind, backend, withModel, input }: S
         return tensor.dtype;
       });
       expect(formats).toContain(dtype);
-      expectClose(await logitsOf(packed), await logitsOf(model), farthest[dtype], 'logits');
+      expectClose(await logitsOf(packed), await logitsOf(model), row.chooses === true ? farthestElsewhere : farthest[dtype], 'logits');
 
       const sequences = [1, 2, 3].map((seed) => randomIds(9, vocabulary, seed));
       const all = Int32Array.from(sequences.flatMap((sequence) => [...sequence]));
@@ -61,14 +55,12 @@ export function checkCheckpoints({ variant, kind, backend, withModel, input }: S
       expectClose(stepped, whole, 8 * limit, 'logits after steps');
       for (const one of [decoder, state]) one.dispose();
 
-      if (variant.unsaved === undefined) {
-        await saveModel(packed, path(dtype));
-        const loaded = await loadModel(path(dtype), backend());
-        expect(loaded.config).toEqual(model.config);
-        expect(loaded.parameters.map(({ tensor }) => tensor.dtype)).toEqual(formats);
-        expect(await loaded.fingerprint()).toBe(await packed.fingerprint());
-        loaded.dispose();
-      }
+      await saveModel(packed, path(dtype));
+      const loaded = await loadModel(path(dtype), backend());
+      expect(loaded.config).toEqual(model.config);
+      expect(loaded.parameters.map(({ tensor }) => tensor.dtype)).toEqual(formats);
+      expect(await loaded.fingerprint()).toBe(await packed.fingerprint());
+      loaded.dispose();
       packed.dispose();
     }));
 }

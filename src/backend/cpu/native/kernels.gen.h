@@ -2044,6 +2044,206 @@ struct UnfoldBackward {
 };
 void unfold_backward(const UnfoldBackward& a, Pool& pool);
 
+struct GroupTokens {
+  const i32* choice;
+  i32* counts;
+  i32* offsets;
+  i32* order;
+  i32* place;
+  i64 tokens;
+  i64 experts;
+  i64 capacity;
+  explicit GroupTokens(const double* w)
+      : choice(reinterpret_cast<const i32*>(uintptr_t(w[0]))),
+        counts(reinterpret_cast<i32*>(uintptr_t(w[1]))),
+        offsets(reinterpret_cast<i32*>(uintptr_t(w[2]))),
+        order(reinterpret_cast<i32*>(uintptr_t(w[3]))),
+        place(reinterpret_cast<i32*>(uintptr_t(w[4]))),
+        tokens(i64(w[5])),
+        experts(i64(w[6])),
+        capacity(i64(w[7])) {}
+};
+void group_tokens(const GroupTokens& a, Pool& pool);
+
+struct Route {
+  const float* logits;
+  float* probabilities;
+  i32* choice;
+  float* gate;
+  float* logSum;
+  i64 tokens;
+  i64 experts;
+  explicit Route(const double* w)
+      : logits(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        probabilities(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        choice(reinterpret_cast<i32*>(uintptr_t(w[2]))),
+        gate(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        logSum(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        tokens(i64(w[5])),
+        experts(i64(w[6])) {}
+};
+void route(const Route& a, Pool& pool);
+
+struct RouteBackward {
+  const float* probabilities;
+  const i32* choice;
+  const float* logSum;
+  const i32* counts;
+  const float* dGate;  // may be null
+  const float* dBalance;  // may be null
+  const float* dZ;  // may be null
+  float* dLogits;
+  i64 tokens;
+  i64 experts;
+  i64 total;
+  float balanceWeight;
+  float zWeight;
+  explicit RouteBackward(const double* w)
+      : probabilities(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        choice(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        logSum(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        counts(reinterpret_cast<const i32*>(uintptr_t(w[3]))),
+        dGate(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        dBalance(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        dZ(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        dLogits(reinterpret_cast<float*>(uintptr_t(w[7]))),
+        tokens(i64(w[8])),
+        experts(i64(w[9])),
+        total(i64(w[10])),
+        balanceWeight(float(w[11])),
+        zWeight(float(w[12])) {}
+};
+void route_backward(const RouteBackward& a, Pool& pool);
+
+struct RouterLosses {
+  const float* probabilities;
+  const float* logSum;
+  const i32* counts;
+  const i32* offsets;
+  float* balance;
+  float* z;
+  float* dropped;
+  i64 tokens;
+  i64 experts;
+  float balanceWeight;
+  float zWeight;
+  explicit RouterLosses(const double* w)
+      : probabilities(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        logSum(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        counts(reinterpret_cast<const i32*>(uintptr_t(w[2]))),
+        offsets(reinterpret_cast<const i32*>(uintptr_t(w[3]))),
+        balance(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        z(reinterpret_cast<float*>(uintptr_t(w[5]))),
+        dropped(reinterpret_cast<float*>(uintptr_t(w[6]))),
+        tokens(i64(w[7])),
+        experts(i64(w[8])),
+        balanceWeight(float(w[9])),
+        zWeight(float(w[10])) {}
+};
+void router_losses(const RouterLosses& a, Pool& pool);
+
+struct GatherRows {
+  const float* x;
+  const i32* index;
+  const float* scale;  // may be null
+  float* y;
+  i64 rows;
+  i64 columns;
+  i64 xPitch;
+  bool scaleFrom;
+  explicit GatherRows(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        index(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        scale(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        rows(i64(w[4])),
+        columns(i64(w[5])),
+        xPitch(i64(w[6])),
+        scaleFrom(w[7] != 0) {}
+};
+void gather_rows(const GatherRows& a, Pool& pool);
+
+struct GroupedProduct {
+  const float* a;
+  const float* b;
+  const i32* offsets;
+  float* c;
+  i64 rows;
+  i64 n;
+  i64 k;
+  i64 groups;
+  bool transposeB;
+  i64 lda;
+  bool bf16;
+  bool half;
+  explicit GroupedProduct(const double* w)
+      : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        b(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        offsets(reinterpret_cast<const i32*>(uintptr_t(w[2]))),
+        c(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        rows(i64(w[4])),
+        n(i64(w[5])),
+        k(i64(w[6])),
+        groups(i64(w[7])),
+        transposeB(w[8] != 0),
+        lda(i64(w[9])),
+        bf16(w[10] != 0),
+        half(w[11] != 0) {}
+};
+void grouped_product(const GroupedProduct& a, Pool& pool);
+
+struct GroupedWeights {
+  const float* a;
+  const float* b;
+  const i32* offsets;
+  float* c;
+  i64 rows;
+  i64 m;
+  i64 n;
+  i64 groups;
+  i64 lda;
+  i64 ldb;
+  bool accumulate;
+  bool bf16;
+  bool half;
+  explicit GroupedWeights(const double* w)
+      : a(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        b(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        offsets(reinterpret_cast<const i32*>(uintptr_t(w[2]))),
+        c(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        rows(i64(w[4])),
+        m(i64(w[5])),
+        n(i64(w[6])),
+        groups(i64(w[7])),
+        lda(i64(w[8])),
+        ldb(i64(w[9])),
+        accumulate(w[10] != 0),
+        bf16(w[11] != 0),
+        half(w[12] != 0) {}
+};
+void grouped_weights(const GroupedWeights& a, Pool& pool);
+
+struct RowDots {
+  const float* x;
+  const i32* index;
+  const float* y;
+  float* d;
+  i64 rows;
+  i64 columns;
+  i64 xPitch;
+  i64 yPitch;
+  explicit RowDots(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        index(reinterpret_cast<const i32*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        d(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        rows(i64(w[4])),
+        columns(i64(w[5])),
+        xPitch(i64(w[6])),
+        yPitch(i64(w[7])) {}
+};
+void row_dots(const RowDots& a, Pool& pool);
+
 struct ComplexMultiply {
   const float* x;
   const float* y;
@@ -2344,7 +2544,7 @@ struct LtiStep {
 };
 void lti_step(const LtiStep& a, Pool& pool);
 
-constexpr int kKernelCount = 84;
+constexpr int kKernelCount = 92;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch, flag sourceHalf, flag destinationHalf)",
@@ -2421,6 +2621,14 @@ inline const char* const kSignatures[] = {
     "flip(in f32 x, out f32 y; int batch, int length, int columns, int xPitch)",
     "unfold(in f32 x, out f32 y; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
     "unfold_backward(in f32 dy, out f32 dx; int batch, int channels, int height, int width, int side, int stride, int xPitch, int yPitch)",
+    "group_tokens(in i32 choice, out i32 counts, out i32 offsets, out i32 order, out i32 place; int tokens, int experts, int capacity)",
+    "route(in f32 logits, out f32 probabilities, out i32 choice, out f32 gate, out f32 logSum; int tokens, int experts)",
+    "route_backward(in f32 probabilities, in i32 choice, in f32 logSum, in i32 counts, in f32 dGate?, in f32 dBalance?, in f32 dZ?, out f32 dLogits; int tokens, int experts, int total, float balanceWeight, float zWeight)",
+    "router_losses(in f32 probabilities, in f32 logSum, in i32 counts, in i32 offsets, out f32 balance, out f32 z, out f32 dropped; int tokens, int experts, float balanceWeight, float zWeight)",
+    "gather_rows(in f32 x, in i32 index, in f32 scale?, out f32 y; int rows, int columns, int xPitch, flag scaleFrom)",
+    "grouped_product(in f32 a, in f32 b, in i32 offsets, out f32 c; int rows, int n, int k, int groups, flag transposeB, int lda, flag bf16, flag half)",
+    "grouped_weights(in f32 a, in f32 b, in i32 offsets, out f32 c; int rows, int m, int n, int groups, int lda, int ldb, flag accumulate, flag bf16, flag half)",
+    "row_dots(in f32 x, in i32 index, in f32 y, out f32 d; int rows, int columns, int xPitch, int yPitch)",
     "complex_multiply(in f32 x, in f32 y, out f32 z; int rows, int columns, int yRow, flag conjugate)",
     "complex_unary(in f32 x, out f32 y; int function, int count, float shift, float epsilon)",
     "complex_unary_backward(in f32 x, in f32 dy, out f32 dx; int function, int count, float shift, float epsilon)",
@@ -2508,6 +2716,14 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { flip(Flip(w), pool); },
     [](const double* w, Pool& pool) { unfold(Unfold(w), pool); },
     [](const double* w, Pool& pool) { unfold_backward(UnfoldBackward(w), pool); },
+    [](const double* w, Pool& pool) { group_tokens(GroupTokens(w), pool); },
+    [](const double* w, Pool& pool) { route(Route(w), pool); },
+    [](const double* w, Pool& pool) { route_backward(RouteBackward(w), pool); },
+    [](const double* w, Pool& pool) { router_losses(RouterLosses(w), pool); },
+    [](const double* w, Pool& pool) { gather_rows(GatherRows(w), pool); },
+    [](const double* w, Pool& pool) { grouped_product(GroupedProduct(w), pool); },
+    [](const double* w, Pool& pool) { grouped_weights(GroupedWeights(w), pool); },
+    [](const double* w, Pool& pool) { row_dots(RowDots(w), pool); },
     [](const double* w, Pool& pool) { complex_multiply(ComplexMultiply(w), pool); },
     [](const double* w, Pool& pool) { complex_unary(ComplexUnary(w), pool); },
     [](const double* w, Pool& pool) { complex_unary_backward(ComplexUnaryBackward(w), pool); },
@@ -2554,6 +2770,14 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
