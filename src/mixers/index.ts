@@ -5,5 +5,7 @@ export { Mamba, type MambaOptions } from './mamba/layer.js';
 export { MambaMixer } from './mamba/mixer.js';
 export { mamba2MixerConfig, type GatedNormConfig, type Mamba2Initialisation, type Mamba2MixerConfig, type Mamba2MixerOptions } from './mamba2/config.js';
 export { Mamba2Mixer } from './mamba2/mixer.js';
+export { S4Block, type S4Pass } from './s4/block.js';
+export { s4Config, type S4Activation, type S4Config, type S4Init, type S4Options } from './s4/config.js';
 export type { SwitchConfig } from './switch/config.js';
 export { Switch } from './switch/mixer.js';

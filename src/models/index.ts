@@ -16,6 +16,7 @@ export { packagedModel, packagedModels } from './packaged-models.js';
 export { weightDTypes, type WeightDType } from './packing.js';
 export type { Prepared } from './prepared.js';
 export { familyNamed, familyNames, publishedModel, publishedNames, readConfigFile, registerFamily, type DescribedModel } from './registry.js';
+export { s4dFamily, s4Family, type S4ModelConfig } from './s4/family.js';
 export { State, type StateOptions } from './state.js';
 export { switchTransformerFamily, type SwitchTransformerConfig } from './switch-transformer/family.js';
 export { transformerFamily } from './transformer/family.js';

@@ -9,6 +9,7 @@ import { gruFamily } from './gru/family.js';
 import { mambaFamily } from './mamba/family.js';
 import { mamba2Family } from './mamba2/family.js';
 import { moeMambaFamily } from './moe-mamba/family.js';
+import { s4dFamily, s4Family } from './s4/family.js';
 import { switchTransformerFamily } from './switch-transformer/family.js';
 import { transformerFamily } from './transformer/family.js';
 import { ArgumentError, CheckpointError } from '../util/errors.js';
@@ -16,7 +17,7 @@ import { didYouMean } from '../util/nearest.js';
 import { brief } from '../util/schema.js';
 
 /** All known families: the package's own, then the registered ones. */
-const families: ModelFamily[] = [mambaFamily, falconMambaFamily, mamba2Family, bambaFamily, transformerFamily, gptNeoxFamily, gruFamily, moeMambaFamily, switchTransformerFamily];
+const families: ModelFamily[] = [mambaFamily, falconMambaFamily, mamba2Family, bambaFamily, transformerFamily, gptNeoxFamily, gruFamily, s4dFamily, s4Family, moeMambaFamily, switchTransformerFamily];
 
 /** A model without weights. */
 export interface DescribedModel<C extends BaseConfig = BaseConfig> {

@@ -5,6 +5,8 @@ import * as attention from './attention/kernels.js';
 import * as blockStep from './block-step/kernels.js';
 import * as ssdBlockStep from './block-step/ssd-kernels.js';
 import * as causalConv1d from './causal-conv1d/kernels.js';
+import * as cauchy from './cauchy/kernels.js';
+import * as complex from './complex/kernels.js';
 import * as crossEntropy from './cross-entropy/kernels.js';
 import * as elementwise from './elementwise/kernels.js';
 import * as embedding from './embedding/kernels.js';
@@ -13,6 +15,7 @@ import * as flip from './flip/kernels.js';
 import * as experts from './experts/kernels.js';
 import * as gatedNorm from './gated-norm/kernels.js';
 import * as layerNorm from './layer-norm/kernels.js';
+import * as ltiScan from './lti-scan/kernels.js';
 import * as matmul from './matmul/kernels.js';
 import * as normLinear from './norm-linear/kernels.js';
 import * as packed from './packed/kernels.js';
@@ -25,6 +28,7 @@ import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
 import * as ssd from './ssd/kernels.js';
 import * as unfold from './unfold/kernels.js';
+import * as vandermonde from './vandermonde/kernels.js';
 
 /** Every kernel. */
 export const kernels: readonly Kernel[] = [
@@ -51,6 +55,10 @@ export const kernels: readonly Kernel[] = [
   unfold,
   routing,
   experts,
+  complex,
+  vandermonde,
+  cauchy,
+  ltiScan,
   normLinear,
   blockStep,
   ssdBlockStep,

@@ -9,6 +9,7 @@ const json = (...parts: string[]) => JSON.parse(readFileSync(path(...parts), 'ut
 
 test.each([
   { name: 'gru', config: { model_type: 'elapid-gru', hidden_size: 16, num_hidden_layers: 2, tie_word_embeddings: true }, facts: /family +gru\n.*layers +2 GRU blocks[^]*state +128 B a sequence/ },
+  { name: 's4d', config: { model_type: 'elapid-s4d', d_model: 16, n_layer: 2, d_state: 64, init: 'diag-lin' }, facts: /family +s4d\n.*layers +2 S4D blocks[^]*diag-lin, zoh[^]*state +8\.19 kB a sequence/ },
   { name: 'transformer', config: { model_type: 'llama', hidden_size: 16, max_position_embeddings: 8 }, facts: /family +transformer\n[^]*state +256 B more for each token: 256 kB after 1k tokens/ },
   { name: 'bamba', config: { model_type: 'bamba', mamba_d_head: 32, attn_layer_indices: [1], max_position_embeddings: 8 }, facts: /family +bamba\n.*layers +1 of Mamba-2, 1 of attention \(1\)[^]*state +128 B more for each token/ },
   { name: 'moe-mamba', config: { model_type: 'elapid-moe-mamba', d_model: 16, n_blocks: 2, n_experts: 8, expert_size: 48 }, facts: /family +moe-mamba\n[^]*experts +8 of width 48[^]*of them for a token\n/ },

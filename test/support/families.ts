@@ -1,5 +1,5 @@
 /** The model families that the conformance suite and the goldens run: a family more is a row more. */
-import { bambaFamily, falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mamba2Family, mambaFamily, moeMambaFamily, switchTransformerFamily, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
+import { bambaFamily, falconMambaFamily, gptNeoxFamily, gruFamily, LanguageModel, mamba2Family, mambaFamily, moeMambaFamily, s4dFamily, s4Family, switchTransformerFamily, transformerFamily, type BaseConfig, type FamilyOptions, type ModelFamily } from '../../src/models/index.js';
 import { initialParameters } from '../../src/nn/index.js';
 import type { Backend } from '../../src/tensor/index.js';
 import { Random } from '../../src/util/random.js';
@@ -161,6 +161,28 @@ const gru: FamilyRow = {
   goldens: [],
 };
 
+const s4d: FamilyRow = {
+  name: 's4d',
+  make: (backend, options = {}) =>
+    lively(s4dFamily, { ...s4dFamily.configOf({ vocabularySize: 23, dModel: 15, layers: 2, dState: 10, embeddingDeviation: 0.5 }), ...options }, backend),
+  variants: [
+    { options: {} },
+    { options: { init: 'diag-inv', discretization: 'bilinear', channels: 2, sets: 5, dtTransform: 'softplus', dtTied: false, tiedHead: false } },
+  ],
+  otherState: { dState: 6 },
+  goldens: [],
+};
+
+const s4: FamilyRow = {
+  name: 's4',
+  make: (backend, options = {}) =>
+    lively(s4Family, { ...s4Family.configOf({ vocabularySize: 23, dModel: 21, layers: 2, dState: 10, embeddingDeviation: 0.5 }), ...options }, backend),
+  // Rank 2 and C̃ are in the goldens of blocks.
+  variants: [{ options: {} }],
+  otherState: { dState: 6 },
+  goldens: [],
+};
+
 const moeMamba: FamilyRow = {
   name: 'moe-mamba',
   make(backend, options = {}) {
@@ -187,4 +209,4 @@ const switchTransformer: FamilyRow = {
   goldens: [],
 };
 
-export const families: readonly FamilyRow[] = [mamba, falconMamba, mamba2, bamba, transformer, gptNeox, gru, moeMamba, switchTransformer];
+export const families: readonly FamilyRow[] = [mamba, falconMamba, mamba2, bamba, transformer, gptNeox, gru, s4d, s4, moeMamba, switchTransformer];

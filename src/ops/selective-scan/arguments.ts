@@ -15,6 +15,11 @@ export interface ScanOptions {
   readonly deltaBias?: Tensor | null | undefined;
   /** Whether Δ = softplus(delta + deltaBias) instead of delta + deltaBias. */
   readonly deltaSoftplus?: boolean | undefined;
+  /**
+   * Time from the position before to each one, [B,L], or [B] of a step, f32, in steps of training: Δ, after bias and softplus, is multiplied
+   * by it. For data at irregular times, or of another sampling rate. Default: 1.
+   */
+  readonly steps?: Tensor | null | undefined;
   /** How Ā and B̄ come from Δ, A and B; default 'euler', as the published checkpoints were trained. */
   readonly discretization?: Discretization | undefined;
 }

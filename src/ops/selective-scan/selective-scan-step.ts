@@ -1,8 +1,9 @@
 import { ArgumentError } from '../../util/errors.js';
-import { empty, expectShape, launch, operation, record, type FloatDType, type Tensor } from '../../tensor/index.js';
+import { empty, expectShape, launch, operation, record, scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, scanOperands, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
+import { scaledByTime } from './steps.js';
 
 /**
  * One step of `selectiveScan` for every sequence of a batch, for decoding: moves the state in place and gives y.
@@ -18,7 +19,7 @@ import * as kernels from './kernels.js';
  * @param A decay rates [E,N] f32
  * @param B input weights [B,N] f32
  * @param C output weights [B,N] f32
- * @param options D, z [B,E], deltaBias, deltaSoftplus, discretization
+ * @param options D, z [B,E], deltaBias, deltaSoftplus, steps, discretization
  * @returns y [B,E], of u's dtype
  * @throws ShapeError, DTypeError, ArgumentError when the arguments do not fit together
  *
@@ -34,7 +35,13 @@ export function selectiveScanStep(
   options: ScanOptions = {},
 ): Tensor<FloatDType> {
   const name = 'selectiveScanStep';
-  const { D = null, z = null, deltaBias = null, deltaSoftplus = false, discretization = 'euler' } = options;
+  const { D = null, z = null, deltaBias = null, deltaSoftplus = false, discretization = 'euler', steps } = options;
+  if (steps) {
+    return scope(() => {
+      const scaled = scaledByTime(name, delta, steps, options, '[B]');
+      return selectiveScanStep(state, u, scaled.delta, A, B, C, scaled.options);
+    });
+  }
   return operation(name, { state: [state, 'f32'], ...scanOperands({ u, delta, A, B, C }, options) }, () => {
     const { batch, channels, stateSize } = checkScanOperands(name, { u, delta, A, B, C }, options, 'B');
     expectShape(name, 'state', state.shape, [batch, channels, stateSize], '[B,E,N]');

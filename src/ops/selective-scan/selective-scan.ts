@@ -1,8 +1,9 @@
-import { destination, empty, expectShape, isRecording, launch, operation, record, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
+import { destination, empty, expectShape, isRecording, launch, operation, record, scope, type FloatDType, type Operand, type Tensor } from '../../tensor/index.js';
 import { contiguous } from '../view/view.js';
 import { checkScanOperands, scanOperands, type ScanOptions } from './arguments.js';
 import * as kernels from './kernels.js';
 import { planScan } from './plan.js';
+import { scaledByTime } from './steps.js';
 
 export interface SelectiveScanOptions extends ScanOptions {
   /** State before the first step [B,E,N] f32; default zeros. */
@@ -39,7 +40,7 @@ export interface SelectiveScanResult {
  * @param A decay rates [E,N] f32, at most 2048 states; negative for a state that forgets
  * @param B input weights [B,L,N] f32
  * @param C output weights [B,L,N] f32
- * @param options D, z, deltaBias, deltaSoftplus, initialState, finalState, sequenceStarts, reverse, discretization
+ * @param options D, z, deltaBias, deltaSoftplus, steps, initialState, finalState, sequenceStarts, reverse, discretization
  * @returns y [B,L,E], of u's dtype, and finalState [B,E,N]
  * @throws ShapeError, DTypeError, ArgumentError when the arguments do not fit together
  *
@@ -57,7 +58,13 @@ export function selectiveScan(
 ): SelectiveScanResult {
   const name = 'selectiveScan';
   const { D = null, z = null, deltaBias = null, deltaSoftplus = false, reverse = false, discretization = 'euler' } = options;
-  const { initialState, sequenceStarts } = options;
+  const { initialState, sequenceStarts, steps } = options;
+  if (steps) {
+    return scope(() => {
+      const scaled = scaledByTime(name, delta, steps, options, '[B,L]');
+      return selectiveScan(u, scaled.delta, A, B, C, scaled.options);
+    });
+  }
   const operands: Record<string, Operand> = {
     ...scanOperands({ u, delta, A, B, C }, options),
     ...{ initialState: [initialState, 'f32?'], finalState: [options.finalState, 'f32?'], sequenceStarts: [sequenceStarts, 'i32?'] },

@@ -2244,7 +2244,307 @@ struct RowDots {
 };
 void row_dots(const RowDots& a, Pool& pool);
 
-constexpr int kKernelCount = 82;
+struct ComplexMultiply {
+  const float* x;
+  const float* y;
+  float* z;
+  i64 rows;
+  i64 columns;
+  i64 yRow;
+  bool conjugate;
+  explicit ComplexMultiply(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        z(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        rows(i64(w[3])),
+        columns(i64(w[4])),
+        yRow(i64(w[5])),
+        conjugate(w[6] != 0) {}
+};
+void complex_multiply(const ComplexMultiply& a, Pool& pool);
+
+struct ComplexUnary {
+  const float* x;
+  float* y;
+  i64 function;
+  i64 count;
+  float shift;
+  float epsilon;
+  explicit ComplexUnary(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[1]))),
+        function(i64(w[2])),
+        count(i64(w[3])),
+        shift(float(w[4])),
+        epsilon(float(w[5])) {}
+};
+void complex_unary(const ComplexUnary& a, Pool& pool);
+
+struct ComplexUnaryBackward {
+  const float* x;
+  const float* dy;
+  float* dx;
+  i64 function;
+  i64 count;
+  float shift;
+  float epsilon;
+  explicit ComplexUnaryBackward(const double* w)
+      : x(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        dx(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        function(i64(w[3])),
+        count(i64(w[4])),
+        shift(float(w[5])),
+        epsilon(float(w[6])) {}
+};
+void complex_unary_backward(const ComplexUnaryBackward& a, Pool& pool);
+
+struct Vandermonde {
+  const float* w;
+  const float* a;
+  float* y;
+  i64 rows;
+  i64 features;
+  i64 states;
+  i64 length;
+  bool bilinear;
+  explicit Vandermonde(const double* w)
+      : w(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        a(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        rows(i64(w[3])),
+        features(i64(w[4])),
+        states(i64(w[5])),
+        length(i64(w[6])),
+        bilinear(w[7] != 0) {}
+};
+void vandermonde(const Vandermonde& a, Pool& pool);
+
+struct VandermondeBackward {
+  const float* w;
+  const float* a;
+  const float* dy;
+  float* dw;  // may be null
+  float* da;  // may be null
+  i64 rows;
+  i64 features;
+  i64 states;
+  i64 length;
+  bool bilinear;
+  explicit VandermondeBackward(const double* w)
+      : w(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        a(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        dw(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        da(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        rows(i64(w[5])),
+        features(i64(w[6])),
+        states(i64(w[7])),
+        length(i64(w[8])),
+        bilinear(w[9] != 0) {}
+};
+void vandermonde_backward(const VandermondeBackward& a, Pool& pool);
+
+struct Cauchy {
+  const float* v;
+  const float* a;
+  float* y;
+  i64 rows;
+  i64 features;
+  i64 states;
+  i64 length;
+  i64 nodes;
+  bool cosine;
+  explicit Cauchy(const double* w)
+      : v(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        a(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        rows(i64(w[3])),
+        features(i64(w[4])),
+        states(i64(w[5])),
+        length(i64(w[6])),
+        nodes(i64(w[7])),
+        cosine(w[8] != 0) {}
+};
+void cauchy(const Cauchy& a, Pool& pool);
+
+struct CauchyBackward {
+  const float* v;
+  const float* a;
+  const float* dy;
+  float* dv;  // may be null
+  float* da;  // may be null
+  i64 rows;
+  i64 features;
+  i64 states;
+  i64 length;
+  i64 nodes;
+  bool cosine;
+  explicit CauchyBackward(const double* w)
+      : v(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        a(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        dv(reinterpret_cast<float*>(uintptr_t(w[3]))),
+        da(reinterpret_cast<float*>(uintptr_t(w[4]))),
+        rows(i64(w[5])),
+        features(i64(w[6])),
+        states(i64(w[7])),
+        length(i64(w[8])),
+        nodes(i64(w[9])),
+        cosine(w[10] != 0) {}
+};
+void cauchy_backward(const CauchyBackward& a, Pool& pool);
+
+struct LtiScan {
+  const float* u;
+  const float* change;
+  const float* input;
+  const float* C;
+  const float* D;  // may be null
+  const float* left;  // may be null
+  const float* right;  // may be null
+  const float* steps;  // may be null
+  const float* initialState;  // may be null
+  const i32* sequenceStarts;  // may be null
+  float* y;
+  float* finalState;
+  float* kept;  // may be null
+  i64 batch;
+  i64 length;
+  i64 features;
+  i64 states;
+  i64 channels;
+  i64 rank;
+  i64 uPitch;
+  i64 rule;
+  i64 chunk;
+  explicit LtiScan(const double* w)
+      : u(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        change(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        input(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        left(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        right(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        steps(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        initialState(reinterpret_cast<const float*>(uintptr_t(w[8]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[9]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[10]))),
+        finalState(reinterpret_cast<float*>(uintptr_t(w[11]))),
+        kept(reinterpret_cast<float*>(uintptr_t(w[12]))),
+        batch(i64(w[13])),
+        length(i64(w[14])),
+        features(i64(w[15])),
+        states(i64(w[16])),
+        channels(i64(w[17])),
+        rank(i64(w[18])),
+        uPitch(i64(w[19])),
+        rule(i64(w[20])),
+        chunk(i64(w[21])) {}
+};
+void lti_scan(const LtiScan& a, Pool& pool);
+
+struct LtiScanBackward {
+  const float* u;
+  const float* change;
+  const float* input;
+  const float* C;
+  const float* D;  // may be null
+  const float* left;  // may be null
+  const float* right;  // may be null
+  const float* steps;  // may be null
+  const i32* sequenceStarts;  // may be null
+  const float* kept;
+  const float* dy;  // may be null
+  const float* dFinalState;  // may be null
+  float* du;  // may be null
+  float* dChange;
+  float* dInput;
+  float* dC;
+  float* dD;  // may be null
+  float* dLeft;  // may be null
+  float* dRight;  // may be null
+  float* dInitialState;  // may be null
+  i64 batch;
+  i64 length;
+  i64 features;
+  i64 states;
+  i64 channels;
+  i64 rank;
+  i64 uPitch;
+  i64 dyPitch;
+  i64 rule;
+  i64 chunk;
+  explicit LtiScanBackward(const double* w)
+      : u(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        change(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        input(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        left(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        right(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        steps(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        sequenceStarts(reinterpret_cast<const i32*>(uintptr_t(w[8]))),
+        kept(reinterpret_cast<const float*>(uintptr_t(w[9]))),
+        dy(reinterpret_cast<const float*>(uintptr_t(w[10]))),
+        dFinalState(reinterpret_cast<const float*>(uintptr_t(w[11]))),
+        du(reinterpret_cast<float*>(uintptr_t(w[12]))),
+        dChange(reinterpret_cast<float*>(uintptr_t(w[13]))),
+        dInput(reinterpret_cast<float*>(uintptr_t(w[14]))),
+        dC(reinterpret_cast<float*>(uintptr_t(w[15]))),
+        dD(reinterpret_cast<float*>(uintptr_t(w[16]))),
+        dLeft(reinterpret_cast<float*>(uintptr_t(w[17]))),
+        dRight(reinterpret_cast<float*>(uintptr_t(w[18]))),
+        dInitialState(reinterpret_cast<float*>(uintptr_t(w[19]))),
+        batch(i64(w[20])),
+        length(i64(w[21])),
+        features(i64(w[22])),
+        states(i64(w[23])),
+        channels(i64(w[24])),
+        rank(i64(w[25])),
+        uPitch(i64(w[26])),
+        dyPitch(i64(w[27])),
+        rule(i64(w[28])),
+        chunk(i64(w[29])) {}
+};
+void lti_scan_backward(const LtiScanBackward& a, Pool& pool);
+
+struct LtiStep {
+  float* state;
+  const float* u;
+  const float* change;
+  const float* input;
+  const float* C;
+  const float* D;  // may be null
+  const float* left;  // may be null
+  const float* right;  // may be null
+  float* y;
+  i64 batch;
+  i64 features;
+  i64 states;
+  i64 channels;
+  i64 rank;
+  i64 uPitch;
+  explicit LtiStep(const double* w)
+      : state(reinterpret_cast<float*>(uintptr_t(w[0]))),
+        u(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        change(reinterpret_cast<const float*>(uintptr_t(w[2]))),
+        input(reinterpret_cast<const float*>(uintptr_t(w[3]))),
+        C(reinterpret_cast<const float*>(uintptr_t(w[4]))),
+        D(reinterpret_cast<const float*>(uintptr_t(w[5]))),
+        left(reinterpret_cast<const float*>(uintptr_t(w[6]))),
+        right(reinterpret_cast<const float*>(uintptr_t(w[7]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[8]))),
+        batch(i64(w[9])),
+        features(i64(w[10])),
+        states(i64(w[11])),
+        channels(i64(w[12])),
+        rank(i64(w[13])),
+        uPitch(i64(w[14])) {}
+};
+void lti_step(const LtiStep& a, Pool& pool);
+
+constexpr int kKernelCount = 92;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch, flag sourceHalf, flag destinationHalf)",
@@ -2329,6 +2629,16 @@ inline const char* const kSignatures[] = {
     "grouped_product(in f32 a, in f32 b, in i32 offsets, out f32 c; int rows, int n, int k, int groups, flag transposeB, int lda, flag bf16, flag half)",
     "grouped_weights(in f32 a, in f32 b, in i32 offsets, out f32 c; int rows, int m, int n, int groups, int lda, int ldb, flag accumulate, flag bf16, flag half)",
     "row_dots(in f32 x, in i32 index, in f32 y, out f32 d; int rows, int columns, int xPitch, int yPitch)",
+    "complex_multiply(in f32 x, in f32 y, out f32 z; int rows, int columns, int yRow, flag conjugate)",
+    "complex_unary(in f32 x, out f32 y; int function, int count, float shift, float epsilon)",
+    "complex_unary_backward(in f32 x, in f32 dy, out f32 dx; int function, int count, float shift, float epsilon)",
+    "vandermonde(in f32 w, in f32 a, out f32 y; int rows, int features, int states, int length, flag bilinear)",
+    "vandermonde_backward(in f32 w, in f32 a, in f32 dy, out f32 dw?, out f32 da?; int rows, int features, int states, int length, flag bilinear)",
+    "cauchy(in f32 v, in f32 a, out f32 y; int rows, int features, int states, int length, int nodes, flag cosine)",
+    "cauchy_backward(in f32 v, in f32 a, in f32 dy, out f32 dv?, out f32 da?; int rows, int features, int states, int length, int nodes, flag cosine)",
+    "lti_scan(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 kept?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int rule, int chunk)",
+    "lti_scan_backward(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in i32 sequenceStarts?, in f32 kept, in f32 dy?, in f32 dFinalState?, out f32 du?, out f32 dChange, out f32 dInput, out f32 dC, out f32 dD?, out f32 dLeft?, out f32 dRight?, out f32 dInitialState?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int dyPitch, int rule, int chunk)",
+    "lti_step(inout f32 state, in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, out f32 y; int batch, int features, int states, int channels, int rank, int uPitch)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -2414,6 +2724,16 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { grouped_product(GroupedProduct(w), pool); },
     [](const double* w, Pool& pool) { grouped_weights(GroupedWeights(w), pool); },
     [](const double* w, Pool& pool) { row_dots(RowDots(w), pool); },
+    [](const double* w, Pool& pool) { complex_multiply(ComplexMultiply(w), pool); },
+    [](const double* w, Pool& pool) { complex_unary(ComplexUnary(w), pool); },
+    [](const double* w, Pool& pool) { complex_unary_backward(ComplexUnaryBackward(w), pool); },
+    [](const double* w, Pool& pool) { vandermonde(Vandermonde(w), pool); },
+    [](const double* w, Pool& pool) { vandermonde_backward(VandermondeBackward(w), pool); },
+    [](const double* w, Pool& pool) { cauchy(Cauchy(w), pool); },
+    [](const double* w, Pool& pool) { cauchy_backward(CauchyBackward(w), pool); },
+    [](const double* w, Pool& pool) { lti_scan(LtiScan(w), pool); },
+    [](const double* w, Pool& pool) { lti_scan_backward(LtiScanBackward(w), pool); },
+    [](const double* w, Pool& pool) { lti_step(LtiStep(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -2450,6 +2770,16 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
