@@ -9,7 +9,7 @@ const compiledForLong = [
   /^block-step \/ \[B,D,E,K,R,N\] = \[(1,2056|2,776|3,32|9,40),/,
   /^block-step \/ Mamba-2, (?!.*\[4,72,3,64,1,128,4\], two blocks, in parts)/,
   /^norm-linear \/ x \[20,1536\]/,
-  /^fft \/ (?!convolution, B (1, L 5,|2, L 20,|1, L 300,)|real numbers to their spectrum, L (8|13)$|spectrum to real numbers, L (8|13)$|complex numbers, L (17|512))/,
+  /^fft \/ (?!convolution, B (1, L 5,|2, L 20,|1, L 300,)|real numbers to their spectrum, L (8|13)$|spectrum to real numbers, L (1|2|8|13)$|complex numbers, L (17|512))/,
   /^experts \/ (?!one token|n 24, E 5)/,
   /^routing \/ (?!n 24|n 50)/,
   /^gated-norm \/ (?!x \[(2,3,32|7,100)\])/,

@@ -11,6 +11,8 @@ interface AnyColumns {
   readonly buffers: readonly (string | GpuBinding)[];
   /** WGSL function `input_at(group: u32, point: u32, column: u32) -> vec2<f32>`. */
   readonly read: string;
+  /** Tells `read` from others of as many points. */
+  readonly form: number;
 }
 
 /** What a result is read by. */
@@ -20,14 +22,14 @@ interface Result {
   readonly buffers: readonly GpuBinding[];
 }
 
-function transformed({ groups, points, size, columns, buffers, read }: AnyColumns): { dispatches: GpuDispatch[]; scratch: NonNullable<GpuWork['scratch']>; result: Result } {
+function transformed({ groups, points, size, columns, buffers, read, form }: AnyColumns): { dispatches: GpuDispatch[]; scratch: NonNullable<GpuWork['scratch']>; result: Result } {
   const bits = Math.log2(size);
   const base = { buffer: 'z', groups, points: size, columns };
   const number = (place: string) => `z[(group * ${size}u + ${place}) * p.columns + column]`;
   const scratch = { z: { dtype: 'f32' as const, size: 2 * groups * size * columns } };
   if (points === size) {
     return {
-      dispatches: transforms({ ...base, variant: `read ${points}`, buffers, functions: read, load: 'input_at(group, point, column)' }, false),
+      dispatches: transforms({ ...base, variant: `read ${points} ${form}`, buffers, functions: read, load: 'input_at(group, point, column)' }, false),
       scratch,
       result: {
         functions: `${complexCode} fn result(group: u32, k: u32, column: u32) -> vec2<f32> { return ${number(reversed('k', bits))}; }`,
@@ -53,7 +55,7 @@ function transformed({ groups, points, size, columns, buffers, read }: AnyColumn
       ),
       ...transforms(
         {
-          ...{ ...base, variant: `read ${points}`, buffers: [...buffers, pairs('chirp')] },
+          ...{ ...base, variant: `read ${points} ${form}`, buffers: [...buffers, pairs('chirp')] },
           functions: `
             ${read}
             fn chirped(group: u32, point: u32, column: u32) -> vec2<f32> {
@@ -94,7 +96,7 @@ export const rfftGpu: GpuKernel<Tables | 'x' | 'spectrum', RealParameters | 'xPi
   const x = (t: string) => `x[p.x_at + column * p.xPitch + ${t}]`;
   const even = has('half');
   const { dispatches, scratch, result } = transformed({
-    ...{ groups: 1, points, size, columns: rows, buffers: ['x'] },
+    ...{ groups: 1, points, size, columns: rows, buffers: ['x'], form: Number(even) },
     read: `fn input_at(group: u32, point: u32, column: u32) -> vec2<f32> {
       return vec2<f32>(${even ? `${x('2u * point')}, ${x('2u * point + 1u')}` : `${x('point')}, 0.0`});
     }`,
@@ -104,7 +106,7 @@ export const rfftGpu: GpuKernel<Tables | 'x' | 'spectrum', RealParameters | 'xPi
     dispatches: [
       ...dispatches,
       perElement({
-        variant: `spectrum ${size} ${points}`,
+        variant: `spectrum ${size} ${points} ${Number(even)}`,
         count: rows * frequencies,
         buffers: [...result.buffers, ...(even ? [pairs('half')] : []), pairs('spectrum')],
         numbers: { frequencies, columns: rows },
@@ -132,7 +134,7 @@ export const irfftGpu: GpuKernel<Tables | 'spectrum' | 'y', RealParameters> = ({
   const even = has('half');
   const frequencies = Math.floor(length / 2) + 1;
   const { dispatches, scratch, result } = transformed({
-    ...{ groups: 1, points, size, columns: rows },
+    ...{ groups: 1, points, size, columns: rows, form: Number(even) },
     buffers: [pairs('spectrum'), ...(even ? [pairs('half')] : [])],
     // With real and imaginary parts swapped before and after, a transform is the inverse one.
     read: `
@@ -156,7 +158,7 @@ export const irfftGpu: GpuKernel<Tables | 'spectrum' | 'y', RealParameters> = ({
     dispatches: [
       ...dispatches,
       perElement({
-        variant: `real ${size} ${points}`,
+        variant: `real ${size} ${points} ${Number(even)}`,
         count: rows * length,
         buffers: [...result.buffers, 'y'],
         numbers: { columns: rows },
@@ -178,7 +180,7 @@ export const fftGpu: GpuKernel<
   const { batch, length, features, size, inverse } = parameters;
   const turned = (value: string) => (inverse ? `swapped(${value})` : value);
   const { dispatches, scratch, result } = transformed({
-    ...{ groups: batch, points: length, size, columns: features, buffers: ['real', 'imaginary'] },
+    ...{ groups: batch, points: length, size, columns: features, buffers: ['real', 'imaginary'], form: inverse },
     read: `fn input_at(group: u32, point: u32, column: u32) -> vec2<f32> {
       let row = group * p.length + point;
       return ${turned('vec2<f32>(real[p.real_at + row * p.realPitch + column], imaginary[p.imaginary_at + row * p.imaginaryPitch + column])')};
