@@ -38,7 +38,7 @@ class PlanningBackend extends PlanBackend {
   }
 
   override supports(kernel: Kernel): boolean {
-    return kernel.needs?.(this.#features) ?? true;
+    return kernel.needs(this.#features);
   }
 
   override launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
