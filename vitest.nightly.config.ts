@@ -6,7 +6,7 @@ export default defineConfig({
   ...config,
   test: {
     ...config.test,
-    include: ['test/nightly/**/*.nightly.ts', 'test/{browser,ops,webgpu}/**/*.test.ts', 'test/models/{conformance,golden}.test.ts', 'test/tasks/tasks.test.ts'],
+    include: ['test/nightly/**/*.nightly.ts', 'test/{browser,ops,webgpu}/**/*.test.ts', 'test/models/{conformance,golden,moe-mamba,vision-mamba}.test.ts', 'test/tasks/tasks.test.ts'],
     env: { ...config.test?.env, ELAPID_NIGHTLY: '1' },
     testTimeout: 1_200_000,
   },
