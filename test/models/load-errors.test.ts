@@ -101,7 +101,7 @@ describe.each(compiledKernels)('what is no Mamba model, on %s', (kernels) => {
     editConfig({ model_type: 'mamba3' });
     const error = await refusal();
     expect(error).toMatchObject({ file: config(), key: 'model_type' });
-    expect(error.message).toMatch(/is "mamba3"; expected "mamba", .*"falcon_mamba".* or "elapid-gru"/);
+    expect(error.message).toMatch(/is "mamba3"; expected "mamba", .*"falcon_mamba".* or "elapid-switch-transformer"/);
   });
 
   test('a config that is wrong is named even where the weights were given as a file', async () => {

@@ -40,7 +40,7 @@ test.each<[body: () => unknown, type: unknown, problem: Problem]>([
   [() => ops.exp(freed()), DisposedError, { operation: 'exp', argument: 'x', expected: 'a tensor that lives', got: 'a tensor [2] that was freed', hint: 'return it from its scope(), or keep() it' }],
   [() => toFloat32(new Uint8Array(4), 'I32'), DTypeError, { operation: 'toFloat32', argument: 'dtype', expected: 'F64, F32, F16 or BF16', got: 'I32', hint: 'toInt32 converts stored integers.' }],
   [() => new Sampler({ topP: 2 }), ArgumentError, { operation: 'Sampler', argument: 'topP', expected: 'a number in (0, 1]', got: '2' }],
-  [() => mambaConfig('3b' as '2.8b'), ArgumentError, { operation: 'mambaConfig', argument: 'the size', expected: 'one of 130m, 370m, 790m, 1.4b, 2.8b', got: "'3b'" }],
+  [() => mambaConfig('3b' as '2.8b'), ArgumentError, { operation: 'mambaConfig', argument: 'the size', expected: 'one of 130m, 370m, 790m, 1.4b, 2.8b, mambabyte-353m, mambabyte-972m, mambabyte-1.6b', got: "'3b'" }],
   [() => mambaConfig({ vocabularySize: 8, dModel: 8, layers: 0 }), ArgumentError, { operation: 'mambaConfig', argument: 'layers', expected: 'an integer from 1 to 4096', got: '0' }],
   [() => mambaConfig({ vocabularySize: 8, dModel: 8, layers: 1, endOfText: [8] }), ArgumentError, { operation: 'mambaConfig', argument: 'endOfText[0]', expected: 'an id in [0, V) = [0, 8)', got: '8' }],
   [() => new Mamba({ dModel: 1.5 }, backend()), ArgumentError, { operation: 'Mamba', argument: 'dModel', expected: 'an integer from 1 to 16777216', got: '1.5' }],
