@@ -1,7 +1,6 @@
 // Fourier transforms, and convolutions by them.
 import { fft, fftConv, scope, Tape } from 'elapid';
-import { openCpu } from '../lib/ours.mjs';
-import { milliseconds } from '../lib/row.mjs';
+import { calls } from '../lib/calls.mjs';
 import { values } from '../lib/tensors.mjs';
 
 /** @typedef {import('../lib/row.mjs').Row} Row */
@@ -29,26 +28,7 @@ function row({ name, what, unit, work, kernels, limit, alone = false, make }) {
     better: 'more',
     async prepare(context) {
       const threads = alone ? 1 : context.threads;
-      const backend = await openCpu({ threads, ...(kernels === undefined ? {} : { kernels }) });
-      const { call, before, dispose } = make(backend);
-      const time = async (/** @type {number} */ repeats) => {
-        const prepared = Array.from({ length: repeats }, () => before?.());
-        await backend.synchronize();
-        return milliseconds(async () => {
-          for (const one of prepared) scope(() => void call(/** @type {T} */ (one)));
-          await backend.synchronize();
-        });
-      };
-      await time(1);
-      const repeats = Math.max(1, Math.min(before ? 8 : 4000, Math.round(60 / (await time(1)))));
-      return {
-        ours: async () => (work * repeats) / (await time(repeats)) / 1e6,
-        limit: limit(threads),
-        async close() {
-          dispose();
-          await backend.close();
-        },
-      };
+      return { ...(await calls({ threads, ...(kernels === undefined ? {} : { kernels }) }, work, make)), limit: limit(threads) };
     },
   };
 }

@@ -14,9 +14,8 @@ import {
   tensor,
   valueAndGradients,
 } from 'elapid';
+import { calls } from '../lib/calls.mjs';
 import { config } from '../lib/model.mjs';
-import { openCpu } from '../lib/ours.mjs';
-import { milliseconds } from '../lib/row.mjs';
 import { ids, values } from '../lib/tensors.mjs';
 import { scanInputs } from './single.mjs';
 
@@ -66,28 +65,8 @@ function operationRow({ name, what, unit, work, footprint = work, make }) {
     unit,
     better: 'more',
     async prepare({ threads }) {
-      const backend = await openCpu({ threads });
-      const { call, before, dispose } = make(backend);
-      const time = async (/** @type {number} */ repeats) => {
-        const prepared = Array.from({ length: repeats }, () => before?.());
-        await backend.synchronize();
-        return milliseconds(async () => {
-          for (const one of prepared) scope(() => void call(/** @type {T} */ (one)));
-          await backend.synchronize();
-        });
-      };
-      await time(1);
-      // About 40 ms a run.
-      const repeats = Math.max(1, Math.min(before ? 8 : 2000, Math.round(40 / (await time(1)))));
       const { probe, basis } = /** @type {NonNullable<typeof limits[string]>} */ (limits[unit])(threads, footprint);
-      return {
-        ours: async () => (work * repeats) / (await time(repeats)) / 1e6,
-        limit: { probes: [probe], value: (rate) => rate, basis },
-        async close() {
-          dispose();
-          await backend.close();
-        },
-      };
+      return { ...(await calls({ threads }, work, make)), limit: { probes: [probe], value: (rate) => rate, basis } };
     },
   };
 }

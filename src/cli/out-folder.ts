@@ -7,6 +7,8 @@ import { trainingCheckpointName } from '../train/training-checkpoint.js';
 import { ArgumentError } from '../util/errors.js';
 import { finishReplacing, replaceWith, replacementName } from './folder-replacement.js';
 import { lockFolder } from './folder-lock.js';
+import { exitCodes, interruption } from './options.js';
+import { workOnWithoutReaders } from './streams.js';
 
 /** How a command means to use a folder. */
 export interface OutFolderUse {
@@ -60,6 +62,24 @@ export async function withOutFolder<T>(use: OutFolderUse, body: (out: OutFolder)
   } finally {
     await platform.removeFolder(platform.joinPath(folder, replacementName)).catch(() => undefined);
     lock.release();
+  }
+}
+
+/**
+ * Runs a command that makes the whole of a folder: an interruption leaves the folder as it was, and is said with its exit code.
+ * @param body is given the signal of the interruption
+ */
+export async function makingFolder(folder: string, body: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  workOnWithoutReaders();
+  const { signal, stop } = interruption();
+  try {
+    await body(signal);
+  } catch (error) {
+    if (error !== signal.reason) throw error;
+    process.stderr.write(`interrupted: nothing was written to ${folder}\n`);
+    process.exitCode = exitCodes.interrupted;
+  } finally {
+    stop();
   }
 }
 

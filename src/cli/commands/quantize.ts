@@ -6,9 +6,8 @@ import { expectFiniteWeights } from '../../nn/finite.js';
 import { packedDTypes, type PackedDType } from '../../tensor/index.js';
 import { byteSize } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, interruption, overwriteOption, printWarning, verifyOption, withBackend, withBackendOptions, type ComputeOptions } from '../options.js';
-import { withOutFolder } from '../out-folder.js';
-import { workOnWithoutReaders } from '../streams.js';
+import { overwriteOption, printWarning, verifyOption, withBackend, withBackendOptions, type ComputeOptions } from '../options.js';
+import { makingFolder, withOutFolder } from '../out-folder.js';
 import { copyCompanions } from '../tokenizer-files.js';
 
 interface Options extends ComputeOptions {
@@ -40,9 +39,7 @@ export function addQuantize(program: Command): void {
 
 async function run(model: string, options: Options): Promise<void> {
   const { dtype, out: folder, overwrite = false } = options;
-  workOnWithoutReaders();
-  const { signal, stop } = interruption();
-  try {
+  await makingFolder(folder, async (signal) => {
     const source = await modelFolder(model);
     const before = await weightBytes(source);
     await withOutFolder({ operation: 'quantize', folder, overwrite, aside: true }, async (out) => {
@@ -65,13 +62,7 @@ async function run(model: string, options: Options): Promise<void> {
     process.stdout.write(
       `before  ${byteSize(before).padStart(8)}  ${model}\nafter   ${byteSize(after).padStart(8)}  ${folder}  (${((100 * after) / before).toFixed(1)} %)\n`,
     );
-  } catch (error) {
-    if (error !== signal.reason) throw error;
-    process.stderr.write(`interrupted: nothing was written to ${folder}\n`);
-    process.exitCode = exitCodes.interrupted;
-  } finally {
-    stop();
-  }
+  });
 }
 
 /** Bytes of a checkpoint's tensors. */

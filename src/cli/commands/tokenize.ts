@@ -2,10 +2,9 @@ import type { Command } from 'commander';
 import { writeTokenShards } from '../../data/index.js';
 import { ByteTokenizer, loadTokenizer } from '../../tokenizer/index.js';
 import { counted, grouped } from '../format.js';
-import { exitCodes, interruption, overwriteOption } from '../options.js';
-import { withOutFolder } from '../out-folder.js';
+import { overwriteOption } from '../options.js';
+import { makingFolder, withOutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
-import { workOnWithoutReaders } from '../streams.js';
 import { copyTokenizer } from '../tokenizer-files.js';
 import { expandTexts } from '../text-paths.js';
 import { checkDocumentOptions, documentOptions, openTexts, textsArgument, type DocumentOptions } from '../training-data.js';
@@ -37,33 +36,27 @@ async function run(paths: readonly string[], options: Options, command: Command)
   await checkDocumentOptions(command, paths);
   const files = await expandTexts('tokenize', paths);
   const { out: folder, overwrite = false, tokenizer: from } = options;
-  workOnWithoutReaders();
-  const { signal, stop } = interruption();
   const progress = new ProgressLine();
-  try {
-    const use = { operation: 'tokenize', folder, overwrite, aside: true, reads: [...paths, ...files], tokenizer: from ?? null };
-    await withOutFolder(use, async (out) => {
-      const tokenizer = from === undefined ? new ByteTokenizer() : await loadTokenizer(from);
-      const source = await openTexts(files, options, tokenizer);
-      if (from !== undefined) await copyTokenizer(from, out.working);
-      const { documents, tokens, shards } = await writeTokenShards(source, out.working, {
-        vocabularySize: tokenizer.vocabularySize,
-        signal,
-        onDocument({ documents, tokens }) {
-          if (documents % 256 === 0) progress.show(`${grouped(documents)} of ${grouped(source.count)} documents  ${grouped(tokens)} tokens`);
-        },
+  await makingFolder(folder, async (signal) => {
+    try {
+      const use = { operation: 'tokenize', folder, overwrite, aside: true, reads: [...paths, ...files], tokenizer: from ?? null };
+      await withOutFolder(use, async (out) => {
+        const tokenizer = from === undefined ? new ByteTokenizer() : await loadTokenizer(from);
+        const source = await openTexts(files, options, tokenizer);
+        if (from !== undefined) await copyTokenizer(from, out.working);
+        const { documents, tokens, shards } = await writeTokenShards(source, out.working, {
+          vocabularySize: tokenizer.vocabularySize,
+          signal,
+          onDocument({ documents, tokens }) {
+            if (documents % 256 === 0) progress.show(`${grouped(documents)} of ${grouped(source.count)} documents  ${grouped(tokens)} tokens`);
+          },
+        });
+        await out.settle();
+        progress.clear();
+        process.stderr.write(`${counted(documents, 'document')} of ${counted(tokens, 'token')} in ${counted(shards, 'shard')}, in ${folder}\n`);
       });
-      await out.settle();
+    } finally {
       progress.clear();
-      process.stderr.write(`${counted(documents, 'document')} of ${counted(tokens, 'token')} in ${counted(shards, 'shard')}, in ${folder}\n`);
-    });
-  } catch (error) {
-    if (error !== signal.reason) throw error;
-    progress.clear();
-    process.stderr.write(`interrupted: nothing was written to ${folder}\n`);
-    process.exitCode = exitCodes.interrupted;
-  } finally {
-    progress.clear();
-    stop();
-  }
+    }
+  });
 }

@@ -4,10 +4,9 @@ import { documentTexts } from '../../data/text-documents.js';
 import { BytePairTrainer, HuggingFaceTokenizer } from '../../tokenizer/index.js';
 import { largestVocabulary } from '../../tokenizer/byte-pair-trainer.js';
 import { byteSize, counted, duration, grouped } from '../format.js';
-import { exitCodes, integer, interruption, overwriteOption } from '../options.js';
-import { withOutFolder } from '../out-folder.js';
+import { integer, overwriteOption } from '../options.js';
+import { makingFolder, withOutFolder } from '../out-folder.js';
 import { ProgressLine } from '../progress.js';
-import { workOnWithoutReaders } from '../streams.js';
 import { expandTexts } from '../text-paths.js';
 import { checkDocumentOptions, documentOptions, textsArgument, type DocumentOptions } from '../training-data.js';
 
@@ -40,43 +39,37 @@ async function run(paths: readonly string[], options: Options, command: Command)
   const files = await expandTexts(operation, paths);
   await checkDocumentOptions(command, paths);
   const { out: folder, overwrite = false, vocabulary, documentSeparator: separator, textField } = options;
-  workOnWithoutReaders();
-  const { signal, stop } = interruption();
   const progress = new ProgressLine();
   const started = performance.now();
-  try {
-    await withOutFolder({ operation, folder, overwrite, aside: true, reads: [...paths, ...files] }, async (out) => {
-      const trainer = new BytePairTrainer();
-      let characters = 0;
-      for await (const document of documentTexts(files, { ...(separator === undefined ? {} : { separator }), ...(textField === undefined ? {} : { textField }) })) {
-        for await (const piece of document) {
-          signal.throwIfAborted();
-          if (characters > 0) progress.show(`${grouped(characters)} characters read  ${counted(trainer.words, 'different word')}`);
-          trainer.add(piece);
-          characters += piece.length;
+  await makingFolder(folder, async (signal) => {
+    try {
+      await withOutFolder({ operation, folder, overwrite, aside: true, reads: [...paths, ...files] }, async (out) => {
+        const trainer = new BytePairTrainer();
+        let characters = 0;
+        for await (const document of documentTexts(files, { ...(separator === undefined ? {} : { separator }), ...(textField === undefined ? {} : { textField }) })) {
+          for await (const piece of document) {
+            signal.throwIfAborted();
+            if (characters > 0) progress.show(`${grouped(characters)} characters read  ${counted(trainer.words, 'different word')}`);
+            trainer.add(piece);
+            characters += piece.length;
+          }
+          trainer.endText();
         }
-        trainer.endText();
-      }
-      const onProgress = (ids: number) => {
-        progress.show(`${grouped(ids)} of ${grouped(vocabulary)} ids`);
-      };
-      const definition = await trainer.train({ vocabularySize: vocabulary, onProgress, signal });
-      const content = new TextEncoder().encode(`${JSON.stringify(definition, null, 1)}\n`);
-      await platform.writeFileAtomically(platform.joinPath(out.working, 'tokenizer.json'), [content]);
-      await out.settle();
+        const onProgress = (ids: number) => {
+          progress.show(`${grouped(ids)} of ${grouped(vocabulary)} ids`);
+        };
+        const definition = await trainer.train({ vocabularySize: vocabulary, onProgress, signal });
+        const content = new TextEncoder().encode(`${JSON.stringify(definition, null, 1)}\n`);
+        await platform.writeFileAtomically(platform.joinPath(out.working, 'tokenizer.json'), [content]);
+        await out.settle();
+        progress.clear();
+        const ids = new HuggingFaceTokenizer(definition).vocabularySize;
+        const fewer = ids < vocabulary ? ` (not ${grouped(vocabulary)}: no pair occurs twice any more)` : '';
+        const seconds = (performance.now() - started) / 1000;
+        process.stderr.write(`${counted(ids, 'id')}${fewer} from ${counted(trainer.words, 'different word')} in ${duration(seconds)}: tokenizer.json (${byteSize(content.length)}) in ${folder}\n`);
+      });
+    } finally {
       progress.clear();
-      const ids = new HuggingFaceTokenizer(definition).vocabularySize;
-      const fewer = ids < vocabulary ? ` (not ${grouped(vocabulary)}: no pair occurs twice any more)` : '';
-      const seconds = (performance.now() - started) / 1000;
-      process.stderr.write(`${counted(ids, 'id')}${fewer} from ${counted(trainer.words, 'different word')} in ${duration(seconds)}: tokenizer.json (${byteSize(content.length)}) in ${folder}\n`);
-    });
-  } catch (error) {
-    if (error !== signal.reason) throw error;
-    progress.clear();
-    process.stderr.write(`interrupted: nothing was written to ${folder}\n`);
-    process.exitCode = exitCodes.interrupted;
-  } finally {
-    progress.clear();
-    stop();
-  }
+    }
+  });
 }
