@@ -40,9 +40,9 @@ function emulated(code: string): string {
   }
   fn half_of(array: u32, at: u32, i: u32) -> f32 { return unpack2x16float(word_of(array, at, i / 2u))[i % 2u]; }
   // right: array, whether columns lie one after the other, where, and from one to the next.
-  fn multiply_matrices(left: mat4x4<f32>, right: vec4<u32>, sums: mat4x4<f32>) -> mat4x4<f32> {
+  fn multiply_matrices(left: mat4x4<f32>, right: vec4<u32>, own_row: mat4x4<f32>) -> mat4x4<f32> {
     var a = left;
-    var c = sums;
+    var c = own_row;
     let steps = select(vec2<u32>(8u * right.w, 1u), vec2<u32>(1u, 8u * right.w), right.y == 1u);
     for (var i = 0u; i < 64u; i++) {
       let at = i / 4u * steps.x + 4u * (i % 4u) * steps.y;
@@ -81,9 +81,15 @@ const loads = (array: string, id: number): string => `
   fn load_right_row_major_${array}(thread: u32, at: u32, pitch: u32) -> vec4<u32> { return vec4<u32>(${id}u, 0u, at, pitch); }
   fn load_right_col_major_${array}(thread: u32, at: u32, pitch: u32) -> vec4<u32> { return vec4<u32>(${id}u, 1u, at, pitch); }`;
 
-/** Each invocation stores the row that it has, twice as many invocations as rows the same one. */
-const store = (array: string, code: string): string => `
-  fn store_${array}(thread: u32, at: u32, sums: mat4x4<f32>, pitch: u32) {
-    var c = sums;
-    for (var i = 0u; i < 4u; i++) { ${array}[at + thread % 16u * pitch + i] = ${new RegExp(`\\b${array}: array<vec4<u32>`).test(code) ? 'bitcast<vec4<u32>>(c[i])' : 'c[i]'}; }
+/** Each invocation stores the row that it has, twice as many invocations as rows the same one: as floats, or as vectors of floats or words. */
+function store(array: string, code: string): string {
+  const of = (type: string) => new RegExp(`\\b${array}: array<${type}`).test(code);
+  const statement = of('f32')
+    ? `for (var i = 0u; i < 16u; i++) { ${array}[at + thread % 16u * pitch + i] = c[i / 4u][i % 4u]; }`
+    : `for (var i = 0u; i < 4u; i++) { ${array}[at + thread % 16u * pitch + i] = ${of('vec4<u32>') ? 'bitcast<vec4<u32>>(c[i])' : 'c[i]'}; }`;
+  return `
+  fn store_${array}(thread: u32, at: u32, own_row: mat4x4<f32>, pitch: u32) {
+    var c = own_row;
+    ${statement}
   }`;
+}
