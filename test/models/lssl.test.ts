@@ -236,6 +236,22 @@ describe.each(runs)('on $on', ({ kind, options, limit, within }) => {
   });
 });
 
+describe('where products are rounded to bfloat16', () => {
+  const [rounding, exact] = [useBackend('reference', { precision: 'bf16' }), useBackend('reference')];
+
+  // Products of few rows never are: these have more.
+  test.each(lsslMeasures)('%s: a kernel is not', async (measure) => {
+    const kernels: Float64Array[] = [];
+    for (const backend of [rounding(), exact()]) {
+      const store = new ParameterStore(initialParameters(backend, 3));
+      const layer = new Lssl(store, lsslConfig({ dModel: 2, dState: 12, measure }));
+      kernels.push(await read(() => layer.kernel(40)));
+      for (const { tensor: one } of store.all) one.dispose();
+    }
+    expect(kernels[0]).toEqual(kernels[1]);
+  });
+});
+
 test.each([
   [{ dModel: 0 }, /lsslConfig: dModel is 0; expected an integer from 1 to/],
   [{ dModel: 2, dState: 257 }, /dState is 257; expected an integer from 1 to 256/],
