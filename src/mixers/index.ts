@@ -1,4 +1,6 @@
 export { GruMixer } from './gru/mixer.js';
+export { lsslConfig, type LsslConfig, type LsslMeasure, type LsslOptions } from './lssl/config.js';
+export { Lssl, type LsslPass } from './lssl/mixer.js';
 export { BidirectionalMamba, type BidirectionalMambaConfig } from './mamba/bidirectional.js';
 export { mambaMixerConfig, type MambaInitialisation, type MambaMixerConfig, type MambaMixerOptions } from './mamba/config.js';
 export { Mamba, type MambaOptions } from './mamba/layer.js';

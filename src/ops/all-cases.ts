@@ -24,6 +24,7 @@ import { cases as routing } from './routing/cases.js';
 import { cases as sampling } from './sampling/cases.js';
 import { cases as selectiveScan } from './selective-scan/cases.js';
 import { cases as softmax } from './softmax/cases.js';
+import { cases as solve } from './solve/cases.js';
 import { cases as ssd } from './ssd/cases.js';
 import { cases as unfold } from './unfold/cases.js';
 import { cases as vandermonde } from './vandermonde/cases.js';
@@ -55,6 +56,7 @@ export const operationCases: Readonly<Record<string, readonly OperationCase[]>> 
   sampling,
   'selective-scan': selectiveScan,
   softmax,
+  solve,
   ssd,
   unfold,
   vandermonde,

@@ -56,6 +56,7 @@ export type { Discretization, ScanOptions } from './selective-scan/arguments.js'
 export { selectiveScanStep } from './selective-scan/selective-scan-step.js';
 export { selectiveScan, type SelectiveScanOptions, type SelectiveScanResult } from './selective-scan/selective-scan.js';
 export { logSoftmax, softmax } from './softmax/softmax.js';
+export { solve } from './solve/solve.js';
 export type { SsdStepOptions } from './ssd/arguments.js';
 export { ssd, type SsdOptions, type SsdResult } from './ssd/ssd.js';
 export { ssdStep } from './ssd/ssd-step.js';

@@ -26,6 +26,7 @@ import * as routing from './routing/kernels.js';
 import * as sampling from './sampling/kernels.js';
 import * as selectiveScan from './selective-scan/kernels.js';
 import * as softmax from './softmax/kernels.js';
+import * as solve from './solve/kernels.js';
 import * as ssd from './ssd/kernels.js';
 import * as unfold from './unfold/kernels.js';
 import * as vandermonde from './vandermonde/kernels.js';
@@ -59,6 +60,7 @@ export const kernels: readonly Kernel[] = [
   vandermonde,
   cauchy,
   ltiScan,
+  solve,
   normLinear,
   blockStep,
   ssdBlockStep,

@@ -52,6 +52,7 @@ const calls: Readonly<Record<string, Call>> = {
   accumulateInto: call({ x: [[2, 3]], y: [[2, 3]] }, (t) => { accumulateInto(t['x'] as Tensor, t['y'] as Tensor); }),
   globalNorm: call(x, ({ x }) => ops.globalNorm(x as Tensor)),
   matmul: call({ a: [[2, 3]], b: [[3, 4]] }, (t) => ops.matmul(t['a'] as Tensor, t['b'] as Tensor)),
+  solve: call({ matrix: [[2, 3, 3]], right: [[2, 3, 4]] }, (t) => ops.solve(t['matrix'] as Tensor, t['right'] as Tensor)),
   linear: call({ x: [[2, 3]], weight: [[4, 3]], 'bias?': [[4]] }, (t) => ops.linear(t['x'] as Tensor, t['weight'] as Tensor, t['bias?'])),
   routeTokens: call({ x: [[2, 3]], gate: [[3, 4]] }, (t) => ops.routeTokens(t['x'] as Tensor, t['gate'] as Tensor, { capacityFactor: 1, losses: { balance: 1, z: 1 } })),
   packWeight: call({ weight: [[4, 3]] }, (t) => ops.packWeight(t['weight'] as Tensor, 'int8')),

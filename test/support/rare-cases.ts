@@ -12,6 +12,7 @@ const compiledForLong = [
   /^fft \/ (?!convolution, B 1, L 5,|real numbers to their spectrum, L (8|13)$|spectrum to real numbers, L (1|2|8|13)$|complex numbers, L 17)/,
   /^experts \/ (?!n 24, E 5)/,
   /^routing \/ (?!n 24|n 50)/,
+  /^solve \/ (?!.*\[3,12,17\]|one system)/,
   /^gated-norm \/ (?!x \[(2,3,32|7,100)\])/,
   /^cross-entropy \/ linear, (V (?!97, D 5\b)|no bias|length 65)/,
   /^matmul \/ (linear, (300|3|33|64|7|1000|15|17|264|75|512|16) rows|linear, (1 rows, 300|130 rows, 64)|matmul, (a batch of some size|a batch in vectors|one right factor))/,

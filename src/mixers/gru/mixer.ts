@@ -1,5 +1,6 @@
 import { fanIn, Linear, type Memory, type Mixer, type Normed, type ParameterStore, type Pass, type Slot, type StepPass } from '../../nn/index.js';
-import { add, causalConv1d, concatenate, full, gated, multiply, reshape, split, subtract, tanh, zeros } from '../../ops/index.js';
+import { continuations } from '../../ops/causal-conv1d/continuations.js';
+import { add, concatenate, gated, multiply, reshape, split, subtract, tanh, zeros } from '../../ops/index.js';
 import { copyInto } from '../../ops/view/view.js';
 import { scope, type FloatDType, type Tensor } from '../../tensor/index.js';
 
@@ -68,19 +69,4 @@ export class GruMixer implements Mixer {
       return add(n, gated(z, subtract(h, n), 'sigmoid'));
     });
   }
-}
-
-/**
- * 1 where the document of the position before goes on, 0 where one starts: a convolution of ones that adds up nothing but the position
- * before has nothing to add there.
- * @param starts [B,L] i32 @returns [B,L,1]
- */
-function continuations(starts: Tensor): Tensor {
-  return scope(() => {
-    const [batch = 0, length = 0] = starts.shape;
-    const { backend } = starts;
-    const [ones, first] = [full(backend, [batch, length, 1], 1), full(backend, [batch, 1, 1], 1)];
-    const before = concatenate([full(backend, [1, 1], 1), zeros(backend, [1, 1])]);
-    return causalConv1d(ones, before, { initialState: first, sequenceStarts: starts, activation: 'none' }).y;
-  });
 }

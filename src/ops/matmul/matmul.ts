@@ -10,7 +10,12 @@ import { gemmInto } from './gemm.js';
  * @returns [..., M, N] of a's dtype
  * @throws ShapeError when the shapes do not fit
  */
-export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
+export const matmul = (a: Tensor, b: Tensor): Tensor<FloatDType> => product(a, b, false);
+
+/** The same with factors that are not rounded, whatever precision the backend was opened with: for powers, whose errors grow. */
+export const exactMatmul = (a: Tensor, b: Tensor): Tensor<FloatDType> => product(a, b, true);
+
+function product(a: Tensor, b: Tensor, exact: boolean): Tensor<FloatDType> {
   return operation('matmul', { a: [a, 'float'], b: [b, 'float'] }, () => {
     const outer = a.shape.slice(0, -2);
     const [rows, depth] = a.shape.slice(-2);
@@ -24,7 +29,7 @@ export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
     // With one b for all, the leading axes of a are rows like any others.
     const batch = one ? 1 : sizeOf(outer);
     const c = empty(a.backend, [...outer, rows, columns], a.dtype as FloatDType);
-    gemmInto(a, b, c, { batch });
+    gemmInto(a, b, c, { batch, exact });
     record({
       operation: 'matmul',
       inputs: [a, b],
@@ -32,8 +37,8 @@ export function matmul(a: Tensor, b: Tensor): Tensor<FloatDType> {
       saved: { a, b },
       backward({ cotangents: [dc], saved, needed }) {
         const [da, db] = [saved.a, saved.b].map((like, i) => (dc && needed[i] ? empty(dc.backend, like.shape, like.dtype) : null));
-        if (dc && da) gemmInto(dc, saved.b, da, { transposeB: true, batch });
-        if (dc && db) gemmInto(saved.a, dc, db, { transposeA: true, batch });
+        if (dc && da) gemmInto(dc, saved.b, da, { transposeB: true, batch, exact });
+        if (dc && db) gemmInto(saved.a, dc, db, { transposeA: true, batch, exact });
         return [da ?? null, db ?? null];
       },
     });

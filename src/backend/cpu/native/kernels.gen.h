@@ -2544,7 +2544,26 @@ struct LtiStep {
 };
 void lti_step(const LtiStep& a, Pool& pool);
 
-constexpr int kKernelCount = 92;
+struct Solve {
+  const float* matrix;
+  const float* right;
+  float* y;
+  i64 count;
+  i64 size;
+  i64 columns;
+  bool transposed;
+  explicit Solve(const double* w)
+      : matrix(reinterpret_cast<const float*>(uintptr_t(w[0]))),
+        right(reinterpret_cast<const float*>(uintptr_t(w[1]))),
+        y(reinterpret_cast<float*>(uintptr_t(w[2]))),
+        count(i64(w[3])),
+        size(i64(w[4])),
+        columns(i64(w[5])),
+        transposed(w[6] != 0) {}
+};
+void solve(const Solve& a, Pool& pool);
+
+constexpr int kKernelCount = 93;
 
 inline const char* const kSignatures[] = {
     "copy_rows(in f32 source, out f32 destination; int rows, int columns, int sourcePitch, int destinationPitch, flag sourceHalf, flag destinationHalf)",
@@ -2639,6 +2658,7 @@ inline const char* const kSignatures[] = {
     "lti_scan(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in f32 initialState?, in i32 sequenceStarts?, out f32 y, out f32 finalState, out f32 kept?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int rule, int chunk)",
     "lti_scan_backward(in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, in f32 steps?, in i32 sequenceStarts?, in f32 kept, in f32 dy?, in f32 dFinalState?, out f32 du?, out f32 dChange, out f32 dInput, out f32 dC, out f32 dD?, out f32 dLeft?, out f32 dRight?, out f32 dInitialState?; int batch, int length, int features, int states, int channels, int rank, int uPitch, int dyPitch, int rule, int chunk)",
     "lti_step(inout f32 state, in f32 u, in f32 change, in f32 input, in f32 C, in f32 D?, in f32 left?, in f32 right?, out f32 y; int batch, int features, int states, int channels, int rank, int uPitch)",
+    "solve(in f32 matrix, in f32 right, out f32 y; int count, int size, int columns, flag transposed)",
 };
 
 inline const KernelFunction kFunctions[] = {
@@ -2734,6 +2754,7 @@ inline const KernelFunction kFunctions[] = {
     [](const double* w, Pool& pool) { lti_scan(LtiScan(w), pool); },
     [](const double* w, Pool& pool) { lti_scan_backward(LtiScanBackward(w), pool); },
     [](const double* w, Pool& pool) { lti_step(LtiStep(w), pool); },
+    [](const double* w, Pool& pool) { solve(Solve(w), pool); },
 };
 
 inline const StreamFunction kStreamFunctions[] = {
@@ -2770,6 +2791,7 @@ inline const StreamFunction kStreamFunctions[] = {
       const LinearInt8 a(w);
       return Stream{a.weight, linear_int8_streamed(a, threads)};
     },
+    nullptr,
     nullptr,
     nullptr,
     nullptr,
