@@ -16,7 +16,10 @@ const kinds: readonly (readonly [what: string, features: GpuFeatures])[] = [
   ['subgroups of 4', { ...large, matrices: false, f16: false, subgroups: { smallest: 4, largest: 4 }, workgroupBytes: 16384, workgroupSize: 256 }],
 ];
 
-/** Plans launches as a GPU with these features would, and runs none. */
+/**
+ * Plans launches as a GPU with these features would, and runs none. A launch is also planned without each of its optional buffers and with each of its
+ * flags the other way: what no case has side by side, a program may. Where that is no launch there is, its plan may fail.
+ */
 class PlanningBackend extends PlanBackend {
   readonly collisions = new Set<string>();
   readonly #features: GpuFeatures;
@@ -43,6 +46,19 @@ class PlanningBackend extends PlanBackend {
 
   override launch(kernel: Kernel, views: readonly (BufferView | null)[], parameters: readonly number[]): void {
     this.#plans.get(kernel, views, parameters);
+    const [buffers, kinds] = [Object.values(kernel.buffers), Object.values(kernel.parameters)];
+    const without = views.flatMap((view, i) => (view !== null && buffers[i]?.optional === true ? [views.with(i, null)] : []));
+    const turned = parameters.flatMap((value, i) => (kinds[i] === 'flag' ? [parameters.with(i, 1 - value)] : []));
+    for (const others of without) this.#tryPlan(kernel, others, parameters);
+    for (const others of turned) this.#tryPlan(kernel, views, others);
+  }
+
+  #tryPlan(...launch: Parameters<PlanningBackend['launch']>): void {
+    try {
+      this.#plans.get(...launch);
+    } catch {
+      // No launch of an operation is like that.
+    }
   }
 }
 

@@ -147,7 +147,7 @@ const place = (team: number, perGroup: number): string => `
 const systemBuffers = { change: 'change', input: 'input', C: 'C', left: 'left', right: 'right', D: 'D' } as const;
 
 const shapeOf = ({ channels, rank }: { channels: number; rank: number }, rule: number, skip: boolean): Shape => ({ channels, rank, rule, skip });
-const variantOf = (name: string, { channels, rank, rule }: Shape, team: number): string => `${name} ${channels} ${rank} ${rule} ${team}`;
+const variantOf = (name: string, { channels, rank, rule, skip }: Shape, team: number): string => `${name} ${channels} ${rank} ${rule} ${Number(skip)} ${team}`;
 
 export const ltiScanGpu: GpuKernel<
   'u' | 'change' | 'input' | 'C' | 'D' | 'left' | 'right' | 'steps' | 'initialState' | 'sequenceStarts' | 'y' | 'finalState' | 'kept',
@@ -276,7 +276,7 @@ export const ltiScanBackwardGpu: GpuKernel<
           ]
         : []),
       {
-        variant: variantOf('lti scan backward', shape, team),
+        variant: `${variantOf('lti scan backward', shape, team)} ${Number(has('dD'))}`,
         buffers: [
           complexBuffer('system', 'read'),
           ...bindings(launch, ['u', 'steps', 'sequenceStarts', 'kept', 'dy', 'du']),

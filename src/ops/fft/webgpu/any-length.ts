@@ -132,14 +132,13 @@ export const rfftGpu: GpuKernel<Tables | 'x' | 'spectrum', RealParameters | 'xPi
 export const irfftGpu: GpuKernel<Tables | 'spectrum' | 'y', RealParameters> = ({ parameters, has }) => {
   const { rows, length, points, size } = parameters;
   const even = has('half');
-  const frequencies = Math.floor(length / 2) + 1;
   const { dispatches, scratch, result } = transformed({
     ...{ groups: 1, points, size, columns: rows, form: Number(even) },
     buffers: [pairs('spectrum'), ...(even ? [pairs('half')] : [])],
     // With real and imaginary parts swapped before and after, a transform is the inverse one.
     read: `
       fn weighted(k: u32, column: u32) -> vec2<f32> {
-        let value = spectrum[p.spectrum_at / 2u + column * ${frequencies}u + k];
+        let value = spectrum[p.spectrum_at / 2u + column * (p.length / 2u + 1u) + k];
         if (k == 0u || 2u * k == p.length) { return vec2<f32>(p.ends * value.x, 0.0); }
         return 0.5 * p.interior * value;
       }
@@ -187,7 +186,8 @@ export const fftGpu: GpuKernel<
     }`,
   });
   return {
-    dispatches: dispatches.map((dispatch) => ({ ...dispatch, variant: `${dispatch.variant} ${inverse}` })).concat(
+    dispatches: [
+      ...dispatches,
       perElement({
         variant: `complex ${size} ${length} ${inverse}`,
         count: batch * length * features,
@@ -201,7 +201,7 @@ export const fftGpu: GpuKernel<
           realOut[p.realOut_at + i] = value.x;
           imaginaryOut[p.imaginaryOut_at + i] = value.y;`,
       }),
-    ),
+    ],
     scratch,
   };
 };
