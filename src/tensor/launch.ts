@@ -28,9 +28,10 @@ export function launch<B extends BufferSpecs, P extends ParameterSpecs>(
       continue;
     }
     const { access, dtype, half, stored } = kernel.buffers[name] as BufferSpecs[string];
-    if (tensor.dtype !== dtype && !(tensor.dtype === 'f16' && half && (stored || tensor.backend.kind !== 'cpu'))) {
-      const expected = half && (stored || tensor.backend.kind !== 'cpu') ? `${dtype} or f16` : dtype;
-      throw new DTypeError({ operation: kernel.name, argument: name, expected, got: tensor.dtype });
+    if (tensor.dtype !== dtype) {
+      const mayBeHalf = half && (stored || tensor.backend.kind !== 'cpu');
+      const expected = mayBeHalf ? `${dtype} or f16` : dtype;
+      if (!(mayBeHalf && tensor.dtype === 'f16')) throw new DTypeError({ operation: kernel.name, argument: name, expected, got: tensor.dtype });
     }
     backend ??= tensor.backend;
     if (tensor.backend !== backend) {

@@ -80,7 +80,7 @@ async function run(model: string, text: string, options: Options, command: Comma
           },
         }));
         progress.clear();
-        // A text without blanks is one word, of which this says nothing.
+        // A text without blanks is one long word: the figure may be infinite.
         const aWord = wordPerplexity(evaluation, words);
         const result = {
           loss: evaluation.loss,
@@ -117,7 +117,7 @@ async function run(model: string, text: string, options: Options, command: Comma
   }
 }
 
-/** How the tokens of `files` are predicted, and the bytes and words of those: the first of a sequence is given, and does not count. */
+/** Predicts the tokens of `files`, and counts the bytes and words of these. The first token of a sequence is given, and does not count. */
 type Measure = (
   model: LanguageModel,
   tokenizer: Tokenizer,

@@ -1,15 +1,6 @@
 import { normal, type OperationCase } from '../cases.js';
-import { decays } from '../vandermonde/cases.js';
+import { decays, settings } from '../vandermonde/cases.js';
 import { cauchy } from './cauchy.js';
-
-/** [rows, H, N, L]: even lengths, which have a node at a right angle, odd ones, and 1. */
-const settings: readonly (readonly [rows: number, features: number, states: number, length: number])[] = [
-  [1, 1, 1, 1],
-  [2, 3, 5, 2],
-  [1, 4, 8, 33],
-  [3, 2, 33, 64],
-  [2, 5, 4, 131],
-];
 
 export const cases: readonly OperationCase[] = settings.flatMap(([rows, features, states, length]) =>
   (['phase', 'cosine'] as const).map((factor): OperationCase => ({

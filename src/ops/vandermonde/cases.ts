@@ -9,8 +9,8 @@ export function decays(random: Random, shape: readonly number[]): CaseInput {
   return { shape, values };
 }
 
-/** [rows, H, N, L]: lengths below, at and off the vectors' and the GPU's; one state and many. */
-const settings: readonly (readonly [rows: number, features: number, states: number, length: number])[] = [
+/** [rows, H, N, L]: lengths below, at and off the vectors' and the GPU's; one state and many; even, odd, and 1. */
+export const settings: readonly (readonly [rows: number, features: number, states: number, length: number])[] = [
   [1, 1, 1, 1],
   [2, 3, 5, 2],
   [1, 4, 8, 33],

@@ -1,11 +1,11 @@
-/** What both ways into a block's step have in common: what they read, and the convolution. */
-import type { GpuBinding } from '../../../tensor/index.js';
+/** What the ways into a block's step have in common: what they read, and the convolution. */
+import type { GpuBinding, GpuLaunch } from '../../../tensor/index.js';
 import { repeat } from '../../../wgsl/vectors.js';
 import type { BlockLaunch } from './extents.js';
 import { wide } from './wide.js';
 
-/** x and the residual in vectors of four, weights by 16 bytes. */
-export const enterBuffers = ({ dtype, has }: BlockLaunch): (string | GpuBinding)[] => [
+/** What norm, first projection and convolution read: x and the residual in vectors of four, weights by 16 bytes. */
+export const normedBuffers = ({ dtype, has }: Pick<GpuLaunch<'x' | 'residual' | 'sum' | 'inProj' | 'convBias'>, 'dtype' | 'has'>): (string | GpuBinding)[] => [
   { name: 'x', as: `vec4<${dtype('x') ?? 'f32'}>` },
   ...(has('residual') ? [{ name: 'residual', as: `vec4<${dtype('residual') ?? 'f32'}>` }] : []),
   ...(has('sum') ? [{ name: 'sum', as: 'vec4<f32>' }] : []),
@@ -14,9 +14,9 @@ export const enterBuffers = ({ dtype, has }: BlockLaunch): (string | GpuBinding)
   'convState',
   'convWeight',
   ...(has('convBias') ? ['convBias'] : []),
-  { name: 'xProj', as: wide(dtype('xProj')).as },
-  'inner',
 ];
+
+export const enterBuffers = (launch: BlockLaunch): (string | GpuBinding)[] => [...normedBuffers(launch), { name: 'xProj', as: wide(launch.dtype('xProj')).as }, 'inner'];
 
 /** WGSL that makes `value`, u of channel `e` of sequence `b`, from `newest`; `move` puts that into the state, the oldest out. */
 export const convolution = ({ parameters: { taps }, has }: BlockLaunch): { readonly value: string; readonly move: string } => ({

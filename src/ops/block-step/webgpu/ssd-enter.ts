@@ -3,6 +3,7 @@ import { wgslMath } from '../../../wgsl/math.js';
 import { fitNormMatrices, hasNormMatrices, normMatrices, normMatrixGroups } from '../../../wgsl/norm-matrices.js';
 import { teamSum } from '../../../wgsl/rows.js';
 import { laneOf, repeat } from '../../../wgsl/vectors.js';
+import { normedBuffers } from './enter-parts.js';
 import { threads } from './extents.js';
 import { normCode, partsScale, projection, sequencesOf, typeOf } from './norm-rows.js';
 import { outputsOfGroup, type SsdEnterLaunch } from './ssd-extents.js';
@@ -23,17 +24,7 @@ export const ssdBlockEnterGpu: GpuKernel<Parameters<SsdEnterLaunch['has']>[0], k
 const takesMatrices = ({ gpu, parameters: { batch, width, outputs }, dtype }: SsdEnterLaunch): boolean =>
   batch >= leastOnMatrices && dtype('inProj') === 'f16' && hasNormMatrices(gpu) && fitNormMatrices({ columns: width, outputs });
 
-const buffersOf = ({ dtype, has }: SsdEnterLaunch): (string | GpuBinding)[] => [
-  { name: 'x', as: `vec4<${dtype('x') ?? 'f32'}>` },
-  ...(has('residual') ? [{ name: 'residual', as: `vec4<${dtype('residual') ?? 'f32'}>` }] : []),
-  ...(has('sum') ? [{ name: 'sum', as: 'vec4<f32>' }] : []),
-  { name: 'normWeight', as: 'vec4<f32>' },
-  { name: 'inProj', as: wide(dtype('inProj')).as },
-  'convState',
-  'convWeight',
-  ...(has('convBias') ? ['convBias'] : []),
-  'projected',
-];
+const buffersOf = (launch: SsdEnterLaunch): (string | GpuBinding)[] => [...normedBuffers(launch), 'projected'];
 
 /**
  * WGSL of the convolution: `weights` asks for the weights of output `output` of in_proj, `window` for its last inputs of sequence `b`, and

@@ -55,11 +55,20 @@ export const headTile = (blocks: string): string => `
 export const squareAt = (name: string, t: string, j: string): string =>
   `p.${name}_at + ((b * p.groups + group) * p.length + ${t}) * (p.tilesPerChunk * ${tileLength / 8}u) + ${j} * ${tileLength / 8}u + c`;
 
-/** Statements from `pair`, a number below that of a chunk's pairs of tiles, to later tile i and earlier tile j. */
+/** Statements from `flat`, which counts pairs of tiles of the chunks of groups, to the chunk's later tile i and earlier tile j; `first` and `rows` are the later one's. */
 export const pairCode = `
+    let pair = flat % p.pairs;
+    let chunk = flat / p.pairs % p.chunks;
+    let group = flat / p.pairs / p.chunks % p.groups;
+    let b = flat / p.pairs / p.chunks / p.groups;
     var i = 0u;
     while ((i + 1u) * (i + 2u) / 2u <= pair) { i++; }
-    let j = pair - i * (i + 1u) / 2u;`;
+    let j = pair - i * (i + 1u) / 2u;
+    let later = chunk * p.tilesPerChunk + i;
+    let earlier = chunk * p.tilesPerChunk + j;
+    if (later >= p.tiles) { return; }
+    let first = first_of(later);
+    let rows = length_of(later);`;
 export const pairsOf = ({ tilesPerChunk }: Cut): number => (tilesPerChunk * (tilesPerChunk + 1)) / 2;
 
 /** `steps` [B, H, L, 4], as in `stepsCode` but summed from the chunk's first position, and `factors` [B, H, L, 4] (`factorAt`). */
@@ -141,17 +150,7 @@ export function scores(launch: Launch, cut: Cut): GpuDispatch {
     numbers: { ...cutNumbers(cut), pairs: pairsOf(cut) },
     functions: `${cutCode} ${B.read} ${C.read}`,
     vectors: Math.max(products.vectors, products.stripVectors),
-    body: `
-    let pair = flat % p.pairs;
-    let chunk = flat / p.pairs % p.chunks;
-    let group = flat / p.pairs / p.chunks % p.groups;
-    let b = flat / p.pairs / p.chunks / p.groups;
-    ${pairCode}
-    let later = chunk * p.tilesPerChunk + i;
-    let earlier = chunk * p.tilesPerChunk + j;
-    if (later >= p.tiles) { return; }
-    let first = first_of(later);
-    let rows = length_of(later);
+    body: `${pairCode}
     ${products.declare}
     ${products.add(`${blocksOf(stateSize)}u`, { left: load('C', 'later'), right: load('B', 'earlier') })}
     ${products.eights(() => `if (r < rows) { let one = bounded(first_sums); let two = bounded(second_sums); scores[${squareAt('scores', '(first_of(later) + r)', 'j')}] = ${packFours('one', 'two')}; }`)}`,

@@ -40,17 +40,7 @@ export function pairs(launch: Launch, cut: Cut): GpuDispatch {
     numbers: { ...cutNumbers(cut), pairs: pairsOf(cut), featureBlocks: blocksOf(headSize) },
     functions: `${cutCode} ${decayingCode} ${x.read} ${dy.read} var<workgroup> columns: array<f32, ${(threads / 32) * tileLength}>;`,
     vectors: Math.max(products.vectors, products.stripVectors),
-    body: `
-    let pair = flat % p.pairs;
-    let chunk = flat / p.pairs % p.chunks;
-    let group = flat / p.pairs / p.chunks % p.groups;
-    let b = flat / p.pairs / p.chunks / p.groups;
-    ${pairCode}
-    let later = chunk * p.tilesPerChunk + i;
-    let earlier = chunk * p.tilesPerChunk + j;
-    if (later >= p.tiles) { return; }
-    let first = first_of(later);
-    let rows = length_of(later);
+    body: `${pairCode}
     let columns_here = length_of(earlier);
     let sharing = p.heads / p.groups;
     ${repeat(64 / rowStep, (n) => `var score_${n} = vec4<u32>(); var sum_of_${n} = vec4<f32>(); var sum_of_second_${n} = vec4<f32>();`)}
