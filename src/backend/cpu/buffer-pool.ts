@@ -10,6 +10,10 @@ export interface Block {
   busyUntil: number;
 }
 
+/** Allocations of which the most memory in use is remembered: more than a pass through a model of many layers makes. */
+const span = 4096;
+const leastKept = 64 * 2 ** 20;
+
 /**
  * Blocks by size class, reused at once: the stream is in order, so a launch that reuses a block comes after the launches
  * that used it before. Only the host must wait for `busyUntil` before it writes to a block.
@@ -20,6 +24,9 @@ export class BufferPool {
   readonly #used = new Set<Block>();
   #freeBytes = 0;
   #usedBytes = 0;
+  #taken = 0;
+  /** The most bytes in use at once in this span of allocations, and in the span before. */
+  #peaks: readonly [number, number] = [0, 0];
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -37,8 +44,7 @@ export class BufferPool {
     const reused = index < 0 ? undefined : list?.splice(index, 1)[0];
     if (reused !== undefined) {
       this.#freeBytes -= size;
-      this.#usedBytes += size;
-      this.#used.add(reused);
+      this.#use(reused);
       return reused;
     }
     let address = this.#engine.allocate(size);
@@ -53,10 +59,16 @@ export class BufferPool {
           'Hint: a smaller batch or chunk, or scope() around intermediate results',
       );
     }
-    this.#usedBytes += size;
     const block: Block = { address, sizeBytes: size, busyUntil: 0 };
-    this.#used.add(block);
+    this.#use(block);
     return block;
+  }
+
+  #use(block: Block): void {
+    this.#used.add(block);
+    this.#usedBytes += block.sizeBytes;
+    const [present, before] = this.#peaks;
+    this.#peaks = ++this.#taken % span === 0 ? [this.#usedBytes, present] : [Math.max(present, this.#usedBytes), before];
   }
 
   give(block: Block, busyUntil: number): void {
@@ -67,8 +79,10 @@ export class BufferPool {
     else list.push(block);
     this.#freeBytes += block.sizeBytes;
     this.#usedBytes -= block.sizeBytes;
-    // Keep as much for reuse as is in use, and at least 64 MiB.
-    if (this.#freeBytes > Math.max(2 * this.#usedBytes, 64 * 2 ** 20)) this.trim(this.#usedBytes);
+    // Keep what was lately in use at once: the next pass through a model, or step of training, takes it again. Memory new from the system costs
+    // more than what is computed in it.
+    const lately = Math.max(...this.#peaks, leastKept);
+    if (this.#freeBytes + this.#usedBytes > 1.5 * lately) this.trim(lately - this.#usedBytes);
   }
 
   /** Gives everything back, blocks in use as well; nothing may be running. */

@@ -135,7 +135,10 @@ const double* Engine::look_ahead(const double* w, const double* end) {
 
 void* allocate_aligned(size_t bytes) {
   constexpr size_t kHugePage = size_t(2) << 20;
-  const bool large = bytes >= 2 * kHugePage;
+  const size_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;
+  // A block in huge pages takes up to a third more than it asked for, and is there at once: each small page costs a fault.
+  const bool large = bytes > 0 && 3 * whole <= 4 * bytes;
+  if (large) bytes = whole;
   void* memory = nullptr;
   if (posix_memalign(&memory, large ? kHugePage : 64, bytes == 0 ? 64 : bytes) != 0) return nullptr;
 #if defined(__linux__)
