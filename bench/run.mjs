@@ -1,9 +1,10 @@
 // Measures elapid and its peers in alternation, and what the machine allows, in one run: see bench/README.md.
-//   npm run bench -- [--json FILE] [--only row,row] [--quick] [--threads N] [--list]
+//   npm run bench -- [--json FILE] [--only row,row] [--quick] [--threads N] [--kernels avx2] [--list]
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeMachine } from './lib/machine.mjs';
+import { useKernels } from './lib/ours.mjs';
 import { buildProbe } from './lib/probe.mjs';
 import { runRow } from './lib/row.mjs';
 import { table } from './lib/table.mjs';
@@ -15,10 +16,12 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     quick: { type: 'boolean', default: false },
     threads: { type: 'string', default: '2' },
+    kernels: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
 });
 
+useKernels(options.kernels);
 const patterns = options.only?.split(',');
 // A name chooses its row, or all rows that begin with it.
 const chosen = rows.filter(({ name }) => patterns?.some((pattern) => name.startsWith(pattern)) ?? true);

@@ -1,7 +1,7 @@
 // What the figures were measured on.
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
-import { openBackend } from 'elapid';
+import { openCpu } from './ours.mjs';
 
 /** Instruction sets that the kernels, ours or the peers', choose by. */
 const features = ['avx2', 'fma', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'avx_vnni', 'amx_tile', 'amx_bf16', 'amx_int8'];
@@ -17,7 +17,7 @@ function processorFeatures() {
 
 /** @param {number} threads that the rows run on, unless they say otherwise */
 export async function describeMachine(threads) {
-  const backend = await openBackend('cpu', { threads });
+  const backend = await openCpu({ threads });
   const kernels = backend.description;
   await backend.close();
   return {

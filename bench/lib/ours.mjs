@@ -6,15 +6,22 @@ import { NotAvailable } from './row.mjs';
 /** @typedef {import('./model.mjs').BenchModel} BenchModel */
 /** Formats of weights that `loadModel` may offer. @typedef {'f32' | 'bf16' | 'int8' | 'int4'} Format */
 
+/** Compiled kernels that rows open which name none. @type {string | undefined} */
+let chosenKernels;
+/** @param {string | undefined} kernels as `openBackend` takes them */
+export function useKernels(kernels) {
+  chosenKernels = kernels;
+}
+
 /**
  * Opens the CPU backend.
- * @param {{threads: number, bf16?: boolean, kernels?: 'wasm'}} options bf16: matrix products in bfloat16
+ * @param {{threads: number, bf16?: boolean, kernels?: string}} options bf16: matrix products in bfloat16
  * @throws NotAvailable when the build has no such products: they would give the bits of float32
  */
-export async function openCpu({ threads, bf16 = false, kernels }) {
-  const options = { threads, ...(kernels === undefined ? {} : { kernels }) };
+export async function openCpu({ threads, bf16 = false, kernels = chosenKernels }) {
+  const options = /** @type {import('elapid').BackendOptions} */ ({ threads, ...(kernels === undefined ? {} : { kernels }) });
   if (!bf16) return openBackend('cpu', options);
-  const backend = await openBackend('cpu', /** @type {import('elapid').BackendOptions} */ ({ ...options, precision: 'bf16' }));
+  const backend = await openBackend('cpu', { ...options, precision: 'bf16' });
   const plain = await openBackend('cpu', options);
   const [rounded, exact] = await Promise.all([product(backend), product(plain)]);
   await plain.close();

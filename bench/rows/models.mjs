@@ -76,10 +76,9 @@ const prefillRow = (of, format) => ({
   unit: 'tok/s',
   better: 'more',
   async prepare({ threads }) {
-    const bf16 = format === 'bf16';
-    const { model, close } = await loadForPrefill(of, format, threads);
+    const { model, close, products } = await loadForPrefill(of, format, threads);
     const other = await llama(of, peerFormat[format], 'prefill', threads, model);
-    const unit = bf16 ? 'bf16' : 'fma';
+    const unit = products === 'bf16' ? 'bf16' : 'fma';
     return {
       ours: () => prefillRate(model),
       peer: other.peer,
@@ -88,7 +87,7 @@ const prefillRow = (of, format) => ({
         value: (products, exps) =>
           promptLength / (productOperations(of, promptLength, 1) / products / 1e9 + (promptLength * of.decays) / exps / 1e9),
         basis:
-          `the products' multiplications at the peak of ${bf16 ? 'bf16 products' : 'f32 multiply-adds'}` +
+          `the products' multiplications at the peak of ${products === 'bf16' ? 'bf16 products' : 'f32 multiply-adds'}` +
           (of.decays > 0 ? ", then the scan's exponentials at their peak" : of.pairOperations > 0 ? ", attention's included" : ''),
       },
       async close() {
@@ -99,15 +98,19 @@ const prefillRow = (of, format) => ({
   },
 });
 
-/** In bf16: weights in bf16 too where the build has them, so that nothing is converted on the way. */
-async function loadForPrefill(/** @type {BenchModel} */ of, /** @type {'f32' | 'bf16'} */ format, /** @type {number} */ threads) {
-  if (format === 'f32') return openModel(of, 'f32', { threads });
-  try {
-    return await openModel(of, 'bf16', { threads, bf16: true });
-  } catch (error) {
-    if (!(error instanceof NotAvailable)) throw error;
-    return openModel(of, 'f32', { threads, bf16: true });
+/**
+ * In bf16: weights in bf16, and products too where the machine has them. Nothing is then converted on the way.
+ * @param {BenchModel} of @param {'f32' | 'bf16'} format @param {number} threads
+ */
+async function loadForPrefill(of, format, threads) {
+  if (format === 'bf16') {
+    try {
+      return { ...(await openModel(of, 'bf16', { threads, bf16: true })), products: 'bf16' };
+    } catch (error) {
+      if (!(error instanceof NotAvailable)) throw error;
+    }
   }
+  return { ...(await openModel(of, format, { threads })), products: 'f32' };
 }
 
 /** @param {BenchModel} of @param {Format} format @param {number} sizeBytes @param {number} threads */

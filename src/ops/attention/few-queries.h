@@ -9,8 +9,12 @@ namespace ELAPID_TARGET {
 
 // Queries of a head of keys that are few.
 constexpr i64 kFewQueries = 8;
-// Bytes between a key and its prefetch.
-constexpr i64 kKeysAhead = 8192;
+// Bytes between a key or value and its prefetch.
+constexpr i64 kAhead = 32768;
+template <class T>
+ELAPID_INLINE void prefetch_after(const T* at) {
+  __builtin_prefetch(at + kAhead / i64(sizeof(T)), 0, 2);
+}
 
 // The heads of keys, from `head` on, that a task works on: their queries, scaled so that products are in units of ln 2, [query][head][padded size], and a part's results, maxima and
 // sums of weights [query][heads padded], and sums of weights and values [query][head][padded size].
@@ -51,7 +55,7 @@ ELAPID_INLINE vf pair_products(const Part& p, const float* queries, const T* k, 
   for (i64 lane = 0; lane < kLanes; lane++) {
     vf sum{};
     for (i64 i = 0; i < whole; i += kLanes) {
-      __builtin_prefetch(key + i + kKeysAhead / i64(sizeof(T)), 0, 2);
+      prefetch_after(key + i);
       sum += load(key + i) * load(q + i);
     }
     if (whole < size) sum += load_first(key + whole, size - whole) * load(q + whole);
@@ -77,7 +81,10 @@ ELAPID_INLINE void add_values(const T* v, i64 stride, const float* weights, i64 
   each_vector_of(size, [&](i64 i, i64 n) {
     vf sum = load(to + i);
     ELAPID_UNROLL
-    for (int j = 0; j < kCount; j++) sum += weight[j] * load_first(v + j * stride + i, n);
+    for (int j = 0; j < kCount; j++) {
+      prefetch_after(v + j * stride + i);
+      sum += weight[j] * load_first(v + j * stride + i, n);
+    }
     store(to + i, sum);
   });
 }

@@ -7,7 +7,7 @@ export const cases: readonly OperationCase[] = settings.flatMap(([rows, features
     name: `[rows,H,N,L] = [${rows},${features},${states},${length}], ${factor}`,
     inputs: (random) => ({ v: normal(random, [rows, features, states, 2]), a: decays(random, [features, states, 2]) }),
     run: (input) => [cauchy(input('v'), input('a'), length, { factor })],
-    // Near a resonance, denominators lose digits.
-    reductionLength: 32 * states + 4 * length,
+    // Near a resonance, denominators lose digits; a's gradient has their squares.
+    reductionLength: 96 * states + 4 * length,
   })),
 );

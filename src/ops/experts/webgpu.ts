@@ -84,7 +84,7 @@ export const groupedProductGpu: GpuKernel<Matrices, 'rows' | 'n' | 'k' | 'groups
   if (rows <= mostFewRows && transposeB === 0) return fewRows(launch);
   const transposed = transposeB === 1;
   return groupedGpuProduct(gpu, {
-    ...{ m: rows, n, k, batch: 1, groups: { of: 'rows', count: groups }, halves: bothHalves(launch) },
+    ...{ m: rows, n, k, batch: 1, groups: { of: 'rows', count: groups }, halves: bothHalves(launch), parameters },
     a: factorOf(launch, 'a', { along: 'depth', outer: groupEnd, depth: 'p.k', pitch: 'p.lda', stride: '0u', extents: [k, lda] }),
     b: factorOf(launch, 'b', { along: transposed ? 'depth' : 'outer', outer: 'p.n', depth: 'p.k', pitch: transposed ? 'p.k' : 'p.n', stride: '(p.n * p.k)', extents: transposed ? [k] : [n] }),
     result: {
@@ -145,13 +145,10 @@ function fewRows(launch: GpuLaunch<Matrices, 'rows' | 'n' | 'k' | 'groups' | 'ld
 export const groupedWeightsGpu: GpuKernel<Matrices, 'rows' | 'm' | 'n' | 'groups' | 'lda' | 'ldb' | 'accumulate' | 'bf16' | 'half'> = (launch) => {
   const { gpu, parameters, dtype } = launch;
   const { rows, m, n, groups, lda, ldb, accumulate } = parameters;
-  const factor = (name: 'a' | 'b', outer: 'm' | 'n', pitch: 'lda' | 'ldb', extents: readonly number[]) => {
-    const read = factorOf(launch, name, { along: 'outer', outer: `p.${outer}`, depth: groupEnd, pitch: `p.${pitch}`, stride: '0u', extents });
-    // A group ends anywhere: depths are looked at one by one.
-    return (widest: 4 | 8) => ({ ...read(widest), whole: null });
-  };
+  const factor = (name: 'a' | 'b', outer: 'm' | 'n', pitch: 'lda' | 'ldb', extents: readonly number[]) =>
+    factorOf(launch, name, { along: 'outer', outer: `p.${outer}`, depth: groupEnd, pitch: `p.${pitch}`, stride: '0u', extents });
   return groupedGpuProduct(gpu, {
-    ...{ m, n, k: rows, batch: groups, groups: { of: 'depth', count: groups }, halves: bothHalves(launch) },
+    ...{ m, n, k: rows, batch: groups, groups: { of: 'depth', count: groups }, halves: bothHalves(launch), parameters },
     a: factor('a', 'm', 'lda', [m, lda]),
     b: factor('b', 'n', 'ldb', [n, ldb]),
     result: {

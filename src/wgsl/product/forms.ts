@@ -111,7 +111,7 @@ export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
 }
 
 /** A product of rows or depths in groups; see `Groups`. The first factor is read along its depth for rows, along its rows for depths. */
-export function groupedGpuProduct(gpu: GpuFeatures, formed: Omit<FormedProduct, 'parameters'> & { readonly groups: Groups }): GpuWork {
+export function groupedGpuProduct(gpu: GpuFeatures, formed: FormedProduct & { readonly groups: Groups }): GpuWork {
   const { m, k, groups } = formed;
   const size = gpu.matrices ? subgroupSize(gpu) : null;
   // As if groups were of one length: they are, nearly, where experts are balanced.
@@ -119,7 +119,11 @@ export function groupedGpuProduct(gpu: GpuFeatures, formed: Omit<FormedProduct, 
   if (size !== null && formed.halves) {
     const wide: Product = { ...formed, a: formed.a(8), b: formed.b(8) };
     const tile = matrixTile(even);
-    if (matrixBytes(wide, tile) <= gpu.workgroupBytes) return matrixProduct(gpu, wide, tile, 1, size);
+    if (matrixBytes(wide, tile) <= gpu.workgroupBytes) {
+      const product = (read: Product) => matrixProduct(gpu, read, tile, 1, size);
+      const work = groups.of === 'rows' ? afterHalving(wide, halvingPays(gpu, wide), product) : product(wide);
+      return constantsPay({ ...wide, batch: 1 }) ? withConstants(work, formed.parameters) : work;
+    }
   }
   return tiledProduct(gpu, { ...formed, a: formed.a(4), b: formed.b(4) }, tileFor(even), 1);
 }

@@ -50,10 +50,11 @@ export function matrixProduct(gpu: GpuFeatures, product: Product, tile: MatrixTi
 
 /**
  * Of which factors whole vectors are read without a look at bounds: the depth ends with a tile, and outer indices beyond the
- * end take the last ones instead, since what comes of them is not stored.
+ * end take the last ones instead, since what comes of them is not stored. Groups of depths end anywhere: their last tile is looked at.
  */
-const exactFactors = ({ a, b, m, n, k }: Product, tile: MatrixTile): [boolean, boolean] => {
-  const exact = (factor: Factor, extent: number) => factor.whole !== null && k % tile.depth === 0 && extent >= lanes && (factor.along === 'depth' || extent % lanes === 0);
+const exactFactors = ({ a, b, m, n, k, groups }: Product, tile: MatrixTile): [boolean, boolean] => {
+  const whole = groups?.of === 'depth' || k % tile.depth === 0;
+  const exact = (factor: Factor, extent: number) => factor.whole !== null && whole && extent >= lanes && (factor.along === 'depth' || extent % lanes === 0);
   return [exact(a, m), exact(b, n)];
 };
 
@@ -71,8 +72,9 @@ interface Side {
   /** Of the tile along the outer index; WGSL of the first. */
   readonly extent: number;
   readonly first: string;
-  /** Whether whole vectors are read without a look at bounds (`exactFactors`). */
+  /** Whether whole vectors are read without a look at bounds (`exactFactors`), and whether the last tile's are looked at all the same. */
   readonly exact: boolean;
+  readonly ragged: boolean;
   /** Vectors from one row of the tile to the next in workgroup memory, and of all of it there. */
   readonly pitch: number;
   readonly vectors: number;
@@ -83,7 +85,7 @@ interface Side {
 function sidesOf(product: Product, tile: MatrixTile): readonly [left: Side, right: Side] {
   const [exactA, exactB] = exactFactors(product, tile);
   const of = (factor: Factor, extent: number, first: string, exact: boolean): Side => ({
-    ...{ name: factor.binding.name, factor, extent, first, exact, count: (extent * tile.depth) / lanes },
+    ...{ name: factor.binding.name, factor, extent, first, exact, ragged: product.groups?.of === 'depth', count: (extent * tile.depth) / lanes },
     ...layout(factor, extent, tile.depth),
   });
   return [of(product.a, tile.rows, 'first_row', exactA), of(product.b, tile.columns, 'first_column', exactB)];
@@ -166,9 +168,11 @@ function startVectors(one: Side, tile: MatrixTile, threads: number): string {
 
 /** Asks for a thread's vectors of the tile at depth `at`. */
 function fetch(one: Side, tile: MatrixTile, threads: number): string {
-  const { name, first, exact, factor: { whole } } = one;
-  if (!exact || !whole) return eachVector(one, tile, threads, (vector) => `${vector} = ${name}_eight(batch, ${first} + outer, at + depth);`);
-  return vectorsOf(one, threads).map((vector) => `${vector} = ${whole.vector(`${vector}_at + (at - begin) * ${whole.step}`)};`).join(' ');
+  const { name, first, exact, ragged, factor: { whole } } = one;
+  const looked = eachVector(one, tile, threads, (vector) => `${vector} = ${name}_eight(batch, ${first} + outer, at + depth);`);
+  if (!exact || !whole) return looked;
+  const unlooked = vectorsOf(one, threads).map((vector) => `${vector} = ${whole.vector(`${vector}_at + (at - begin) * ${whole.step}`)};`).join(' ');
+  return ragged ? `if (at + ${u(tile.depth)} <= end) { ${unlooked} } else { ${looked} }` : unlooked;
 }
 
 /** Puts a thread's vectors into workgroup memory. */
