@@ -2,7 +2,7 @@
  * Speculative decoding of a byte model on the CPU: trains a tokenizer, a byte model and a small model of subwords on one text, then writes the same texts
  * with and without drafts, in turn, in this process.
  *
- *   node bench/speculation.mjs TEXT [--out build/speculation] [--minutes 4.5] [--draft-minutes 1.2] [--d-model 512] [--layers 8] [--train-on webgpu] [--json FILE]
+ *   node bench/speculation.mjs TEXT [--out build/speculation] [--minutes 4.5] [--draft-minutes 1.2] [--d-model 512] [--layers 8] [--vocabulary 4096] [--train-on webgpu] [--json FILE]
  *
  * Training is resumed where it was interrupted, and left out where it is done. Sizes and minutes are those of a new run. A GPU trains on longer batches;
  * texts are always written on the CPU.
@@ -24,6 +24,7 @@ const { values, positionals } = parseArgs({
     'draft-minutes': { type: 'string', default: '1.2' },
     'd-model': { type: 'string', default: '512' },
     layers: { type: 'string', default: '8' },
+    vocabulary: { type: 'string', default: '4096' },
     'train-on': { type: 'string', default: 'cpu' },
     threads: { type: 'string', default: '2' },
     bytes: { type: 'string', default: '300' },
@@ -53,7 +54,7 @@ function train(name, minutes, ...sizes) {
   else elapid('train', text, '--out', folder(name), '--max-minutes', minutes, '--learning-rate', '2e-3', '--validation-share', '0.1', ...sizes, ...common);
 }
 
-if (!existsSync(join(folder('tokenizer'), 'tokenizer.json'))) elapid('tokenizer', 'train', text, '--vocabulary', '4096', '--out', folder('tokenizer'));
+if (!existsSync(join(folder('tokenizer'), 'tokenizer.json'))) elapid('tokenizer', 'train', text, '--vocabulary', values.vocabulary, '--out', folder('tokenizer'));
 train('draft', values['draft-minutes'], '--tokenizer', folder('tokenizer'), '--d-model', '192', '--layers', '2', '--batch-size', onGpu ? '64' : '16', '--length', '128');
 train('bytes', values.minutes, '--d-model', values['d-model'], '--layers', values.layers, '--batch-size', onGpu ? '32' : '8', '--length', onGpu ? '512' : '256');
 

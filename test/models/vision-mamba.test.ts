@@ -201,6 +201,8 @@ describe('what a model is asked', () => {
     [{ patch: 300 }, /patch is 300; expected at most the image's 224/],
     [{ layers: 3, directions: 'pairs' as const }, /layers is 3; expected an even number/],
     [{ dModel: 0 }, /dModel/],
+    [{ directions: 'forward' as 'both' }, /directions is 'forward'; expected one of both, sharedSelection, pairs/],
+    [{ norm: 'batch' as 'rms' }, /norm is 'batch'; expected one of rms, layer/],
   ])('a config of %o is refused', (options, message) => {
     expect(() => visionMambaConfig(options)).toThrow(ArgumentError);
     expect(() => visionMambaConfig(options)).toThrow(message);

@@ -5,7 +5,7 @@ import { PlanBackend } from '../../backend/plan/plan-backend.js';
 import { ArgumentError, CheckpointError } from '../../util/errors.js';
 import { checked } from '../../util/schema.js';
 import { loadTensors, stageCheckpoint, storedParameters } from '../checkpoint.js';
-import { patchesAlong, visionMambaConfig, type VisionMambaConfig } from './config.js';
+import { kinds, patchesAlong, visionMambaConfig, type VisionMambaConfig } from './config.js';
 import { VisionMamba } from './model.js';
 import { resizeGrid } from './positions.js';
 
@@ -17,8 +17,8 @@ const count = v.optional(v.number());
 const schema = v.object({
   model_type: v.literal(modelType),
   ...{ imageSize: count, channels: count, patch: count, stride: count, classes: count, dModel: count, layers: count, dState: count, dConv: count, expand: count },
-  ...{ directions: v.optional(v.picklist(['both', 'sharedSelection', 'pairs'])), mean: v.optional(v.boolean()), layerScale: count },
-  ...{ classToken: v.optional(v.picklist(['middle', 'first', 'none'])), norm: v.optional(v.picklist(['rms', 'layer'])), normEpsilon: count },
+  ...{ directions: v.optional(v.picklist(kinds.directions)), mean: v.optional(v.boolean()), layerScale: count },
+  ...{ classToken: v.optional(v.picklist(kinds.classToken)), norm: v.optional(v.picklist(kinds.norm)), normEpsilon: count },
 });
 
 /** How `loadVisionMamba` loads: what the file does not say, and another resolution. */

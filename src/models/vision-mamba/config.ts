@@ -68,10 +68,17 @@ export function visionMambaConfig(options: VisionMambaSize | (Partial<VisionMamb
   return config;
 }
 
+/** The kinds that a config chooses among, by name. */
+export const kinds = { directions: ['both', 'sharedSelection', 'pairs'], classToken: ['middle', 'first', 'none'], norm: ['rms', 'layer'] } as const;
+
 /** What is wrong with a config. */
 export function problemOf(config: VisionMambaConfig): ArgumentProblem | undefined {
   const problem = sizeProblem(config, largest);
   if (problem !== undefined) return problem;
+  for (const [argument, known] of Object.entries(kinds)) {
+    const given = config[argument as keyof typeof kinds];
+    if (!known.some((kind) => kind === given)) return { argument, expected: `one of ${known.join(', ')}`, got: describeValue(given) };
+  }
   if (config.patch > config.imageSize) return { argument: 'patch', expected: `at most the image's ${config.imageSize} pixels`, got: String(config.patch) };
   if (config.directions !== 'pairs' || config.layers % 2 === 0) return undefined;
   return { argument: 'layers', expected: 'an even number, for pairs of directions', got: String(config.layers) };

@@ -8,6 +8,6 @@ export const cases: readonly OperationCase[] = settings.flatMap(([rows, features
     inputs: (random) => ({ v: normal(random, [rows, features, states, 2]), a: decays(random, [features, states, 2]) }),
     run: (input) => [cauchy(input('v'), input('a'), length, { factor })],
     // Near a resonance, denominators lose digits; a's gradient has their squares.
-    reductionLength: 96 * states + 4 * length,
+    reductionLength: 256 * states + 4 * length,
   })),
 );
