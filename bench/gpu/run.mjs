@@ -120,7 +120,7 @@ const mambaSsm = {
   },
 };
 
-/** `limit`: from the measured rates of copying (bytes/s) and of cuBLAS (operations/s), in the row's unit. */
+/** `limit`: from the measured rates of copying (bytes/s) and of cuBLAS (operations/s), in the row's unit. `beside`: an earlier row to compare with in place of PyTorch's. */
 const rows = [
   { name: 'roofline-copy', what: 'copying 512 MiB', unit: 'GB/s', better: 'more', ours: copy },
   { name: 'scan-forward', what: 'scan forward, B8 E1536 L2048 N16, f16 storage', unit: 'ms', better: 'less', ours: () => scan({ B: 8, L: 2048, E: 1536 }), limit: ({ bytes }) => 1e3 * Math.max(size / exponentials, (size / 16) * 8 / bytes), basis: 'exponentials or bytes' },
@@ -131,8 +131,8 @@ const rows = [
   { name: 'ssd-forward-long', what: 'SSD forward, B1 L131072', unit: 'ms', better: 'less', ours: () => ssd({ B: 1, L: 131072 }), limit: ({ bytes, operations }) => 1e3 * Math.max(ssdOperations(131072) / operations, (131072 * 2 * (2 * 1536 + 2 * 128 + 24)) / bytes), basis: 'operations of the products or bytes' },
   { name: 'attention-forward', what: 'causal attention forward, B8 L2048 H12 P64, f16', unit: 'ms', better: 'less', ours: () => attention({}), limit: ({ operations }) => (1e3 * pairs) / operations, basis: 'operations of the products' },
   { name: 'attention-train', what: 'the same, forward and backward', unit: 'ms', better: 'less', ours: () => attention({ backward: true }), limit: ({ operations }) => (3.5e3 * pairs) / operations, basis: 'operations of the products' },
-  { name: 'switch-train', what: `${layer.E} experts, ${layer.tokens} tokens, D${layer.D} F${layer.F}: router, experts, balance loss, all gradients, mixed precision`, unit: 'ms', better: 'less', ours: () => sequence(switchRun(mixed, layer, half), mixed), limit: ({ operations }) => (1e3 * layerOperations) / operations, basis: 'operations of the products' },
   { name: 'dense-train', what: 'a feed-forward layer of the size that a token uses, all gradients, mixed precision', unit: 'ms', better: 'less', ours: () => sequence(denseRun(mixed, layer, half), mixed), limit: ({ operations }) => (1e3 * layerOperations) / operations, basis: 'operations of the products' },
+  { name: 'switch-train', what: `${layer.E} experts, ${layer.tokens} tokens, D${layer.D} F${layer.F}: router, experts, balance loss, all gradients, mixed precision`, unit: 'ms', better: 'less', beside: 'dense-train', ours: () => sequence(switchRun(mixed, layer, half), mixed), limit: ({ operations }) => (1e3 * layerOperations) / operations, basis: 'operations of the products' },
   { name: 'gemm-4096', what: 'product of 4096 × 4096 matrices, f16 to f32', unit: 'TFLOP/s', better: 'more', ours: () => gemm(), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-nt', what: 'the same, the right one transposed, as in a linear layer', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeB: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
   { name: 'gemm-4096-tn', what: 'the same, the left one transposed, as for a weight’s gradient', unit: 'TFLOP/s', better: 'more', ours: () => gemm({ transposeA: true }), limit: ({ operations }) => operations / 1e12, basis: 'cuBLAS' },
@@ -165,7 +165,7 @@ const results = [];
 const machine = { model: peer['model'] ?? 'unknown', gpu: mixed.description, node: process.version, date: new Date().toISOString().slice(0, 10) };
 /** After each row: a run that is cut short leaves what it measured. */
 const save = () => options.json !== undefined && writeFileSync(options.json, `${JSON.stringify({ machine, rows: results }, null, 1)}\n`);
-for (const { name, what, unit, better, ours: measure, limit, basis } of rows) {
+for (const { name, what, unit, better, ours: measure, limit, basis, beside } of rows) {
   if (!wanted(name) && name !== 'roofline-copy') continue;
   try {
     const figures = await measure();
@@ -173,12 +173,12 @@ for (const { name, what, unit, better, ours: measure, limit, basis } of rows) {
     if (name === 'roofline-copy') rates.bytes = Math.max(...figures, peer['roofline-copy'] ?? 0) * 1e9;
     const bound = limit?.(rates) ?? NaN;
     const ratio = (/** @type {number} */ mine, /** @type {number} */ theirs) => rounded(better === 'more' ? mine / theirs : theirs / mine);
-    const other = peer[name];
+    const other = beside === undefined ? peer[name] : results.find((row) => row.name === beside)?.ours;
     const published = kind === undefined ? undefined : mambaSsm[kind]?.[name];
     const row = {
       name, what, unit, better,
       ours: rounded(ours), runs: figures.length, spread: [rounded(Math.min(...figures)), rounded(Math.max(...figures))],
-      peer: other === undefined ? null : rounded(other), peerName: 'PyTorch', ratio: other === undefined ? null : ratio(ours, other),
+      peer: other === undefined ? null : rounded(other), peerName: beside === undefined ? 'PyTorch' : 'the dense layer', ratio: other === undefined ? null : ratio(ours, other),
       published: published ?? null, publishedRatio: published === undefined ? null : ratio(ours, published),
       limit: Number.isFinite(bound) ? rounded(bound) : null, limitShare: Number.isFinite(bound) ? ratio(ours, bound) : null, ...(basis === undefined ? {} : { limitBasis: basis }),
     };

@@ -33,9 +33,15 @@ const shown = [
   'decode-bf16',
   'decode-int8',
   'decode-int4',
+  'mamba2-prefill-512-f32',
+  'mamba2-prefill-512-bf16',
+  'mamba2-decode-f32',
+  'mamba2-decode-bf16',
+  'mamba2-decode-int8',
   'train-130m',
   'wasm-gemm-512',
   'scan-forward',
+  'switch-train',
 ];
 
 const figure = (/** @type {number} */ value) => (value >= 100 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3));
@@ -92,7 +98,8 @@ export function gpuSection({ machine, rows }, file) {
     });
   return [
     `One run on one ${machine.model ?? 'unknown GPU'} (Vulkan, Node ${machine.node}; ${machine.date}). mamba_ssm 2.3.2, with its CUDA kernels in 16 bits and CUDA`,
-    'graphs for decoding, was measured apart, on another machine with the same kind of GPU. PyTorch (cuBLAS, and its fused attention) ran in the same run; attention’s rows are of a run of their own. The',
+    'graphs for decoding, was measured apart, on another machine with the same kind of GPU. PyTorch (cuBLAS, and its fused attention) ran in the same run. The rows of attention, and those of',
+    'Mamba-2 (SSD), of the expert layers and of 128 sequences, are of a run of their own each. The',
     `last column is the share of the hardware peak ([how, and where the time goes](docs/webgpu.md), [all columns](${file})).`,
     '',
     '| work | elapid | peer | ratio | of the hardware peak |',

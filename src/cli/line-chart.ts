@@ -19,7 +19,7 @@ export interface Axes {
   readonly y: string;
   /** First and last x; default: from 0 to the largest, of a logarithmic axis from the smallest. */
   readonly xRange?: readonly [number, number];
-  /** Lowest and highest y; default: those of the points, but of a linear axis what is above twice the median is cut off. */
+  /** Lowest and highest y; default: those of the points, but of a linear axis what is far above the rest at a curve's beginning is cut off. */
   readonly yRange?: readonly [number, number];
   /** Axes by powers of two. */
   readonly log?: 'x' | 'xy';
@@ -66,7 +66,7 @@ function drawn({ curves, axes }: Chart): string[] {
   const [left, right] = plot.x;
   const [bottom, top] = plot.y;
   const x = xScale(points, axes);
-  const y = yScale(points, axes);
+  const y = yScale(curves, axes);
   const xTicks = x.ticks.map((tick) => text([x.place(tick), bottom + 18], x.label(tick), 'text-anchor="middle"'));
   const yTicks = y.ticks.map((tick) => {
     const at = y.place(tick).toFixed(1);
@@ -113,13 +113,14 @@ function xScale(points: readonly (readonly [number, number])[], { log, xRange, x
   return { place: x, ticks: x.ticks(mostTicks), label: xLabel ?? (longest >= 1e6 ? compact : x.tickFormat(mostTicks)) };
 }
 
-function yScale(points: readonly (readonly [number, number])[], { log, yRange, yLabel }: Axes): Scale {
-  const ys = points.map(([, value]) => value).sort((a, b) => a - b);
+function yScale(curves: readonly Curve[], { log, yRange, yLabel }: Axes): Scale {
+  const ys = curves.flatMap(({ points }) => points.map(([, value]) => value)).sort((a, b) => a - b);
   const [lowest = 0, highest = 1] = [ys[0], ys.at(-1)];
   // Room above and below: curves that stay as they are, are no part of the frame.
   if (log === 'xy') return logScale(yRange ?? [(lowest || 1) / 2, highest * 2], plot.y, yLabel);
-  // The first steps' losses are far above the rest.
-  const range = yRange ?? [lowest, Math.min(highest, 2 * (ys[Math.floor(ys.length / 2)] ?? 1))];
+  // The first steps' losses are far above the rest. Where training's fall to nothing, those that were held out are still there to see.
+  const kept = curves.filter(({ faint }) => faint !== true).flatMap(({ points }) => points.slice(Math.floor(points.length / 3)).map(([, value]) => value));
+  const range = yRange ?? [lowest, Math.min(highest, Math.max(2 * (ys[Math.floor(ys.length / 2)] ?? 1), 1.1 * Math.max(...kept, 0)))];
   const y = scaleLinear(range, plot.y).nice();
   return { place: y, ticks: y.ticks(mostTicks), label: yLabel ?? y.tickFormat(mostTicks) };
 }

@@ -1,5 +1,6 @@
 import type { GpuKernel } from '../../tensor/index.js';
 import { perElement } from '../../wgsl/per-element.js';
+import { vectorOf } from '../../wgsl/vectors.js';
 
 export const fillGpu: GpuKernel<'values', 'value' | 'count'> = ({ parameters, dtype }) => ({
   dispatches: [
@@ -18,11 +19,10 @@ export const copyRowsGpu: GpuKernel<'source' | 'destination', 'rows' | 'columns'
   dtype,
   aligned,
 }) => {
-  const element = (name: 'source' | 'destination', lanes: number) => {
-    const scalar = dtype(name) ?? 'f32';
-    return lanes === 1 ? scalar : `vec${lanes}<${scalar}>`;
-  };
-  const lanes = [columns, sourcePitch, destinationPitch].every((extent) => extent % 4 === 0) && aligned(4, 'source', 'destination') ? 4 : 1;
+  const divisible = (by: number) => [columns, sourcePitch, destinationPitch].every((extent) => extent % by === 0) && aligned(by, 'source', 'destination');
+  // Halves that stay halves go in vectors of 16 bytes.
+  const lanes = dtype('source') === 'f16' && dtype('destination') === 'f16' && divisible(8) ? 8 : divisible(4) ? 4 : 1;
+  const element = (name: 'source' | 'destination', of: number) => (of === 8 ? 'vec4<u32>' : vectorOf(of, dtype(name) ?? 'f32'));
   return {
     dispatches: [
       perElement({

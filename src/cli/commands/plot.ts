@@ -45,8 +45,11 @@ async function losses(folders: readonly string[], x: LossAxis): Promise<string> 
   const several = folders.length > 1;
   const names = shortNames(folders);
   const curves: Curve[] = [];
+  let answers = true;
   for (const [group, folder] of folders.entries()) {
     const metrics = await readMetrics(folder);
+    // Whoever counts right answers gives answers, not tokens.
+    answers &&= metrics.evaluations.some(({ validationAccuracy }) => validationAccuracy !== undefined) || (await isTaskRun(folder));
     const at = position(metrics, x);
     const label = (what: string) => (several ? (names[group] ?? '') : what);
     const steps = metrics.steps.map((step) => [at(step), step.loss] as const);
@@ -56,9 +59,8 @@ async function losses(folders: readonly string[], x: LossAxis): Promise<string> 
     if (heldOut.length > 0) curves.push({ label: label('held out'), points: heldOut, faint: false, group });
   }
   const axis = { steps: 'steps', minutes: 'minutes of training', tokens: 'tokens seen' }[x];
-  const tasks = await Promise.all(folders.map(isTaskRun));
   const title = several ? 'Loss: held out (thick), training (thin)' : 'Loss';
-  return lineCharts([{ curves, axes: { x: axis, y: tasks.every((task) => task) ? 'nats an answer' : 'nats a token', title } }]);
+  return lineCharts([{ curves, axes: { x: axis, y: answers ? 'nats an answer' : 'nats a token', title } }]);
 }
 
 const raised = (exponent: number): string => String(exponent).replace(/\d/g, (digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'.charAt(Number(digit)));

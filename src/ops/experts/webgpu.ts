@@ -1,4 +1,4 @@
-import { fold, type GpuKernel, type GpuLaunch, type GpuWork } from '../../tensor/index.js';
+import { fold, type GpuDispatch, type GpuKernel, type GpuLaunch, type GpuWork } from '../../tensor/index.js';
 import { perElement } from '../../wgsl/per-element.js';
 import { matrixFactor } from '../../wgsl/product/factor.js';
 import { groupedGpuProduct } from '../../wgsl/product/forms.js';
@@ -9,6 +9,8 @@ import { lanesOf, saturated, vectorOf } from '../../wgsl/vectors.js';
 export const gatherRowsGpu: GpuKernel<'x' | 'index' | 'scale' | 'y', 'rows' | 'columns' | 'xPitch' | 'scaleFrom'> = (launch) => {
   const { parameters, dtype, has } = launch;
   const { rows, columns, xPitch, scaleFrom } = parameters;
+  const halves = !has('scale') && dtype('x') === 'f16' && dtype('y') === 'f16';
+  if (halves && columns % 8 === 0 && xPitch % 8 === 0 && launch.aligned(8, 'x', 'y')) return { dispatches: [gatherHalves(parameters)] };
   const lanes = lanesOf(launch, [columns, xPitch], ['x', 'y']);
   const type = vectorOf(lanes);
   return {
@@ -30,6 +32,20 @@ export const gatherRowsGpu: GpuKernel<'x' | 'index' | 'scale' | 'y', 'rows' | 'c
     ],
   };
 };
+
+/** Rows of halves, as they are, in vectors of 16 bytes. */
+const gatherHalves = ({ rows, columns }: { rows: number; columns: number }): GpuDispatch =>
+  perElement({
+    variant: 'gather halves',
+    count: (rows * columns) / 8,
+    buffers: [{ name: 'x', as: 'vec4<u32>' }, 'index', { name: 'y', as: 'vec4<u32>' }],
+    body: `
+          let items = p.columns / 8u;
+          let source = index[p.index_at + i / items];
+          var value = vec4<u32>();
+          if (source >= 0) { value = x[p.x_at + u32(source) * (p.xPitch / 8u) + i % items]; }
+          y[p.y_at + i] = value;`,
+  });
 
 export const rowDotsGpu: GpuKernel<'x' | 'index' | 'y' | 'd', 'rows' | 'columns' | 'xPitch' | 'yPitch'> = (launch) => {
   const { gpu, parameters, dtype } = launch;

@@ -1,8 +1,11 @@
 import { fold, type GpuKernel } from '../../tensor/index.js';
 import { perElement } from '../../wgsl/per-element.js';
 import { teamSum } from '../../wgsl/rows.js';
+import { repeat } from '../../wgsl/vectors.js';
 
 const threads = 256;
+/** Blocks of tokens that an invocation adds up at once. */
+const together = 16;
 
 /** An invocation a token: experts are few. */
 export const routeGpu: GpuKernel<'logits' | 'probabilities' | 'choice' | 'gate' | 'logSum', 'tokens' | 'experts'> = ({ parameters: { tokens } }) => ({
@@ -111,11 +114,10 @@ export const groupTokensGpu: GpuKernel<'choice' | 'counts' | 'offsets' | 'order'
       ${main} {
         for (var e = thread; e < p.experts; e += ${threads}u) {
           var sum = 0;
-          for (var block = 0u; block < p.blocks; block++) {
-            let at = p.blockStarts_at + block * p.experts + e;
-            let own = blockStarts[at];
-            blockStarts[at] = sum;
-            sum += own;
+          // Several blocks are asked for at once.
+          for (var block = 0u; block < p.blocks; block += ${together}u) {
+            ${repeat(together, (n) => `let at${n} = p.blockStarts_at + min(block + ${n}u, p.blocks - 1u) * p.experts + e; let own${n} = blockStarts[at${n}];`)}
+            ${repeat(together, (n) => `if (block + ${n}u < p.blocks) { blockStarts[at${n}] = sum; sum += own${n}; }`)}
           }
           counts[p.counts_at + e] = sum;
         }

@@ -27,6 +27,10 @@ const tiles: readonly Tile[] = [
   { rows: 8, columns: 64, depth: 32, threadRows: 4, threadColumns: 4 },
 ];
 
+/** For a router's few columns, which are the depth of a gradient. */
+const tall: Tile = { rows: 128, columns: 8, depth: 16, threadRows: 4, threadColumns: 4 };
+const shallow: Tile = { rows: 128, columns: 64, depth: 8, threadRows: 8, threadColumns: 4 };
+
 /** Workgroups that keep a large GPU busy. */
 const busy = 264;
 
@@ -84,9 +88,11 @@ function largeSplits(gpu: GpuFeatures, { m, n, k, batch }: Product, tile: Matrix
   return Array.from({ length: most }, (_, i) => i + 1).reduce((best, splits) => (seconds(splits) < seconds(best) ? splits : best), 1);
 }
 
-function tileFor({ m, n, batch }: Product): Tile {
+function tileFor({ m, n, k, batch }: Product): Tile {
   const [biggest, medium, small, flat] = tiles as [Tile, Tile, Tile, Tile];
   const count = (tile: Tile) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) * batch;
+  if (m > flat.rows && n <= tall.columns) return tall;
+  if (k <= shallow.depth && count(shallow) >= busy) return shallow;
   return m <= flat.rows ? flat : count(biggest) >= busy / 2 ? biggest : Math.min(m, n) > 32 ? medium : small;
 }
 
@@ -107,7 +113,9 @@ export function gpuProduct(gpu: GpuFeatures, formed: FormedProduct): GpuWork {
     }
   }
   const tile = tileFor(product);
-  return tiledProduct(gpu, product, tile, splitsFor(product, tile, busy, 4 * tile.depth));
+  // A workgroup of two subgroups is small, and its sums cost little.
+  const splits = tile === tall ? splitsFor(product, tile, 2 * busy, 12 * tile.depth) : splitsFor(product, tile, busy, 4 * tile.depth);
+  return tiledProduct(gpu, product, tile, splits);
 }
 
 /** A product of rows or depths in groups; see `Groups`. The first factor is read along its depth for rows, along its rows for depths. */
