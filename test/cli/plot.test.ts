@@ -82,6 +82,18 @@ describe('line charts', () => {
     if (log === 'xy') expect(placed.map(([, y]) => y)).toEqual([352 - 312 / 14, 352 - (312 * 13) / 14, 352 - (312 * 4) / 14].map((y) => expect.closeTo(y, 1) as number));
   });
 
+  test.each([[0.01, 0.2], [0.5, 0.6], [0.001, 3]])('show what was held out, where training falls to %d and that ends at %d', (training, heldOut) => {
+    const falling = (last: number): [number, number][] => Array.from({ length: 40 }, (_, i) => [i, i < 4 ? 10 : last]);
+    const curves = [{ label: 'training', points: falling(training), faint: true, group: 0 }, { label: 'held out', points: falling(heldOut), group: 0 }];
+    for (const { points } of pathsOf(lineCharts([{ curves, axes }]))) {
+      const [, y = NaN] = points.at(-1) ?? [];
+      expect(y).toBeGreaterThan(40);
+      expect(y).toBeLessThanOrEqual(352);
+    }
+    // The first steps' losses are cut off.
+    expect(pathsOf(lineCharts([{ curves, axes }]))[0]?.points[0]?.[1]).toBeLessThan(0);
+  });
+
   test('name curves of one group and name once, and tell the seventh colour by dashes', () => {
     const curves = Array.from({ length: 8 }, (_, group) => ({ label: `<run ${group}>`, points: [[1, 1], [2, 2]] as [number, number][], group }));
     const svg = lineCharts([{ curves, axes }, { curves, axes }]);
