@@ -17,6 +17,7 @@ const data = below('util', 'platform', 'io', 'tokenizer', 'data');
 const generate = below(...models, 'tokenizer', 'generate');
 const train = below(...generate, 'data', 'train');
 const tasks = below(...train, 'tasks');
+const evaluation = below(...train, 'eval');
 const layers = {
   util,
   platform,
@@ -34,7 +35,8 @@ const layers = {
   generate,
   train,
   tasks,
-  cli: below(...tasks, 'cli'),
+  eval: evaluation,
+  cli: below(...tasks, 'eval', 'cli'),
 };
 
 const importRules = Object.entries(layers).map(([folder, allowed]) => {
