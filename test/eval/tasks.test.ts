@@ -140,7 +140,7 @@ describe('scores', () => {
 
   test('weights that are not finite are named', async () => {
     const model = LanguageModel.initial(mambaFamily, smallConfig({ vocabularySize: 256 }), backend(), 3);
-    await model.parameters[0]?.tensor.write(new Float32Array(model.parameters[0].tensor.size).fill(NaN));
+    model.parameters[0]?.tensor.write(new Float32Array(model.parameters[0].tensor.size).fill(NaN));
     await expect(scoreContinuations(model, bytes, requests)).rejects.toThrow(/evaluate: .*embedd/);
     model.dispose();
   });

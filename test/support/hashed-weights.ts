@@ -15,7 +15,9 @@ function mix(value: number): number {
 /** Uniform values around `centre`, at most `scale` from it. */
 export const hashedValues = (name: string, size: number, [centre, scale]: readonly [centre: number, scale: number]): Float32Array => {
   const offset = crc32(name);
-  return Float32Array.from({ length: size }, (_, i) => centre + scale * (2 * (mix((Math.imul(i, 2654435761) + offset) | 0) / 2 ** 32) - 1));
+  const values = new Float32Array(size);
+  for (let i = 0; i < size; i++) values[i] = centre + scale * (2 * (mix((Math.imul(i, 2654435761) + offset) | 0) / 2 ** 32) - 1);
+  return values;
 };
 
 /**
