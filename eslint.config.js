@@ -17,7 +17,6 @@ const data = below('util', 'platform', 'io', 'tokenizer', 'data');
 const generate = below(...models, 'tokenizer', 'generate');
 const train = below(...generate, 'data', 'train');
 const tasks = below(...train, 'tasks');
-const evaluation = below(...train, 'eval');
 const layers = {
   util,
   platform,
@@ -35,7 +34,7 @@ const layers = {
   generate,
   train,
   tasks,
-  eval: evaluation,
+  eval: below(...train, 'eval'),
   cli: below(...tasks, 'eval', 'cli'),
 };
 

@@ -54,7 +54,7 @@ export function addEval(program: Command): void {
       .argument('<model>', modelArgument)
       .argument('[text]', 'a file of UTF-8 text, or a .jsonl file, or a folder of them; none with --task')
       .option('--task <names>', `tasks instead of a text, with commas between: ${evalTaskNames.join(', ')}`, taskNames)
-      .option('--data <folder>', 'where the tasks’ files are: TASK.jsonl, as piqa.jsonl (default: this folder)')
+      .option('--data <folder>', 'where the tasks’ files are: TASK.jsonl, as piqa.jsonl (default: the current folder)')
       .addOption(dtypeOption())
       .addOption(verifyOption())
       .option('--chunk <n>', 'tokens a pass: more take more memory', integer(1), 1024)
