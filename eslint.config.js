@@ -34,7 +34,8 @@ const layers = {
   generate,
   train,
   tasks,
-  cli: below(...tasks, 'cli'),
+  eval: below(...train, 'eval'),
+  cli: below(...tasks, 'eval', 'cli'),
 };
 
 const importRules = Object.entries(layers).map(([folder, allowed]) => {

@@ -1,7 +1,7 @@
 /**
  * The public API: tensors, operations and gradients, layers and models. Files, tokenizers, generation, data and training
  * are in `elapid/io`, `elapid/tokenizer`, `elapid/generate`, `elapid/data` and `elapid/train`; the paper's synthetic tasks in
- * `elapid/tasks`.
+ * `elapid/tasks`, and benchmarks in `elapid/eval`.
  */
 export {
   ArgumentError,

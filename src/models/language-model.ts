@@ -159,6 +159,16 @@ export class LanguageModel<C extends BaseConfig = BaseConfig> implements StateOw
   }
 
   /**
+   * Logits of hidden states, as `hidden` gives them; of some positions alone, where these are all that is asked for.
+   * @param hidden [...,D]
+   * @returns [...,V] f32
+   */
+  logits(hidden: Tensor): Tensor<FloatDType> {
+    this.expectLive('logits');
+    return scope(() => this.#logits(hidden));
+  }
+
+  /**
    * Logits after the last position only, without working out the others.
    * @returns [B,V]
    */

@@ -211,7 +211,7 @@ async function chunkLosses(model: LanguageModel, tokens: ArrayLike<number>, [sta
  * Throws for a loss that is not finite, and can only stay so.
  * @throws ArgumentError naming the weight at fault, if one is
  */
-async function explainLoss(model: LanguageModel, loss: number): Promise<never> {
+export async function explainLoss(model: LanguageModel, loss: number): Promise<never> {
   await expectFiniteWeights('evaluate', model.parameters);
   throw new ArgumentError({
     operation: 'evaluate',

@@ -27,8 +27,8 @@ const commands: Record<string, { arguments: string[]; options: string[] }> = {
     ],
   },
   eval: {
-    arguments: ['<model>', '<text>'],
-    options: ['--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', '--verify', ...computing],
+    arguments: ['<model>', '[text]'],
+    options: ['--task', '--data', '--document-separator', '--text-field', '--chunk', '--limit', '--json', '--dtype', '--verify', ...computing],
   },
   compare: {
     arguments: ['<model...>', '<text>'],

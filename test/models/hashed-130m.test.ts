@@ -1,13 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { argmax } from '../../src/generate/index.js';
-import { mambaConfig, LanguageModel, mambaFamily } from '../../src/models/index.js';
 import { countParameters } from '../../src/nn/index.js';
 import { linearCrossEntropy } from '../../src/ops/index.js';
 import { scope } from '../../src/tensor/index.js';
 import { useBackend } from '../support/backends.js';
 import { goldenPath } from '../support/goldens.js';
-import { hashedWeights } from '../support/hashed-weights.js';
+import { hashedMamba130m } from '../support/hashed-weights.js';
 import { idTensor } from '../support/models.js';
 
 interface Golden {
@@ -22,22 +21,11 @@ interface Golden {
 
 const golden = (JSON.parse(readFileSync(goldenPath('hashed-mamba-130m.json'), 'utf8')) as { '130m': Golden })['130m'];
 
-/** Centre and scale of a parameter's uniform values. */
-function rangeOf(key: string, shape: readonly number[]): [centre: number, scale: number] {
-  if (/norm(_f)?\.weight$|\.D$/.test(key)) return [1, 0.1];
-  if (key.endsWith('dt_proj.bias')) return [-4, 2];
-  if (key.includes('embeddings')) return [0, 0.05];
-  if (key.endsWith('conv1d.weight')) return [0, 0.5];
-  if (key.endsWith('.bias')) return [0, 0.1];
-  return [0, 1.5 / Math.sqrt(shape.at(-1) ?? 1)];
-}
-
 describe.each(['auto', 'wasm'] as const)('the 130m shape on %s kernels', (kernels) => {
   const backend = useBackend('cpu', { kernels, poison: false });
 
   test('argmaxes, top logits and loss', async () => {
-    const config = mambaConfig({ vocabularySize: 50280, dModel: 768, layers: 24 });
-    const model = new LanguageModel(mambaFamily, config, backend(), hashedWeights(backend(), rangeOf));
+    const model = hashedMamba130m(backend());
     expect(countParameters(model.parameters)).toBe(golden.params);
     const ids = Int32Array.from({ length: golden.L }, (_, i) => ((i * 7919) % 50000) + 10);
     const [logitsTensor, lossTensor] = scope(() => {

@@ -1,23 +1,33 @@
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { loadTextFile, packedPass } from '../../data/index.js';
 import { isJsonLines } from '../../data/text-documents.js';
-import { loadModel, type LanguageModel, type WeightDType } from '../../models/index.js';
+import { evalTaskNames, type EvalTaskName } from '../../eval/index.js';
+import { loadModel, type LanguageModel } from '../../models/index.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { textSize, type TextSize } from '../../tokenizer/token-bytes.js';
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, wordPerplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, integer, interruption, dtypeOption, refuseOption, printWarning, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import { exitCodes, integer, interruption, dtypeOption, refuseOption, printWarning, verifyOption, withBackend, withComputeOptions } from '../options.js';
 import { ProgressLine } from '../progress.js';
 import { expandTexts } from '../text-paths.js';
 import { checkDocumentOptions, documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
+import { evalOnTasks, type EvalTasksOptions } from '../eval-on-tasks.js';
 
-interface Options extends ComputeOptions, DocumentOptions {
-  readonly dtype?: WeightDType;
-  readonly verify?: true;
+interface Options extends EvalTasksOptions, DocumentOptions {
+  readonly task?: readonly EvalTaskName[];
+  readonly data?: string;
   readonly chunk: number;
-  readonly limit?: number;
-  readonly json?: boolean;
+}
+
+/** Parses names of tasks with commas between. */
+function taskNames(text: string, earlier: readonly EvalTaskName[] = []): readonly EvalTaskName[] {
+  const names = text.split(',').map((name) => {
+    const found = evalTaskNames.find((one) => one === name.trim());
+    if (found !== undefined) return found;
+    throw new InvalidArgumentError(`there is no task '${name.trim()}'; expected some of ${evalTaskNames.join(', ')}`);
+  });
+  return [...new Set([...earlier, ...names])];
 }
 
 /** Documents that are read side by side. */
@@ -27,9 +37,9 @@ const rows = 8;
 export function addEval(program: Command): void {
   withComputeOptions(
     documentOptions(program.command('eval'))
-      .summary('measure how well a model predicts a text')
+      .summary('measure how well a model predicts a text, or answers the items of tasks')
       .description(
-        'Reports how well a model predicts a text. Of all figures, lower is better:\n' +
+        'Reports how well a model predicts a text, or with --task its figures on benchmarks. Of a text’s figures, lower is better:\n' +
           '  loss         mean of −ln of the probability that each token was given,\n' +
           '               in nats (0.69 nats are one bit)\n' +
           '  perplexity   e to the loss: as unsure as between so many likely tokens\n' +
@@ -38,25 +48,42 @@ export function addEval(program: Command): void {
           '               to compare models of different tokenizers by\n\n' +
           'The text is one sequence; with a separator, in .jsonl files and in several files of a folder it is documents, each from its ' +
           'beginning. The first token of a sequence is given, not predicted. The model works in chunks that carry its state: its memory ' +
-          'does not grow with the length.',
+          'does not grow with the length.\n\n' +
+          'A task is scored as lm-evaluation-harness does, without examples (docs/evaluation.md). Its rows are in TASK.jsonl of the folder that --data names.',
       )
       .argument('<model>', modelArgument)
-      .argument('<text>', 'a file of UTF-8 text, or a .jsonl file, or a folder of them')
+      .argument('[text]', 'a file of UTF-8 text, or a .jsonl file, or a folder of them; none with --task')
+      .option('--task <names>', `tasks instead of a text, with commas between: ${evalTaskNames.join(', ')}`, taskNames)
+      .option('--data <folder>', 'where the tasks’ files are: TASK.jsonl, as piqa.jsonl (default: the current folder)')
       .addOption(dtypeOption())
       .addOption(verifyOption())
       .option('--chunk <n>', 'tokens a pass: more take more memory', integer(1), 1024)
-      .option('--limit <n>', 'only the first n tokens of a text that is one sequence (default: all)', integer(2))
-      .option('--json', 'print one JSON object: loss, perplexity, wordPerplexity (absent where it is beyond all bounds), bitsPerByte, tokens (predicted), bytes and words (of these), tokensPerSecond'),
+      .option('--limit <n>', 'only the first n tokens of a text that is one sequence, or the first n items of each task (default: all)', integer(2))
+      .option('--json', 'print one JSON object; of tasks: backend, tasks (items and figures with standard errors); of a text: loss, perplexity, wordPerplexity (absent where it is beyond all bounds), bitsPerByte, tokens (predicted), bytes and words (of these), tokensPerSecond'),
   )
     .addHelpText(
       'after',
       '\nExamples:\n  elapid eval runs/austen data/pride-and-prejudice.txt --limit 100000\n' +
-        "  elapid eval stories held-out.txt --document-separator '<|endoftext|>'",
+        "  elapid eval stories held-out.txt --document-separator '<|endoftext|>'\n" +
+        '  elapid eval models/mamba-130m --task lambada_openai,piqa --data benchmarks',
     )
     .action(run);
 }
 
-async function run(model: string, text: string, options: Options, command: Command): Promise<void> {
+async function run(model: string, text: string | undefined, options: Options, command: Command): Promise<void> {
+  const { task, data = '.' } = options;
+  if (task !== undefined) {
+    if (text !== undefined) command.error(`error: a text (${text}) is not read with '--task'; '--data' names the folder of the tasks' files`);
+    for (const name of ['chunk', 'documentSeparator', 'textField']) refuseOption(command, name, "is for a text, not for '--task'");
+    await evalOnTasks(model, task, data, options);
+    return;
+  }
+  if (text === undefined) command.error("error: missing argument 'text': expected a text, or '--task' with the names of tasks");
+  refuseOption(command, 'data', "is for '--task'");
+  await evalOnText(model, text, options, command);
+}
+
+async function evalOnText(model: string, text: string, options: Options, command: Command): Promise<void> {
   await checkDocumentOptions(command, [text]);
   const files = await expandTexts('eval', [text]);
   const documents = files.length > 1 || options.documentSeparator !== undefined || files.some(isJsonLines);
