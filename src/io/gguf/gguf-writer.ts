@@ -1,13 +1,13 @@
 /** The GGUF format, writing. */
 import { ggufMagic, valueKinds, type GgufValue } from './gguf-file.js';
-import { blockTypes, type GgufType } from './blocks.js';
+import { blockTypes } from './blocks.js';
 
 /** A tensor to be written. */
 export interface GgufSource {
   readonly name: string;
   /** Row-major. */
   readonly shape: readonly number[];
-  readonly type: GgufType;
+  readonly type: keyof typeof blockTypes;
   readonly bytes: Uint8Array;
 }
 
