@@ -87,7 +87,7 @@ async function sourceOf({ name, key, shape, matrix, rows, negativeExponential = 
   if (isPacked(tensor.dtype)) throw refused('the model', 'weights in float32. Hint: export the checkpoint that it was packed from', `${key} in ${tensor.dtype}`);
   let values = Float32Array.from(await tensor.data());
   if (negativeExponential) values = values.map((x) => -Math.exp(x));
-  if (rows !== undefined) values = inOrder(values, rows, 'of the file') as Float32Array<ArrayBuffer>;
+  if (rows !== undefined) values = inOrder(values, rows(), 'of the file') as Float32Array<ArrayBuffer>;
   const type = !matrix ? 'f32' : wanted === 'q8_0' && (shape.at(-1) ?? 0) % 32 !== 0 ? 'f16' : wanted;
   // A block's scale in q8_0 is a half: a 127th of its largest number.
   const most = type === 'f32' ? Infinity : type === 'f16' ? beyondHalf : 127 * beyondHalf;
@@ -114,7 +114,7 @@ const refused = (argument: string, expected: string, got: string): ArgumentError
 /** @param settings by name: what the config says, and what llama.cpp's model has */
 function expectEach(settings: Readonly<Record<string, readonly [own: unknown, only: unknown]>>): void {
   for (const [name, [value, only]] of Object.entries(settings)) {
-    if (JSON.stringify(value) !== JSON.stringify(only)) throw refused(name, `${JSON.stringify(only)}: llama.cpp has no other such model`, JSON.stringify(value) ?? 'none');
+    if (JSON.stringify(value) !== JSON.stringify(only)) throw refused(name, `${JSON.stringify(only)}: llama.cpp has no other such model`, String(JSON.stringify(value)));
   }
 }
 

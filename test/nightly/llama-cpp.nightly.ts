@@ -34,7 +34,7 @@ describe.skipIf(!existsSync(library))(`llama.cpp${existsSync(library) ? '' : ' [
   }
 
   async function theirs(file: string): Promise<number[]> {
-    const { getLlama } = (await import(library)) as { getLlama(options: object): Promise<Llama> };
+    const { getLlama } = (await import(library)) as { readonly getLlama: (options: object) => Promise<Llama> };
     const llama = await getLlama({ gpu: false, build: 'never', skipDownload: true, maxThreads: 1, logLevel: 'error' });
     const model = await llama.loadModel({ modelPath: file, gpuLayers: 0 });
     const sequence = (await model.createContext({ contextSize: 64, threads: 1 })).getSequence();

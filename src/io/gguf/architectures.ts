@@ -15,8 +15,8 @@ export interface TensorRule {
   readonly modelShape?: readonly number[];
   /** A matrix may be stored in fewer bits; all else is in float32. */
   readonly matrix: boolean;
-  /** The checkpoint's row for each row of the file, where their order differs. */
-  readonly rows?: readonly number[];
+  /** The checkpoint's row for each row of the file, where their order differs; asked for when the shape has been checked. */
+  readonly rows?: () => readonly number[];
   /** The file holds −exp(x). */
   readonly negativeExponential?: boolean;
   /** A model may be without it. */
@@ -220,8 +220,8 @@ const llama: Architecture = {
         const from = `model.layers.${layer}`;
         return [
           vector(`${to}.attn_norm.weight`, `${from}.input_layernorm.weight`, [D]),
-          ...linear(`${to}.attn_q`, `${from}.self_attn.q_proj`, [heads * P, D], { rows: interleaved(heads, P) }),
-          ...linear(`${to}.attn_k`, `${from}.self_attn.k_proj`, [kvHeads * P, D], { rows: interleaved(kvHeads, P) }),
+          ...linear(`${to}.attn_q`, `${from}.self_attn.q_proj`, [heads * P, D], { rows: () => interleaved(heads, P) }),
+          ...linear(`${to}.attn_k`, `${from}.self_attn.k_proj`, [kvHeads * P, D], { rows: () => interleaved(kvHeads, P) }),
           ...linear(`${to}.attn_v`, `${from}.self_attn.v_proj`, [kvHeads * P, D]),
           ...linear(`${to}.attn_output`, `${from}.self_attn.o_proj`, [D, heads * P]),
           vector(`${to}.ffn_norm.weight`, `${from}.post_attention_layernorm.weight`, [D]),
@@ -247,7 +247,8 @@ const gptNeox: Architecture = {
   },
   tensors(h) {
     const [V, D, F, heads] = [h.vocabularySize, h.size('embedding_length'), h.size('feed_forward_length'), h.size('attention.head_count')];
-    const rows = byKind(heads, headSizeOf(h));
+    const headSize = headSizeOf(h);
+    const rows = () => byKind(heads, headSize);
     const both = (to: string, from: string, shape: readonly number[], more: Partial<TensorRule> = {}): TensorRule[] => [
       (shape.length === 2 ? matrix : vector)(`${to}.weight`, `${from}.weight`, shape, more),
       vector(`${to}.bias`, `${from}.bias`, shape.slice(0, 1), more),

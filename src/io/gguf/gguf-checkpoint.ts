@@ -66,7 +66,7 @@ function entryOf({ key, shape, modelShape = shape, rows, negativeExponential = f
       if (wrong !== undefined) throw new CheckpointError(`holds ${wrong}; expected numbers below 0, the decays A`, { file, key: name, offset });
       values = values.map((a) => Math.log(-a));
     }
-    if (rows !== undefined) values = inOrder(values, rows, 'of the model');
+    if (rows !== undefined) values = inOrder(values, rows(), 'of the model');
     return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   };
   return { ...own, dtype: 'F32', sizeBytes: 4 * shape.reduce((a, b) => a * b), stored: { sizeBytes: tensor.sizeBytes, decode } };
