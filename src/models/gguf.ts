@@ -114,7 +114,7 @@ const refused = (argument: string, expected: string, got: string): ArgumentError
 /** @param settings by name: what the config says, and what llama.cpp's model has */
 function expectEach(settings: Readonly<Record<string, readonly [own: unknown, only: unknown]>>): void {
   for (const [name, [value, only]] of Object.entries(settings)) {
-    if (JSON.stringify(value) !== JSON.stringify(only)) throw refused(name, `${JSON.stringify(only)}: llama.cpp has no other such model`, String(JSON.stringify(value)));
+    if (JSON.stringify(value) !== JSON.stringify(only)) throw refused(name, `${JSON.stringify(only)}: llama.cpp has no other such model`, describeValue(value));
   }
 }
 

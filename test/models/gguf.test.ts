@@ -35,7 +35,7 @@ describe('GGUF', () => {
     expect(back.family.name).toBe(model.family.name);
     expect(back.parameters.map(({ key }) => key).sort()).toEqual(model.parameters.map(({ key }) => key).sort());
     const initial = /deviation|initialisation|rescale/i;
-    for (const [key, value] of Object.entries(model.config)) if (!initial.test(key)) expect({ [key]: (back.config as unknown as Record<string, unknown>)[key] }).toEqual({ [key]: value });
+    for (const [key, value] of Object.entries(model.config) as [string, unknown][]) if (!initial.test(key)) expect({ [key]: (back.config as unknown as Record<string, unknown>)[key] }).toEqual({ [key]: value });
     expectClose(await logitsOf(back), await logitsOf(model), bounds[type], name);
     for (const one of [model, back]) one.dispose();
   });
@@ -128,7 +128,7 @@ describe('GGUF', () => {
       { what: 'more layers than tensors', change: setPair('mamba.block_count', 2), message: /'blk\.1\.attn_norm\.weight': the tensor is missing/ },
       { what: 'another state size', change: setPair('mamba.ssm.state_size', 8), message: /'blk\.0\.ssm_x\.weight', byte \d+: has shape \[33, 32\]; expected \[17, 32\]/ },
       { what: "FalconMamba's norms", change: setPair('mamba.ssm.dt_b_c_rms', true), message: /'mamba\.ssm\.dt_b_c_rms': is true; expected false/ },
-      { what: 'a norm without a number', change: setPair('mamba.attention.layer_norm_rms_epsilon', -1), message: /'mamba\.attention\.layer_norm_rms_epsilon': is -1; expected a positive number/ },
+      { what: 'a norm without a number', change: setPair('mamba.attention.layer_norm_rms_epsilon', { f32: -1.5 }), message: /'mamba\.attention\.layer_norm_rms_epsilon': is -1\.5; expected a positive number/ },
       { what: 'a part of a model', change: setPair('split.count', 3), message: /'split\.count': the file is one of several/ },
       { what: 'an odd alignment', change: setPair('general.alignment', 12), message: /'general\.alignment', byte 0: is 12; expected a multiple of 8/ },
       { what: 'a tensor too many', change: ({ tensors }) => void tensors.push({ name: 'blk.0.extra', shape: [1], type: 'f32', bytes: new Uint8Array(4) }), message: /'blk\.0\.extra', byte \d+: is no tensor of the architecture mamba/ },
