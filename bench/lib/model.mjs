@@ -4,9 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LanguageModel, mamba2Family, mambaConfig, mambaFamily, openBackend, saveModel, transformerFamily } from 'elapid';
-import { writeGguf } from './gguf.mjs';
-import { llamaGguf, mamba2Gguf, mambaGguf } from './gguf-models.mjs';
+import { LanguageModel, loadModel, mamba2Family, mambaConfig, mambaFamily, openBackend, saveGguf, saveModel, transformerFamily } from 'elapid';
 
 /**
  * A model of the rows. `matrices` are the values that products read for a token, the head included; `all` those of all parameters; `decays`
@@ -22,7 +20,6 @@ import { llamaGguf, mamba2Gguf, mambaGguf } from './gguf-models.mjs';
  * @property {number} pairOperations
  * @property {number} stateBytes
  * @property {(backend: import('elapid').Backend) => LanguageModel} initial
- * @property {() => import('./gguf.mjs').GgufModel} gguf
  */
 
 /** The published mamba-130m. */
@@ -48,7 +45,6 @@ export const mamba130m = (() => {
     ...{ name: 'mamba-130m', vocabularySize, dModel: D, matrices, all: matrices + layers * (E * N + E * K + 3 * E + D) + D },
     ...{ decays: layers * E * N, pairOperations: 0, stateBytes: 4 * layers * E * (N + K - 1) },
     initial: (backend) => LanguageModel.initial(mambaFamily, config, backend, 1),
-    gguf: () => mambaGguf(config),
   };
 })();
 
@@ -61,7 +57,6 @@ export const mamba2130m = (() => {
     ...{ name: 'mamba2-130m', vocabularySize, dModel: D, matrices, all: matrices + layers * (channels * (K + 1) + 3 * heads + E + D) + D },
     ...{ decays: 0, pairOperations: 0, stateBytes: 4 * layers * (E * N + channels * (K - 1)) },
     initial: (backend) => LanguageModel.initial(mamba2Family, config2, backend, 1),
-    gguf: () => mamba2Gguf(config2),
   };
 })();
 
@@ -73,7 +68,6 @@ export const transformer125m = (() => {
     ...{ name: 'transformer-125m', vocabularySize, dModel: D, matrices, all: matrices + (2 * layers + 1) * D },
     ...{ decays: 0, stateBytes: 0, pairOperations: 4 * layers * heads * headSize },
     initial: (backend) => LanguageModel.initial(transformerFamily, transformerConfig, backend, 1),
-    gguf: () => llamaGguf(transformerConfig),
   };
 })();
 
@@ -94,12 +88,30 @@ export async function checkpointFolder({ name, initial }) {
 }
 
 /**
- * The same weights for llama.cpp.
- * @param {BenchModel} model
- * @param {import('./gguf.mjs').GgufType} type
+ * A tokenizer that is made up, a token for each id: nothing is tokenized, and no file of anybody else's is needed. Without one,
+ * node-llama-cpp does not load the file.
+ * @param {number} size
  */
-export async function ggufFile(model, type) {
-  const path = join(folder, `${model.name}-${type}.gguf`);
-  if (!existsSync(path)) await writeGguf(await checkpointFolder(model), model.gguf(), path, type);
+const madeUpTokenizer = (size) => ({
+  definition: {
+    ...{ added_tokens: [], pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false }, decoder: { type: 'ByteLevel' } },
+    model: { type: 'BPE', vocab: Object.fromEntries(Array.from({ length: size }, (_, id) => [`t${id}`, id])), merges: ['t 0'] },
+  },
+  config: { bos_token: 't0', eos_token: 't0' },
+});
+
+/**
+ * The same weights for llama.cpp.
+ * @param {BenchModel} of
+ * @param {'f32' | 'f16' | 'q8_0'} type
+ */
+export async function ggufFile(of, type) {
+  const path = join(folder, `${of.name}-${type}.gguf`);
+  if (existsSync(path)) return path;
+  const backend = await openBackend('cpu');
+  const model = await loadModel(await checkpointFolder(of), backend);
+  await saveGguf(model, path, { type, tokenizer: madeUpTokenizer(of.vocabularySize) });
+  model.dispose();
+  await backend.close();
   return path;
 }

@@ -4,7 +4,7 @@ import { ArgumentError } from '../util/errors.js';
 import { didYouMean } from '../util/nearest.js';
 
 /** What an argument that names a model may be. */
-export const modelArgument = `folder of a checkpoint (config.json and weights) or of a training run; or a model of the package: ${packagedModels.join(', ')}`;
+export const modelArgument = `folder of a checkpoint (config.json and weights) or of a training run; a GGUF file; or a model of the package: ${packagedModels.join(', ')}`;
 
 /**
  * The folder that `model` names: itself where there is one, else that of the package's model of this name.
@@ -27,5 +27,5 @@ export async function isModel(path: string): Promise<boolean> {
   const kind = await platform.pathKind(path);
   if (kind === undefined) return packagedModels.some((name) => name === path);
   const names = kind === 'folder' ? await platform.listFolder(path) : [path];
-  return names.some((name) => name === 'config.json' || /\.(safetensors|bin)$/.test(name));
+  return names.some((name) => name === 'config.json' || /\.(safetensors|bin|gguf)$/.test(name));
 }

@@ -3,6 +3,7 @@ import { packageVersion } from '../platform/node.js';
 import { addCompare } from './commands/compare.js';
 import { addDashboard } from './commands/dashboard.js';
 import { addEval } from './commands/eval.js';
+import { addExport } from './commands/export.js';
 import { addGenerate } from './commands/generate.js';
 import { addInspect } from './commands/inspect.js';
 import { addPlot } from './commands/plot.js';
@@ -28,7 +29,7 @@ function makeProgram(): Command {
         '  elapid generate runs/austen "It is a truth universally"\n\n' +
         'elapid <command> --help tells all of a command, with examples.',
     );
-  const commands = [addGenerate, addTrain, addEval, addCompare, addTokenize, addTokenizer, addInspect, addQuantize, addPlot, addDashboard, addTask];
+  const commands = [addGenerate, addTrain, addEval, addCompare, addTokenize, addTokenizer, addInspect, addQuantize, addExport, addPlot, addDashboard, addTask];
   for (const add of commands) add(program);
   for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])]) {
     command.exitOverride((error) => {

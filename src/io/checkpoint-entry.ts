@@ -15,6 +15,8 @@ export interface CheckpointEntry {
   readonly sizeBytes: number;
   /** Elements from one index to the next along each axis, where the file does not hold the tensor row by row: a transposed view. */
   readonly strides?: readonly number[];
+  /** How the bytes of `dtype` come out of the file's, where it holds others: blocks of quantized numbers, or rows in another order. */
+  readonly stored?: { readonly sizeBytes: number; decode(bytes: Uint8Array): Uint8Array };
   /** What the file says of its bytes. */
   readonly checksum?: StoredChecksum;
 }

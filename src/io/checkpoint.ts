@@ -1,9 +1,10 @@
-/** Opening model checkpoints: one file or several, safetensors or PyTorch, in a folder as model hubs lay them out. */
+/** Opening model checkpoints: one file or several, safetensors, PyTorch or GGUF, in a folder as model hubs lay them out. */
 import { platform } from '#platform';
 import type { RandomAccessFile } from '../platform/platform.js';
 import { CheckpointError, DisposedError } from '../util/errors.js';
 import { openForReading, refuseForeignContent } from './checked-file.js';
 import type { CheckpointEntry } from './checkpoint-entry.js';
+import { readGgufCheckpoint } from './gguf/gguf-checkpoint.js';
 import { readJsonObject } from './json-file.js';
 import { describeMissing } from './missing-path.js';
 import { readPytorchEntries } from './pytorch.js';
@@ -32,9 +33,9 @@ export interface CheckpointOptions {
 export interface Checkpoint {
   /** The path it was opened by. */
   readonly name: string;
-  /** The path of the config.json of its folder, whether there is one or not: for messages. */
+  /** The path of the config.json of its folder, whether there is one or not, and of a GGUF file its own: for messages. */
   readonly configName: string;
-  /** The parsed config.json of its folder, or undefined where there is none. Not checked: models do that. */
+  /** The parsed config.json of its folder, or undefined where there is none; of a GGUF file what its metadata say. Not checked: models do that. */
   readonly config: unknown;
   readonly entries: ReadonlyMap<string, CheckpointEntry>;
   /** The text pairs that safetensors files may carry; of shards, all together. */
@@ -80,14 +81,16 @@ const indexSuffix = '.index.json';
 
 /**
  * Opens a checkpoint and checks everything but the weights themselves, which stay in their files.
- * @param path a `.safetensors`, `.bin`, `.pth` or `.pt` file, or a folder with `model.safetensors` or
+ * @param path a `.safetensors`, `.bin`, `.pth`, `.pt` or `.gguf` file, or a folder with `model.safetensors` or
  *   `pytorch_model.bin` or the `.index.json` of one of them and its shards; a path, in the browser a URL
  * @throws CheckpointError when something is missing, damaged or contradictory
  */
 export async function openCheckpoint(path: string, options: CheckpointOptions = {}): Promise<Checkpoint> {
   const opening: Opening = { options, opened: [], reader: new TensorReader(options.verify) };
   try {
-    const single = isWeightFile(path) && (await platform.pathKind(path)) !== 'folder';
+    const named = isWeightFile(path) || isGguf(path);
+    const single = named && (await platform.pathKind(path)) !== 'folder';
+    if (single && isGguf(path)) return await openGguf(path, opening);
     return single ? await openSingle(path, opening) : await openFolder(path, opening);
   } catch (error) {
     await Promise.all(opening.opened.map((file) => file.close()));
@@ -108,6 +111,16 @@ type Content = Pick<Checkpoint, 'entries' | 'metadata' | 'absent'>;
 
 function isWeightFile(path: string): boolean {
   return /\.(safetensors|bin|pth|pt)$/.test(path);
+}
+
+/** Whether a path is that of a GGUF file, by its name. */
+export const isGguf = (path: string): boolean => path.endsWith('.gguf');
+
+async function openGguf(path: string, opening: Opening): Promise<Checkpoint> {
+  const file = await openForReading(path);
+  opening.opened.push(file);
+  const { config, entries } = await readGgufCheckpoint(file);
+  return makeCheckpoint({ name: path, configName: path, config, entries, metadata: {}, absent: new Map() }, opening);
 }
 
 async function openSingle(path: string, opening: Opening): Promise<Checkpoint> {
@@ -146,7 +159,7 @@ async function describeOtherFile(path: string): Promise<string> {
   } finally {
     await file.close();
   }
-  return 'the name ends in none of .safetensors, .bin, .pth and .pt, and it is not a folder';
+  return 'the name ends in none of .safetensors, .bin, .pth, .pt and .gguf, and it is not a folder';
 }
 
 /** A hint at what else is in a folder that could have been meant, or nothing. */
@@ -154,7 +167,7 @@ async function describeOtherWeights(folder: string): Promise<string> {
   const names = await platform.listFolder(folder).catch((): string[] => []);
   if (names.includes('snapshots')) return '. Hint: this is a folder of the hub’s cache; the model is in snapshots/<revision>';
   const near = names.filter((name) => /\.(safetensors?|bin|pth?|gguf)$|safetensor|pytorch_model/.test(name)).sort();
-  return near.length === 0 ? '' : `. Hint: it has ${near.slice(0, 3).join(', ')}; rename the file, or give its path, if it ends in .safetensors, .bin, .pth or .pt`;
+  return near.length === 0 ? '' : `. Hint: it has ${near.slice(0, 3).join(', ')}; rename the file, or give its path, if it ends in .safetensors, .bin, .pth, .pt or .gguf`;
 }
 
 async function isFile(path: string): Promise<boolean> {
@@ -228,7 +241,7 @@ function makeCheckpoint(what: Pick<Checkpoint, 'name' | 'configName' | 'config'>
     async descriptor(entry) {
       const file = fileOf(entry);
       const mapped = options.mapped ?? file.sizeBytes >= mappedFrom;
-      if (!mapped || entry.strides !== undefined || file.descriptor === undefined) return undefined;
+      if (!mapped || entry.strides !== undefined || entry.stored !== undefined || file.descriptor === undefined) return undefined;
       if (options.verify === true) await reader.expectSound(file, entry);
       return file.descriptor;
     },

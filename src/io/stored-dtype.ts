@@ -170,6 +170,12 @@ function getHalfTable(): Uint32Array {
   return halfTable;
 }
 
+/** The number that 16 bits of a half stand for. */
+export function numberFromHalf(half: number): number {
+  scratchBits[0] = getHalfTable()[half] ?? 0;
+  return scratchFloat[0] ?? 0;
+}
+
 function float32BitsFromHalf(half: number): number {
   const sign = (half & 0x8000) << 16;
   const exponent = (half >>> 10) & 0x1f;

@@ -18,12 +18,14 @@ export class TensorReader {
    * @throws CheckpointError when the file cannot be read, or is damaged there
    */
   async read(file: RandomAccessFile, entry: CheckpointEntry): Promise<Uint8Array> {
-    const { key, dtype, shape, strides, offset, sizeBytes } = entry;
+    const { key, dtype, shape, strides, offset, stored, sizeBytes: own } = entry;
+    const sizeBytes = stored?.sizeBytes ?? own;
     const spanned = strides === undefined ? sizeBytes : spannedItems(shape, strides) * storedItemSizeBytes(dtype);
     const bytes = await readRange(file, offset, spanned, 'the tensor', key);
     const { checksum } = entry;
     const whole = checksum?.offset === offset && checksum.sizeBytes === spanned;
     await this.expectSound(file, entry, whole ? bytes : undefined);
+    if (stored !== undefined) return stored.decode(bytes);
     return strides === undefined ? bytes : toRowByRow(bytes, dtype, shape, strides);
   }
 

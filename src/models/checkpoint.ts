@@ -49,7 +49,8 @@ export interface StoredParameter {
 
 /**
  * Loads a language model of any family that is known from a folder: transformers' `config.json` + `model.safetensors`, or the
- * official `config.json` + `pytorch_model.bin` of Mamba; sharded files too; weights in f32, f16, bf16 or f64. Float32 weights
+ * official `config.json` + `pytorch_model.bin` of Mamba; sharded files too; weights in f32, f16, bf16 or f64. Or from a GGUF file of the
+ * architectures `mamba`, `mamba2`, `llama` and `gptneox`: its quantized weights become float32. Float32 weights
  * of files of 64 MiB and more are mapped, not copied, where the platform can (`mapped`). With `dtype`, or from a checkpoint with packed weights, the large matrices
  * are in a format for inference; small parameters and those of the dynamics stay in float32.
  * @throws CheckpointError naming file, key and byte offset of what is damaged, missing, unexpected or of another shape,

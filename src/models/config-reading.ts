@@ -75,6 +75,8 @@ export function warnOfUnread(json: object, { file, known, onWarning }: { file: s
  * @throws CheckpointError when the file is damaged, or names ids that are not in the vocabulary
  */
 export async function withGenerationConfig<C extends BaseConfig>(config: C, configName: string, onWarning: OnWarning): Promise<C> {
+  // A GGUF file says all of it itself.
+  if (configName.endsWith('.gguf')) return config;
   const file = configName.replace(/[^/\\]*$/, 'generation_config.json');
   if ((await platform.pathKind(file)) !== 'file') return config;
   const { value } = await readJsonObject(file, { pythonFloats: true });

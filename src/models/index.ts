@@ -4,6 +4,7 @@ export { loadModel, saveModel, type LoadOptions } from './checkpoint.js';
 export type { OnWarning } from './config-keys.js';
 export { falconMambaFamily, type FalconMambaConfig } from './falcon-mamba/family.js';
 export type { BaseConfig, ConfigJson, Fact, FamilyKeys, FamilyOptions, ModelFamily, Parts } from './family.js';
+export { saveGguf, type GgufOptions } from './gguf.js';
 export { gptNeoxFamily, type GptNeoxConfig } from './gpt-neox/family.js';
 export { gruFamily, type GruConfig } from './gru/family.js';
 export { LanguageModel, type ForwardOptions, type ReadOptions } from './language-model.js';

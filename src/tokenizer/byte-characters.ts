@@ -20,3 +20,11 @@ export function bytesOfToken(token: string): Uint8Array | undefined {
   const content = Array.from(token, (character) => byteOf.get(character));
   return content.every((byte) => byte !== undefined) ? Uint8Array.from(content) : undefined;
 }
+
+/** A tokenizer.json of bytes: 256 tokens and no merges. */
+export const byteDefinition = (): Record<string, unknown> => ({
+  ...{ version: '1.0', added_tokens: [], normalizer: null, post_processor: null },
+  pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false },
+  decoder: { type: 'ByteLevel' },
+  model: { type: 'BPE', vocab: Object.fromEntries(bytes.map((byte) => [tokenOfBytes([byte]), byte])), merges: [] },
+});

@@ -9,7 +9,7 @@ const startsOf: readonly (readonly [start: string, what: string])[] = [
     'is a pointer of Git LFS: the file itself was not downloaded. Hint: run `git lfs install`, then `git lfs pull` in its folder.',
   ],
   ['\x1f\x8b', 'is compressed with gzip. Hint: unpack it first, with gunzip.'],
-  ['GGUF', "is in GGUF, llama.cpp's format. Hint: take the model's original checkpoint, safetensors or PyTorch."],
+  ['GGUF', "is in GGUF, llama.cpp's format. Hint: give it a name that ends in .gguf."],
   ['\x89HDF\r\n', 'is in HDF5, the format of TensorFlow and Keras. Hint: take the safetensors or PyTorch checkpoint of the model.'],
 ];
 

@@ -2,12 +2,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { toFloat16Bits } from '../../bench/lib/gguf.mjs';
 import { gpuSection, section, withSection, type Results } from '../../bench/lib/report.mjs';
 import { newestResults } from '../../bench/lib/results.mjs';
 import { NotAvailable, runRow, type Row } from '../../bench/lib/row.mjs';
 import { median, summarise } from '../../bench/lib/statistics.mjs';
-import { toFloat32 } from '../../src/io/index.js';
 
 const context = { threads: 1, quick: false };
 
@@ -55,13 +53,6 @@ describe('bench', () => {
   test('a row that this build cannot run is listed with the reason', async () => {
     const missing = { ...row('more', [], []), prepare: () => Promise.reject(new NotAvailable('no such format')) };
     expect(await runRow(missing, context)).toEqual({ name: 'row', what: 'a row', unit: 'tok/s', better: 'more', skipped: 'no such format' });
-  });
-
-  test('float16 is rounded to nearest, ties to even', () => {
-    const numbers = [0, -0, 1, -2, 65504, 65520, 1e9, 2 ** -14, 2 ** -24, 1.5 * 2 ** -24, 2 ** -25, 1 + 2 ** -11, 1 + 3 * 2 ** -11, Infinity];
-    const expected = [0, -0, 1, -2, 65504, Infinity, Infinity, 2 ** -14, 2 ** -24, 2 ** -23, 0, 1, 1 + 2 ** -9, Infinity];
-    const bits = toFloat16Bits(Float32Array.from(numbers));
-    expect([...toFloat32(new Uint8Array(bits.buffer), 'F16')]).toEqual(expected);
   });
 
   test('the report shows rows that have figures', () => {

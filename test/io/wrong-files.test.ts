@@ -20,7 +20,7 @@ describe('a file of another content than its name says', () => {
     ['a page of XML', '  <?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', /: is a web page/],
     ['nothing', '', /: is empty \(0 bytes\)\. Hint: download or copy the file again/],
     ['a gzip archive', gzipSync(sound), /: is compressed with gzip\. Hint: unpack it first/],
-    ['GGUF', concat('GGUF', [3, 0, 0, 0]), /: is in GGUF, llama\.cpp's format\. Hint: take the model's original checkpoint/],
+    ['GGUF', concat('GGUF', [3, 0, 0, 0]), /: is in GGUF, llama\.cpp's format\. Hint: give it a name that ends in \.gguf/],
     ['HDF5', concat([0x89], 'HDF\r\n', [0x1a, 0x0a]), /: is in HDF5/],
     ['a server’s answer', 'Entry not found', /: is an error message of a server \(Entry not found\)/],
     ['a server’s answer in JSON', '{"error":"Repository not found"}', /: is an error message of a server \(\{"error"/],

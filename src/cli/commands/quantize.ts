@@ -1,4 +1,3 @@
-import { platform } from '#platform';
 import { Option, type Command } from 'commander';
 import { openCheckpoint } from '../../io/index.js';
 import { loadModel, saveModel } from '../../models/index.js';
@@ -8,7 +7,7 @@ import { byteSize } from '../format.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
 import { overwriteOption, printWarning, verifyOption, withBackend, withBackendOptions, type ComputeOptions } from '../options.js';
 import { makingFolder, withOutFolder } from '../out-folder.js';
-import { copyCompanions } from '../tokenizer-files.js';
+import { copyCompanions, homeOf } from '../tokenizer-files.js';
 
 interface Options extends ComputeOptions {
   readonly dtype: PackedDType;
@@ -53,7 +52,7 @@ async function run(model: string, options: Options): Promise<void> {
           loaded.dispose();
         }
       });
-      await copyCompanions((await platform.pathKind(source)) === 'file' ? platform.joinPath(source, '..') : source, out.working);
+      await copyCompanions(await homeOf(source), out.working);
       signal.throwIfAborted();
       // Everything has been read: the model may be its own successor.
       await out.settle();
