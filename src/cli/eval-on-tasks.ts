@@ -4,9 +4,9 @@ import { loadModel, type WeightDType } from '../models/index.js';
 import type { Backend } from '../tensor/index.js';
 import { loadTokenizer } from '../tokenizer/index.js';
 import { duration, grouped } from './format.js';
+import { measuring } from './measuring.js';
 import { modelFolder } from './model-argument.js';
-import { exitCodes, interruption, printWarning, withBackend, type ComputeOptions } from './options.js';
-import { ProgressLine } from './progress.js';
+import { printWarning, withBackend, type ComputeOptions } from './options.js';
 
 /** Options of `elapid eval` that matter to tasks. */
 export interface EvalTasksOptions extends ComputeOptions {
@@ -28,10 +28,8 @@ export async function evalOnTasks(model: string, names: readonly EvalTaskName[],
     const items = await loadItems(evalTasks[name], platform.joinPath(data, `${name}.jsonl`), limit === undefined ? {} : { limit });
     tasks.push({ task: evalTasks[name], items });
   }
-  const { signal, stop } = interruption();
-  const progress = new ProgressLine();
-  try {
-    await withBackend(options, async (backend) => {
+  await measuring((signal, progress) =>
+    withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
       const loaded = await loadModel(folder, backend, { dtype, verify, onWarning: printWarning });
       try {
@@ -50,14 +48,8 @@ export async function evalOnTasks(model: string, names: readonly EvalTaskName[],
       } finally {
         loaded.dispose();
       }
-    });
-  } catch (error) {
-    progress.clear();
-    if (!signal.aborted) throw error;
-    process.exitCode = exitCodes.interrupted;
-  } finally {
-    stop();
-  }
+    }),
+  );
 }
 
 /** A standard error that a single item has not is null. */

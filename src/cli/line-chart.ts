@@ -118,7 +118,7 @@ function yScale(curves: readonly Curve[], { log, yRange, yLabel }: Axes): Scale 
   const [lowest = 0, highest = 1] = [ys[0], ys.at(-1)];
   // Room above and below: curves that stay as they are, are no part of the frame.
   if (log === 'xy') return logScale(yRange ?? [(lowest || 1) / 2, highest * 2], plot.y, yLabel);
-  // The first steps' losses are far above the rest. Where training's fall to nothing, those that were held out are still there to see.
+  // The first steps' losses are far above the rest, and are cut off. Held-out losses stay in sight, even where training's fall to nothing.
   const kept = curves.filter(({ faint }) => faint !== true).flatMap(({ points }) => points.slice(Math.floor(points.length / 3)).map(([, value]) => value));
   const range = yRange ?? [lowest, Math.min(highest, Math.max(2 * (ys[Math.floor(ys.length / 2)] ?? 1), 1.1 * Math.max(...kept, 0)))];
   const y = scaleLinear(range, plot.y).nice();

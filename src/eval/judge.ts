@@ -26,7 +26,7 @@ export interface Estimate {
   readonly standardError: number;
 }
 
-/** The mean of what items add, or for a perplexity e to the negative mean. The error of the latter is to first order. */
+/** The mean over the items. A perplexity is e to the negative mean, and its error is to first order. */
 export function estimate(metric: MetricName, values: readonly number[]): Estimate {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);

@@ -50,7 +50,7 @@ describe('rows become requests', () => {
     { task: 'winogrande', row: { sentence: 'a', option1: 'b', option2: 'c', answer: '1' }, message: /key 'sentence': has no _/ },
     { task: 'winogrande', row: { context_options: ['a', 'b'], continuation: 'c', gold: 2 }, message: /key 'gold': does not name one of the 2 choices/ },
     { task: 'lambada_openai', row: { text: 3 }, message: /text.*expected a text.*This is not a row of LAMBADA/ },
-  ])('a row that is none of $task: $row', ({ task, row, message }) => {
+  ])('$task refuses the row $row', ({ task, row, message }) => {
     expect(() => evalTasks[task].item(row, 'x.jsonl, line 7')).toThrow(message);
   });
 });

@@ -10,7 +10,7 @@ export interface Block {
   busyUntil: number;
 }
 
-/** Allocations of which the most memory in use is remembered: more than a pass through a model of many layers makes. */
+/** The pool remembers the most memory in use over this many allocations. A pass through a model of many layers makes fewer. */
 const span = 4096;
 const leastKept = 64 * 2 ** 20;
 

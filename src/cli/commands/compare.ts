@@ -8,9 +8,10 @@ import { ArgumentError } from '../../util/errors.js';
 import { byteSize, compact, counted, grouped } from '../format.js';
 import { lineCharts } from '../line-chart.js';
 import { measureModel, type Measurement } from '../measure-model.js';
+import { measuring } from '../measuring.js';
 import { isModel, modelArgument, modelFolder } from '../model-argument.js';
-import { dtypeOption, exitCodes, integer, interruption, overwriteOption, printWarning, refuseOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
-import { ProgressLine } from '../progress.js';
+import { dtypeOption, integer, overwriteOption, printWarning, refuseOption, verifyOption, withBackend, withComputeOptions, type ComputeOptions } from '../options.js';
+import type { ProgressLine } from '../progress.js';
 import { shortNames } from '../short-names.js';
 import { checkSvgFile, writeSvgFile } from '../svg-file.js';
 import { expandTexts, isText } from '../text-paths.js';
@@ -105,10 +106,8 @@ async function run(paths: readonly string[], options: Options, command: Command)
   for (const { model, tokenizer } of candidates) {
     if (inexact.has(tokenizer)) printWarning(`the tokenizer of ${model} changes the text (lower case, characters left out): its bits a byte are of less than the text`);
   }
-  const { signal, stop } = interruption();
-  const progress = new ProgressLine();
-  try {
-    await withBackend(options, async (backend) => {
+  await measuring((signal, progress) =>
+    withBackend(options, async (backend) => {
       const rows: Row[] = [];
       for (const candidate of candidates) rows.push(await measure(backend, candidate, windows, { options, signal, progress }));
       progress.clear();
@@ -122,14 +121,8 @@ async function run(paths: readonly string[], options: Options, command: Command)
       };
       if (out !== undefined) await writeSvgFile(out, picture(rows));
       process.stdout.write(json ? `${JSON.stringify({ text: about, backend: backend.description, models: rows })}\n` : table(rows, about, backend));
-    });
-  } catch (error) {
-    progress.clear();
-    if (!signal.aborted) throw error;
-    process.exitCode = exitCodes.interrupted;
-  } finally {
-    stop();
-  }
+    }),
+  );
 }
 
 /** @throws ArgumentError where a text stands in a model's place, or a model in that of the text */

@@ -7,9 +7,9 @@ import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { textSize, type TextSize } from '../../tokenizer/token-bytes.js';
 import { bitsPerByte, evaluate, evaluateSequence, perplexity, wordPerplexity, type Evaluation, type EvaluationConduct } from '../../train/index.js';
 import { compact, duration, grouped } from '../format.js';
+import { measuring } from '../measuring.js';
 import { modelArgument, modelFolder } from '../model-argument.js';
-import { exitCodes, integer, interruption, dtypeOption, refuseOption, printWarning, verifyOption, withBackend, withComputeOptions } from '../options.js';
-import { ProgressLine } from '../progress.js';
+import { integer, dtypeOption, refuseOption, printWarning, verifyOption, withBackend, withComputeOptions } from '../options.js';
 import { expandTexts } from '../text-paths.js';
 import { checkDocumentOptions, documentOptions, openTexts, type DocumentOptions } from '../training-data.js';
 import { evalOnTasks, type EvalTasksOptions } from '../eval-on-tasks.js';
@@ -88,10 +88,8 @@ async function evalOnText(model: string, text: string, options: Options, command
   const files = await expandTexts('eval', [text]);
   const documents = files.length > 1 || options.documentSeparator !== undefined || files.some(isJsonLines);
   if (documents) refuseOption(command, 'limit', 'is for a text that is one sequence, not for documents');
-  const { signal, stop } = interruption();
-  const progress = new ProgressLine();
-  try {
-    await withBackend(options, async (backend) => {
+  await measuring((signal, progress) =>
+    withBackend(options, async (backend) => {
       const folder = await modelFolder(model);
       const loaded = await loadModel(folder, backend, { dtype: options.dtype, verify: options.verify, onWarning: printWarning });
       try {
@@ -131,17 +129,11 @@ async function evalOnText(model: string, text: string, options: Options, command
                 `bits a byte  ${result.bitsPerByte.toFixed(4)}\n` +
                 `tokens       ${grouped(result.tokens)} predicted (${grouped(bytes)} bytes, ${grouped(words)} words) at ${compact(result.tokensPerSecond)} tok/s\n`,
         );
-      } catch (error) {
-        if (!signal.aborted) throw error;
-        progress.clear();
-        process.exitCode = exitCodes.interrupted;
       } finally {
         loaded.dispose();
       }
-    });
-  } finally {
-    stop();
-  }
+    }),
+  );
 }
 
 /** Predicts the tokens of `files`, and counts the bytes and words of these. The first token of a sequence is given, and does not count. */

@@ -115,32 +115,43 @@ const mamba: Architecture = {
   tensors(h) {
     const [V, D, E, N] = [h.vocabularySize, h.size('embedding_length'), h.size('ssm.inner_size'), h.size('ssm.state_size')];
     const [K, R] = [h.size('ssm.conv_kernel'), h.size('ssm.time_step_rank')];
-    return [
-      ...mambaTrunk(V, D),
-      ...eachLayer(h, (to, layer) => {
-        const from = `backbone.layers.${layer}`;
-        return [
-          vector(`${to}.attn_norm.weight`, `${from}.norm.weight`, [D]),
-          matrix(`${to}.ssm_in.weight`, `${from}.mixer.in_proj.weight`, [2 * E, D]),
-          vector(`${to}.ssm_conv1d.weight`, `${from}.mixer.conv1d.weight`, [E, K]),
-          vector(`${to}.ssm_conv1d.bias`, `${from}.mixer.conv1d.bias`, [E]),
-          matrix(`${to}.ssm_x.weight`, `${from}.mixer.x_proj.weight`, [R + 2 * N, E]),
-          matrix(`${to}.ssm_dt.weight`, `${from}.mixer.dt_proj.weight`, [E, R]),
-          vector(`${to}.ssm_dt.bias`, `${from}.mixer.dt_proj.bias`, [E]),
-          vector(`${to}.ssm_a`, `${from}.mixer.A_log`, [E, N], { negativeExponential: true }),
-          vector(`${to}.ssm_d`, `${from}.mixer.D`, [E]),
-          matrix(`${to}.ssm_out.weight`, `${from}.mixer.out_proj.weight`, [D, E]),
-        ];
-      }),
-    ];
+    return mambaTensors(h, { V, D, E, K, projected: 2 * E, channels: E }, (to, from) => [
+      matrix(`${to}.ssm_x.weight`, `${from}.x_proj.weight`, [R + 2 * N, E]),
+      matrix(`${to}.ssm_dt.weight`, `${from}.dt_proj.weight`, [E, R]),
+      vector(`${to}.ssm_dt.bias`, `${from}.dt_proj.bias`, [E]),
+      vector(`${to}.ssm_a`, `${from}.A_log`, [E, N], { negativeExponential: true }),
+      vector(`${to}.ssm_d`, `${from}.D`, [E]),
+    ]);
   },
 };
 
-const mambaTrunk = (V: number, D: number): TensorRule[] => [
-  matrix('token_embd.weight', 'backbone.embeddings.weight', [V, D]),
-  matrix('output.weight', 'lm_head.weight', [V, D], { optional: true }),
-  vector('output_norm.weight', 'backbone.norm_f.weight', [D]),
-];
+/**
+ * What Mamba and Mamba-2 have in common: all but the mixer's own parameters.
+ * @param sizes.projected outputs of in_proj @param sizes.channels of the convolution
+ * @param own of a layer's mixer, between the convolution and out_proj
+ */
+function mambaTensors(
+  h: Hyperparameters,
+  { V, D, E, K, projected, channels }: Readonly<Record<'V' | 'D' | 'E' | 'K' | 'projected' | 'channels', number>>,
+  own: (to: string, from: string) => TensorRule[],
+): TensorRule[] {
+  return [
+    matrix('token_embd.weight', 'backbone.embeddings.weight', [V, D]),
+    matrix('output.weight', 'lm_head.weight', [V, D], { optional: true }),
+    vector('output_norm.weight', 'backbone.norm_f.weight', [D]),
+    ...eachLayer(h, (to, layer) => {
+      const from = `backbone.layers.${layer}`;
+      return [
+        vector(`${to}.attn_norm.weight`, `${from}.norm.weight`, [D]),
+        matrix(`${to}.ssm_in.weight`, `${from}.mixer.in_proj.weight`, [projected, D]),
+        vector(`${to}.ssm_conv1d.weight`, `${from}.mixer.conv1d.weight`, [channels, K]),
+        vector(`${to}.ssm_conv1d.bias`, `${from}.mixer.conv1d.bias`, [channels]),
+        ...own(to, `${from}.mixer`),
+        matrix(`${to}.ssm_out.weight`, `${from}.mixer.out_proj.weight`, [D, E]),
+      ];
+    }),
+  ];
+}
 
 /** In the official package's words: it norms each group by itself, as llama.cpp does. */
 const mamba2: Architecture = {
@@ -156,23 +167,12 @@ const mamba2: Architecture = {
     const [V, D, E, N] = [h.vocabularySize, h.size('embedding_length'), h.size('ssm.inner_size'), h.size('ssm.state_size')];
     const [K, H, G] = [h.size('ssm.conv_kernel'), h.size('ssm.time_step_rank'), h.size('ssm.group_count')];
     const channels = E + 2 * G * N;
-    return [
-      ...mambaTrunk(V, D),
-      ...eachLayer(h, (to, layer) => {
-        const from = `backbone.layers.${layer}`;
-        return [
-          vector(`${to}.attn_norm.weight`, `${from}.norm.weight`, [D]),
-          matrix(`${to}.ssm_in.weight`, `${from}.mixer.in_proj.weight`, [E + channels + H, D]),
-          vector(`${to}.ssm_conv1d.weight`, `${from}.mixer.conv1d.weight`, [channels, K]),
-          vector(`${to}.ssm_conv1d.bias`, `${from}.mixer.conv1d.bias`, [channels]),
-          vector(`${to}.ssm_dt.bias`, `${from}.mixer.dt_bias`, [H]),
-          vector(`${to}.ssm_a`, `${from}.mixer.A_log`, [H, 1], { modelShape: [H], negativeExponential: true }),
-          vector(`${to}.ssm_d`, `${from}.mixer.D`, [H, 1], { modelShape: [H] }),
-          vector(`${to}.ssm_norm.weight`, `${from}.mixer.norm.weight`, [G, E / G], { modelShape: [E] }),
-          matrix(`${to}.ssm_out.weight`, `${from}.mixer.out_proj.weight`, [D, E]),
-        ];
-      }),
-    ];
+    return mambaTensors(h, { V, D, E, K, projected: E + channels + H, channels }, (to, from) => [
+      vector(`${to}.ssm_dt.bias`, `${from}.dt_bias`, [H]),
+      vector(`${to}.ssm_a`, `${from}.A_log`, [H, 1], { modelShape: [H], negativeExponential: true }),
+      vector(`${to}.ssm_d`, `${from}.D`, [H, 1], { modelShape: [H] }),
+      vector(`${to}.ssm_norm.weight`, `${from}.norm.weight`, [G, E / G], { modelShape: [E] }),
+    ]);
   },
 };
 

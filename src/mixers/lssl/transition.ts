@@ -7,7 +7,7 @@ import type { LsslConfig, LsslMeasure } from './config.js';
 
 type Vector = 'dl' | 'd' | 'du' | 'pl' | 'pr' | 'c' | 'b';
 
-/** Standard deviation of what is added to d of 'legt', so that T has an inverse that can be learned. */
+/** Standard deviation of the noise on d of 'legt'. With the noise T has an inverse that can be learned. */
 const noise = 1e-2;
 
 /** The n-th entry of each vector of N states. T[i,i−1] = dl[i], T[i,i+1] = du[i+1]: dl and du have N + 1, zeros at both ends. */

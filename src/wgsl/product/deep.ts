@@ -2,7 +2,7 @@
 import { fold, type GpuFeatures, type GpuWork } from '../../tensor/index.js';
 import { u } from '../vectors.js';
 import type { Factor } from './factor.js';
-import { range, type Product } from './product.js';
+import { busy, range, type Product } from './product.js';
 import { storeResult } from './result.js';
 
 /** Rows, columns and depth of a matrix; halves of a vector. */
@@ -19,9 +19,6 @@ const sumVectors = (side * side) / 4;
 
 /** Bytes that workgroups may read together, of halves; larger tiles read less. */
 const mostRead = 1.5 * 2 ** 25;
-/** Workgroups that keep a large GPU busy. */
-const busy = 264;
-
 interface Tile {
   readonly rows: number;
   readonly columns: number;

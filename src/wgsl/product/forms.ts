@@ -6,7 +6,7 @@ import type { Factor } from './factor.js';
 import { fewRowsProduct, type FewRows } from './few-rows.js';
 import { afterHalving } from './halved.js';
 import { matrixBytes, matrixProduct, type MatrixTile } from './matrix.js';
-import { splitsFor, type Groups, type Product } from './product.js';
+import { busy, splitsFor, type Groups, type Product } from './product.js';
 import { tiledProduct, type Tile } from './tiled.js';
 
 /** A product whose factors may be read in vectors of up to 4 or 8 elements. */
@@ -30,9 +30,6 @@ const tiles: readonly Tile[] = [
 /** For a router's few columns, which are the depth of a gradient. */
 const tall: Tile = { rows: 128, columns: 8, depth: 16, threadRows: 4, threadColumns: 4 };
 const shallow: Tile = { rows: 128, columns: 64, depth: 8, threadRows: 8, threadColumns: 4 };
-
-/** Workgroups that keep a large GPU busy. */
-const busy = 264;
 
 /** Products of so few rows read the right factor at the speed of memory. */
 export const mostFewRows = 32;

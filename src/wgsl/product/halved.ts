@@ -43,7 +43,7 @@ function halve(name: string, { factor, outer, extent, count }: Side, k: number):
 
 /**
  * The work of a product whose factors are converted first, if they can be: those for which `worth` says so, given how often the product
- * reads each and the bytes of the halves. `work` makes the product's of what is then to be read. One product, or rows in groups.
+ * reads each and the bytes of the halves. `work` makes the product's of what is then to be read. The product is a single one, or has its rows in groups.
  */
 export function afterHalving(product: Product, worth: (times: number, bytes: number) => boolean, work: (read: Product) => GpuWork): GpuWork {
   const { m, n, k, a, b, groups } = product;

@@ -29,6 +29,9 @@ export interface Groups {
 /** WGSL of the variable of a product in groups. */
 export const groupEnd = 'group_end';
 
+/** Workgroups that keep a large GPU busy. */
+export const busy = 264;
+
 /** A part of the result that a workgroup makes, and how deep it goes at a time. */
 export interface Extents {
   readonly rows: number;
